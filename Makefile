@@ -1,0 +1,52 @@
+PYTHON ?= python3
+PIP_FLAGS ?=
+BIN := .venv/bin
+PIP_INSTALL = $(BIN)/python -m pip install --quiet $(PIP_FLAGS) -c constraints/constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: setup demo test test-slow check bench metrics clean help
+
+setup: .venv/.installed  ## make .venv with the package (editable) and the developer's tools
+
+demo: setup  ## run the quickstart search into runs/quickstart, evaluate and report it
+	$(BIN)/modsearch search quickstart --out runs/quickstart
+
+test: setup  ## run the fast tests
+	$(BIN)/pytest -q -m "not slow and not gpu"
+
+test-slow: setup  ## run the slow tests
+	$(BIN)/pytest -q -m slow
+
+check: setup  ## check format, lint and types
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy --strict modsearch
+
+bench: setup  ## run the speed benchmarks
+	@set -e; for script in $(filter-out benchmarks/metrics.py,$(sort $(wildcard benchmarks/*.py))); do \
+	    echo "== $$script"; $(BIN)/python $$script; \
+	done
+
+metrics: setup  ## print size and style figures of the code
+	$(BIN)/python benchmarks/metrics.py
+
+clean:  ## remove caches and build outputs; runs/ and .venv stay
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
+	find . -path ./.venv -prune -o -path ./runs -prune -o -type d -name __pycache__ -exec rm -rf {} +
+
+help:  ## show this list
+	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# The marker is removed first and written last, so a failed or broken-off install leaves none.
+# torch comes first and by pip itself: pip's own configuration decides between CPU and CUDA builds,
+# and what follows keeps the build that is there.
+.venv/.installed: pyproject.toml constraints/constraints.txt
+	@rm -f $@
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit( \
+	    f"modsearch needs Python 3.11 or newer, but {sys.executable} is {v.major}.{v.minor}\n" \
+	    "hint: make setup PYTHON=python3.12")'
+	@echo "installing into .venv; the first time takes a few minutes"
+	$(PYTHON) -m venv .venv
+	$(PIP_INSTALL) torch
+	$(PIP_INSTALL) -e ".[dev]"
+	@touch $@

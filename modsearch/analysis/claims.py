@@ -1,0 +1,363 @@
+"""What a study says: better, worse, inconclusive, untrained, or nothing, and why.
+
+`measure` chooses who stands in the headline, `confirm` alone says what it says: fresh seeds on
+the untouched test part, so that neither the best of many recipes nor the best of many sizes
+is taken for an effect.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from modsearch.analysis.compare import (
+    MIN_SEEDS,
+    SECONDS_PER_HOUR,
+    Comparison,
+    Confirmed,
+    Multiplier,
+    compare,
+    confirmed,
+    multiplier,
+)
+from modsearch.analysis.fits import Curve, Optimum, Slope, fit_curves, optima, seed_sd, slope
+from modsearch.analysis.numbers import decimal, interval, percent, percent_digits, scientific
+from modsearch.analysis.power import PAPER_EFFECT, SEED_SD, seeds_for
+from modsearch.schema import Manifest, ModelConfig, Record, Stage, State
+
+UNROUTED_BLOCKS = ("dense", "moe")
+"""Blocks that every token enters: baselines, never the routed arm of a headline."""
+ROUTED_FFN = "mode_integrated"
+"""Its no-op experts let tokens skip the MLP, whatever the block around it."""
+PLAIN_FFNS = ("mlp",)
+
+
+class Verdict(StrEnum):
+    """On the routed arm against the dense one."""
+
+    BETTER = "better"
+    WORSE = "worse"
+    INCONCLUSIVE = "inconclusive"
+    UNTRAINED = "untrained"
+    NONE = "none"
+
+
+@dataclass(frozen=True)
+class Needed:
+    """What would tell an effect of a size with 80 % power."""
+
+    effect: float
+    sd: float
+    seeds: int
+    """Per arm."""
+    trials: int
+    """More than there are, of both arms together."""
+    flops: float
+    hours: float
+    """On one worker."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The answer at one budget."""
+
+    budget: float | None
+    verdict: Verdict
+    reason: str
+    sentence: str
+    comparison: Comparison | None = None
+    multiplier: Multiplier | None = None
+    no_multiplier: str = ""
+    """Why there is none."""
+    needed: Needed | None = None
+    notes: tuple[str, ...] = ()
+    """What a reader should know beside the sentence."""
+
+
+@dataclass(frozen=True)
+class Claims:
+    """Everything that is computed from the records of a study."""
+
+    curves: tuple[Curve, ...]
+    optima: tuple[Optimum, ...]
+    dense_minima: tuple[Optimum, ...]
+    """The lowest dense optimum of each budget."""
+    slope: Slope | None
+    confirmed: tuple[Confirmed, ...]
+    headline: Claim
+    """At the largest confirmed budget."""
+    by_budget: tuple[Claim, ...]
+    controls: tuple[Comparison, ...]
+    """The arm of each control against it: positive where learned routing is better."""
+    others: tuple[Comparison, ...]
+    """Every other confirmed arm against the dense one, for completeness."""
+
+
+def study_claims(manifest: Manifest, records: Sequence[Record]) -> Claims:
+    """Fits, comparisons and the headline of a study."""
+    return _Study(manifest, records).claims()
+
+
+def is_routed(model: ModelConfig) -> bool:
+    """Whether some tokens skip a part of the model."""
+    return model.block.name not in UNROUTED_BLOCKS or model.ffn.name == ROUTED_FFN
+
+
+def is_dense(model: ModelConfig) -> bool:
+    """Whether every token meets every parameter."""
+    return model.block.name == "dense" and model.ffn.name in PLAIN_FFNS
+
+
+def describe(model: ModelConfig) -> str:
+    """What sets a routed model apart, in a few words."""
+    if not is_routed(model):
+        return f"depth {model.depth}, width {model.width}"
+    return f"capacity {model.capacity:g}, every {model.every}"
+
+
+class _Study:
+    """Records by what they may be used for."""
+
+    def __init__(self, manifest: Manifest, records: Sequence[Record]) -> None:
+        self.manifest = manifest
+        self.records = sorted(records, key=lambda record: record.hash)
+        self.curves = fit_curves(self.records)
+        self.optima = optima(self.curves)
+        models = {record.arm: record.candidate.model for record in self.records}
+        learned = [arm for arm, base in manifest.arms.items() if base is None and arm in models]
+        self.dense_arms = [arm for arm in learned if is_dense(models[arm])]
+        self.routed_arms = [arm for arm in learned if is_routed(models[arm])]
+        budgets = {
+            record.budget.flops
+            for record in self.records
+            if record.stage is Stage.CONFIRM and record.state is State.COMPLETE
+        }
+        self.budgets = sorted(budgets)
+        found = (
+            confirmed(self.records, arm, budget, base)
+            for budget in self.budgets
+            for arm, base in manifest.arms.items()
+        )
+        self.confirmed = {(each.arm, each.budget): each for each in found if each is not None}
+        self.sd = seed_sd(self.records) or SEED_SD
+
+    def claims(self) -> Claims:
+        minima = self._dense_minima()
+        along = slope(minima)
+        by_budget = [self._claim(budget, along) for budget in self.budgets]
+        return Claims(
+            curves=tuple(self.curves),
+            optima=tuple(self.optima),
+            dense_minima=tuple(minima),
+            slope=along,
+            confirmed=tuple(self.confirmed.values()),
+            headline=by_budget[-1] if by_budget else self._unconfirmed(),
+            by_budget=tuple(by_budget),
+            controls=tuple(self._controls()),
+            others=tuple(self._others(by_budget)),
+        )
+
+    def _dense_minima(self) -> list[Optimum]:
+        budgets = sorted({best.budget for best in self.optima})
+        found = (self._best(self.dense_arms, budget) for budget in budgets)
+        return [best for best in found if best is not None]
+
+    def _best(self, arms: Sequence[str], budget: float) -> Optimum | None:
+        """The arm with the lowest measured optimum; the order of the study breaks ties."""
+        mine = [best for best in self.optima if best.arm in arms and best.budget == budget]
+        return min(mine, key=lambda best: (best.loss, arms.index(best.arm)), default=None)
+
+    def _unconfirmed(self) -> Claim:
+        if not self.records:
+            reason = "the study has no trials yet"
+        elif not self.optima:
+            reason = "nothing is measured or confirmed yet"
+        else:
+            reason = "nothing is confirmed yet: fits alone carry no interval"
+        return Claim(None, Verdict.NONE, reason, f"No verdict: {reason}.")
+
+    def _claim(self, budget: float, along: Slope | None) -> Claim:
+        reason, pair = self._pair(budget)
+        if pair is None:
+            sentence = f"No verdict at {scientific(budget)} FLOPs: {reason}."
+            return Claim(budget, Verdict.NONE, reason, sentence, no_multiplier="no verdict")
+        comparison = compare(*pair)
+        verdict, reason = _verdict(comparison, self.manifest.corpus.bigram_entropy)
+        needed = None
+        if verdict is Verdict.INCONCLUSIVE:
+            needed = _needed(comparison, self.sd)
+        found, why_none = _multiplier(comparison, along, verdict)
+        return Claim(
+            budget=budget,
+            verdict=verdict,
+            reason=reason,
+            sentence=_sentence(comparison, verdict, reason),
+            comparison=comparison,
+            multiplier=found,
+            no_multiplier=why_none,
+            needed=needed,
+            notes=tuple(self._notes(comparison)),
+        )
+
+    def _pair(self, budget: float) -> tuple[str, tuple[Confirmed, Confirmed] | None]:
+        """The routed and the dense arm that `measure` chooses, or why there are none."""
+        chosen = []
+        for kind, arms in (("routed", self.routed_arms), ("dense", self.dense_arms)):
+            if not arms:
+                return f"the study has no trials of a {kind} arm", None
+            best = self._best(arms, budget)
+            if best is None:
+                return f"no {kind} arm was measured at this budget, so none is chosen", None
+            found = self.confirmed.get((best.arm, budget))
+            if found is None:
+                return f"the best measured {kind} arm, {best.arm}, is not confirmed yet", None
+            chosen.append(found)
+        return "", (chosen[0], chosen[1])
+
+    def _notes(self, comparison: Comparison) -> list[str]:
+        notes = []
+        for side in (comparison.arm, comparison.reference):
+            best = self._best([side.arm], side.budget)
+            marks = list(best.marks) if best else []
+            if not side.as_measured:
+                marks.append(
+                    "the confirmed size or recipe is not the one that measure chooses now"
+                )
+            if side.lost:
+                marks.append(
+                    f"{len(side.lost)} of {len(side.lost) + len(side.records)} seeds did not "
+                    f"finish, and the mean is over the others"
+                )
+            notes += [f"{side.arm}: {mark}" for mark in marks]
+        return notes
+
+    def _controls(self) -> list[Comparison]:
+        found = []
+        for (arm, budget), control in self.confirmed.items():
+            base = self.manifest.arms.get(arm)
+            learned = self.confirmed.get((base, budget)) if base else None
+            if learned is not None:
+                found.append(compare(learned, control))
+        return found
+
+    def _others(self, by_budget: Sequence[Claim]) -> list[Comparison]:
+        """Against the dense arm of the headline; the arm in it is left out."""
+        found = []
+        for claim in by_budget:
+            if claim.comparison is None:
+                continue
+            dense, headline = claim.comparison.reference, claim.comparison.arm
+            found += [
+                compare(each, dense)
+                for each in self.confirmed.values()
+                if each.budget == claim.budget
+                and each.arm not in (dense.arm, headline.arm)
+                and self.manifest.arms.get(each.arm) is None
+            ]
+        return found
+
+
+def comparison_verdict(comparison: Comparison) -> Verdict:
+    """By the interval alone: does it exclude zero, and on which side."""
+    found = comparison.welch
+    if found is None:
+        return Verdict.NONE
+    if found.low > 0:
+        return Verdict.BETTER
+    return Verdict.WORSE if found.high < 0 else Verdict.INCONCLUSIVE
+
+
+def _verdict(comparison: Comparison, bigram_entropy: float) -> tuple[Verdict, str]:
+    sides = (comparison.arm, comparison.reference)
+    for side in sides:
+        if side.mean >= bigram_entropy:
+            return Verdict.UNTRAINED, (
+                f"the loss of {side.arm}, {side.mean:.3f} nats per token, does not beat the "
+                f"corpus's bigram entropy, {bigram_entropy:.3f}"
+            )
+    for side in sides:
+        if len(side.records) < MIN_SEEDS:
+            return Verdict.NONE, (
+                f"{side.arm} has {len(side.records)} confirmed "
+                f"seed{'s' * (len(side.records) != 1)}, and an interval needs {MIN_SEEDS}"
+            )
+    verdict = comparison_verdict(comparison)
+    found = comparison.welch
+    if found is None:
+        return verdict, "all seeds have the same loss, so they say nothing about noise"
+    ends = f"the 95 % interval of the difference, {interval(found.low, found.high)} nats,"
+    if verdict is Verdict.INCONCLUSIVE:
+        return verdict, f"{ends} contains zero"
+    return verdict, f"{ends} excludes zero"
+
+
+def _sentence(comparison: Comparison, verdict: Verdict, reason: str) -> str:
+    arm, reference = comparison.arm, comparison.reference
+    where = f"{scientific(arm.budget)} FLOPs"
+    routed = f"the best routed model ({arm.arm}, {describe(arm.model)})"
+    dense = f"the best dense one ({reference.arm}, {describe(reference.model)})"
+    needs = f"{percent(comparison.forward_ratio, 0)} of its forward FLOPs"
+    if verdict is Verdict.UNTRAINED:
+        return f"Untrained: no verdict at {where}, because {reason}."
+    ends = comparison.relative_interval
+    if verdict is Verdict.NONE or ends is None:
+        return f"No verdict at {where}: {reason}."
+    if verdict is Verdict.INCONCLUSIVE:
+        return (
+            f"Inconclusive: at {where} the loss of {routed} and of {dense} can't be told apart, "
+            f"because {reason}; it needs {needs}."
+        )
+    sign = 1 if verdict is Verdict.BETTER else -1
+    shares = sorted(sign * end for end in ends)
+    digits = percent_digits((sign * comparison.relative, *shares))
+    low, high = (percent(share, digits) for share in shares)
+    return (
+        f"At {where} {routed} has {percent(sign * comparison.relative, digits)} "
+        f"{'lower' if sign > 0 else 'higher'} loss than {dense} [{low}, {high}] "
+        f"and needs {needs}."
+    )
+
+
+def _multiplier(
+    comparison: Comparison, along: Slope | None, verdict: Verdict
+) -> tuple[Multiplier | None, str]:
+    if verdict in (Verdict.NONE, Verdict.UNTRAINED):
+        return None, "there is no verdict"
+    if along is None:
+        return None, (
+            "the dense arm is measured at fewer than two budgets, and the slope of its minima "
+            "needs two"
+        )
+    found = multiplier(comparison, along)
+    if found is None:
+        return None, (
+            f"the dense minima do not fall with compute "
+            f"(slope {decimal(-along.value)} nats per e-fold)"
+        )
+    return found, ""
+
+
+def _needed(comparison: Comparison, sd: float) -> Needed | None:
+    """What would settle it: for the effect that the paper reports or the larger observed one,
+    or, where there are seeds enough for that already, for the smaller observed one."""
+    observed = abs(comparison.difference)
+    have = min(len(comparison.arm.records), len(comparison.reference.records))
+    effect = max(observed, PAPER_EFFECT)
+    seeds = seeds_for(effect, sd)
+    if seeds is not None and seeds <= have:
+        effect = observed
+        seeds = seeds_for(effect, sd)
+    if seeds is None or seeds <= have:
+        return None
+    more = [
+        (max(0, seeds - len(side.records)), side)
+        for side in (comparison.arm, comparison.reference)
+    ]
+    return Needed(
+        effect=effect,
+        sd=sd,
+        seeds=seeds,
+        trials=sum(count for count, _ in more),
+        flops=math.fsum(count * side.budget for count, side in more),
+        hours=math.fsum(count * side.seconds for count, side in more) / SECONDS_PER_HOUR,
+    )

@@ -1,0 +1,69 @@
+"""From a candidate and a budget to a plan, or to the reason why there is none.
+
+Everything is known before anything is trained: the model is built on the meta device.
+"""
+
+import torch
+
+from modsearch.cost import conventions
+from modsearch.nn.model import Decoder
+from modsearch.schema import Budget, Candidate, Infeasible, Plan
+
+TOLERANCE = 0.01
+"""Largest relative distance of the achieved FLOPs from the budget."""
+
+
+def plan(candidate: Candidate, budget: Budget, train_tokens: int) -> Plan | Infeasible:
+    """Steps that come nearest to the budget: round(budget / training FLOPs per step).
+
+    Args:
+        candidate: what to train; component options must be complete.
+        budget: training FLOPs, forward and backward.
+        train_tokens: tokens of the corpus's train part.
+    """
+    config, optim = candidate.model, candidate.optim
+    with torch.device("meta"):
+        model = Decoder(config)
+    if config.block.name != "dense" and not model.routed_layers:
+        return Infeasible(
+            reason=f"no layer is routed: depth {config.depth} with every {config.every}"
+        )
+    cost = model.cost(config.seq_len)
+    flops_per_step = optim.batch_size * cost.training.total
+    steps = round(budget.flops / flops_per_step)
+    achieved = steps * flops_per_step
+    tokens_per_step = optim.batch_size * config.seq_len
+    epochs = steps * tokens_per_step / train_tokens
+    if steps < optim.min_steps:
+        return Infeasible(
+            reason=f"{steps} steps at {budget.flops:.3g} FLOPs, fewer than {optim.min_steps}"
+        )
+    if abs(achieved - budget.flops) > TOLERANCE * budget.flops:
+        return Infeasible(
+            reason=f"{steps} steps make {achieved:.4g} FLOPs, over 1 % from {budget.flops:.4g}"
+        )
+    if epochs > optim.max_epochs:
+        return Infeasible(
+            reason=f"{epochs:.1f} epochs of {train_tokens:,} tokens, more than {optim.max_epochs:g}"
+        )
+    params = sum(parameter.numel() for parameter in model.parameters())
+    embedding = config.vocab_size * config.width * (1 if config.tied else 2)
+    return Plan(
+        steps=steps,
+        tokens=steps * tokens_per_step,
+        epochs=epochs,
+        flops_per_step=flops_per_step,
+        flops=achieved,
+        forward_flops=cost.forward.total / config.seq_len,
+        params=params,
+        active_params=params,
+        embedding_params=embedding,
+        head_share=cost.forward.head / cost.forward.total,
+        conventions=conventions(cost, config.seq_len, params, embedding),
+        seconds=_guess_seconds(candidate, steps, flops_per_step),
+    )
+
+
+def _guess_seconds(candidate: Candidate, steps: int, flops_per_step: int) -> float:
+    """Fixed time a layer plus time a FLOP, as seen on one CPU core; only its order matters."""
+    return steps * (1.5e-3 * candidate.model.depth + 2e-3 + flops_per_step / 5e10)

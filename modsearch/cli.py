@@ -1,0 +1,220 @@
+"""The command line. Heavy imports are inside the verbs, so that `--help` answers at once."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from modsearch import __version__
+from modsearch.errors import ModsearchError
+
+if TYPE_CHECKING:
+    from modsearch.schema import Candidate
+    from modsearch.space import Space
+
+app = typer.Typer(
+    help="Architecture search for Mixture-of-Depths transformers at equal training FLOPs.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Sets = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a value: a.b=c.")
+]
+SpaceName = Annotated[str, typer.Argument(help="A YAML file, or the bare name of a shipped space.")]
+ConfigName = Annotated[Path, typer.Argument(help="A YAML file with model, optim and data.")]
+StudyDir = Annotated[Path, typer.Argument(help="A directory that `modsearch search` made.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def main() -> None:
+    """Run a command; a user's mistake is one or two lines and exit code 2."""
+    try:
+        app()
+    except ModsearchError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted; the same command resumes", file=sys.stderr)
+        sys.exit(130)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"modsearch {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def components() -> None:
+    """List what is registered: routers, blocks, ffns and schedules."""
+    from modsearch import components as tables
+
+    for kind, table in (
+        ("router", tables.ROUTERS),
+        ("block", tables.BLOCKS),
+        ("ffn", tables.FFNS),
+        ("schedule", tables.SCHEDULES),
+    ):
+        for name, origin in sorted(table.items()):
+            print(f"{kind:10}{name:16}{origin}")
+
+
+@app.command()
+def flops(config: ConfigName, sets: Sets = None, as_json: Json = False) -> None:
+    """The FLOP ledger of one configuration: parts, shares, and other conventions."""
+    from modsearch.forecast import ledger, ledger_text
+
+    table = ledger(_candidate(config, sets))
+    print(json.dumps(table, indent=2) if as_json else ledger_text(table))
+
+
+@app.command()
+def plan(space: SpaceName, sets: Sets = None, as_json: Json = False) -> None:
+    """Cells, trials, FLOPs, memory, hours and what the study can resolve; nothing is trained."""
+    from modsearch.forecast import forecast, forecast_text
+
+    result = forecast(_space(space, sets))
+    print(json.dumps(result, indent=2) if as_json else forecast_text(result))
+
+
+@app.command()
+def train(
+    config: ConfigName,
+    flops: Annotated[float, typer.Option(help="Training budget in FLOPs.")],
+    out: Annotated[Path | None, typer.Option(help="Where the trial's directory goes.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of parameters, data order and routing.")] = 0,
+    sets: Sets = None,
+) -> None:
+    """Train one candidate at a budget; a second run resumes it."""
+    from modsearch.forecast import single_job
+    from modsearch.schema import State
+    from modsearch.trial import run_trial
+
+    if flops <= 0:
+        raise ModsearchError(f"--flops must be positive, but got {flops:g}")
+    root = out or Path("runs/train")
+    job = single_job(_candidate(config, sets), flops, seed)
+    record = run_trial(root, job)
+    if record.state is not State.COMPLETE:
+        raise ModsearchError(f"{record.state}: {record.reason}")
+    print(record.model_dump_json(indent=2, include={"hash", "plan", "scores"}))
+    print(f"trial: {root / 'trials' / record.hash}", file=sys.stderr)
+
+
+@app.command()
+def search(
+    space: SpaceName,
+    out: Annotated[Path | None, typer.Option(help="Study directory; default runs/NAME.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Parallel trials.")] = None,
+    stage: Annotated[str | None, typer.Option(help="Only explore, measure or confirm.")] = None,
+    allow_mixed: Annotated[
+        bool, typer.Option("--allow-mixed", help="Resume under other code or another torch.")
+    ] = False,
+    sets: Sets = None,
+) -> None:
+    """Run or resume a study, score its winners, and write its report."""
+    from modsearch.report.page import compile_report
+    from modsearch.schema import Stage
+    from modsearch.study import Study, locked
+
+    if stage is not None and stage not in list(Stage):
+        raise ModsearchError(f"--stage takes {', '.join(Stage)}, but got `{stage}`")
+    wanted = _space(space, sets)
+    root = out or Path("runs") / wanted.name
+    with locked(root):
+        study = Study(wanted, root, workers=workers, allow_mixed=allow_mixed)
+        study.run(Stage(stage) if stage else None)
+        study.evaluate_winners()
+    page = compile_report(root)
+    print((page.parent / "verdict.txt").read_text().rstrip())
+    print(f"report: {page}")
+
+
+@app.command()
+def status(study: StudyDir, as_json: Json = False) -> None:
+    """How far a study is; works while it runs."""
+    from modsearch.forecast import status as study_status
+    from modsearch.forecast import status_text
+
+    result = study_status(study)
+    print(json.dumps(result, indent=2) if as_json else status_text(result))
+
+
+@app.command()
+def best(
+    study: StudyDir,
+    budget: Annotated[float | None, typer.Option(help="Default: the largest confirmed.")] = None,
+) -> None:
+    """The winner as a configuration for `train` and `flops`."""
+    import yaml
+
+    from modsearch.forecast import winner
+
+    candidate = winner(study, budget).candidate.model_dump(mode="json")
+    print(yaml.safe_dump(candidate, sort_keys=False), end="")
+
+
+@app.command("eval")
+def evaluate(
+    target: Annotated[Path, typer.Argument(help="A study, or a folder with a checkpoint.")],
+    suite: Annotated[str, typer.Option(help="A YAML file, or a shipped suite's bare name.")] = "quick",
+    corpus: Annotated[str, typer.Option(help="Text of a checkpoint's tasks.")] = "stdlib",
+) -> None:
+    """Score a study's winners or one checkpoint with lm-eval, in causal mode."""
+    from modsearch.evaluate import evaluate_checkpoint, evaluate_winners
+    from modsearch.schema import DataConfig, Stage
+    from modsearch.store import StudyDirectory
+
+    if (target / "manifest.json").is_file():
+        directory = StudyDirectory(target)
+        records = [r for r in directory.records() if r.stage is Stage.CONFIRM]
+        if not records:
+            raise ModsearchError(f"{target} has no confirmed trials to score\nrun its search first")
+        evaluate_winners(directory, records, suite, records[0].candidate.data)
+        print(f"results: {target / 'trials'}/*/eval/{Path(suite).stem}.json")
+        return
+    folder = target / "checkpoint" if (target / "checkpoint").is_dir() else target
+    result = evaluate_checkpoint(folder, suite, DataConfig(corpus=corpus), "test")
+    print(json.dumps(result["results"], indent=2))
+
+
+@app.command()
+def report(
+    study: StudyDir,
+    out: Annotated[Path | None, typer.Option(help="Default: STUDY/report.")] = None,
+) -> None:
+    """Compile a study's report."""
+    from modsearch.report.page import compile_report
+
+    print(f"report: {compile_report(study, out)}")
+
+
+def _space(name: str, sets: list[str] | None) -> "Space":
+    from modsearch.space import load_space
+    from modsearch.store import shipped
+
+    return load_space(shipped("search_spaces", name), sets or [])
+
+
+def _candidate(path: Path, sets: list[str] | None) -> "Candidate":
+    from modsearch.space import load_candidate
+
+    return load_candidate(path, sets or [])
+
+
+if __name__ == "__main__":
+    main()

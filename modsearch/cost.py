@@ -1,0 +1,72 @@
+"""FLOPs of a computation, by part, for one sequence.
+
+A multiply-add is two FLOPs. Counted: every matrix product. Not counted: norms, softmax,
+look-ups, top-k, the optimiser. Attention is counted over the whole square, as
+`torch.utils.flop_counter.FlopCounterMode` counts it.
+"""
+
+from dataclasses import astuple, dataclass, fields
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flops:
+    """FLOPs by part."""
+
+    matmul: int = 0
+    attention: int = 0
+    router: int = 0
+    experts: int = 0
+    head: int = 0
+
+    @property
+    def total(self) -> int:
+        """Sum over the parts."""
+        return sum(astuple(self))
+
+    def __add__(self, other: "Flops") -> "Flops":
+        names = [field.name for field in fields(self)]
+        return Flops(**{name: getattr(self, name) + getattr(other, name) for name in names})
+
+    def __mul__(self, count: int) -> "Flops":
+        return Flops(**{field.name: getattr(self, field.name) * count for field in fields(self)})
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Forward and backward FLOPs of one sequence."""
+
+    forward: Flops = Flops()
+    backward: Flops = Flops()
+
+    @classmethod
+    def product(cls, part: str, flops: int) -> "Cost":
+        """A matrix product of `flops` with gradients for both factors: backward is twice forward."""
+        return cls(Flops(**{part: flops}), Flops(**{part: 2 * flops}))
+
+    @property
+    def training(self) -> Flops:
+        """Forward and backward together."""
+        return self.forward + self.backward
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(self.forward + other.forward, self.backward + other.backward)
+
+    def __mul__(self, count: int) -> "Cost":
+        return Cost(self.forward * count, self.backward * count)
+
+
+def conventions(cost: Cost, seq_len: int, params: int, embedding_params: int) -> dict[str, float]:
+    """Training FLOPs per token as other papers count them.
+
+    `exact` is the ledger that budgets are paid in. `causal_attention` halves attention (a
+    causal kernel needs half of the square). `6N` and `6N_non_embedding` are 6 x parameters
+    (Kaplan et al. 2020, arXiv 2001.08361), which is wrong for routed models: it charges
+    parameters that a skipped token never meets.
+    """
+    exact = cost.training
+    return {
+        "exact": exact.total / seq_len,
+        "causal_attention": (exact.total - exact.attention / 2) / seq_len,
+        "6N": 6.0 * params,
+        "6N_non_embedding": 6.0 * (params - embedding_params),
+    }

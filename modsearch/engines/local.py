@@ -1,0 +1,152 @@
+"""Worker processes on this machine, spawned once and reused by every stage of a study.
+
+Spawned, not forked: a forked child of a process with threads or CUDA is not safe.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+
+from modsearch.schema import Job, Record, Signal, State
+
+TRIES = 3
+"""Of a job whose worker dies."""
+
+RunTrial = Callable[[Job], Record]
+
+
+@dataclass
+class _Worker:
+    process: SpawnProcess
+    pipe: Connection
+    job: Job | None = None
+
+
+class LocalEngine:
+    """Executes jobs in `workers` processes of `threads` threads each."""
+
+    def __init__(self, run_trial: RunTrial, workers: int, threads: int) -> None:
+        self.run_trial = run_trial
+        self.num_workers = workers
+        self.threads = threads
+        self._workers: list[_Worker] = []
+        self._tries: dict[str, int] = {}
+
+    @contextmanager
+    def started(self) -> Iterator["LocalEngine"]:
+        """Workers live inside this context, and end with it."""
+        try:
+            self._workers = [self._spawn() for _ in range(self.num_workers)]
+            yield self
+        finally:
+            for worker in self._workers:
+                worker.process.kill()
+            for worker in self._workers:
+                worker.process.join()
+                worker.pipe.close()
+
+    def run(
+        self,
+        next_job: Callable[[], Job | Signal],
+        on_record: Callable[[Job, Record], None],
+    ) -> None:
+        """Pull jobs and push records until there is nothing left.
+
+        A worker that dies is replaced, and its job tried again, at most `TRIES` times.
+        """
+        while True:
+            done = self._hand_out(next_job)
+            busy = [worker for worker in self._workers if worker.job is not None]
+            if not busy:
+                if done:
+                    return
+                raise AssertionError("the driver waits for a record, but nothing runs")
+            for pipe in wait([worker.pipe for worker in busy]):
+                worker = next(worker for worker in busy if worker.pipe is pipe)
+                self._collect(worker, on_record)
+
+    def _hand_out(self, next_job: Callable[[], Job | Signal]) -> bool:
+        """Give every idle worker a job; whether the driver said that there are no more."""
+        for worker in self._workers:
+            if worker.job is None:
+                answer = next_job()
+                if isinstance(answer, Signal):
+                    return answer is Signal.DONE
+                self._give(worker, answer)
+        return False
+
+    def _give(self, worker: _Worker, job: Job) -> None:
+        worker.job = job
+        with suppress(OSError):  # a dead worker is noticed by `_collect`
+            worker.pipe.send(job)
+
+    def _collect(self, worker: _Worker, on_record: Callable[[Job, Record], None]) -> None:
+        job = worker.job
+        assert job is not None
+        try:
+            record = worker.pipe.recv()
+        except (EOFError, OSError):
+            self._replace(worker)
+            tries = self._tries[job.hash] = self._tries.get(job.hash, 0) + 1
+            if tries < TRIES:
+                self._give(worker, job)
+                return
+            record = _died(job)
+        worker.job = None
+        on_record(job, record)
+
+    def _replace(self, worker: _Worker) -> None:
+        worker.process.join()
+        worker.pipe.close()
+        fresh = self._spawn()
+        worker.process, worker.pipe = fresh.process, fresh.pipe
+
+    def _spawn(self) -> _Worker:
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        # Read by the numeric libraries when a worker imports them.
+        os.environ["OMP_NUM_THREADS"] = str(self.threads)
+        process = context.Process(target=_work, args=(theirs, self.run_trial), daemon=True)
+        process.start()
+        theirs.close()
+        return _Worker(process, ours)
+
+
+def _died(job: Job) -> Record:
+    return Record(
+        hash=job.hash,
+        stage=job.stage,
+        arm=job.arm,
+        candidate=job.candidate,
+        budget=job.budget,
+        seed=job.seed,
+        validation=job.validation,
+        state=State.FAILED,
+        reason=f"its worker died {TRIES} times",
+    )
+
+
+def _work(pipe: Connection, run_trial: RunTrial) -> None:
+    """A worker's whole life: jobs in, records out, until the driver's end of the pipe closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
+    threading.Thread(target=_end_with_driver, daemon=True).start()
+    while True:
+        try:
+            job = pipe.recv()
+        except (EOFError, OSError):
+            return
+        pipe.send(run_trial(job))
+
+
+def _end_with_driver() -> None:
+    """A killed driver closes nothing, so its process is watched, also during a training."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)

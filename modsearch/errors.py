@@ -1,0 +1,24 @@
+"""Errors that are meant for the user.
+
+Each carries one string and nothing else, so that it survives pickling between processes.
+"""
+
+
+class ModsearchError(ValueError):
+    """What the user asked for can't be done; the message says what is wrong and what is right."""
+
+
+class ConfigError(ModsearchError):
+    """A configuration, a search space or an override is wrong."""
+
+
+class DataError(ModsearchError):
+    """A corpus is missing, too small, or not what the study was made with."""
+
+
+class StudyError(ModsearchError):
+    """A study directory is locked, of other code, or not a study."""
+
+
+class Diverged(ModsearchError):
+    """A training loss became NaN or infinite."""

@@ -1,0 +1,1 @@
+"""The model: contracts, parts, and their assembly."""

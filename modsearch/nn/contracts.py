@@ -1,0 +1,234 @@
+"""The seams between a model, its blocks and its routers.
+
+Shapes: B sequences, T positions, K rows that a routed block computes, D width.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+import torch
+from torch import Tensor, nn
+
+from modsearch import components
+from modsearch.cost import Cost
+from modsearch.errors import ConfigError
+from modsearch.registry import Registry, unknown
+from modsearch.schema import Component, ModelConfig
+
+Mode = Literal["train", "causal"]
+
+
+class Options(BaseModel):
+    """Base of every component's own options."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+@dataclass(frozen=True)
+class Context:
+    """What routers and blocks need beside the rows.
+
+    Padding stands last in every sequence, so that a causal mask over rows hides it from
+    every real row.
+    """
+
+    mode: Mode
+    layer: int
+    positions_BT: Tensor
+    """Positions in the original sequence, ascending."""
+    valid_BT: Tensor | None
+    """False for padding; None where all rows are real."""
+    seed: int
+    """Of this step, for routers that draw."""
+
+
+@dataclass(frozen=True)
+class Routing:
+    """Which rows a block processes: data, not control flow."""
+
+    index_BK: Tensor
+    """Ascending; padding stands last."""
+    gate_BK: Tensor
+    """Factor of the block's delta."""
+    valid_BK: Tensor | None
+    """False for padding; None where all rows are real."""
+    aux: Tensor | None = None
+    """A scalar that training adds to the loss."""
+    statistics: Mapping[str, Tensor] = field(default_factory=dict)
+    """Detached scalars."""
+
+
+@dataclass(frozen=True)
+class Update:
+    """What a block adds to the residual stream."""
+
+    delta_BKD: Tensor
+    index_BK: Tensor | None = None
+    """Rows that the delta belongs to; None: all, in order."""
+    valid_BK: Tensor | None = None
+    aux: Tensor | None = None
+    statistics: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def add_to(self, x_BTD: Tensor) -> Tensor:
+        """The residual stream after the block; rows that are not in the index are unchanged."""
+        delta_BKD = self.delta_BKD.to(x_BTD.dtype)
+        if self.index_BK is None:
+            return x_BTD + delta_BKD
+        if delta_BKD.shape[1] == 0:
+            return x_BTD
+        flat = flat_index(self.index_BK, x_BTD.shape[1])
+        rows = x_BTD.flatten(0, 1).index_add(0, flat, delta_BKD.flatten(0, 1))
+        return rows.view_as(x_BTD)
+
+
+def flat_index(index_BK: Tensor, num_positions: int) -> Tensor:
+    """Rows of a (B, T, D) tensor seen as (B * T, D): one flat index is faster than a gather."""
+    starts = num_positions * torch.arange(index_BK.shape[0], device=index_BK.device)
+    return (index_BK + starts[:, None]).flatten()
+
+
+class Router(nn.Module, ABC):
+    """Scores tokens and decides which ones a block processes."""
+
+    Config: ClassVar[type[Options]]
+
+    @abstractmethod
+    def __init__(self, width: int, capacity: float, options: Options) -> None:
+        super().__init__()
+
+    @abstractmethod
+    def forward(self, x_BTD: Tensor, context: Context) -> Routing:
+        """Choose rows.
+
+        In mode `train` exactly `slots(T)` rows a sequence; in mode `causal` a decision at
+        position t depends on tokens up to t alone, and on nothing else in the batch.
+        """
+
+    @abstractmethod
+    def slots(self, num_positions: int) -> int:
+        """Rows that a routed block computes per sequence in training."""
+
+    @abstractmethod
+    def cost(self, num_positions: int, mode: Mode) -> Cost:
+        """FLOPs of the routing itself for one sequence."""
+
+
+class Ffn(nn.Module, ABC):
+    """The position-wise part of a block."""
+
+    Config: ClassVar[type[Options]]
+
+    @abstractmethod
+    def __init__(self, width: int, options: Options) -> None:
+        super().__init__()
+
+    @abstractmethod
+    def delta(self, x_BTD: Tensor, context: Context) -> Update:
+        """What it adds to the residual stream; `x_BTD` is normalised already."""
+
+    @abstractmethod
+    def cost(self, num_positions: int) -> Cost:
+        """FLOPs for one sequence."""
+
+    @abstractmethod
+    def output_weights(self) -> list[nn.Parameter]:
+        """Matrices that write to the residual stream; the model scales their initial values."""
+
+
+class Block(nn.Module, ABC):
+    """One layer of the stack."""
+
+    Config: ClassVar[type[Options]]
+
+    @abstractmethod
+    def delta(self, x_BTD: Tensor, context: Context) -> Update:
+        """What the block adds to the residual stream `x_BTD`."""
+
+    @abstractmethod
+    def cost(self, num_positions: int) -> Cost:
+        """FLOPs for one sequence in training."""
+
+    @abstractmethod
+    def causal_forward(self, num_positions: int, num_rows: int) -> int:
+        """Forward FLOPs for one sequence in causal mode when `num_rows` rows are processed."""
+
+    @abstractmethod
+    def output_weights(self) -> list[nn.Parameter]:
+        """Matrices that write to the residual stream; the model scales their initial values."""
+
+
+class PlainBlock(Block):
+    """A block that every token enters."""
+
+    @abstractmethod
+    def __init__(self, config: ModelConfig, options: Options, ffn: Ffn) -> None:
+        super().__init__()
+
+
+class RoutedBlock(Block):
+    """A block that wraps another one and lets only some tokens enter it."""
+
+    @abstractmethod
+    def __init__(self, options: Options, inner: Block, router: Router) -> None:
+        super().__init__()
+
+
+class Schedule(ABC):
+    """Which layers are routed, with what capacity."""
+
+    Config: ClassVar[type[Options]]
+
+    @abstractmethod
+    def __init__(self, options: Options) -> None: ...
+
+    @abstractmethod
+    def capacities(self, config: ModelConfig) -> list[float | None]:
+        """Capacity of each layer; None where the layer is not routed."""
+
+
+ROUTERS: Registry[Router] = Registry("router", Router, components.ROUTERS)
+BLOCKS: Registry[Block] = Registry("block", Block, components.BLOCKS)
+FFNS: Registry[Ffn] = Registry("ffn", Ffn, components.FFNS)
+SCHEDULES: Registry[Schedule] = Registry("schedule", Schedule, components.SCHEDULES)
+
+KINDS: dict[str, Registry[Any]] = {
+    "block": BLOCKS,
+    "ffn": FFNS,
+    "router": ROUTERS,
+    "schedule": SCHEDULES,
+}
+
+
+def component_options(kind: str, component: Component) -> Options:
+    """The component's options, completed and validated.
+
+    Raises:
+        ConfigError: unknown name, unknown option or a value out of range.
+    """
+    config = KINDS[kind].get(component.name).Config
+    for name in component.options:
+        if name not in config.model_fields:
+            raise unknown(f"option of {kind} `{component.name}`", name, config.model_fields)
+    try:
+        return config(**component.options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(
+            f"{kind} `{component.name}`: option `{where}`: {first['msg']}"
+        ) from error
+
+
+def completed(config: ModelConfig) -> ModelConfig:
+    """The same configuration with every component's defaults written out."""
+    parts = {
+        kind: Component(
+            name=getattr(config, kind).name,
+            **component_options(kind, getattr(config, kind)).model_dump(),
+        )
+        for kind in KINDS
+    }
+    return config.model_copy(update=parts)

@@ -1,0 +1,1 @@
+"""One position-wise part a file."""

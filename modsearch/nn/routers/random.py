@@ -1,0 +1,67 @@
+"""Control: tokens are chosen at random and the gate is 1 (Raposo et al. 2024, section 3.3).
+
+What it loses against a learned router is what routing is worth; what remains of the gain
+over a dense model is what cheaper blocks are worth.
+
+Shapes: B sequences, T positions, K chosen rows, D width.
+"""
+
+import math
+from statistics import NormalDist
+
+import torch
+from torch import Tensor
+
+from modsearch.cost import Cost
+from modsearch.nn.contracts import Context, Mode, Options, Router, Routing
+from modsearch.nn.selection import num_selected, pack, top_k
+
+
+class Random(Router):
+    """Gaussian scores from a counter-based hash, so that no random stream is consumed."""
+
+    class Config(Options):
+        """No options."""
+
+    def __init__(self, width: int, capacity: float, options: Config) -> None:
+        super().__init__(width, capacity, options)
+        self.capacity = capacity
+
+    def forward(self, x_BTD: Tensor, context: Context) -> Routing:
+        """Top-k of fresh scores in training; in causal mode a fixed cut-off on fixed scores."""
+        if context.mode == "causal":
+            # Nothing of the batch: the score is a function of layer and position alone.
+            scores_BT = gaussian(context.positions_BT, 0, context.layer)
+            cut = NormalDist().inv_cdf(1 - self.capacity) if self.capacity < 1 else -math.inf
+            chosen_BT = scores_BT > cut
+            if context.valid_BT is not None:
+                chosen_BT = chosen_BT & context.valid_BT
+            index_BK, valid_BK = pack(chosen_BT)
+            return Routing(index_BK, torch.ones_like(index_BK, dtype=x_BTD.dtype), valid_BK)
+        rows_B1 = torch.arange(x_BTD.shape[0], device=x_BTD.device)[:, None]
+        scores_BT = gaussian(
+            context.positions_BT + rows_B1 * (1 << 32), context.seed, context.layer
+        )
+        index_BK = top_k(scores_BT, self.slots(x_BTD.shape[1]), context.valid_BT)
+        valid_BK = None if context.valid_BT is None else context.valid_BT.gather(1, index_BK)
+        return Routing(index_BK, torch.ones_like(index_BK, dtype=x_BTD.dtype), valid_BK)
+
+    def slots(self, num_positions: int) -> int:
+        """k rows."""
+        return num_selected(self.capacity, num_positions)
+
+    def cost(self, num_positions: int, mode: Mode) -> Cost:
+        """No matrix product."""
+        return Cost()
+
+
+def gaussian(counter: Tensor, seed: int, layer: int) -> Tensor:
+    """Standard normal values, one a counter: a SplitMix64 hash (Steele et al. 2014) of
+    (counter, seed, layer), mapped through the inverse error function."""
+    state = counter + seed * 0x9E3779B1 + layer * 0x85EBCA77 + 0x2545F491
+    for multiplier in (-0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15):
+        shifted = (state >> 30) & 0x3FFFFFFFF
+        state = (state ^ shifted) * multiplier
+    state = state ^ ((state >> 31) & 0x1FFFFFFFF)
+    uniform = ((state >> 12) & 0xFFFFFFFFFF).double() / (1 << 40)
+    return math.sqrt(2) * torch.erfinv(2 * uniform.clamp(1e-12, 1 - 1e-12) - 1)

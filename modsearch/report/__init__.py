@@ -1,0 +1,1 @@
+"""A study's records as tables, figures and a page."""

@@ -1,0 +1,286 @@
+"""Every table of the report as a data frame: full precision here, rounded in `display`."""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+import pandas as pd
+
+from modsearch.analysis.claims import Claims, comparison_verdict, is_routed
+from modsearch.analysis.compare import Comparison, Confirmed, deviation
+from modsearch.analysis.fits import Fit, causal_loss, measured
+from modsearch.analysis.numbers import MISSING, count, decimal, percent, scientific
+from modsearch.schema import Component, Manifest, ModelConfig, Record, Stage, State
+
+Evaluations = Mapping[str, Mapping[str, Mapping[str, Any]]]
+"""lm-eval's results by trial and suite."""
+
+Row = dict[str, object]
+
+
+def minima(claims: Claims) -> pd.DataFrame:
+    """The minimum of each isoFLOP curve, or why it has none."""
+    rows = []
+    for curve in claims.curves:
+        fit = curve if isinstance(curve, Fit) else None
+        lowest = min(curve.points, key=lambda point: point.loss)
+        rows.append(
+            {
+                "budget": curve.budget,
+                "arm": curve.arm,
+                "depth": curve.depth,
+                "N*": fit.minimum_params if fit else None,
+                "minimum loss": fit.minimum_loss if fit else None,
+                "minimum sd": fit.minimum_sd if fit else None,
+                "points": f"{len(fit.params) if fit else 0} of {len(curve.points)}",
+                "r2": fit.r2 if fit and not fit.exact else None,
+                "lowest measured": lowest.loss,
+                "note": _curve_note(claims, curve),
+            }
+        )
+    return _frame(rows)
+
+
+def trials(records: Sequence[Record]) -> pd.DataFrame:
+    """Every trial, in order of stage, budget, arm, size and seed."""
+    return _frame([_trial(record) for record in sorted(records, key=_trial_order)])
+
+
+def winners(claims: Claims) -> pd.DataFrame:
+    """What confirm trained: one row for each (budget, arm)."""
+    return _frame([_winner(each) for each in claims.confirmed])
+
+
+def comparisons(claims: Claims) -> pd.DataFrame:
+    """Headlines of all budgets, and every other confirmed arm against the dense one."""
+    headlines = [claim.comparison for claim in claims.by_budget if claim.comparison is not None]
+    rows = [
+        _comparison(each, "headline", claim.verdict.value)
+        for claim in claims.by_budget
+        if (each := claim.comparison) is not None
+    ]
+    assert len(rows) == len(headlines)
+    rows += [_comparison(each, "other arm") for each in claims.others]
+    return _frame(rows)
+
+
+def controls(claims: Claims) -> pd.DataFrame:
+    """Each learned arm against its control: what routing itself is worth."""
+    return _frame([_comparison(each, "control") for each in claims.controls])
+
+
+def multipliers(claims: Claims) -> pd.DataFrame:
+    """Compute multipliers of all budgets, plain and in training time."""
+    rows = []
+    for claim in claims.by_budget:
+        found = claim.multiplier
+        if found is None:
+            continue
+        value, low, high = found.adjusted
+        rows.append(
+            {
+                "budget": claim.budget,
+                "multiplier": found.value,
+                "low": found.low,
+                "high": found.high,
+                "time ratio": found.time_ratio,
+                "speed-adjusted": value,
+                "adjusted low": low,
+                "adjusted high": high,
+                "slope": found.slope.value,
+                "slope se": found.slope.se,
+                "note": "extrapolated" if found.extrapolated else "",
+            }
+        )
+    return _frame(rows)
+
+
+def exploration(records: Sequence[Record]) -> pd.DataFrame:
+    """Recipes by rank within their (arm, budget); only what varies is shown of them."""
+    rows = [record for record in records if record.stage is Stage.EXPLORE and _finished(record)]
+    flat = {record.hash: _flat_recipe(record) for record in rows}
+    varying = _varying(list(flat.values()))
+    rows.sort(key=lambda row: (row.arm, -row.budget.flops, causal_loss(row), row.hash))
+    ranks: dict[tuple[str, float], int] = defaultdict(int)
+    table = []
+    for record in rows:
+        ranks[record.arm, record.budget.flops] += 1
+        row: Row = {
+            "arm": record.arm,
+            "budget": record.budget.flops,
+            "rank": ranks[record.arm, record.budget.flops],
+        }
+        row |= {name: flat[record.hash].get(name) for name in varying}
+        table.append(row | {"causal loss": causal_loss(record), "hash": record.hash})
+    return _frame(table)
+
+
+def left_out(manifest: Manifest, records: Sequence[Record]) -> pd.DataFrame:
+    """Rejected and failed trials with the reason, and cells that did not beat bigrams."""
+    rows = [
+        _place(record) | {"state": record.state.value, "reason": record.reason or ""}
+        for record in sorted(records, key=_trial_order)
+        if record.state is not State.COMPLETE
+    ]
+    rows += [
+        _place(record) | {"state": "other recipe", "reason": "in no fit: the arm has another now"}
+        for record in _other_recipes(records)
+    ]
+    bigrams = manifest.corpus.bigram_entropy
+    for record in _best_of_cells(records):
+        if causal_loss(record) >= bigrams:
+            reason = f"best loss {causal_loss(record):.3f} does not beat bigrams, {bigrams:.3f}"
+            rows.append(_place(record) | {"state": "untrained cell", "reason": reason})
+    return _frame(rows)
+
+
+def evaluations(records: Sequence[Record], results: Evaluations) -> pd.DataFrame:
+    """lm-eval's values, one row for each trial and metric."""
+    rows = []
+    for record in sorted(records, key=_trial_order):
+        for suite, result in sorted(results.get(record.hash, {}).items()):
+            for task, metrics in sorted(result.get("results", {}).items()):
+                rows += _metrics(record, suite, task, metrics)
+    return _frame(rows)
+
+
+def evaluation_means(frame: pd.DataFrame) -> pd.DataFrame:
+    """The same over seeds, so that arms stand under each other."""
+    groups: dict[tuple[str, ...], list[float]] = defaultdict(list)
+    places: dict[tuple[str, ...], Row] = {}
+    names = ["suite", "task", "metric", "budget", "arm", "stage"]
+    for row in frame.to_dict("records"):
+        key = tuple(str(row[name]) for name in names)
+        places[key] = {name: row[name] for name in names}
+        groups[key].append(float(row["value"]))
+    rows = [
+        places[key]
+        | {"mean": fmean(values), "sd over seeds": deviation(values), "seeds": len(values)}
+        for key, values in groups.items()
+    ]
+    rows.sort(key=lambda row: tuple(str(row[name]) for name in names[:3]))
+    return _frame(rows)
+
+
+def conventions(claims: Claims) -> pd.DataFrame:
+    """Training FLOPs per token of the confirmed models as other papers count them."""
+    rows = []
+    for each in claims.confirmed:
+        row: Row = {"budget": each.budget, "arm": each.arm}
+        row |= {f"{name} FLOPs per token": value for name, value in each.plan.conventions.items()}
+        rows.append(row | {"head share": each.plan.head_share})
+    return _frame(rows)
+
+
+def corpus(manifest: Manifest) -> pd.DataFrame:
+    """Facts of the text, with the losses that counting alone reaches."""
+    facts = manifest.corpus
+    rows = {
+        "corpus": facts.name,
+        "fingerprint": facts.fingerprint,
+        "train tokens": facts.train_tokens,
+        "validation tokens": facts.validation_tokens,
+        "test tokens": facts.test_tokens,
+        "bytes per token": facts.bytes_per_token,
+        "unigram entropy (nats per token)": facts.unigram_entropy,
+        "bigram entropy (nats per token)": facts.bigram_entropy,
+    }
+    return _pairs(rows)
+
+
+def provenance(manifest: Manifest) -> pd.DataFrame:
+    """The manifest as keys and values."""
+    plain = manifest.model_dump(mode="json", exclude={"corpus", "arms"})
+    rows: Row = {}
+    for key, value in plain.items():
+        if isinstance(value, dict):
+            rows |= {f"{key}.{name}": each for name, each in sorted(value.items())}
+        else:
+            rows[key] = "; ".join(value) if isinstance(value, list) else value
+    for arm, base in manifest.arms.items():
+        rows[f"arm.{arm}"] = f"control of {base}" if base else "compared"
+    return _pairs(rows)
+
+
+def display(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame as rounded text, a dash for what is missing."""
+    shown = {name: [_text(str(name), value) for value in frame[name]] for name in frame.columns}
+    return pd.DataFrame(shown, columns=frame.columns, dtype=object)
+
+
+def numeric(frame: pd.DataFrame) -> list[bool]:
+    """For each column whether it holds numbers, which stand to the right."""
+    return [pd.api.types.is_numeric_dtype(frame[name]) for name in frame.columns]
+
+
+_FORMATS: dict[str, Callable[[float], str]] = {
+    "budget": scientific,
+    "N*": count,
+    "params": count,
+    "achieved FLOPs": scientific,
+    "deviation %": lambda value: decimal(value, 2),
+    "capacity": lambda value: f"{value:g}",
+    "realised capacity": lambda value: decimal(value, 3),
+    "rate": lambda value: f"{value:g}",
+    "step ms": lambda value: decimal(value, 2),
+    "r2": lambda value: decimal(value, 3),
+    "time ratio": lambda value: decimal(value, 2),
+    "multiplier": lambda value: decimal(value, 2),
+    "low": lambda value: decimal(value, 3),
+    "high": lambda value: decimal(value, 3),
+    "speed-adjusted": lambda value: decimal(value, 2),
+    "adjusted low": lambda value: decimal(value, 3),
+    "adjusted high": lambda value: decimal(value, 3),
+    "relative": lambda value: percent(value, 2),
+    "forward ratio": lambda value: percent(value, 0),
+    "head share": percent,
+    "training hours": lambda value: decimal(value, 3),
+}
+
+
+def _text(name: str, value: object) -> str:
+    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
+        return MISSING
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    if name in _FORMATS:
+        return _FORMATS[name](value)
+    if "FLOPs" in name:
+        return scientific(value)
+    if float(value).is_integer() and abs(value) < 1e15:
+        return f"{value:.0f}"
+    return decimal(value) if abs(value) >= 1e-3 else f"{value:.2g}"
+
+
+def _frame(rows: Sequence[Row]) -> pd.DataFrame:
+    """Columns in the order in which the rows first have them."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return pd.DataFrame(rows, columns=names)
+
+
+def _pairs(rows: Mapping[str, object]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {"key": list(rows), "value": pd.Series(list(rows.values()), dtype=object)}
+    )
+
+
+def _curve_note(claims: Claims, curve: object) -> str:
+    assert hasattr(curve, "arm")
+    return ""
+
+
+def _finished(record: Record) -> bool:
+    return (
+        record.state is State.COMPLETE
+        and record.scores is not None
+        and math.isfinite(record.scores.causal_loss)
+    )
+
+
+def _trial_order(record: Record) -> tuple[object, ...]:
+    model = record.candidate.model
+    stage = list(Stage).index(record.stage)
+    size = (model.depth, model.width)
+    return stage, record.budget.flops, record.arm, *size, record.seed, record.hash

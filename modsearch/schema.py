@@ -1,0 +1,291 @@
+"""What crosses a process or a file: frozen models that round-trip through JSON.
+
+Losses are in nats per token, FLOPs are plain counts, seconds are wall-clock.
+"""
+
+import hashlib
+import json
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+
+class Frozen(BaseModel):
+    """Immutable; unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Component(BaseModel):
+    """A registered component by name, with options of its own beside the name."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    name: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options, without the name."""
+        return dict(self.model_extra or {})
+
+
+def _named(value: object) -> object:
+    return {"name": value} if isinstance(value, str) else value
+
+
+ComponentField = Annotated[Component, BeforeValidator(_named)]
+"""A component; a bare string is its name."""
+
+
+class ModelConfig(Frozen):
+    """Shape and parts of a decoder-only transformer."""
+
+    vocab_size: int = Field(256, gt=1)
+    seq_len: int = Field(256, gt=1)
+    """Tokens of a training sequence."""
+    depth: int = Field(2, gt=0)
+    width: int = Field(32, gt=0)
+    num_heads: int = Field(2, gt=0)
+    tied: bool = True
+    """Whether the LM head is the embedding matrix."""
+    block: ComponentField = Component(name="dense")
+    ffn: ComponentField = Component(name="mlp")
+    router: ComponentField = Component(name="expert_choice")
+    schedule: ComponentField = Component(name="every_nth")
+    capacity: float = Field(0.125, gt=0, le=1)
+    """Share of a sequence's tokens that a routed block processes."""
+    every: int = Field(2, gt=0)
+    """Every `every`-th block is routed."""
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> "ModelConfig":
+        if self.width % (2 * self.num_heads):
+            raise ValueError(
+                f"width must be a multiple of 2 x num_heads (rotary pairs), "
+                f"but got width={self.width}, num_heads={self.num_heads}"
+            )
+        return self
+
+
+class OptimConfig(Frozen):
+    """AdamW with warm-up and cosine decay."""
+
+    batch_size: int = Field(2, gt=0)
+    """Sequences a step."""
+    rate: float = Field(0.005, gt=0)
+    """Learning rate at width 64; the rate in use is `rate * 64 / width`."""
+    warmup: float = Field(0.1, ge=0, lt=1)
+    """Share of the steps."""
+    final: float = Field(0.1, ge=0, le=1)
+    """Last learning rate as a share of the peak."""
+    weight_decay: float = Field(0.1, ge=0)
+    beta1: float = Field(0.9, ge=0, lt=1)
+    beta2: float = Field(0.99, ge=0, lt=1)
+    clip: float = Field(1.0, gt=0)
+    """Largest gradient norm."""
+    min_steps: int = Field(200, gt=0)
+    max_epochs: float = Field(4.0, gt=0)
+
+
+class DataConfig(Frozen):
+    """Where text comes from: `stdlib`, or a file, a folder or a glob of text (plain or .gz)."""
+
+    corpus: str = "stdlib"
+
+
+class Candidate(Frozen):
+    """A whole configuration: recipe and size."""
+
+    model: ModelConfig = ModelConfig()
+    optim: OptimConfig = OptimConfig()
+    data: DataConfig = DataConfig()
+
+
+class Budget(Frozen):
+    """Training FLOPs of one trial, forward and backward."""
+
+    flops: float = Field(gt=0)
+
+
+class Plan(Frozen):
+    """How a candidate spends its budget."""
+
+    steps: int
+    tokens: int
+    epochs: float
+    """Training tokens over the tokens of the train part."""
+    flops_per_step: int
+    flops: int
+    """Achieved training FLOPs."""
+    forward_flops: float
+    """Planned forward FLOPs per token, at `slots`."""
+    params: int
+    active_params: int
+    """Parameters that a token meets when no block skips it."""
+    embedding_params: int
+    head_share: float
+    """Share of the LM head in the forward FLOPs."""
+    conventions: dict[str, float]
+    """Training FLOPs per token by counting convention."""
+    seconds: float
+    """A rough guess, used to start long trials first."""
+
+
+class Infeasible(Frozen):
+    """Why a candidate can't be trained at its budget."""
+
+    reason: str
+
+
+class Stage(StrEnum):
+    """Why a trial is run, and so what it may be used for."""
+
+    EXPLORE = "explore"
+    MEASURE = "measure"
+    CONFIRM = "confirm"
+
+
+class State(StrEnum):
+    """How a trial ended. Only `COMPLETE` has scores."""
+
+    COMPLETE = "complete"
+    INFEASIBLE = "infeasible"
+    DIVERGED = "diverged"
+    OUT_OF_MEMORY = "out_of_memory"
+    FAILED = "failed"
+
+
+class Validation(Frozen):
+    """The fixed sample that a trial is scored on."""
+
+    part: Literal["validation", "test"] = "validation"
+    windows: int = Field(64, gt=0)
+    """Windows of `seq_len` tokens, evenly spaced over the part."""
+
+
+class Runtime(Frozen):
+    """Constants of a study: the same for every trial, whatever the number of workers."""
+
+    device: Literal["cpu", "cuda"] = "cpu"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    threads: int = Field(1, gt=0)
+    checkpoint_seconds: float = Field(10.0, ge=0)
+    """Between checkpoints of an unfinished trial."""
+
+
+class Job(Frozen):
+    """One training that an engine executes."""
+
+    stage: Stage
+    arm: str
+    candidate: Candidate
+    budget: Budget
+    seed: int
+    validation: Validation
+    fingerprint: str
+    """Of the tokens."""
+    runtime: Runtime
+    plan: Plan | Infeasible
+
+    @property
+    def hash(self) -> str:
+        """Identity: arm, candidate, budget, seed, sample and tokens.
+
+        Where the trial ran does not count, nor where the corpus lies.
+        """
+        identity = self.model_dump(
+            mode="json",
+            include={
+                "arm": True,
+                "candidate": {"model", "optim"},
+                "budget": True,
+                "seed": True,
+                "validation": True,
+                "fingerprint": True,
+            },
+        )
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
+
+class Signal(StrEnum):
+    """What a driver answers when it has no job to hand out."""
+
+    WAIT = "wait"
+    """Until a record comes back."""
+    DONE = "done"
+
+
+class Scores(Frozen):
+    """What a finished trial measured on its sample."""
+
+    causal_loss: float
+    """The objective: no decision looks at a later token."""
+    train_mode_loss: float
+    """Routing as in training; for top-k it sees the future and never ranks anything."""
+    bits_per_byte: float
+    """Of the causal loss."""
+    final_train_loss: float
+    """Mean over the last tenth of the steps."""
+    realised_capacity: float | None
+    """Mean share of tokens in routed blocks under causal routing; None without routed blocks."""
+    realised_forward_flops: float
+    """Forward FLOPs per token under causal routing, on the sample."""
+    agreement: float | None
+    """Share of (token, routed block) decisions on which both modes agree."""
+    seconds: float
+    """Training and validation."""
+    step_seconds: float
+    """Median of a training step."""
+    peak_memory: int
+    """Bytes: of the device on CUDA, of the process on CPU."""
+
+
+class Record(Frozen):
+    """What became of one trial."""
+
+    hash: str
+    stage: Stage
+    arm: str
+    candidate: Candidate
+    budget: Budget
+    seed: int
+    validation: Validation
+    state: State
+    reason: str | None = None
+    plan: Plan | None = None
+    scores: Scores | None = None
+
+
+class CorpusFacts(Frozen):
+    """Of the tokens that a study is trained and scored on."""
+
+    name: str
+    fingerprint: str
+    train_tokens: int
+    validation_tokens: int
+    test_tokens: int
+    bytes_per_token: float
+    unigram_entropy: float
+    """Nats per token of the validation part under train counts."""
+    bigram_entropy: float
+
+
+class Manifest(Frozen):
+    """What a study was made with; frozen when it starts."""
+
+    name: str
+    seed: int
+    arms: dict[str, str | None]
+    """Arms in order; a control names the arm that it is the control of."""
+    runtime: Runtime
+    corpus: CorpusFacts
+    code: str
+    """Hash of the package's sources."""
+    revision: str
+    """Git revision, or `unknown`."""
+    versions: dict[str, str]
+    machine: dict[str, str]
+    command: str
+    mixed: list[str] = []
+    """Other code or torch versions that this study was resumed with."""

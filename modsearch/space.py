@@ -1,0 +1,495 @@
+"""A search space: YAML in, arms and grids of candidates out.
+
+A value in a space is fixed, or one of the distributions `{choice: [..]}`,
+`{int: [low, high], step: s}`, `{float: [low, high]}` and `{log: [low, high]}`. A choice may
+hold components whose options are distributions themselves.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from modsearch.errors import ConfigError
+from modsearch.nn.contracts import completed
+from modsearch.registry import unknown
+from modsearch.schema import Candidate, DataConfig, Frozen, Stage, Validation
+
+Tree = dict[str, Any]
+"""Nested plain data whose leaves may be distributions."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of several values; a value may be a mapping with distributions of its own."""
+
+    values: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Int:
+    """low, low + step, ... up to high."""
+
+    low: int
+    high: int
+    step: int
+
+
+@dataclass(frozen=True)
+class Float:
+    """A real number, uniform or log-uniform."""
+
+    low: float
+    high: float
+    log: bool
+
+
+Distribution = Choice | Int | Float
+Pick = Callable[[str, Distribution], Any]
+"""Chooses a value for the distribution at a dotted path."""
+
+
+PositiveFlops = Annotated[float, Field(gt=0)]
+
+
+class Arm(Frozen):
+    """A family of candidates; a control takes recipe and size of the arm that it controls."""
+
+    control_of: str | None = None
+    model: Tree = {}
+    optim: Tree = {}
+
+
+class Section(Frozen):
+    """Values for model and optimiser."""
+
+    model: Tree = {}
+    optim: Tree = {}
+
+
+class Explore(Frozen):
+    """Ranks recipes; its values enter no fit."""
+
+    budgets: list[PositiveFlops] = Field(min_length=1)
+    size: Tree
+    """depth and width, fixed or open."""
+    sampler: Literal["grid", "random", "qmc", "tpe"] = "grid"
+    trials: int | None = Field(None, gt=0)
+    """Trained trials of each cell; None: the whole grid."""
+    windows: int = Field(64, gt=0)
+
+    @model_validator(mode="after")
+    def _trials_are_stated(self) -> "Explore":
+        if self.sampler != "grid" and self.trials is None:
+            raise ValueError(f"sampler `{self.sampler}` needs `trials`")
+        return self
+
+
+class Rung(Frozen):
+    """Sizes of one depth at one budget."""
+
+    budget: float = Field(gt=0)
+    depth: int = Field(gt=0)
+    widths: list[int] = Field(min_length=1)
+
+
+class Measure(Frozen):
+    """One recipe per arm on one ladder of sizes: the rows of isoFLOP fits."""
+
+    ladder: list[Rung] = Field(min_length=1)
+    windows: int = Field(64, gt=0)
+
+
+class Confirm(Frozen):
+    """Fresh seeds on the test part: the rows of the headline."""
+
+    budgets: list[PositiveFlops] = Field(min_length=1)
+    seeds: int = Field(3, gt=0)
+    windows: int = Field(256, gt=0)
+
+
+class Resources(Frozen):
+    """How trials are executed; all but `workers` are constants of the study."""
+
+    workers: int | Literal["auto"] = "auto"
+    threads: int = Field(1, gt=0)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    checkpoint_seconds: float = Field(10.0, ge=0)
+    keep: Literal["all", "winners", "none"] = "winners"
+    """Which final weights stay on disk."""
+
+
+class Space(Frozen):
+    """What a study searches."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
+    seed: int = 0
+    data: DataConfig = DataConfig()
+    fixed: Section = Section()
+    axes: Section = Section()
+    """Open in every arm, with the same values."""
+    arms: dict[str, Arm] = Field(min_length=1)
+    explore: Explore | None = None
+    measure: Measure | None = None
+    confirm: Confirm | None = None
+    suite: str | None = None
+    """lm-eval suite for the winners."""
+    resources: Resources = Resources()
+
+    @model_validator(mode="after")
+    def _arms_fit(self) -> "Space":
+        for name, arm in self.arms.items():
+            if not re.fullmatch(r"[A-Za-z0-9._-]+", name):
+                raise ValueError(f"arm name `{name}` may have letters, digits and . _ - only")
+            target = arm.control_of
+            if target is not None and (target not in self.arms or self.arms[target].control_of):
+                raise ValueError(f"arm `{name}` is control_of `{target}`, which is no learned arm")
+        if self.explore is None and self.measure is None and self.confirm is None:
+            raise ValueError("a space needs at least one of explore, measure, confirm")
+        if self.confirm is not None:
+            measured = {rung.budget for rung in self.measure.ladder} if self.measure else set()
+            for budget in self.confirm.budgets:
+                if budget not in measured:
+                    raise ValueError(f"confirm budget {budget:g} is not in the measure ladder")
+        return self
+
+    @property
+    def learned_arms(self) -> list[str]:
+        """Arms that are explored and measured."""
+        return [name for name, arm in self.arms.items() if arm.control_of is None]
+
+    def recipe(self, arm: str) -> Tree:
+        """The arm's tree of model and optimiser values, size left out."""
+        tree: Tree = {}
+        for section in (self.fixed, self.axes, self.arms[arm]):
+            for part in ("model", "optim"):
+                tree[part] = merged(tree.get(part, {}), getattr(section, part))
+        return {part: parse_tree(values) for part, values in tree.items()}
+
+    def budgets(self, stage: Stage) -> list[float]:
+        """Budgets of a stage, largest first."""
+        if stage is Stage.EXPLORE:
+            found = self.explore.budgets if self.explore else []
+        elif stage is Stage.MEASURE:
+            found = [rung.budget for rung in self.measure.ladder] if self.measure else []
+        else:
+            found = self.confirm.budgets if self.confirm else []
+        return sorted(set(found), reverse=True)
+
+    def sizes(self, budget: float) -> list[Tree]:
+        """Ladder at a budget: depth and width of each size."""
+        rungs = self.measure.ladder if self.measure else []
+        return [
+            {"depth": rung.depth, "width": width}
+            for rung in rungs
+            if rung.budget == budget
+            for width in rung.widths
+        ]
+
+    def validation(self, stage: Stage) -> Validation:
+        """Test text only in confirm."""
+        if stage is Stage.CONFIRM:
+            assert self.confirm is not None
+            return Validation(part="test", windows=self.confirm.windows)
+        settings = self.explore if stage is Stage.EXPLORE else self.measure
+        assert settings is not None
+        return Validation(part="validation", windows=settings.windows)
+
+
+def merged(base: Tree, over: Mapping[str, Any]) -> Tree:
+    """`over` on top of `base`, key by key."""
+    return {**base, **over}
+
+
+def parse_tree(value: Any) -> Any:
+    """Plain data with distributions in place of the mappings that state them.
+
+    Raises:
+        ConfigError: a distribution is malformed.
+    """
+    if isinstance(value, Mapping):
+        keys = set(value)
+        if keys == {"choice"}:
+            return _choice(value["choice"])
+        if keys in ({"int"}, {"int", "step"}):
+            low, high = _bounds(value["int"], int)
+            return Int(int(low), int(high), int(value.get("step", 1)))
+        if keys in ({"float"}, {"log"}):
+            key = next(iter(keys))
+            low, high = _bounds(value[key], float)
+            if key == "log" and low <= 0:
+                raise ConfigError(f"a log distribution needs a positive low, but got {low}")
+            return Float(low, high, log=key == "log")
+        return {key: parse_tree(inner) for key, inner in value.items()}
+    return value
+
+
+def _choice(values: Any) -> Choice:
+    if not isinstance(values, list) or not values:
+        raise ConfigError(f"choice needs a list of values, but got {values!r}")
+    return Choice(tuple(parse_tree(value) for value in values))
+
+
+def _bounds(value: Any, kind: type) -> tuple[float, float]:
+    if not (isinstance(value, list) and len(value) == 2):
+        raise ConfigError(f"{kind.__name__} bounds are [low, high], but got {value!r}")
+    try:
+        low, high = kind(value[0]), kind(value[1])
+    except (TypeError, ValueError):
+        raise ConfigError(f"{kind.__name__} bounds are numbers, but got {value!r}") from None
+    if low > high:
+        raise ConfigError(f"low <= high must hold, but got {value!r}")
+    return low, high
+
+
+def label(value: Any) -> Any:
+    """A choice as a ledger stores it: scalars as they are, others as JSON."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return json.dumps(value, default=lambda axis: "open", sort_keys=True)
+
+
+def resolve(tree: Any, pick: Pick, path: str = "") -> Any:
+    """The tree with a picked value in place of every distribution."""
+    if isinstance(tree, Choice):
+        value = pick(path, tree)
+        inner = f"{path}.{value['name']}" if isinstance(value, Mapping) and "name" in value else path
+        return resolve(value, pick, inner)
+    if isinstance(tree, Int | Float):
+        return pick(path, tree)
+    if isinstance(tree, Mapping):
+        return {
+            key: resolve(value, pick, f"{path}.{key}" if path else key)
+            for key, value in tree.items()
+        }
+    return tree
+
+
+def open_axes(tree: Any, path: str = "") -> dict[str, Distribution]:
+    """Every distribution of a tree by path, those inside choices included."""
+    if isinstance(tree, Choice):
+        found: dict[str, Distribution] = {path: tree}
+        for value in tree.values:
+            if isinstance(value, Mapping):
+                inner = f"{path}.{value['name']}" if "name" in value else path
+                found |= open_axes(value, inner)
+        return found
+    if isinstance(tree, Int | Float):
+        return {path: tree}
+    found = {}
+    if isinstance(tree, Mapping):
+        for key, value in tree.items():
+            found |= open_axes(value, f"{path}.{key}" if path else key)
+    return found
+
+
+def is_finite(tree: Any) -> bool:
+    """Whether the tree has finitely many points."""
+    return not any(isinstance(axis, Float) for axis in open_axes(tree).values())
+
+
+def grid(tree: Any) -> Iterator[dict[str, Any]]:
+    """Every point of a finite tree, as labels by path; the last axis turns fastest.
+
+    Raises:
+        ConfigError: an axis is continuous.
+    """
+    for path, axis in open_axes(tree).items():
+        if isinstance(axis, Float):
+            raise ConfigError(
+                f"a grid needs finite axes, but `{path}` is continuous\n"
+                f"give it a choice, or use sampler random, qmc or tpe"
+            )
+    prefix: list[int] = []
+    while True:
+        turns: list[tuple[int, int]] = []
+        point: dict[str, Any] = {}
+
+        def pick(
+            path: str,
+            axis: Distribution,
+            turns: list[tuple[int, int]] = turns,
+            point: dict[str, Any] = point,
+            prefix: list[int] = prefix,
+        ) -> Any:
+            values = axis.values if isinstance(axis, Choice) else _int_values(axis)
+            turn = prefix[len(turns)] if len(turns) < len(prefix) else 0
+            turns.append((turn, len(values)))
+            point[path] = label(values[turn])
+            return values[turn]
+
+        resolve(tree, pick)
+        yield point
+        while turns and turns[-1][0] + 1 == turns[-1][1]:
+            turns.pop()
+        if not turns:
+            return
+        prefix = [turn for turn, _ in turns[:-1]] + [turns[-1][0] + 1]
+
+
+def _int_values(axis: Distribution) -> tuple[int, ...]:
+    assert isinstance(axis, Int)
+    return tuple(range(axis.low, axis.high + 1, axis.step))
+
+
+def build(resolved: Tree, data: DataConfig) -> Candidate:
+    """A candidate from resolved values, every component's defaults written out.
+
+    `resolved` has `model` and `optim`, and may have `size` (depth and width).
+
+    Raises:
+        ConfigError: a key or a value is wrong; the message names it.
+    """
+    model = {**resolved["model"], **resolved.get("size", {})}
+    for part, values, known in (
+        ("model", model, Candidate().model),
+        ("optim", resolved["optim"], Candidate().optim),
+    ):
+        for key in values:
+            if key not in type(known).model_fields:
+                raise unknown(f"key in {part}", key, type(known).model_fields)
+    try:
+        candidate = Candidate.model_validate(
+            {"model": model, "optim": resolved["optim"], "data": data}
+        )
+    except ValidationError as error:
+        raise ConfigError(first_error(error)) from error
+    return candidate.model_copy(update={"model": completed(candidate.model)})
+
+
+def first_error(error: ValidationError) -> str:
+    """One line for the first thing that is wrong: where, and what."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    given = first["input"]
+    shown = f", but got {given!r}" if isinstance(given, str | int | float) else ""
+    return f"{where}: {message}{shown}" if where else message
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's safe loader, but 5e10 is a number (YAML 1.1 asks for 5.0e+10)."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    key: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:float"]
+    for key, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*([eE][-+]?\d+)|\d[\d_]*\.[\d_]*|\.\d+([eE][-+]?\d+)?|\.(inf|nan))$"),
+    list("-+0123456789."),
+)
+
+
+def read_yaml(path: Path, overrides: list[str]) -> Tree:
+    """A YAML file as plain data, with `a.b=c` overrides applied.
+
+    Raises:
+        ConfigError: the file is missing or is not a YAML mapping, or an override is malformed.
+    """
+    try:
+        value = yaml.load(path.read_text(), _Loader)  # noqa: S506  # derives from SafeLoader
+    except FileNotFoundError:
+        raise ConfigError(f"no file {path}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"can't read {path}: {error}") from error
+    except yaml.YAMLError as error:
+        line = " ".join(str(error).split())
+        raise ConfigError(f"{path} is not valid YAML: {line}") from error
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path} must be a mapping of keys to values")
+    for override in overrides:
+        _override(value, override)
+    return value
+
+
+def _override(tree: Tree, override: str) -> None:
+    path, equals, text = override.partition("=")
+    if not equals or not path:
+        raise ConfigError(f"--set takes key.key=value, but got `{override}`")
+    *parents, last = path.split(".")
+    for key in parents:
+        if not isinstance(tree.setdefault(key, {}), dict):
+            raise ConfigError(f"--set {path}: `{key}` is a value, it has no keys")
+        tree = tree[key]
+    tree[last] = yaml.load(text, _Loader)  # noqa: S506  # derives from SafeLoader
+
+
+def load_space(path: Path, overrides: list[str]) -> Space:
+    """A validated space; every candidate of it can be built.
+
+    Raises:
+        ConfigError: what is wrong, and in which file.
+    """
+    values = read_yaml(path, overrides)
+    _known_keys(values, path)
+    try:
+        space = Space.model_validate(values)
+        _check_candidates(space)
+    except ValidationError as error:
+        raise ConfigError(f"{path.name}: {first_error(error)}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{path.name}: {error}") from error
+    return space
+
+
+def _known_keys(values: Tree, path: Path) -> None:
+    for key in values:
+        if key not in Space.model_fields:
+            raise ConfigError(f"{path.name}: {unknown('key', str(key), Space.model_fields)}")
+
+
+def _check_candidates(space: Space) -> None:
+    """Build a candidate for every value of every axis, so that no trial meets a bad one."""
+    for arm in space.learned_arms:
+        tree = space.recipe(arm)
+        sizes = [space.explore.size] if space.explore else []
+        sizes += [size for budget in space.budgets(Stage.MEASURE) for size in space.sizes(budget)]
+        for size in sizes or [{}]:
+            _check_axes({**tree, "size": parse_tree(size)}, space.data)
+        if space.explore is None and open_axes(tree):
+            axis = next(iter(open_axes(tree)))
+            raise ConfigError(f"arm `{arm}` leaves `{axis}` open, but there is no explore stage")
+    for name, arm_ in space.arms.items():
+        if arm_.control_of is not None:
+            base = space.recipe(arm_.control_of)
+            tree = {part: merged(base[part], parse_tree(getattr(arm_, part))) for part in base}
+            _check_axes(tree, space.data)
+            if open_axes({part: parse_tree(getattr(arm_, part)) for part in base}):
+                raise ConfigError(f"control arm `{name}` has no axes of its own")
+    if space.explore and space.explore.sampler == "grid":
+        for arm in space.learned_arms:
+            next(grid({**space.recipe(arm), "size": parse_tree(space.explore.size)}))
+
+
+def _check_axes(tree: Tree, data: DataConfig) -> None:
+    """Vary one axis at a time over its values (its ends, where it is continuous)."""
+
+    def first(path: str, axis: Distribution) -> Any:
+        return _ends(axis)[0]
+
+    build(resolve(tree, first), data)
+    for varied, axis in open_axes(tree).items():
+        for value in _ends(axis):
+
+            def pick(
+                path: str, axis: Distribution, varied: str = varied, value: Any = value
+            ) -> Any:
+                return value if path == varied else _ends(axis)[0]
+
+            build(resolve(tree, pick), data)
+
+
+def _ends(axis: Distribution) -> tuple[Any, ...]:
+    if isinstance(axis, Choice):
+        return axis.values
+    if isinstance(axis, Int):
+        return _int_values(axis)[:64]
+    return (axis.low, axis.high)

@@ -1,0 +1,473 @@
+"""A study: stages in their order, each a set of cells that an engine works through.
+
+explore ranks recipes, measure draws isoFLOP curves with one recipe per arm, confirm trains
+the chosen sizes on fresh seeds and scores them on the test part. The ledger and the trial
+directories hold the whole state: running a study again goes on where it stopped.
+"""
+
+import fcntl
+import hashlib
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from modsearch.analysis.fits import best_recipe, confirm_choice
+from modsearch.budget import plan
+from modsearch.data import load_corpus
+from modsearch.engines.local import LocalEngine
+from modsearch.errors import StudyError
+from modsearch.progress import Progress, summary
+from modsearch.schema import (
+    Budget,
+    Infeasible,
+    Job,
+    Manifest,
+    Plan,
+    Record,
+    Runtime,
+    Signal,
+    Stage,
+    State,
+)
+from modsearch.search.ledger import Asked, Cell, CellSpec, open_storage
+from modsearch.space import (
+    Choice,
+    Int,
+    Space,
+    Tree,
+    build,
+    grid,
+    label,
+    load_space,
+    merged,
+    parse_tree,
+    resolve,
+)
+from modsearch.store import StudyDirectory, write_yaml
+from modsearch.trial import run_trial
+
+LIBRARIES = ("torch", "numpy", "optuna", "lm_eval", "ray", "pandas", "scipy")
+ANY_SIZE = Int(1, 1_000_000, 1)
+SEEDS_PER_STUDY = 1000
+
+
+def trial_seed(study_seed: int, stage: Stage, index: int = 0) -> int:
+    """Seed of a trial: one in explore, another in measure, fresh ones in confirm."""
+    start = {Stage.EXPLORE: 0, Stage.MEASURE: 1, Stage.CONFIRM: 100}[stage]
+    return study_seed * SEEDS_PER_STUDY + start + index
+
+
+class Driver:
+    """Hands out the jobs of one stage and takes their records.
+
+    Planning, rejection, duplicates and telling live here, so they are the same under every
+    engine.
+    """
+
+    def __init__(self, study: "Study", specs: Sequence[CellSpec]) -> None:
+        self.study = study
+        self.cells = [Cell(study.storage, spec, study.space.seed) for spec in specs]
+        self.in_flight: dict[str, list[tuple[Cell, int]]] = {}
+        self._orphans = [(cell, asked) for cell in self.cells for asked in cell.orphans()]
+
+    def next_job(self) -> Job | Signal:
+        """The next training; rejected and known trials are told on the way."""
+        while True:
+            found = self._next_ask()
+            if found is None:
+                return Signal.WAIT if self.in_flight else Signal.DONE
+            cell, asked = found
+            job = self.study.job(cell.spec, asked.values)
+            cell.note_hash(asked.number, job.hash)
+            if isinstance(job.plan, Infeasible):
+                record = _rejected(job, job.plan)
+                self.study.directory.write_record(record)
+                cell.tell(asked.number, record)
+            elif job.hash in self.in_flight:
+                self.in_flight[job.hash].append((cell, asked.number))
+            elif (record := self.study.finished(job.hash)) is not None:
+                repeat = cell.is_repeat(asked.number, job.hash)
+                cell.tell(asked.number, record, repeat=repeat)
+            else:
+                self.in_flight[job.hash] = [(cell, asked.number)]
+                self.study.progress.started(job)
+                return job
+
+    def on_record(self, job: Job, record: Record) -> None:
+        """Tell every trial that waited for this training. A failed one stays asked: the same
+        command tries it again, under its own number."""
+        waiting = self.in_flight.pop(job.hash)
+        self.study.progress.ended(job, record)
+        if record.state is State.FAILED:
+            return
+        self.study.drop_weights(record)
+        for index, (cell, number) in enumerate(waiting):
+            cell.tell(number, record, repeat=index > 0)
+
+    def _next_ask(self) -> tuple[Cell, Asked] | None:
+        if self._orphans:
+            return self._orphans.pop(0)
+        open_cells = [cell for cell in self.cells if cell.why_done() is None]
+        if not open_cells:
+            return None
+        cell = max(open_cells, key=self._expected)
+        return cell, cell.ask()
+
+    def _expected(self, cell: Cell) -> float:
+        """Seconds of the cell's next trial: long trials start first, so that no worker is left
+        with one at the end."""
+        point = cell.upcoming()
+        return self.study.guess(cell.spec, point) if point is not None else float("inf")
+
+
+class Study:
+    """One study directory, its space, its ledger and its one driver."""
+
+    def __init__(
+        self, space: Space, root: Path, *, workers: int | None = None, allow_mixed: bool = False
+    ) -> None:
+        self.space = space
+        self.directory = StudyDirectory(root)
+        self.corpus = load_corpus(space.data).facts
+        self.manifest = self._open_manifest(allow_mixed)
+        self.storage = open_storage(f"sqlite:///{self.directory.ledger}")
+        self.workers = workers or _num_workers(space, self.manifest.runtime)
+        self.progress = Progress(self.directory, self.workers)
+
+    def run(self, only: Stage | None = None) -> None:
+        """Run or resume the stages that the space asks for, or one of them."""
+        runtime = self.manifest.runtime
+        engine = LocalEngine(
+            partial(run_trial, self.directory.root), self.workers, runtime.threads
+        )
+        wanted = [stage for stage in Stage if self.space.budgets(stage)]
+        with engine.started(), self.progress:
+            for stage in [only] if only else wanted:
+                specs = self.cell_specs(stage)
+                driver = Driver(self, specs)
+                self._announce(stage, driver)
+                engine.run(driver.next_job, driver.on_record)
+        records = self.directory.records()
+        self.progress.say(f"trials: {summary(records)}")
+
+    def _announce(self, stage: Stage, driver: Driver) -> None:
+        guesses = []
+        for cell in driver.cells:
+            told = sum(trial.state.is_finished() for trial in cell.trials())
+            points = list(cell.spec.points or ())[told:]
+            left = max(0, cell.wanted - told)
+            seconds = [self.guess(cell.spec, point) for point in points] or [0.0]
+            guesses += [sum(seconds) / len(seconds)] * left
+        self.progress.begin(stage, len(guesses), sum(guesses))
+
+    def cell_specs(self, stage: Stage) -> list[CellSpec]:
+        """The cells of a stage. Measure needs explore's results, and confirm measure's.
+
+        Raises:
+            StudyError: an earlier stage has not what this one needs.
+        """
+        make = {
+            Stage.EXPLORE: self._explore_cell,
+            Stage.MEASURE: self._measure_cell,
+            Stage.CONFIRM: self._confirm_cell,
+        }[stage]
+        arms = list(self.space.arms) if stage is Stage.CONFIRM else self.space.learned_arms
+        return [make(arm, budget) for budget in self.space.budgets(stage) for arm in arms]
+
+    def _explore_cell(self, arm: str, budget: float) -> CellSpec:
+        explore = self.space.explore
+        assert explore is not None
+        tree = {**self.space.recipe(arm), "size": parse_tree(explore.size)}
+        spec = CellSpec(Stage.EXPLORE, arm, budget, tree, explore.sampler, explore.trials)
+        return self._ordered(spec, list(grid(tree))) if explore.sampler == "grid" else spec
+
+    def _measure_cell(self, arm: str, budget: float) -> CellSpec:
+        tree = {**self.recipe(arm), "size": {"depth": ANY_SIZE, "width": ANY_SIZE}}
+        points = [
+            {"size.depth": size["depth"], "size.width": size["width"]}
+            for size in self.space.sizes(budget)
+        ]
+        return self._ordered(CellSpec(Stage.MEASURE, arm, budget, tree), points)
+
+    def _confirm_cell(self, arm: str, budget: float) -> CellSpec:
+        assert self.space.confirm is not None
+        measured = self.space.arms[arm].control_of or arm
+        choice = confirm_choice(self.directory.records(), measured, budget)
+        if choice is None:
+            raise StudyError(
+                f"nothing to confirm: no trial of arm `{measured}` was measured at {budget:g}\n"
+                f"run the stage `measure` first, and look at `modsearch status`"
+            )
+        size = {"depth": choice.depth, "width": choice.width}
+        tree = {**self.recipe(arm), "size": size, "seed": Int(0, 1_000_000, 1)}
+        points = [{"seed": index} for index in range(self.space.confirm.seeds)]
+        return self._ordered(CellSpec(Stage.CONFIRM, arm, budget, tree), points)
+
+    def _ordered(self, spec: CellSpec, points: list[dict[str, object]]) -> CellSpec:
+        points.sort(key=lambda point: -self.guess(spec, point))
+        return CellSpec(
+            spec.stage, spec.arm, spec.budget, spec.tree, spec.sampler, spec.trials, tuple(points)
+        )
+
+    def recipe(self, arm: str) -> Tree:
+        """The arm's one recipe: fixed by the space, or the best of explore.
+
+        Raises:
+            StudyError: explore has no finished trial of the arm.
+        """
+        settings = self.space.arms[arm]
+        base = settings.control_of or arm
+        if self.space.explore is None:
+            tree = self.space.recipe(base)
+        else:
+            best = best_recipe(self.directory.records(), base)
+            if best is None:
+                raise StudyError(
+                    f"no recipe for arm `{base}`: explore has no finished trial of it\n"
+                    f"run the stage `explore` first, and look at `modsearch status`"
+                )
+            model = best.candidate.model.model_dump(exclude={"depth", "width"})
+            tree = {"model": model, "optim": best.candidate.optim.model_dump()}
+        if settings.control_of is None:
+            return tree
+        return {
+            part: merged(tree[part], parse_tree(getattr(settings, part)))
+            for part in ("model", "optim")
+        }
+
+    def job(self, spec: CellSpec, values: Tree) -> Job:
+        """The training that a trial of a cell means."""
+        candidate = build(values, self.space.data)
+        budget = Budget(flops=spec.budget)
+        return Job(
+            stage=spec.stage,
+            arm=spec.arm,
+            candidate=candidate,
+            budget=budget,
+            seed=trial_seed(self.space.seed, spec.stage, values.get("seed", 0)),
+            validation=self.space.validation(spec.stage),
+            fingerprint=self.corpus.fingerprint,
+            runtime=self.manifest.runtime,
+            plan=plan(candidate, budget, self.corpus.train_tokens),
+        )
+
+    def guess(self, spec: CellSpec, point: dict[str, object]) -> float:
+        """Rough seconds of a point of a cell."""
+        return _seconds(self.job(spec, resolve(spec.tree, lambda path, axis: _value(axis, point[path]))))
+
+    def finished(self, trial_hash: str) -> Record | None:
+        """The record of a trial that need not be trained again."""
+        record = self.directory.record(trial_hash)
+        return None if record is None or record.state is State.FAILED else record
+
+    def drop_weights(self, record: Record) -> None:
+        """Delete final weights that the study does not keep."""
+        keep = self.space.resources.keep
+        if keep == "none" or (keep == "winners" and record.stage is not Stage.CONFIRM):
+            folder = self.directory.trial(record.hash) / "checkpoint"
+            (folder / "model.safetensors").unlink(missing_ok=True)
+
+    def _open_manifest(self, allow_mixed: bool) -> Manifest:
+        """Make the manifest, or hold this run against the one that is there."""
+        fresh = self._fresh_manifest()
+        if not (self.directory.root / "manifest.json").exists():
+            write_yaml(self.directory.space, self.space.model_dump(mode="json"))
+            self.directory.write_manifest(fresh)
+            return fresh
+        old = self.directory.manifest()
+        before = load_space(self.directory.space, [])
+        _refuse_other_space(before, self.space, self.directory.root)
+        if fresh.corpus.fingerprint != old.corpus.fingerprint:
+            raise StudyError(
+                f"the corpus has changed: {old.corpus.fingerprint} is now "
+                f"{fresh.corpus.fingerprint}\nuse another --out, or bring the old text back"
+            )
+        other = _differences(old, fresh)
+        if other and not allow_mixed:
+            raise StudyError(
+                f"{self.directory.root} was made with other versions: {', '.join(other)}\n"
+                f"use another --out, or resume with --allow-mixed, which the report will show"
+            )
+        mixed = list(dict.fromkeys([*old.mixed, *other]))
+        manifest = old.model_copy(update={"mixed": mixed})
+        if manifest != old:
+            self.directory.write_manifest(manifest)
+        if before != self.space:
+            write_yaml(self.directory.space, self.space.model_dump(mode="json"))
+        return manifest
+
+    def _fresh_manifest(self) -> Manifest:
+        resources = self.space.resources
+        device = resources.device
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        if device == "cuda" and not torch.cuda.is_available():
+            raise StudyError("device `cuda` is asked for, but torch sees none\nuse device: auto")
+        return Manifest(
+            name=self.space.name,
+            seed=self.space.seed,
+            arms={name: arm.control_of for name, arm in self.space.arms.items()},
+            runtime=Runtime(
+                device=device,
+                precision=resources.precision,
+                threads=resources.threads,
+                checkpoint_seconds=resources.checkpoint_seconds,
+            ),
+            corpus=self.corpus,
+            code=code_hash(),
+            revision=_git_revision(),
+            versions={"python": platform.python_version()}
+            | {library: version(library) for library in LIBRARIES},
+            machine=_machine(device),
+            command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        )
+
+
+@contextmanager
+def locked(root: Path) -> Iterator[None]:
+    """Hold a study's lock; it is gone with the process, however that ends.
+
+    Raises:
+        StudyError: another driver holds it.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    with StudyDirectory(root).lock.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            raise StudyError(
+                f"another driver runs {root} (process {file.read().strip() or 'unknown'})\n"
+                f"wait for it, or watch it with `modsearch status {root}`"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def code_hash() -> str:
+    """Hash of the package's sources: what a result depends on, committed or not."""
+    root = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _differences(old: Manifest, new: Manifest) -> list[str]:
+    """What a result depends on and is not as it was."""
+    found = []
+    if old.code != new.code:
+        found.append(f"code {old.code} is now {new.code}")
+    if old.versions["torch"] != new.versions["torch"]:
+        found.append(f"torch {old.versions['torch']} is now {new.versions['torch']}")
+    if old.runtime.device != new.runtime.device:
+        found.append(f"device {old.runtime.device} is now {new.runtime.device}")
+    return found
+
+
+def _refuse_other_space(old: Space, new: Space, root: Path) -> None:
+    """A study may be extended (more trials, sizes, budgets, seeds), not changed.
+
+    Raises:
+        StudyError: something else differs; the message names it.
+    """
+    for name in ("name", "seed", "data", "fixed", "axes", "arms"):
+        if getattr(old, name) != getattr(new, name):
+            raise StudyError(
+                f"{root} was made with other `{name}`: a study may be extended, not changed\n"
+                f"use another --out for the changed space"
+            )
+    constant = {"threads", "device", "precision"}
+    if old.resources.model_dump(include=constant) != new.resources.model_dump(include=constant):
+        raise StudyError(
+            f"{root} was made with other `resources`: {', '.join(sorted(constant))} are "
+            f"constants of a study\nuse another --out for the changed space"
+        )
+    free: dict[str, set[str]] = {
+        "explore": {"budgets", "trials"},
+        "measure": {"ladder"},
+        "confirm": {"budgets", "seeds"},
+    }
+    for stage, extensible in free.items():
+        before, after = getattr(old, stage), getattr(new, stage)
+        if before is not None and (
+            after is None or before.model_dump(exclude=extensible) != after.model_dump(exclude=extensible)
+        ):
+            raise StudyError(
+                f"{root} was made with another `{stage}`: only {', '.join(sorted(extensible))} "
+                f"may grow\nuse another --out for the changed space"
+            )
+
+
+def _rejected(job: Job, why: Infeasible) -> Record:
+    return Record(
+        hash=job.hash,
+        stage=job.stage,
+        arm=job.arm,
+        candidate=job.candidate,
+        budget=job.budget,
+        seed=job.seed,
+        validation=job.validation,
+        state=State.INFEASIBLE,
+        reason=why.reason,
+    )
+
+
+def _seconds(job: Job) -> float:
+    return job.plan.seconds if isinstance(job.plan, Plan) else 0.0
+
+
+def _value(axis: object, stored: object) -> object:
+    """A choice by the label that stands for it in a point."""
+    if isinstance(axis, Choice):
+        return next(choice for choice in axis.values if label(choice) == stored)
+    return stored
+
+
+def _num_workers(space: Space, runtime: Runtime) -> int:
+    if space.resources.workers != "auto":
+        return space.resources.workers
+    if runtime.device == "cuda":
+        return torch.cuda.device_count()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, (cores or 1) // runtime.threads)
+
+
+def _git_revision() -> str:
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()
+
+
+def _machine(device: str) -> dict[str, str]:
+    name = torch.cuda.get_device_name() if device == "cuda" else _cpu_name()
+    return {"device": name, "cores": str(os.cpu_count()), "system": platform.system()}
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,135 @@
+"""A slow, obvious twin of the decoder with expert choice: one sequence, one token at a time.
+
+It reads the weights of a model and calls none of its code, so that a fast path that errs in
+values or gradients has something to differ from. Eq. 1 of Raposo et al. 2024 (arXiv
+2404.02258), with f read as the block's delta and the identity gate.
+
+Shapes: B sequences, T positions, K chosen rows, D width, V vocabulary.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from modsearch.nn.blocks.dense import Dense
+from modsearch.nn.blocks.mod import Mod
+from modsearch.nn.contracts import Mode
+from modsearch.nn.ffn.mlp import Mlp
+from modsearch.nn.layers import RmsNorm
+from modsearch.nn.model import Decoder
+from modsearch.nn.routers.expert_choice import ExpertChoice
+
+
+@dataclass(frozen=True)
+class NaiveOutput:
+    """Of one forward pass, for comparison with `modsearch.nn.model.Output`."""
+
+    logits_BTV: Tensor
+    aux: Tensor | None
+    """Sum over the routed blocks; None in causal mode and without routed blocks."""
+    chosen: list[list[list[int]]]
+    """For each layer and each sequence the positions that entered the block."""
+
+
+def naive_decoder(model: Decoder, tokens_BT: Tensor, mode: Mode) -> NaiveOutput:
+    """The whole model; gradients flow into the parameters of `model`."""
+    num_sequences, num_positions = tokens_BT.shape
+    logits: list[list[Tensor]] = []
+    chosen: list[list[list[int]]] = [[] for _ in model.blocks]
+    terms: list[list[Tensor]] = [[] for _ in model.blocks]
+    for b in range(num_sequences):
+        rows = [model.embedding.weight[int(token)] for token in tokens_BT[b]]
+        for layer, block in enumerate(model.blocks):
+            if isinstance(block, Mod):
+                rows, entered, cross_entropies = naive_mod(block, rows, mode)
+                terms[layer] += cross_entropies
+            else:
+                assert isinstance(block, Dense)
+                entered = list(range(num_positions))
+                deltas = naive_dense(block, rows, entered)
+                rows = [row + delta for row, delta in zip(rows, deltas, strict=True)]
+            chosen[layer].append(entered)
+        logits.append([model.head.weight @ _normalised(model.norm, row) for row in rows])
+    aux: Tensor | None = None
+    for block, cross_entropies in zip(model.blocks, terms, strict=True):
+        if cross_entropies:
+            assert isinstance(block, Mod)
+            weight = _expert_choice(block).options.bce_weight
+            term = weight * torch.stack(cross_entropies).mean()
+            aux = term if aux is None else aux + term
+    return NaiveOutput(torch.stack([torch.stack(rows) for rows in logits]), aux, chosen)
+
+
+def naive_mod(
+    block: Mod, rows: list[Tensor], mode: Mode
+) -> tuple[list[Tensor], list[int], list[Tensor]]:
+    """One sequence through a routed block: its rows, who entered, each row's cross-entropy."""
+    router = _expert_choice(block)
+    assert router.options.gate == "identity"
+    scores = [(router.weight[0] * row).sum() for row in rows]
+    if mode == "causal":
+        entered = [t for t, score in enumerate(scores) if torch.sigmoid(score) > 0.5]
+    else:
+        slots = max(1, math.floor(router.capacity * len(rows) + 1e-9))
+        by_score = sorted(range(len(rows)), key=lambda t: (-float(scores[t]), t))
+        entered = sorted(by_score[:slots])
+    assert isinstance(block.inner, Dense)
+    deltas = naive_dense(block.inner, [rows[t] for t in entered], entered)
+    after = list(rows)
+    for t, delta in zip(entered, deltas, strict=True):
+        after[t] = rows[t] + scores[t] * delta
+    cross_entropies = []
+    if mode == "train":
+        for t, score in enumerate(scores):
+            chance = torch.sigmoid(score)
+            cross_entropies.append(-torch.log(chance if t in entered else 1 - chance))
+    return after, entered, cross_entropies
+
+
+def naive_dense(block: Dense, rows: list[Tensor], positions: list[int]) -> list[Tensor]:
+    """What the block adds to each of these rows, which see each other and nothing else."""
+    assert isinstance(block.ffn, Mlp)
+    num_heads = block.attention.num_heads
+    queries, keys, values = [], [], []
+    for row, position in zip(rows, positions, strict=True):
+        projected = block.attention.qkv.weight @ _normalised(block.attention_norm, row)
+        q, k, v = (part.view(num_heads, -1) for part in projected.chunk(3))
+        queries.append(torch.stack([_rotated(head, position) for head in q]))
+        keys.append(torch.stack([_rotated(head, position) for head in k]))
+        values.append(v)
+    deltas = []
+    for t, row in enumerate(rows):
+        mixed = []
+        for head in range(num_heads):
+            scale = math.sqrt(len(values[t][head]))
+            scores = torch.stack([queries[t][head] @ keys[s][head] for s in range(t + 1)]) / scale
+            weights = scores.exp() / scores.exp().sum()
+            mixed.append(torch.stack([w * values[s][head] for s, w in enumerate(weights)]).sum(0))
+        attention = block.attention.out.weight @ torch.cat(mixed)
+        hidden = block.ffn.up.weight @ _normalised(block.ffn_norm, row + attention)
+        gate, value = hidden.chunk(2)
+        deltas.append(attention + block.ffn.down.weight @ (gate * torch.sigmoid(gate) * value))
+    return deltas
+
+
+def _expert_choice(block: Mod) -> ExpertChoice:
+    assert isinstance(block.router, ExpertChoice)
+    return block.router
+
+
+def _normalised(norm: RmsNorm, row: Tensor) -> Tensor:
+    return row / (row.square().mean() + 1e-6).sqrt() * norm.weight
+
+
+def _rotated(head: Tensor, position: int) -> Tensor:
+    """Each pair (i, half + i) turned by position / 10,000^(i / half)."""
+    half = len(head) // 2
+    turned = list(head)
+    for i in range(half):
+        angle = position * 10_000.0 ** (-i / half)
+        cos, sin = math.cos(angle), math.sin(angle)
+        turned[i] = head[i] * cos - head[half + i] * sin
+        turned[half + i] = head[half + i] * cos + head[i] * sin
+    return torch.stack(turned)

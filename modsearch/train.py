@@ -1,0 +1,290 @@
+"""Train one candidate for its planned steps; checkpoint, resume, and score it.
+
+An interrupted training ends with the same loss as an uninterrupted one: batches, routing
+and learning rates are pure functions of the step, and a checkpoint holds the rest.
+
+Shapes: B sequences, T positions, V vocabulary.
+"""
+
+import json
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, median
+
+import numpy as np
+import numpy.typing as npt
+import safetensors
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from modsearch.data import Batches
+from modsearch.errors import Diverged, StudyError
+from modsearch.nn.contracts import Mode
+from modsearch.nn.model import Decoder
+from modsearch.schema import ModelConfig, OptimConfig, Plan, Runtime
+from modsearch.store import read_metrics, write_bytes, write_model, write_text
+
+LOGS_PER_TRIAL = 100
+SCORING_BATCH = 16
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training leaves beside the weights."""
+
+    final_train_loss: float
+    step_seconds: float
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Losses of both modes on one sample, and what causal routing did."""
+
+    causal: float
+    train_mode: float
+    realised_capacity: float | None
+    realised_forward_flops: float
+    agreement: float | None
+
+
+def learning_rate(optim: OptimConfig, width: int, step: int, steps: int) -> float:
+    """Warm-up, then cosine to `final` at the last step; the peak goes down with the width."""
+    peak = optim.rate * 64 / width
+    warmup = max(1, round(optim.warmup * steps))
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    progress = (step - warmup) / max(1, steps - 1 - warmup)
+    return peak * (optim.final + (1 - optim.final) * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+class Trainer:
+    """One training run in one directory."""
+
+    def __init__(
+        self, model: Decoder, optim: OptimConfig, plan: Plan, runtime: Runtime, directory: Path
+    ) -> None:
+        self.model = model.to(runtime.device)
+        self.optim = optim
+        self.plan = plan
+        self.runtime = runtime
+        self.directory = directory
+        self.parameters = list(model.parameters())
+        self.optimizer = torch.optim.AdamW(
+            model.parameter_groups(optim.weight_decay),
+            lr=optim.rate,
+            betas=(optim.beta1, optim.beta2),
+            fused=True,
+        )
+        self.step = 0
+        self.tail_loss = torch.zeros((), dtype=torch.float64, device=runtime.device)
+
+    def run(self, batches: Batches, seed: int) -> Trained:
+        """Train to the last step, from the last checkpoint where there is one.
+
+        Raises:
+            Diverged: a loss is NaN or infinite.
+        """
+        self._resume()
+        self.model.train()
+        log_every = max(1, self.plan.steps // LOGS_PER_TRIAL)
+        tail_start = self._tail_start()
+        step_seconds: list[float] = []
+        window_loss = torch.zeros_like(self.tail_loss)
+        first, started = self.step, time.perf_counter()
+        saved = started
+        with (self.directory / "metrics.jsonl").open("a") as log:
+            while self.step < self.plan.steps:
+                loss, norm = self._train_step(batches(self.step), seed + self.step)
+                window_loss += loss
+                if self.step >= tail_start:
+                    self.tail_loss += loss
+                self.step += 1
+                if self.step % log_every and self.step < self.plan.steps:
+                    continue
+                num_steps, now = self.step - first, time.perf_counter()
+                mean_loss = window_loss.item() / num_steps
+                if not math.isfinite(mean_loss):
+                    raise Diverged(f"the loss is {mean_loss} at step {self.step}")
+                step_seconds.append((now - started) / num_steps)
+                log.write(self._line(mean_loss, norm.item(), step_seconds[-1]))
+                log.flush()
+                if now - saved >= self.runtime.checkpoint_seconds and self.step < self.plan.steps:
+                    self._save()
+                    saved = now
+                window_loss.zero_()
+                first, started = self.step, time.perf_counter()
+        tail = self.tail_loss.item() / (self.plan.steps - tail_start)
+        if not math.isfinite(tail):
+            raise Diverged(f"the loss is {tail} at the end")
+        return Trained(tail, median(step_seconds) if step_seconds else 0.0)
+
+    def _tail_start(self) -> int:
+        return self.plan.steps - max(1, self.plan.steps // 10)
+
+    def _train_step(self, batch: npt.NDArray[np.int64], seed: int) -> tuple[Tensor, Tensor]:
+        tokens_BT = torch.from_numpy(batch).to(self.runtime.device, non_blocking=True)
+        rate = learning_rate(self.optim, self.model.config.width, self.step, self.plan.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        with autocast(self.runtime):
+            loss, aux = self.model.loss(tokens_BT[:, :-1], tokens_BT[:, 1:], seed)
+        total = loss if aux is None else loss + aux
+        total.backward()  # type: ignore[no-untyped-call]  # untyped in torch
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.optim.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return loss.detach(), norm
+
+    def _line(self, loss: float, norm: float, seconds: float) -> str:
+        tokens = self.step * self.optim.batch_size * self.model.config.seq_len
+        rate = self.optimizer.param_groups[0]["lr"]
+        row = {
+            "step": self.step,
+            "steps": self.plan.steps,
+            "loss": loss,
+            "learning_rate": rate,
+            "gradient_norm": norm,
+            "tokens": tokens,
+            "step_seconds": seconds,
+        }
+        return json.dumps(row) + "\n"
+
+    @property
+    def _checkpoint(self) -> Path:
+        return self.directory / "checkpoint" / "resume.safetensors"
+
+    def _save(self) -> None:
+        """One file, so that weights, moments and step can never be of different moments."""
+        tensors = {f"model.{name}": t for name, t in self.model.named_parameters()}
+        for index, state in self.optimizer.state_dict()["state"].items():
+            for key, value in state.items():
+                tensors[f"adam.{index}.{key}"] = value
+        meta = {"step": str(self.step), "tail_loss": repr(self.tail_loss.item())}
+        tensors = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+        write_bytes(self._checkpoint, safetensors.torch.save(tensors, metadata=meta))
+
+    def _resume(self) -> None:
+        """From the last checkpoint; a damaged one is dropped and training starts over."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        if self._checkpoint.is_file():
+            try:
+                self._load()
+            except (safetensors.SafetensorError, KeyError, ValueError, RuntimeError):
+                self._checkpoint.unlink()
+                raise StudyError(
+                    f"the checkpoint in {self.directory.name} was damaged and has been removed\n"
+                    f"run the same command again: the trial starts over"
+                ) from None
+        self._trim_metrics()
+
+    def _load(self) -> None:
+        with safetensors.safe_open(self._checkpoint, framework="pt") as file:  # type: ignore[no-untyped-call]  # untyped
+            meta = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                parameter.copy_(tensors[f"model.{name}"])
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            if name.startswith("adam."):
+                _, index, key = name.split(".")
+                state.setdefault(int(index), {})[key] = tensor
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        self.step = int(meta["step"])
+        self.tail_loss.fill_(float(meta["tail_loss"]))
+
+    def _trim_metrics(self) -> None:
+        """Drop what was logged after the checkpoint, and a line that a kill cut short."""
+        path = self.directory / "metrics.jsonl"
+        rows = list(read_metrics(path))
+        kept = [row for row in rows if row["step"] <= self.step]
+        if path.exists():
+            write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
+
+    def save_model(self) -> None:
+        """The final weights and their configuration, for evaluation."""
+        save_model(self.model, self.directory / "checkpoint")
+
+    def drop_checkpoint(self) -> None:
+        """Forget where to resume: the trial has its result."""
+        self._checkpoint.unlink(missing_ok=True)
+
+
+def autocast(runtime: Runtime) -> torch.autocast:
+    """bf16 where the study says so."""
+    return torch.autocast(runtime.device, torch.bfloat16, enabled=runtime.precision == "bf16")
+
+
+def save_model(model: Decoder, folder: Path) -> None:
+    """Weights as safetensors and the configuration as JSON."""
+    tensors = {name: p.detach().cpu().contiguous() for name, p in model.named_parameters()}
+    write_bytes(folder / "model.safetensors", safetensors.torch.save(tensors))
+    write_model(folder / "model.json", model.config)
+
+
+def load_model(folder: Path, device: str = "cpu") -> Decoder:
+    """A trained model from a checkpoint folder, in evaluation mode.
+
+    Raises:
+        StudyError: there is no checkpoint, or it is damaged.
+    """
+    weights, config = folder / "model.safetensors", folder / "model.json"
+    if not (weights.is_file() and config.is_file()):
+        raise StudyError(
+            f"no checkpoint in {folder}\na checkpoint has model.safetensors and model.json"
+        )
+    try:
+        tensors = safetensors.torch.load_file(weights, device=device)
+        model = Decoder(ModelConfig.model_validate_json(config.read_text())).to(device)
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                parameter.copy_(tensors[name])
+    except (safetensors.SafetensorError, KeyError, RuntimeError) as error:
+        raise StudyError(f"the checkpoint in {folder} is damaged: {error}") from error
+    return model.eval()
+
+
+@torch.no_grad()
+def score(model: Decoder, windows: npt.NDArray[np.int64], device: str) -> Loss:
+    """Losses on (windows, seq_len + 1) tokens, in nats per token, in both modes and fp32."""
+    model.eval()
+    num_positions = windows.shape[1] - 1
+    nats: dict[Mode, float] = {"causal": 0.0, "train": 0.0}
+    flops = 0
+    shares: list[float] = []
+    agreed: list[float] = []
+    for start in range(0, len(windows), SCORING_BATCH):
+        tokens_BT = torch.from_numpy(windows[start : start + SCORING_BATCH]).to(device)
+        chosen: dict[Mode, list[Tensor | None]] = {}
+        for mode in nats:
+            output = model(tokens_BT[:, :-1], mode)
+            losses = F.cross_entropy(
+                output.logits_BTV.flatten(0, 1).double(),
+                tokens_BT[:, 1:].flatten(),
+                reduction="sum",
+            )
+            nats[mode] += losses.item()
+            chosen[mode] = output.chosen
+        counts = [
+            torch.full((len(tokens_BT),), num_positions) if c is None else c.sum(1).cpu()
+            for c in chosen["causal"]
+        ]
+        for rows in torch.stack(counts, dim=1).tolist():
+            flops += model.causal_forward(num_positions, rows)
+        for causal, train in zip(chosen["causal"], chosen["train"], strict=True):
+            if causal is not None and train is not None:
+                shares += causal.double().mean(1).tolist()
+                agreed += (causal == train).double().mean(1).tolist()
+    num_tokens = len(windows) * num_positions
+    return Loss(
+        causal=nats["causal"] / num_tokens,
+        train_mode=nats["train"] / num_tokens,
+        realised_capacity=fmean(shares) if shares else None,
+        realised_forward_flops=flops / num_tokens,
+        agreement=fmean(agreed) if agreed else None,
+    )

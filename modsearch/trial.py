@@ -1,0 +1,125 @@
+"""One trial from job to record: the same call inline, in a worker, and on a cluster."""
+
+import math
+import resource
+import sys
+import time
+import traceback
+from pathlib import Path
+
+import torch
+
+from modsearch.data import Batches, Corpus, load_corpus
+from modsearch.errors import DataError, Diverged
+from modsearch.nn.model import Decoder
+from modsearch.schema import Job, Plan, Record, Scores, State
+from modsearch.store import StudyDirectory, job_config, write_text, write_yaml
+from modsearch.train import Trainer, score
+
+
+def run_trial(root: Path, job: Job) -> Record:
+    """Train and score a job in its directory under `root`, and write its record.
+
+    A loss that is not a number, memory that runs out and any other failure become states of
+    the record; nothing is raised but what ends the process.
+    """
+    study = StudyDirectory(root)
+    directory = study.trial(job.hash)
+    assert isinstance(job.plan, Plan), "an infeasible job was handed out"
+    reason = None
+    scores = None
+    try:
+        write_yaml(directory / "config.yaml", job_config(job))
+        scores, state = _train_and_score(job, job.plan, directory), State.COMPLETE
+    except Diverged as error:
+        state, reason = State.DIVERGED, str(error)
+    except Exception as error:  # whatever it is, it must not end the study
+        state = State.OUT_OF_MEMORY if _out_of_memory(error) else State.FAILED
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        _write_error(directory)
+    record = Record(
+        hash=job.hash,
+        stage=job.stage,
+        arm=job.arm,
+        candidate=job.candidate,
+        budget=job.budget,
+        seed=job.seed,
+        validation=job.validation,
+        state=state,
+        reason=reason,
+        plan=job.plan,
+        scores=scores,
+    )
+    try:
+        study.write_record(record)
+    except OSError as error:
+        return record.model_copy(
+            update={"state": State.FAILED, "scores": None, "reason": f"can't write: {error}"}
+        )
+    if state is not State.FAILED:
+        (directory / "checkpoint" / "resume.safetensors").unlink(missing_ok=True)
+    return record
+
+
+def _train_and_score(job: Job, plan: Plan, directory: Path) -> Scores:
+    started = time.perf_counter()
+    torch.set_num_threads(job.runtime.threads)
+    corpus = _corpus(job)
+    candidate = job.candidate
+    torch.manual_seed(job.seed)
+    model = Decoder(candidate.model)
+    trainer = Trainer(model, candidate.optim, plan, job.runtime, directory)
+    batches = Batches(
+        corpus.parts["train"], candidate.model.seq_len, candidate.optim.batch_size, job.seed
+    )
+    trained = trainer.run(batches, seed=job.seed * 1_000_003)
+    windows = corpus.windows(job.validation, candidate.model.seq_len)
+    loss = score(model, windows, job.runtime.device)
+    if not math.isfinite(loss.causal + loss.train_mode):
+        raise Diverged(f"the {job.validation.part} loss is {loss.causal}")
+    trainer.save_model()
+    return Scores(
+        causal_loss=loss.causal,
+        train_mode_loss=loss.train_mode,
+        bits_per_byte=loss.causal / math.log(2) / corpus.facts.bytes_per_token,
+        final_train_loss=trained.final_train_loss,
+        realised_capacity=loss.realised_capacity,
+        realised_forward_flops=loss.realised_forward_flops,
+        agreement=loss.agreement,
+        seconds=time.perf_counter() - started,
+        step_seconds=trained.step_seconds,
+        peak_memory=_peak_memory(job.runtime.device),
+    )
+
+
+def _corpus(job: Job) -> Corpus:
+    corpus = load_corpus(job.candidate.data)
+    if corpus.facts.fingerprint != job.fingerprint:
+        raise DataError(
+            f"corpus `{job.candidate.data.corpus}` has changed: its tokens are "
+            f"{corpus.facts.fingerprint}, the study's are {job.fingerprint}"
+        )
+    return corpus
+
+
+def _out_of_memory(error: Exception) -> bool:
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    # torch's CPU allocator raises a plain RuntimeError.
+    return isinstance(error, RuntimeError) and "allocate memory" in str(error)
+
+
+def _write_error(directory: Path) -> None:
+    text = traceback.format_exc()
+    try:
+        write_text(directory / "error.txt", text)
+    except OSError:
+        print(text, file=sys.stderr)
+
+
+def _peak_memory(device: str) -> int:
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    # Linux reports kilobytes, macOS bytes.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

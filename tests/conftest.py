@@ -1,0 +1,40 @@
+"""Fixtures of all tests: fixed seeds, a token cache of their own, real corpora where present."""
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
+import numpy as np
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# The same examples in every run, and no limit on an example's time on a busy machine.
+hypothesis.settings.register_profile("modsearch", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("modsearch")
+
+
+@pytest.fixture(autouse=True)
+def _seeds() -> None:
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _token_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tests, and the processes that they start, never touch the user's token cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MODSEARCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real corpora beside the checkout."""
+    folder = ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("no ../shared/data beside the checkout: the tests on real corpora need it")
+    return folder

@@ -1,0 +1,492 @@
+"""Scores by lm-eval: the adapter against a direct computation, the suites, the command line."""
+
+import json
+import math
+import os
+import random
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from lm_eval.api.instance import Instance
+from lm_eval.api.registry import get_model
+
+from modsearch.data import Batches, load_corpus
+from modsearch.errors import ConfigError, DataError, ModsearchError, StudyError
+from modsearch.evaluate import (
+    SOURCES,
+    ModsearchLM,
+    Origin,
+    evaluate,
+    evaluate_checkpoint,
+    evaluate_winners,
+    load_suite,
+    ratio_error,
+)
+from modsearch.nn.model import Decoder
+from modsearch.schema import (
+    Budget,
+    Candidate,
+    DataConfig,
+    ModelConfig,
+    Record,
+    Stage,
+    State,
+    Validation,
+)
+from modsearch.store import StudyDirectory
+from modsearch.train import save_model
+
+ROOT = Path(__file__).parents[1]
+SUITES = sorted(path.stem for path in (ROOT / "evals").glob("*.yaml"))
+DENSE = ModelConfig(depth=2, width=32, seq_len=64)
+ROUTED = DENSE.model_copy(update={"block": DENSE.block.model_copy(update={"name": "mod"})})
+
+
+@pytest.fixture(scope="module")
+def data() -> DataConfig:
+    """A part of the standard library."""
+    return DataConfig(corpus=f"{sysconfig.get_paths()['stdlib']}/*.py")
+
+
+def decoder(config: ModelConfig, seed: int = 0) -> Decoder:
+    torch.manual_seed(seed)
+    return Decoder(config)
+
+
+def request(kind: str, *arguments: object) -> Instance:
+    return Instance(request_type=kind, doc={}, arguments=arguments, idx=0)
+
+
+def loglikelihood(lm: ModsearchLM, pairs: list[tuple[str, str]]) -> list[tuple[float, bool]]:
+    requests = [request("loglikelihood", *pair) for pair in pairs]
+    return lm.loglikelihood(requests, disable_tqdm=True)
+
+
+@torch.no_grad()
+def direct(model: Decoder, tokens: list[int], num_scored: int) -> float:
+    """Sum of the log-softmax of the last tokens, each after all that stand before it."""
+    output = model(torch.tensor([tokens[:-1]]), "causal").logits_BTV[0].double().log_softmax(-1)
+    positions = range(len(tokens) - 1 - num_scored, len(tokens) - 1)
+    return sum(output[p, tokens[p + 1]].item() for p in positions)
+
+
+TEXTS = [
+    ("def f(", "x):\n"),
+    ("", "import os"),
+    ("a " * 15, "é"),
+    ("  \n", "x = 1"),
+    ("q", "r" * 40),
+]
+
+
+@pytest.mark.parametrize("config", [DENSE, ROUTED], ids=["dense", "mod"])
+def test_loglikelihood_is_the_sum_of_log_softmax(config: ModelConfig) -> None:
+    model = decoder(config).eval()
+    found = loglikelihood(ModsearchLM(model), TEXTS)
+    for (context, continuation), (score, _) in zip(TEXTS, found, strict=True):
+        # lm-eval moves white space at the end of a context into the continuation.
+        scored = len((context[len(context.rstrip()) :] + continuation).encode())
+        before = [] if context.strip() else [0]
+        tokens = before + list((context + continuation).encode())
+        assert score == pytest.approx(direct(model, tokens, scored), abs=1e-4)
+
+
+def test_a_long_context_is_cut_from_the_left() -> None:
+    model = decoder(DENSE).eval()
+    context, continuation = "lorem ipsum, " * 20, "dolor"
+    [(score, _)] = loglikelihood(ModsearchLM(model), [(context, continuation)])
+    tokens = list((context + continuation).encode())[-DENSE.seq_len - 1 :]
+    # The space at the end of the context is scored too.
+    assert score == pytest.approx(direct(model, tokens, 6), abs=1e-4)
+
+
+@pytest.mark.parametrize("size", [1, 63, 64, 65, 200])
+def test_rolling_scores_every_token_once(size: int) -> None:
+    model = decoder(DENSE).eval()
+    text = "".join(random.Random(0).choices("abcde \n", k=size))
+    [score] = ModsearchLM(model).loglikelihood_rolling([request("loglikelihood_rolling", text)])
+    tokens, T = [0, *text.encode()], DENSE.seq_len
+    expected, done = 0.0, 0
+    while done < size:
+        num = min(T, size - done)
+        end = done + num + 1
+        expected += direct(model, tokens[max(0, end - T - 1) : end], num)
+        done += num
+    assert score == pytest.approx(expected, abs=1e-3)
+    if size > T:
+        # A continuation that is too long for the model is scored in the same windows.
+        [(again, _)] = loglikelihood(ModsearchLM(model), [("", text)])
+        assert again == score
+
+
+@pytest.mark.parametrize("mode", ["causal", "train"])
+@pytest.mark.parametrize("config", [DENSE, ROUTED], ids=["dense", "mod"])
+def test_batch_size_and_padding_change_nothing(config: ModelConfig, mode: str) -> None:
+    model = decoder(config).eval()
+    draw = random.Random(1)
+    pairs = [
+        ("".join(draw.choices("abc ", k=n)) + "x", "".join(draw.choices("abc", k=1 + n % 9)))
+        for n in draw.choices(range(1, 60), k=23)
+    ]
+    alone, together = (
+        loglikelihood(ModsearchLM(model, mode=mode, batch_size=size), pairs)  # type: ignore[arg-type]
+        for size in (1, 8)
+    )
+    for (score, greedy), (other, same) in zip(alone, together, strict=True):
+        assert score == pytest.approx(other, rel=1e-5)
+        assert greedy == same
+
+
+@pytest.mark.parametrize("config", [DENSE, ROUTED], ids=["dense", "mod"])
+def test_later_text_does_not_change_a_score(config: ModelConfig) -> None:
+    model = decoder(config).double()
+    scores = loglikelihood(ModsearchLM(model), [("return s", "e"), ("return s", "elf.x")])
+    rest = loglikelihood(ModsearchLM(model), [("return se", "lf.x")])
+    assert scores[1][0] == pytest.approx(scores[0][0] + rest[0][0], abs=1e-10)
+
+
+@pytest.mark.parametrize("config", [DENSE, ROUTED], ids=["dense", "mod"])
+def test_what_is_generated_is_greedy(config: ModelConfig) -> None:
+    lm = ModsearchLM(decoder(config, seed=1))
+    context = "class A" * 12
+    tokens = list(context.encode())
+    for _ in range(12):
+        row = torch.tensor([tokens[-config.seq_len :]])
+        tokens.append(int(lm.model(row, "causal").logits_BTV[0, -1].argmax()))
+    options = {"until": [], "max_gen_toks": 12}
+    [text] = lm.generate_until([request("generate_until", context, options)])
+    expected = tokens[-12:]
+    expected = expected[: expected.index(0)] if 0 in expected else expected
+    assert text == lm.tok_decode(expected)
+    # The flag, in tokens: an untrained model's bytes need not be text.
+    row = torch.tensor([list(b"ab")])
+    best = int(lm.model(row, "causal").logits_BTV[0, -1].argmax())
+    requests = [(("", ""), list(b"ab"), [token]) for token in (best, best ^ 1)]
+    assert [greedy for _, greedy in lm._loglikelihood_tokens(requests)] == [True, False]
+
+
+def test_generation_stops_and_samples() -> None:
+    lm = ModsearchLM(decoder(DENSE, seed=1))
+    options = {"do_sample": True, "temperature": 2.0, "max_gen_toks": 20, "until": []}
+    ask = request("generate_until", "x", options)
+    state = torch.get_rng_state()
+    first, second = lm.generate_until([ask, ask])
+    assert first != second
+    assert lm.generate_until([ask]) == [first]
+    assert torch.equal(state, torch.get_rng_state())
+    stop = next(character for character in first if character.isascii())
+    stopped = request("generate_until", "x", {**options, "until": ["absent", stop]})
+    assert lm.generate_until([stopped]) == [first[: first.index(stop)]]
+
+
+def test_lm_eval_finds_the_adapter(tmp_path: Path) -> None:
+    save_model(decoder(DENSE), tmp_path)
+    lm = get_model("modsearch").create_from_arg_string(
+        f"pretrained={tmp_path},mode=train", {"batch_size": "auto", "device": "cuda:0"}
+    )
+    assert isinstance(lm, ModsearchLM)
+    assert lm.get_model_info()["likelihood"] is False
+    with pytest.raises(ConfigError, match="did you mean `pretrained`"):
+        ModsearchLM.create_from_arg_string(f"pretraind={tmp_path}")
+    with pytest.raises(ConfigError, match="needs a checkpoint"):
+        ModsearchLM.create_from_arg_string("")
+    with pytest.raises(StudyError, match="no checkpoint"):
+        ModsearchLM.create_from_arg_string(f"pretrained={tmp_path / 'other'}")
+    with pytest.raises(ConfigError, match="unknown mode"):
+        ModsearchLM.create_from_arg_string(f"pretrained={tmp_path},mode=casual")
+    with pytest.raises(ConfigError, match="bytes need 256"):
+        ModsearchLM(decoder(ModelConfig(vocab_size=100)))
+
+
+def tiny_task(folder: Path) -> dict[str, object]:
+    """A task in lm-eval's own terms."""
+    rows = [{"good": "a cat", "bad": "cat a"}, {"good": "two dogs", "bad": "dogs two"}]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return {
+        "task": "tiny_pairs",
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": str(folder / "rows.jsonl")}},
+        "test_split": "test",
+        "output_type": "multiple_choice",
+        "doc_to_text": "",
+        "doc_to_choice": "{{[good, bad]}}",
+        "doc_to_target": 0,
+        "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
+    }
+
+
+def test_command_line_has_lm_evals_flags() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "modsearch.evaluate", "run", "--help"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert "--model_args" in done.stdout
+
+
+@pytest.mark.slow  # lm-eval reads all its task definitions first
+def test_command_line_is_lm_evals(tmp_path: Path) -> None:
+    save_model(decoder(DENSE), tmp_path / "checkpoint")
+    task = tmp_path / "tiny_pairs.yaml"
+    task.write_text(yaml.safe_dump(tiny_task(tmp_path)))
+    command = (
+        f"-m modsearch.evaluate run --model modsearch --tasks {task} "
+        f"--model_args pretrained={tmp_path / 'checkpoint'} --output_path {tmp_path / 'out'}"
+    )
+    done = subprocess.run(
+        [sys.executable, *command.split()],
+        cwd=ROOT,
+        check=False,
+        env={**os.environ, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "tiny_pairs" in done.stdout
+    [path] = (tmp_path / "out").rglob("results_*.json")
+    assert json.loads(path.read_text())["config"]["mode"] == "causal"
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_shipped_suites_name_tasks_that_exist(name: str) -> None:
+    suite, path = load_suite(name)
+    assert suite.name == path.stem == name
+    import lm_eval.tasks
+    from lm_eval.tasks import TaskManager
+
+    collection = Path(lm_eval.tasks.__file__).parent
+    include: list[str | Path] = [collection / folder for folder in suite.include]
+    known = TaskManager(include_path=include, include_defaults=False).all_tasks
+    for task in suite.tasks:
+        source = str(task.definition.get("dataset_path", "")).removeprefix("modsearch:")
+        if task.definition:
+            SOURCES[source](**task.definition["dataset_kwargs"])
+        else:
+            assert task.task in known
+
+
+def test_quick_suite_tells_a_trained_model_from_a_fresh_one(data: DataConfig) -> None:
+    model = decoder(DENSE.model_copy(update={"seq_len": 128}))
+    states = random.getstate(), np.random.get_state()[1].copy(), torch.get_rng_state()
+    before = evaluate(model.train(), "quick", data, "validation")
+    assert random.getstate() == states[0]
+    assert np.array_equal(np.random.get_state()[1], states[1])
+    assert torch.equal(torch.get_rng_state(), states[2])
+    assert model.training
+    assert json.loads(json.dumps(before)) == before
+    assert "samples" not in before
+    fresh = before["results"]
+    assert 7.5 < fresh["held_out_text"]["bits_per_byte,none"] < 9
+    assert 0 < fresh["held_out_text"]["bits_per_byte_stderr,none"] < 0.2
+    for task, chance in (("word_order", 0.5), ("recall", 0.25)):
+        num = before["n-samples"][task]["effective"]
+        assert abs(fresh[task]["acc,none"] - chance) < 4 * math.sqrt(chance * (1 - chance) / num)
+        assert before["configs"][task]["metadata"]["chance"] == chance
+    train_briefly(model, data)
+    after = evaluate(model, "quick", data, "validation")["results"]
+    assert after["held_out_text"]["bits_per_byte,none"] < 5
+    assert after["word_order"]["acc,none"] > 0.53
+    other = evaluate(model, "quick", data, "test")["results"]
+    assert other["held_out_text"] != after["held_out_text"]
+    # It depends on no text.
+    assert other["recall"] == after["recall"]
+
+
+def train_briefly(model: Decoder, data: DataConfig) -> None:
+    batches = Batches(load_corpus(data).parts["train"], model.config.seq_len, 4, 0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    for step in range(150):
+        tokens_BT = torch.from_numpy(batches(step))
+        loss, _ = model.loss(tokens_BT[:, :-1], tokens_BT[:, 1:], step)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def test_sources_are_pure_and_fair(data: DataConfig, tmp_path: Path) -> None:
+    held_out = load_corpus(data).parts["test"]
+    text = held_out.tobytes()
+    options = {
+        "excerpts": {"num": 20, "size": 512},
+        "swapped_words": {"num": 100, "context": 64, "size": 96},
+        "recall": {"num": 100, "names": 4},
+    }
+    for name, values in options.items():
+        source = SOURCES[name](**values)
+        rows = source.documents(Origin(held_out, 0, tmp_path))
+        assert len(rows) == values["num"]
+        assert rows == source.documents(Origin(held_out, 0, tmp_path))
+        assert rows != source.documents(Origin(held_out, 1, tmp_path))
+        if name == "excerpts":
+            assert all(row["text"].encode() in text for row in rows)
+            assert len({row["text"] for row in rows}) == len(rows)
+            continue
+        # Neither length nor place gives the answer away.
+        choices = [row["passages" if name == "swapped_words" else "values"] for row in rows]
+        assert all(len(set(map(len, row))) == 1 and len(set(row)) > 1 for row in choices)
+        shares = np.bincount([row["right"] for row in rows]) / len(rows)
+        assert shares.min() > 0.5 / len(shares)
+        if name == "swapped_words":
+            for row, passages in zip(rows, choices, strict=True):
+                assert (row["context"] + passages[row["right"]]).encode() in text
+    small = Origin(np.full(1000, 97, np.uint8), 0, tmp_path)
+    source = SOURCES["excerpts"](num=3, size=500)
+    with pytest.raises(DataError, match="gives 2 documents, 3 are asked for"):
+        source.documents(small)
+
+
+def test_error_of_a_ratio_agrees_with_repeated_draws() -> None:
+    generator = np.random.default_rng(0)
+    sizes = generator.integers(50, 150, (4000, 30))
+    nats = -sizes * 2.0 + generator.normal(0, 5, sizes.shape)
+    spread = float((nats.sum(1) / sizes.sum(1)).std())
+    stated = [ratio_error(list(zip(*rows, strict=True))) for rows in zip(nats, sizes, strict=True)]
+    assert np.mean(stated) == pytest.approx(spread, rel=0.05)
+
+
+def record_of(model: ModelConfig, data: DataConfig, trial_hash: str, stage: Stage) -> Record:
+    return Record(
+        hash=trial_hash,
+        stage=stage,
+        arm="dense",
+        candidate=Candidate(model=model, data=data),
+        budget=Budget(flops=1e9),
+        seed=0,
+        validation=Validation(),
+        state=State.COMPLETE,
+    )
+
+
+SUITE = {
+    "name": "tiny",
+    "description": "A few passages.",
+    "tasks": [
+        {
+            "task": "text",
+            "dataset_path": "modsearch:excerpts",
+            "dataset_kwargs": {"num": 4, "size": 100},
+            "test_split": "held_out",
+            "output_type": "loglikelihood_rolling",
+            "doc_to_text": "",
+            "doc_to_target": "text",
+            "metric_list": [
+                {
+                    "metric": "bits_per_byte",
+                    "aggregation": "bits_per_byte",
+                    "higher_is_better": False,
+                }
+            ],
+        }
+    ],
+}
+
+
+def test_winners_are_scored_once(data: DataConfig, tmp_path: Path) -> None:
+    directory = StudyDirectory(tmp_path / "study")
+    records = [
+        record_of(DENSE, data, "a", Stage.CONFIRM),
+        record_of(DENSE, data, "b", Stage.CONFIRM),
+        record_of(DENSE, data, "c", Stage.MEASURE),
+    ]
+    for name in ("a", "c"):
+        save_model(decoder(DENSE), directory.trial(name) / "checkpoint")
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(SUITE))
+    evaluate_winners(directory, records, path, data)
+    written = directory.trial("a") / "eval" / "tiny.json"
+    assert written.is_file()
+    assert not list(directory.trial("b").glob("eval/*"))
+    assert not list(directory.trial("c").glob("eval/*"))
+    results = directory.evaluations("a")["tiny"]
+    assert results == evaluate_checkpoint(directory.trial("a") / "checkpoint", path, data, "test")
+    config = results["config"]
+    assert isinstance(config, dict)
+    assert (config["mode"], config["part"]) == ("causal", "test")
+    stamp = written.stat().st_mtime_ns
+    evaluate_winners(directory, records, path, data)
+    assert written.stat().st_mtime_ns == stamp
+    path.write_text(yaml.safe_dump({**SUITE, "description": "Another."}))
+    evaluate_winners(directory, records, path, data)
+    assert written.stat().st_mtime_ns != stamp
+    with pytest.raises(StudyError, match="no weights to score"):
+        evaluate_winners(directory, records[1:], path, data)
+
+
+def wrong(**changes: object) -> dict[str, object]:
+    return {**SUITE, "tasks": [{**SUITE["tasks"][0], **changes}]}  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize(
+    ("suite", "message"),
+    [
+        ({**SUITE, "task": []}, "tiny.yaml: `task`"),
+        ({**SUITE, "tasks": []}, "tiny.yaml: `tasks`"),
+        ({**SUITE, "name": "../x"}, "tiny.yaml: `name`"),
+        ({**SUITE, "tasks": ["hellaswag"]}, "unknown task `hellaswag`"),
+        ({**SUITE, "include": ["hellaswig"]}, "did you mean `hellaswag`"),
+        (wrong(dataset_path="modsearch:excerpt"), "did you mean `excerpts`"),
+        (wrong(dataset_kwargs={"num": 0, "size": 9}), "task `text`: dataset_kwargs: `num`"),
+        (wrong(dataset_path="modsearch:jsonl", dataset_kwargs={"file": "no.jsonl"}), "can't read"),
+    ],
+)
+def test_what_is_wrong_with_a_suite_is_said(
+    suite: dict[str, object], message: str, data: DataConfig, tmp_path: Path
+) -> None:
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(suite))
+    with pytest.raises(ModsearchError, match=message) as caught:
+        evaluate(decoder(DENSE), tmp_path / "tiny.yaml", data, "validation")
+    assert str(caught.value).count("\n") <= 1
+
+
+def test_unknown_suite_has_the_nearest_name(data: DataConfig) -> None:
+    with pytest.raises(ConfigError, match="did you mean `quick`"):
+        evaluate(decoder(DENSE), "quik", data, "validation")
+
+
+def test_a_suite_from_the_hub_says_so_offline(tmp_path: Path) -> None:
+    program = """
+from modsearch.evaluate import evaluate
+from modsearch.nn.model import Decoder
+from modsearch.schema import DataConfig, ModelConfig
+evaluate(Decoder(ModelConfig()), "standard", DataConfig(), "validation")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        check=False,
+        env={**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+    )
+    lines = done.stderr.strip().splitlines()
+    assert "DataError: task `lambada_openai` needs data from the hub" in lines[-2]
+    assert "such as `quick`" in lines[-1]
+
+
+def test_blimp(tmp_path: Path, data: DataConfig, shared_data: Path) -> None:
+    """One real paradigm, with the fields that lm-eval's own `blimp_*` tasks read."""
+    task = {
+        "task": "blimp_passive_1",
+        "limit": 40,
+        "dataset_path": "modsearch:jsonl",
+        "dataset_kwargs": {"file": str(shared_data / "blimp" / "passive_1.jsonl")},
+        "test_split": "held_out",
+        "output_type": "multiple_choice",
+        "doc_to_text": "",
+        "doc_to_target": 0,
+        "doc_to_choice": "{{[sentence_good, sentence_bad]}}",
+        "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
+    }
+    suite = {"name": "blimp", "description": "One paradigm.", "tasks": [task]}
+    (tmp_path / "blimp.yaml").write_text(yaml.safe_dump(suite))
+    results = evaluate(decoder(DENSE), tmp_path / "blimp.yaml", data, "validation")
+    assert results["n-samples"]["blimp_passive_1"] == {"original": 1000, "effective": 40}
+    assert 0.1 < results["results"]["blimp_passive_1"]["acc,none"] < 0.9
