@@ -9,8 +9,7 @@ from typing import Any
 
 import torch
 
-from modsearch.analysis.claims import power
-from modsearch.analysis.fits import best_recipe
+from modsearch.analysis.power import SEED_SD, detectable_effect
 from modsearch.budget import plan
 from modsearch.cost import conventions
 from modsearch.data import Batches, load_corpus
@@ -25,11 +24,9 @@ from modsearch.schema import (
     Record,
     Runtime,
     Stage,
-    State,
     Validation,
 )
-from modsearch.search.ledger import CellSpec
-from modsearch.space import Space, build, grid, load_space, parse_tree, resolve
+from modsearch.space import Choice, Distribution, Space, build, grid, load_space, parse_tree, resolve
 from modsearch.store import StudyDirectory, read_metrics
 
 HEAD_WARNING = 0.25
@@ -146,7 +143,7 @@ def forecast(space: Space) -> dict[str, Any]:
         "flops_per_second": timer.flops_per_second,
         "extrapolated": timer.extrapolated,
         "confirm_seeds": seeds,
-        "detectable_difference": power(seeds) if seeds > 1 else None,
+        "detectable_difference": detectable_effect(seeds) if seeds > 1 else None,
         "warnings": _warnings(space, cells),
     }
 
@@ -175,5 +172,214 @@ def _cell_candidates(
     return [sizes[len(sizes) // 2]], space.confirm.seeds
 
 
-def _first(axis: Any) -> Any:
-    return axis.values[0] if hasattr(axis, "values") else axis.low
+def _first(axis: Distribution) -> Any:
+    return axis.values[0] if isinstance(axis, Choice) else axis.low
+
+
+def _cell(
+    stage: Stage,
+    arm: str,
+    budget: float,
+    trials: int,
+    candidates: list[Candidate],
+    plans: list[Plan | Infeasible],
+    timer: "_StepTimer",
+) -> dict[str, Any]:
+    pairs = list(zip(candidates, plans, strict=True))
+    feasible = [(candidate, spent) for candidate, spent in pairs if isinstance(spent, Plan)]
+    seconds = [timer.seconds(candidate, spent) for candidate, spent in feasible] or [0.0]
+    return {
+        "stage": str(stage),
+        "arm": arm,
+        "budget": budget,
+        "trials": trials,
+        "steps": [spent.steps for _, spent in feasible],
+        "params": [spent.params for _, spent in feasible],
+        "memory_bytes": max((memory(c, spent) for c, spent in feasible), default=0),
+        "seconds": trials * sum(seconds) / len(seconds),
+        "head_share": max((spent.head_share for _, spent in feasible), default=0.0),
+        "rejected": [
+            {"depth": c.model.depth, "width": c.model.width, "reason": spent.reason}
+            for c, spent in pairs
+            if isinstance(spent, Infeasible)
+        ],
+    }
+
+
+def memory(candidate: Candidate, spent: Plan) -> int:
+    """Bytes of a training, roughly: weights, gradients and two moments in fp32, and what the
+    backward pass keeps (some 20 values a token, layer and width; the logits three times)."""
+    model, tokens = candidate.model, candidate.optim.batch_size * candidate.model.seq_len
+    kept = tokens * (20 * model.depth * model.width + 3 * model.vocab_size)
+    return 4 * (4 * spent.params + kept)
+
+
+class _StepTimer:
+    """Seconds of a training step, measured on this machine."""
+
+    def __init__(self, space: Space) -> None:
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.corpus = load_corpus(space.data)
+        self.threads = space.resources.threads
+        self.extrapolated = False
+        self.flops_per_second = 0.0
+        self._largest = 0
+        self._known: dict[str, float] = {}
+        self._measure(Candidate())  # warms up; a speed to start from
+
+    def seconds(self, candidate: Candidate, spent: Plan) -> float:
+        """Of the whole training."""
+        key = candidate.model_dump_json(exclude={"optim": {"rate"}})
+        if key not in self._known:
+            if spent.flops_per_step > MEASURABLE_FLOPS:
+                self.extrapolated = True
+                return spent.flops / self.flops_per_second
+            self._known[key] = self._measure(candidate)
+            if spent.flops_per_step > self._largest:
+                self._largest = spent.flops_per_step
+                self.flops_per_second = spent.flops_per_step / self._known[key]
+        return spent.steps * self._known[key]
+
+    def _measure(self, candidate: Candidate) -> float:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(self.threads)
+        model = Decoder(candidate.model).to(self.device)
+        optimizer = torch.optim.AdamW(model.parameter_groups(0.1), lr=0.0, fused=True)
+        batches = Batches(
+            self.corpus.parts["train"], candidate.model.seq_len, candidate.optim.batch_size, 0
+        )
+        times = []
+        for step in range(MEASURED_STEPS):
+            started = time.perf_counter()
+            tokens_BT = torch.from_numpy(batches(step)).to(self.device)
+            loss, aux = model.loss(tokens_BT[:, :-1], tokens_BT[:, 1:], step)
+            (loss if aux is None else loss + aux).backward()  # type: ignore[no-untyped-call]  # untyped in torch
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0).item()
+            optimizer.step()
+            optimizer.zero_grad()
+            times.append(time.perf_counter() - started)
+        torch.set_num_threads(threads)
+        return median(times[1:])
+
+
+def _warnings(space: Space, cells: list[dict[str, Any]]) -> list[str]:
+    found = []
+    few = sorted({cell["budget"] for cell in cells if min(cell["steps"], default=FEW_STEPS) < FEW_STEPS})
+    if few:
+        budgets = ", ".join(f"{budget:.3g}" for budget in few)
+        found.append(f"some sizes run fewer than {FEW_STEPS} steps at {budgets} FLOPs: far up the right branch")
+    share = max((cell["head_share"] for cell in cells), default=0.0)
+    if share > HEAD_WARNING:
+        found.append(f"the LM head is up to {share:.0%} of the forward FLOPs, where routing saves nothing")
+    if space.confirm is None or space.confirm.seeds < 3:
+        found.append("fewer than 3 confirm seeds: the report will give no interval and no verdict")
+    rejected = Counter(row["reason"] for cell in cells for row in cell["rejected"])
+    found += [f"{count} rejected: {reason}" for reason, count in rejected.items()]
+    return found
+
+
+def forecast_text(result: dict[str, Any]) -> str:
+    """The forecast as a table for a terminal."""
+    lines = [f"{'stage':9}{'arm':18}{'budget':>9}{'trials':>8}{'steps':>16}{'params':>18}{'memory':>10}{'hours':>10}"]
+    for cell in result["cells"]:
+        lines.append(
+            f"{cell['stage']:9}{cell['arm']:18}{cell['budget']:9.3g}{cell['trials']:8}"
+            f"{_range(cell['steps']):>16}{_range(cell['params']):>18}"
+            f"{cell['memory_bytes'] / 2**20:7,.0f} MB{cell['seconds'] / 3600:10.3g}"
+        )
+    hours = result["worker_seconds"] / 3600
+    how = "extrapolated from" if result["extrapolated"] else "at"
+    lines += [
+        "",
+        f"{result['trials']} trials, {result['flops']:.3g} FLOPs, {hours:.3g} hours on one worker "
+        f"({how} {result['flops_per_second'] / 1e9:.3g} GFLOP/s measured here)",
+    ]
+    if result["detectable_difference"]:
+        lines.append(
+            f"{result['confirm_seeds']} seeds an arm find a difference of "
+            f"{result['detectable_difference']:.3f} nats with 80 % power, if seeds scatter by "
+            f"{SEED_SD} nats"
+        )
+    lines += [f"warning: {warning}" for warning in result["warnings"]]
+    return "\n".join(lines)
+
+
+def _range(values: list[int]) -> str:
+    if not values:
+        return "none"
+    low, high = min(values), max(values)
+    return f"{low:,}" if low == high else f"{low:,}-{high:,}"
+
+
+def status(root: Path) -> dict[str, Any]:
+    """Trials of each stage and arm, and what runs."""
+    directory = StudyDirectory(root)
+    manifest = directory.manifest()
+    space = load_space(directory.space, [])
+    records = directory.records()
+    rows = []
+    for stage in Stage:
+        for budget in space.budgets(stage):
+            for arm in space.arms if stage is Stage.CONFIRM else space.learned_arms:
+                found = [r for r in records if (r.stage, r.arm, r.budget.flops) == (stage, arm, budget)]
+                losses = [r.scores.causal_loss for r in found if r.scores]
+                _, wanted = _cell_candidates(space, stage, arm, budget)
+                states = Counter(str(record.state) for record in found)
+                row = {"stage": str(stage), "arm": arm, "budget": budget, "wanted": wanted}
+                rows.append(row | {"states": dict(states), "best_causal_loss": min(losses, default=None)})
+    return {"name": manifest.name, "cells": rows, "running": _running(directory)}
+
+
+def _running(directory: StudyDirectory) -> list[dict[str, Any]]:
+    """Trials without a result that wrote a metric in the last minute."""
+    found = []
+    for path in sorted((directory.root / "trials").glob("*/metrics.jsonl")):
+        if not (path.parent / "result.json").exists() and time.time() - path.stat().st_mtime < 60:
+            rows = list(read_metrics(path))
+            found.append({"hash": path.parent.name, **(rows[-1] if rows else {})})
+    return found
+
+
+def status_text(result: dict[str, Any]) -> str:
+    """Status as a table for a terminal."""
+    lines = [f"{'stage':9}{'arm':18}{'budget':>9}{'done':>10}{'best loss':>12}  other ends"]
+    for row in result["cells"]:
+        states = dict(row["states"])
+        done = f"{states.pop('complete', 0)}/{row['wanted']}"
+        best = f"{row['best_causal_loss']:.4f}" if row["best_causal_loss"] is not None else "-"
+        other = ", ".join(f"{count} {state}" for state, count in states.items())
+        lines.append(f"{row['stage']:9}{row['arm']:18}{row['budget']:9.3g}{done:>10}{best:>12}  {other}")
+    for row in result["running"]:
+        lines.append(
+            f"running {row['hash']}: step {row.get('step', 0):,.0f} of {row.get('steps', 0):,.0f}"
+        )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def winner(root: Path, budget: float | None) -> Record:
+    """The confirmed candidate with the lowest mean causal loss, by one of its trials.
+
+    Controls are no winners. Without confirmed trials, the lowest measured one.
+
+    Raises:
+        StudyError: nothing is finished at that budget.
+    """
+    directory = StudyDirectory(root)
+    arms = directory.manifest().arms
+    done = [r for r in directory.records() if r.scores and arms[r.arm] is None]
+    for stage in (Stage.CONFIRM, Stage.MEASURE):
+        rows = [r for r in done if r.stage is stage]
+        at = budget or max((r.budget.flops for r in rows), default=0.0)
+        groups: dict[str, list[Record]] = {}
+        for record in rows:
+            if record.budget.flops == at:
+                groups.setdefault(record.candidate.model_dump_json(), []).append(record)
+        if groups:
+            return min(groups.values(), key=_mean_loss)[0]
+    at_budget = f" at {budget:g} FLOPs" if budget else ""
+    raise StudyError(f"{root} has no finished candidate{at_budget}\nlook at `modsearch status {root}`")
+
+
+def _mean_loss(records: list[Record]) -> float:
+    losses = [record.scores.causal_loss for record in records if record.scores]
+    return sum(losses) / len(losses)

@@ -440,6 +440,26 @@ def load_space(path: Path, overrides: list[str]) -> Space:
     return space
 
 
+def load_candidate(path: Path, overrides: list[str]) -> Candidate:
+    """One configuration: `model`, `optim` and `data`, missing values at their defaults.
+
+    Raises:
+        ConfigError: what is wrong, and in which file.
+    """
+    values = read_yaml(path, overrides)
+    for key in values:
+        if key not in Candidate.model_fields:
+            raise ConfigError(f"{path.name}: {unknown('key', str(key), Candidate.model_fields)}")
+    try:
+        data = DataConfig.model_validate(values.get("data", {}))
+        parts = {part: values.get(part) or {} for part in ("model", "optim")}
+        return build(parts, data)
+    except ValidationError as error:
+        raise ConfigError(f"{path.name}: data.{first_error(error)}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{path.name}: {error}") from error
+
+
 def _known_keys(values: Tree, path: Path) -> None:
     for key in values:
         if key not in Space.model_fields:

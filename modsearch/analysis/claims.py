@@ -20,10 +20,19 @@ from modsearch.analysis.compare import (
     confirmed,
     multiplier,
 )
-from modsearch.analysis.fits import Curve, Optimum, Slope, fit_curves, optima, seed_sd, slope
+from modsearch.analysis.fits import (
+    Curve,
+    Optimum,
+    Slope,
+    finished,
+    fit_curves,
+    optima,
+    seed_sd,
+    slope,
+)
 from modsearch.analysis.numbers import decimal, interval, percent, percent_digits, scientific
 from modsearch.analysis.power import PAPER_EFFECT, SEED_SD, seeds_for
-from modsearch.schema import Manifest, ModelConfig, Record, Stage, State
+from modsearch.schema import Manifest, ModelConfig, Record, Stage
 
 UNROUTED_BLOCKS = ("dense", "moe")
 """Blocks that every token enters: baselines, never the routed arm of a headline."""
@@ -130,7 +139,7 @@ class _Study:
         budgets = {
             record.budget.flops
             for record in self.records
-            if record.stage is Stage.CONFIRM and record.state is State.COMPLETE
+            if record.stage is Stage.CONFIRM and finished(record)
         }
         self.budgets = sorted(budgets)
         found = (

@@ -9,8 +9,15 @@ from statistics import fmean, median, stdev
 
 from scipy import stats
 
-from modsearch.analysis.fits import Slope, causal_loss, confirm_choice, measured, recipe_key
-from modsearch.schema import ModelConfig, Plan, Record, Scores, Stage, State
+from modsearch.analysis.fits import (
+    Slope,
+    causal_loss,
+    confirm_choice,
+    finished,
+    measured,
+    recipe_key,
+)
+from modsearch.schema import ModelConfig, Plan, Record, Scores, Stage
 
 MIN_SEEDS = 3
 LEVEL = 0.95
@@ -181,7 +188,7 @@ def confirmed(
     for record in records:
         if _is_confirm(record, arm, budget):
             groups[_group_key(record)].append(record)
-    groups = {key: rows for key, rows in groups.items() if any(map(_finished, rows))}
+    groups = {key: rows for key, rows in groups.items() if any(map(finished, rows))}
     if not groups:
         return None
     measured_arm = control_of or arm
@@ -195,7 +202,7 @@ def confirmed(
         return (
             _size(first) != size,
             recipe is not None and recipe_key(first) != recipe,
-            -sum(map(_finished, groups[key])),
+            -sum(map(finished, groups[key])),
             key,
         )
 
@@ -204,8 +211,8 @@ def confirmed(
     return Confirmed(
         arm=arm,
         budget=budget,
-        records=tuple(filter(_finished, rows)),
-        lost=tuple(record for record in rows if not _finished(record)),
+        records=tuple(filter(finished, rows)),
+        lost=tuple(record for record in rows if not finished(record)),
         as_measured=not any(rank(chosen)[:2]),
     )
 
@@ -287,15 +294,6 @@ def _is_confirm(record: Record, arm: str, budget: float) -> bool:
         and record.validation.part == "test"
         and record.arm == arm
         and record.budget.flops == budget
-    )
-
-
-def _finished(record: Record) -> bool:
-    return (
-        record.state is State.COMPLETE
-        and record.plan is not None
-        and record.scores is not None
-        and math.isfinite(record.scores.causal_loss)
     )
 
 

@@ -269,6 +269,16 @@ def seed_sd(records: Iterable[Record]) -> float | None:
     )
 
 
+def finished(record: Record) -> bool:
+    """Whether a trial has scores that can be used."""
+    return (
+        record.state is State.COMPLETE
+        and record.plan is not None
+        and record.scores is not None
+        and math.isfinite(record.scores.causal_loss)
+    )
+
+
 def causal_loss(record: Record) -> float:
     """The objective of a finished trial."""
     assert record.scores is not None
@@ -276,13 +286,7 @@ def causal_loss(record: Record) -> float:
 
 
 def _scored(record: Record, stage: Stage) -> bool:
-    return (
-        record.stage is stage
-        and record.state is State.COMPLETE
-        and record.scores is not None
-        and record.plan is not None
-        and math.isfinite(record.scores.causal_loss)
-    )
+    return record.stage is stage and finished(record)
 
 
 def _point(record: Record) -> Point:

@@ -3,14 +3,22 @@
 import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
 import pandas as pd
 
 from modsearch.analysis.claims import Claims, comparison_verdict, is_routed
 from modsearch.analysis.compare import Comparison, Confirmed, deviation
-from modsearch.analysis.fits import Fit, causal_loss, measured
+from modsearch.analysis.fits import (
+    Curve,
+    Fit,
+    Optimum,
+    Refusal,
+    causal_loss,
+    finished,
+    measured,
+)
 from modsearch.analysis.numbers import MISSING, count, decimal, percent, scientific
 from modsearch.schema import Component, Manifest, ModelConfig, Record, Stage, State
 
@@ -22,7 +30,8 @@ Row = dict[str, object]
 
 def minima(claims: Claims) -> pd.DataFrame:
     """The minimum of each isoFLOP curve, or why it has none."""
-    rows = []
+    best = {(each.budget, each.arm): each for each in claims.optima}
+    rows: list[Row] = []
     for curve in claims.curves:
         fit = curve if isinstance(curve, Fit) else None
         lowest = min(curve.points, key=lambda point: point.loss)
@@ -37,7 +46,7 @@ def minima(claims: Claims) -> pd.DataFrame:
                 "points": f"{len(fit.params) if fit else 0} of {len(curve.points)}",
                 "r2": fit.r2 if fit and not fit.exact else None,
                 "lowest measured": lowest.loss,
-                "note": _curve_note(claims, curve),
+                "note": _curve_note(curve, best),
             }
         )
     return _frame(rows)
@@ -55,13 +64,11 @@ def winners(claims: Claims) -> pd.DataFrame:
 
 def comparisons(claims: Claims) -> pd.DataFrame:
     """Headlines of all budgets, and every other confirmed arm against the dense one."""
-    headlines = [claim.comparison for claim in claims.by_budget if claim.comparison is not None]
     rows = [
         _comparison(each, "headline", claim.verdict.value)
         for claim in claims.by_budget
         if (each := claim.comparison) is not None
     ]
-    assert len(rows) == len(headlines)
     rows += [_comparison(each, "other arm") for each in claims.others]
     return _frame(rows)
 
@@ -73,7 +80,7 @@ def controls(claims: Claims) -> pd.DataFrame:
 
 def multipliers(claims: Claims) -> pd.DataFrame:
     """Compute multipliers of all budgets, plain and in training time."""
-    rows = []
+    rows: list[Row] = []
     for claim in claims.by_budget:
         found = claim.multiplier
         if found is None:
@@ -99,12 +106,12 @@ def multipliers(claims: Claims) -> pd.DataFrame:
 
 def exploration(records: Sequence[Record]) -> pd.DataFrame:
     """Recipes by rank within their (arm, budget); only what varies is shown of them."""
-    rows = [record for record in records if record.stage is Stage.EXPLORE and _finished(record)]
+    rows = [record for record in records if record.stage is Stage.EXPLORE and finished(record)]
     flat = {record.hash: _flat_recipe(record) for record in rows}
     varying = _varying(list(flat.values()))
     rows.sort(key=lambda row: (row.arm, -row.budget.flops, causal_loss(row), row.hash))
     ranks: dict[tuple[str, float], int] = defaultdict(int)
-    table = []
+    table: list[Row] = []
     for record in rows:
         ranks[record.arm, record.budget.flops] += 1
         row: Row = {
@@ -138,7 +145,7 @@ def left_out(manifest: Manifest, records: Sequence[Record]) -> pd.DataFrame:
 
 def evaluations(records: Sequence[Record], results: Evaluations) -> pd.DataFrame:
     """lm-eval's values, one row for each trial and metric."""
-    rows = []
+    rows: list[Row] = []
     for record in sorted(records, key=_trial_order):
         for suite, result in sorted(results.get(record.hash, {}).items()):
             for task, metrics in sorted(result.get("results", {}).items()):
@@ -166,7 +173,7 @@ def evaluation_means(frame: pd.DataFrame) -> pd.DataFrame:
 
 def conventions(claims: Claims) -> pd.DataFrame:
     """Training FLOPs per token of the confirmed models as other papers count them."""
-    rows = []
+    rows: list[Row] = []
     for each in claims.confirmed:
         row: Row = {"budget": each.budget, "arm": each.arm}
         row |= {f"{name} FLOPs per token": value for name, value in each.plan.conventions.items()}
@@ -234,9 +241,14 @@ _FORMATS: dict[str, Callable[[float], str]] = {
     "adjusted low": lambda value: decimal(value, 3),
     "adjusted high": lambda value: decimal(value, 3),
     "relative": lambda value: percent(value, 2),
+    "relative low": lambda value: percent(value, 2),
+    "relative high": lambda value: percent(value, 2),
     "forward ratio": lambda value: percent(value, 0),
     "head share": percent,
-    "training hours": lambda value: decimal(value, 3),
+    "training seconds": lambda value: decimal(value, 1),
+    "peak MiB": lambda value: decimal(value, 0),
+    "bits per byte": lambda value: decimal(value, 3),
+    "agreement of modes": lambda value: decimal(value, 3),
 }
 
 
@@ -261,22 +273,18 @@ def _frame(rows: Sequence[Row]) -> pd.DataFrame:
 
 
 def _pairs(rows: Mapping[str, object]) -> pd.DataFrame:
-    return pd.DataFrame(
-        {"key": list(rows), "value": pd.Series(list(rows.values()), dtype=object)}
-    )
+    return pd.DataFrame({"key": list(rows), "value": pd.Series(list(rows.values()), dtype=object)})
 
 
-def _curve_note(claims: Claims, curve: object) -> str:
-    assert hasattr(curve, "arm")
-    return ""
-
-
-def _finished(record: Record) -> bool:
-    return (
-        record.state is State.COMPLETE
-        and record.scores is not None
-        and math.isfinite(record.scores.causal_loss)
-    )
+def _curve_note(curve: Curve, best: Mapping[tuple[float, str], Optimum]) -> str:
+    notes = [f"refused: {curve.reason}"] if isinstance(curve, Refusal) else []
+    if isinstance(curve, Fit) and curve.exact:
+        notes.append("exact fit of three points")
+    chosen = best[curve.budget, curve.arm]
+    if chosen.depth == curve.depth:
+        notes.append("the arm's optimum")
+        notes += [mark for mark in chosen.marks if "depth" in mark]
+    return "; ".join(notes)
 
 
 def _trial_order(record: Record) -> tuple[object, ...]:
@@ -284,3 +292,159 @@ def _trial_order(record: Record) -> tuple[object, ...]:
     stage = list(Stage).index(record.stage)
     size = (model.depth, model.width)
     return stage, record.budget.flops, record.arm, *size, record.seed, record.hash
+
+
+def _place(record: Record) -> Row:
+    model = record.candidate.model
+    return {
+        "stage": record.stage.value,
+        "budget": record.budget.flops,
+        "arm": record.arm,
+        "depth": model.depth,
+        "width": model.width,
+        "seed": record.seed,
+    }
+
+
+def _recipe(model: ModelConfig) -> Row:
+    """What sets a routed model apart; empty for one that no token skips a part of."""
+    routed = is_routed(model)
+    return {
+        "capacity": model.capacity if routed else None,
+        "every": model.every if routed else None,
+        "router": _component(model.router) if routed else None,
+    }
+
+
+def _component(component: Component) -> str:
+    options = ", ".join(f"{name}={value}" for name, value in sorted(component.options.items()))
+    return f"{component.name} ({options})" if options else component.name
+
+
+def _trial(record: Record) -> Row:
+    plan, scores = record.plan, record.scores
+    row = _place(record) | _recipe(record.candidate.model)
+    row |= {
+        "rate": record.candidate.optim.rate,
+        "params": plan.params if plan else None,
+        "steps": plan.steps if plan else None,
+        "achieved FLOPs": plan.flops if plan else None,
+        "deviation %": 100 * (plan.flops / record.budget.flops - 1) if plan else None,
+        "causal loss": scores.causal_loss if scores else None,
+        "train-mode loss": scores.train_mode_loss if scores else None,
+        "bits per byte": scores.bits_per_byte if scores else None,
+        "realised capacity": scores.realised_capacity if scores else None,
+        "forward FLOPs per token, planned": plan.forward_flops if plan else None,
+        "forward FLOPs per token, realised": scores.realised_forward_flops if scores else None,
+        "step ms": 1000 * scores.step_seconds if scores else None,
+    }
+    return row | {"state": record.state.value, "hash": record.hash}
+
+
+def _winner(each: Confirmed) -> Row:
+    train = [score.train_mode_loss for score in each.scores]
+    agreements = [score.agreement for score in each.scores if score.agreement is not None]
+    row: Row = {
+        "budget": each.budget,
+        "arm": each.arm,
+        "depth": each.model.depth,
+        "width": each.model.width,
+        "params": each.plan.params,
+    }
+    row |= _recipe(each.model)
+    return row | {
+        "seeds": len(each.records),
+        "causal loss": each.mean,
+        "causal sd": each.sd,
+        "train-mode loss": fmean(train),
+        "train-mode sd": deviation(train),
+        "bits per byte": fmean(score.bits_per_byte for score in each.scores),
+        "realised capacity": each.realised_capacity,
+        "agreement of modes": fmean(agreements) if agreements else None,
+        "forward FLOPs per token, planned": each.plan.forward_flops,
+        "forward FLOPs per token, realised": each.forward_flops,
+        "step ms": 1000 * median(score.step_seconds for score in each.scores),
+        "training seconds": each.training_seconds,
+        "peak MiB": max(score.peak_memory for score in each.scores) / 2**20,
+    }
+
+
+def _comparison(each: Comparison, role: str, verdict: str | None = None) -> Row:
+    found = each.welch
+    relative = each.relative_interval or (None, None)
+    return {
+        "budget": each.arm.budget,
+        "role": role,
+        "arm": each.arm.arm,
+        "against": each.reference.arm,
+        "seeds": f"{len(each.arm.records)} and {len(each.reference.records)}",
+        "difference": each.difference,
+        "low": found.low if found else None,
+        "high": found.high if found else None,
+        "relative": each.relative,
+        "relative low": relative[0],
+        "relative high": relative[1],
+        "forward ratio": each.forward_ratio,
+        "time ratio": each.time_ratio,
+        "verdict": verdict or comparison_verdict(each).value,
+    }
+
+
+def _flat_recipe(record: Record) -> Row:
+    candidate = record.candidate.model_dump(mode="json", exclude={"data": True})
+    flat: Row = {}
+    for part in ("model", "optim"):
+        for name, value in candidate[part].items():
+            if isinstance(value, dict):
+                flat[name] = value["name"]
+                flat |= {f"{name}.{key}": each for key, each in value.items() if key != "name"}
+            else:
+                flat[name] = value
+    return flat
+
+
+def _varying(recipes: Sequence[Row]) -> list[str]:
+    names = dict.fromkeys(name for recipe in recipes for name in recipe)
+    return [name for name in names if len({str(recipe.get(name)) for recipe in recipes}) > 1]
+
+
+def _other_recipes(records: Sequence[Record]) -> list[Record]:
+    """Measured trials of a recipe that the arm no longer has."""
+    arms = {record.arm for record in records}
+    counted = {record.hash for arm in arms for record in measured(records, arm)}
+    rows = (row for row in records if row.stage is Stage.MEASURE and finished(row))
+    return sorted((row for row in rows if row.hash not in counted), key=_trial_order)
+
+
+def _best_of_cells(records: Sequence[Record]) -> list[Record]:
+    best: dict[tuple[Stage, float, str], Record] = {}
+    for record in sorted(filter(finished, records), key=_trial_order):
+        cell = (record.stage, record.budget.flops, record.arm)
+        if cell not in best or causal_loss(record) < causal_loss(best[cell]):
+            best[cell] = record
+    return list(best.values())
+
+
+def _metrics(record: Record, suite: str, task: str, metrics: Mapping[str, Any]) -> list[Row]:
+    """Rows of one task; lm-eval writes `metric,filter` and `metric_stderr,filter`."""
+    rows: list[Row] = []
+    for key, value in sorted(metrics.items()):
+        metric, comma, used_filter = key.partition(",")
+        if not comma or metric.endswith("_stderr") or not isinstance(value, int | float):
+            continue
+        stderr = metrics.get(f"{metric}_stderr,{used_filter}")
+        rows.append(
+            {
+                "budget": record.budget.flops,
+                "arm": record.arm,
+                "stage": record.stage.value,
+                "seed": record.seed,
+                "suite": suite,
+                "task": task,
+                "metric": metric if used_filter == "none" else f"{metric} ({used_filter})",
+                "value": float(value),
+                "stderr": float(stderr) if isinstance(stderr, int | float) else None,
+                "hash": record.hash,
+            }
+        )
+    return rows

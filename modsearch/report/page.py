@@ -1,0 +1,293 @@
+"""The report: one page that opens offline, the same as Markdown, and all figures and tables.
+
+Everything is computed from the study directory, and nothing else: compiling twice gives the
+same bytes.
+"""
+
+import base64
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from modsearch.analysis.claims import Claim, Claims, Verdict, study_claims
+from modsearch.analysis.compare import MIN_SEEDS
+from modsearch.analysis.fits import MIN_POINTS, MIN_SIZES, WINDOW
+from modsearch.analysis.numbers import decimal, scientific
+from modsearch.report import tables
+from modsearch.report.figures import figures
+from modsearch.schema import Manifest, Record, Stage, State
+from modsearch.store import StudyDirectory, write_bytes, write_text
+
+TITLES = {
+    Verdict.BETTER: "Routed is better",
+    Verdict.WORSE: "Routed is worse",
+    Verdict.INCONCLUSIVE: "Inconclusive",
+    Verdict.UNTRAINED: "Untrained",
+    Verdict.NONE: "No verdict",
+}
+CAPTIONS = {
+    "differences": "Difference in causal loss with 95 % intervals: right of zero, the first arm "
+    "of a row is better.",
+    "isoflop": "IsoFLOP curves: causal validation loss of measured trials against parameters.",
+    "forward": "Loss against realised forward FLOPs per token, measured trials.",
+    "confirm": "Confirmed seeds, their means and 95 % intervals.",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the page; its name is that of the CSV file."""
+
+    name: str
+    frame: pd.DataFrame
+    folded: bool = False
+    """Shown only when asked for: many rows."""
+
+    @property
+    def header(self) -> list[str]:
+        """Names of the columns."""
+        return [str(name) for name in self.frame.columns]
+
+    @property
+    def rows(self) -> list[list[str]]:
+        """Cells as rounded text."""
+        return [[str(cell) for cell in row] for row in tables.display(self.frame).to_numpy()]
+
+    @property
+    def numeric(self) -> list[bool]:
+        """Which columns stand to the right."""
+        return tables.numeric(self.frame)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading with paragraphs, then a figure, then tables."""
+
+    title: str
+    text: list[str] = field(default_factory=list)
+    figure: str | None = None
+    tables: list[Table] = field(default_factory=list)
+
+
+def compile_report(root: Path, out: Path | None = None) -> Path:
+    """Write the report of a study and answer with the path of its page.
+
+    Raises:
+        StudyError: there is no study in `root`.
+    """
+    directory = StudyDirectory(root)
+    manifest, records = directory.manifest(), directory.records()
+    out = out or root / "report"
+    claims = study_claims(manifest, records)
+    results = {record.hash: directory.evaluations(record.hash) for record in records}
+    drawn = figures(manifest, claims)
+    sections = _sections(manifest, records, claims, results)
+    for name, (png, svg) in drawn.items():
+        write_bytes(out / "figures" / f"{name}.png", png)
+        write_bytes(out / "figures" / f"{name}.svg", svg)
+    for table in (table for section in sections for table in section.tables):
+        write_text(out / "tables" / f"{table.name}.csv", table.frame.to_csv(index=False))
+    page = _Page(manifest, records, claims, sections, drawn)
+    write_text(out / "report.md", page.render("page.md.j2"))
+    write_text(out / "index.html", page.render("page.html.j2"))
+    return out / "index.html"
+
+
+@dataclass(frozen=True)
+class _Page:
+    manifest: Manifest
+    records: Sequence[Record]
+    claims: Claims
+    sections: Sequence[Section]
+    drawn: dict[str, tuple[bytes, bytes]]
+
+    def render(self, template: str) -> str:
+        environment = Environment(
+            loader=FileSystemLoader(Path(__file__).parent),
+            autoescape=template.endswith(".html.j2"),
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            keep_trailing_newline=True,
+        )
+        environment.filters["md"] = _markdown
+        headline = self.claims.headline
+        return environment.get_template(template).render(
+            name=self.manifest.name,
+            verdict=headline.verdict.value,
+            verdict_title=TITLES[headline.verdict],
+            claim=headline,
+            needed=_needed_text(headline),
+            missing=_missing(self.manifest, self.records),
+            counts=_counts(self.records),
+            mixed=self.manifest.mixed,
+            sections=[section for section in self.sections if _has_content(section, self.drawn)],
+            figures={name: _data_url(svg) for name, (_, svg) in self.drawn.items()},
+            captions=CAPTIONS,
+            command=self.manifest.command,
+        )
+
+
+def _sections(
+    manifest: Manifest, records: Sequence[Record], claims: Claims, results: tables.Evaluations
+) -> list[Section]:
+    evaluations = tables.evaluations(records, results)
+    evaluation_tables = [
+        Table("evaluation_means", tables.evaluation_means(evaluations)),
+        Table("evaluations", evaluations, folded=True),
+    ]
+    return [
+        Section(
+            "IsoFLOP curves", [_fit_rules()], "isoflop", [Table("minima", tables.minima(claims))]
+        ),
+        Section(
+            "Compute multiplier",
+            _multiplier_text(claims),
+            None,
+            [Table("multipliers", tables.multipliers(claims))],
+        ),
+        Section("Loss against forward FLOPs", [FORWARD], "forward"),
+        Section(
+            "Confirmed winners",
+            [CONFIRMED],
+            "confirm",
+            [
+                Table("winners", tables.winners(claims)),
+                Table("comparisons", tables.comparisons(claims)),
+            ],
+        ),
+        Section("Controls", [CONTROLS], None, [Table("controls", tables.controls(claims))]),
+        Section(
+            "Explore's ranking", [EXPLORE], None, [Table("explore", tables.exploration(records))]
+        ),
+        Section("Evaluation", [EVALUATION], None, evaluation_tables),
+        Section("Corpus", [CORPUS], None, [Table("corpus", tables.corpus(manifest))]),
+        Section(
+            "Rejected, failed and untrained",
+            [],
+            None,
+            [Table("left_out", tables.left_out(manifest, records))],
+        ),
+        Section("Every trial", [], None, [Table("trials", tables.trials(records), folded=True)]),
+        Section(
+            "FLOP conventions",
+            [CONVENTIONS],
+            None,
+            [Table("conventions", tables.conventions(claims))],
+        ),
+        Section(
+            "Manifest", [], None, [Table("manifest", tables.provenance(manifest), folded=True)]
+        ),
+    ]
+
+
+FORWARD = (
+    "Realised forward FLOPs per token, under causal routing. Where a dense optimum is measured, "
+    "both axes are relative to it: x to its measured size, y to its minimum. Shaded: cheaper "
+    "and better."
+)
+CONFIRMED = (
+    "The ladder size nearest to each arm's minimum, trained on fresh seeds and scored once on the "
+    "test part. Only these rows make the headline. Causal loss: no routing decision looks at a "
+    "later token; train-mode loss may look ahead and ranks nothing. In the comparisons a "
+    "positive difference means that the arm has the lower loss; rows other than the headline "
+    "were not chosen by measure and are there for completeness."
+)
+CONTROLS = (
+    "A control is the arm's model with the router replaced: it tells the effect of routing from "
+    "that of cheaper blocks. Positive differences: learned routing is better."
+)
+EXPLORE = (
+    "Ranks recipes within an arm, by causal validation loss. Its values are the best of many "
+    "draws: they enter no fit and no claim. Columns: what differs between recipes."
+)
+EVALUATION = "lm-eval scores of finished trials; means over seeds first."
+CORPUS = (
+    "A cell whose best loss does not beat the bigram entropy is untrained and gets no verdict."
+)
+CONVENTIONS = (
+    "Budgets are paid by the exact ledger. Other conventions, for comparison with other work: "
+    "they move fitted exponents, and 6N charges a routed model for parameters that a skipped "
+    "token never meets. Head share: of the LM head in forward FLOPs."
+)
+
+
+def _fit_rules() -> str:
+    return (
+        f"A parabola in ln(parameters) for each arm, budget and depth, through the points within "
+        f"a factor of {WINDOW} of the lowest one, {MIN_POINTS} at least, from a ladder of "
+        f"{MIN_SIZES} sizes or more. N* is the vertex; the deviation of its loss is propagated "
+        f"from the run-to-run deviation, the larger of the fits' residuals and confirm's seeds."
+    )
+
+
+def _multiplier_text(claims: Claims) -> list[str]:
+    """What the dense arm would need for the routed arm's loss."""
+    claim = claims.headline
+    found = claim.multiplier
+    if found is None:
+        return [f"None: {claim.no_multiplier or claim.reason}."]
+    value, low, high = found.adjusted
+    first = (
+        f"The dense arm would need {decimal(found.value, 2)} times the training FLOPs "
+        f"{_bounds(found.low, found.high)} for the routed arm's loss, at a slope of "
+        f"{decimal(found.slope.value)} nats per e-fold of compute. Adjusted by measured speed "
+        f"(the routed arm's training takes {decimal(found.time_ratio, 2)} times as long at "
+        f"the same budget), {decimal(value, 2)} times the training time {_bounds(low, high)}."
+    )
+    how = (
+        "exp(d / s): d is confirm's difference, s the slope of the dense minima. The interval is "
+        "Fieller's and carries both errors; that of the time ratio is not in it."
+    )
+    if found.extrapolated:
+        how += " Extrapolated: the implied dense budget lies outside of the measured ones."
+    return [first, how]
+
+
+def _bounds(low: float | None, high: float | None) -> str:
+    if low is None or high is None:
+        return "(no interval: the slope can't be told from zero)"
+    return f"[{decimal(low, 2)}, {decimal(high, 2)}]"
+
+
+def _needed_text(claim: Claim) -> str:
+    if claim.verdict is not Verdict.INCONCLUSIVE:
+        return ""
+    found = claim.needed
+    if found is None:
+        return (
+            "What it would take: more seeds than are sensible; the arms are too close "
+            "to be told apart at this budget."
+        )
+    return (
+        f"What it would take: to tell a difference of {found.effect:.3f} nats at 80 % power "
+        f"(deviation over seeds {found.sd:.3f}), {found.seeds} seeds per arm: {found.trials} more "
+        f"trials, {scientific(found.flops)} FLOPs, about {found.hours:.2g} hours on one worker."
+    )
+
+
+def _missing(manifest: Manifest, records: Sequence[Record]) -> list[str]:
+    """What an unfinished study lacks for a full report."""
+    if not records:
+        return ["The study is empty: no trial has a result yet. Run `modsearch search` on it."]
+    done = Counter(
+        (record.stage, record.arm) for record in records if record.state is State.COMPLETE
+    )
+    lines = []
+    for stage in (Stage.MEASURE, Stage.CONFIRM):
+        arms = [
+            arm
+            for arm, base in manifest.arms.items()
+            if not done[stage, arm] and (stage is Stage.CONFIRM or base is None)
+        ]
+        if len(arms) == len(manifest.arms) or (
+            arms and not any(done[stage, a] for a in done_arms(manifest, stage))
+        ):
+            lines.append(f"Stage {stage} has no finished trials: {LACKS[stage]}.")
+        elif arms:
+            lines.append(f"Stage {stage} has no finished trials of {', '.join(arms)}.")
+    return lines
