@@ -44,7 +44,7 @@ def plan(candidate: Candidate, budget: Budget, train_tokens: int) -> Plan | Infe
         )
     if epochs > optim.max_epochs:
         return Infeasible(
-            reason=f"{epochs:.1f} epochs of {train_tokens:,} tokens, more than {optim.max_epochs:g}"
+            reason=f"{epochs:.1f} epochs of {train_tokens:,} tokens, over {optim.max_epochs:g}"
         )
     params = sum(parameter.numel() for parameter in model.parameters())
     embedding = config.vocab_size * config.width * (1 if config.tied else 2)

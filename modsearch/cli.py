@@ -25,7 +25,7 @@ app = typer.Typer(
 Sets = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a value: a.b=c.")
 ]
-SpaceName = Annotated[str, typer.Argument(help="A YAML file, or the bare name of a shipped space.")]
+SpaceName = Annotated[str, typer.Argument(help="A YAML file, or a shipped space's bare name.")]
 ConfigName = Annotated[Path, typer.Argument(help="A YAML file with model, optim and data.")]
 StudyDir = Annotated[Path, typer.Argument(help="A directory that `modsearch search` made.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -52,7 +52,8 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
     ] = False,
 ) -> None:
     pass
@@ -127,9 +128,10 @@ def search(
     sets: Sets = None,
 ) -> None:
     """Run or resume a study, score its winners, and write its report."""
+    from modsearch.provenance import locked
     from modsearch.report.page import compile_report
     from modsearch.schema import Stage
-    from modsearch.study import Study, locked
+    from modsearch.study import Study
 
     if stage is not None and stage not in list(Stage):
         raise ModsearchError(f"--stage takes {', '.join(Stage)}, but got `{stage}`")
@@ -171,7 +173,9 @@ def best(
 @app.command("eval")
 def evaluate(
     target: Annotated[Path, typer.Argument(help="A study, or a folder with a checkpoint.")],
-    suite: Annotated[str, typer.Option(help="A YAML file, or a shipped suite's bare name.")] = "quick",
+    suite: Annotated[
+        str, typer.Option(help="A YAML file, or a shipped suite's bare name.")
+    ] = "quick",
     corpus: Annotated[str, typer.Option(help="Text of a checkpoint's tasks.")] = "stdlib",
 ) -> None:
     """Score a study's winners or one checkpoint with lm-eval, in causal mode."""
@@ -183,7 +187,9 @@ def evaluate(
         directory = StudyDirectory(target)
         records = [r for r in directory.records() if r.stage is Stage.CONFIRM]
         if not records:
-            raise ModsearchError(f"{target} has no confirmed trials to score\nrun its search first")
+            raise ModsearchError(
+                f"{target} has no confirmed trials to score\nrun its search first"
+            )
         evaluate_winners(directory, records, suite, records[0].candidate.data)
         print(f"results: {target / 'trials'}/*/eval/{Path(suite).stem}.json")
         return

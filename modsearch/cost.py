@@ -40,7 +40,7 @@ class Cost:
 
     @classmethod
     def product(cls, part: str, flops: int) -> "Cost":
-        """A matrix product of `flops` with gradients for both factors: backward is twice forward."""
+        """A product of `flops` with gradients for both factors: backward is twice forward."""
         return cls(Flops(**{part: flops}), Flops(**{part: 2 * flops}))
 
     @property

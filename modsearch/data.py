@@ -59,7 +59,8 @@ class Corpus:
             )
         spread = len(tokens) - seq_len - 1
         starts = np.arange(validation.windows) * spread // max(1, validation.windows - 1)
-        return tokens[starts[:, None] + np.arange(seq_len + 1)].astype(np.int64)
+        rows: Tokens = tokens[starts[:, None] + np.arange(seq_len + 1)]
+        return rows.astype(np.int64)
 
 
 class Batches:
@@ -176,7 +177,9 @@ def _split(documents: list[bytes]) -> dict[str, list[bytes]]:
     target = HELD_OUT_SHARE * sum(map(len, ordered))
     parts: dict[str, list[bytes]] = {part: [] for part in PARTS}
     for text in ordered:
-        part = next((p for p in ("validation", "test") if sum(map(len, parts[p])) < target), "train")
+        part = next(
+            (p for p in ("validation", "test") if sum(map(len, parts[p])) < target), "train"
+        )
         parts[part].append(text)
     return parts
 
@@ -187,7 +190,7 @@ def _make_shards(corpus: str, files: list[Path], folder: Path) -> None:
     if not parts["train"]:
         size = sum(map(len, documents))
         raise DataError(
-            f"corpus `{corpus}` is too small to split: {size:,} bytes in {len(documents)} documents\n"
+            f"corpus `{corpus}` is too small: {size:,} bytes in {len(documents)} documents\n"
             f"three parts need at least three texts, or {3 * BLOCK_BYTES:,} bytes"
         )
     end = bytes([END_OF_DOCUMENT])

@@ -26,7 +26,16 @@ from modsearch.schema import (
     Stage,
     Validation,
 )
-from modsearch.space import Choice, Distribution, Space, build, grid, load_space, parse_tree, resolve
+from modsearch.space import (
+    Choice,
+    Distribution,
+    Space,
+    build,
+    grid,
+    load_space,
+    parse_tree,
+    resolve,
+)
 from modsearch.store import StudyDirectory, read_metrics
 
 HEAD_WARNING = 0.25
@@ -85,7 +94,7 @@ def ledger_text(table: dict[str, Any]) -> str:
     lines += [f"{name:18}{value:14,.0f}" for name, value in table["conventions"].items()]
     share = table["parts"]["head"]["share_of_forward"]
     if share > HEAD_WARNING:
-        lines += ["", f"warning: the LM head is {share:.0%} of the forward FLOPs, where routing saves nothing"]
+        lines += ["", f"warning: {_head_warning(share)}"]
     return "\n".join(lines)
 
 
@@ -128,7 +137,10 @@ def forecast(space: Space) -> dict[str, Any]:
         for budget in space.budgets(stage):
             for arm in space.arms if stage is Stage.CONFIRM else space.learned_arms:
                 candidates, trials = _cell_candidates(space, stage, arm, budget)
-                plans = [plan(candidate, Budget(flops=budget), facts.train_tokens) for candidate in candidates]
+                plans = [
+                    plan(candidate, Budget(flops=budget), facts.train_tokens)
+                    for candidate in candidates
+                ]
                 cells.append(_cell(stage, arm, budget, trials, candidates, plans, timer))
     seconds = sum(cell["seconds"] for cell in cells)
     seeds = space.confirm.seeds if space.confirm else 0
@@ -164,7 +176,9 @@ def _cell_candidates(
         return [first], space.explore.trials
     fixed = resolve(recipe, lambda path, axis: _first(axis))
     for part in ("model", "optim"):
-        fixed[part] = {**fixed[part], **getattr(space.arms[arm], part)} if base != arm else fixed[part]
+        fixed[part] = (
+            {**fixed[part], **getattr(space.arms[arm], part)} if base != arm else fixed[part]
+        )
     sizes = [build({**fixed, "size": size}, space.data) for size in space.sizes(budget)]
     if stage is Stage.MEASURE:
         return sizes, len(sizes)
@@ -264,13 +278,18 @@ class _StepTimer:
 
 def _warnings(space: Space, cells: list[dict[str, Any]]) -> list[str]:
     found = []
-    few = sorted({cell["budget"] for cell in cells if min(cell["steps"], default=FEW_STEPS) < FEW_STEPS})
+    few = sorted(
+        {cell["budget"] for cell in cells if min(cell["steps"], default=FEW_STEPS) < FEW_STEPS}
+    )
     if few:
         budgets = ", ".join(f"{budget:.3g}" for budget in few)
-        found.append(f"some sizes run fewer than {FEW_STEPS} steps at {budgets} FLOPs: far up the right branch")
+        found.append(
+            f"some sizes run fewer than {FEW_STEPS} steps at {budgets} FLOPs: "
+            f"far up the right branch"
+        )
     share = max((cell["head_share"] for cell in cells), default=0.0)
     if share > HEAD_WARNING:
-        found.append(f"the LM head is up to {share:.0%} of the forward FLOPs, where routing saves nothing")
+        found.append(_head_warning(share))
     if space.confirm is None or space.confirm.seeds < 3:
         found.append("fewer than 3 confirm seeds: the report will give no interval and no verdict")
     rejected = Counter(row["reason"] for cell in cells for row in cell["rejected"])
@@ -278,9 +297,17 @@ def _warnings(space: Space, cells: list[dict[str, Any]]) -> list[str]:
     return found
 
 
+def _head_warning(share: float) -> str:
+    return (
+        f"the LM head is {share:.0%} of the forward FLOPs of a size: routing saves nothing there"
+    )
+
+
 def forecast_text(result: dict[str, Any]) -> str:
     """The forecast as a table for a terminal."""
-    lines = [f"{'stage':9}{'arm':18}{'budget':>9}{'trials':>8}{'steps':>16}{'params':>18}{'memory':>10}{'hours':>10}"]
+    lines = [
+        f"{'stage':9}{'arm':18}{'budget':>9}{'trials':>8}{'steps':>16}{'params':>18}{'memory':>10}{'hours':>10}"
+    ]
     for cell in result["cells"]:
         lines.append(
             f"{cell['stage']:9}{cell['arm']:18}{cell['budget']:9.3g}{cell['trials']:8}"
@@ -321,12 +348,16 @@ def status(root: Path) -> dict[str, Any]:
     for stage in Stage:
         for budget in space.budgets(stage):
             for arm in space.arms if stage is Stage.CONFIRM else space.learned_arms:
-                found = [r for r in records if (r.stage, r.arm, r.budget.flops) == (stage, arm, budget)]
+                found = [
+                    r for r in records if (r.stage, r.arm, r.budget.flops) == (stage, arm, budget)
+                ]
                 losses = [r.scores.causal_loss for r in found if r.scores]
                 _, wanted = _cell_candidates(space, stage, arm, budget)
                 states = Counter(str(record.state) for record in found)
                 row = {"stage": str(stage), "arm": arm, "budget": budget, "wanted": wanted}
-                rows.append(row | {"states": dict(states), "best_causal_loss": min(losses, default=None)})
+                rows.append(
+                    row | {"states": dict(states), "best_causal_loss": min(losses, default=None)}
+                )
     return {"name": manifest.name, "cells": rows, "running": _running(directory)}
 
 
@@ -348,7 +379,9 @@ def status_text(result: dict[str, Any]) -> str:
         done = f"{states.pop('complete', 0)}/{row['wanted']}"
         best = f"{row['best_causal_loss']:.4f}" if row["best_causal_loss"] is not None else "-"
         other = ", ".join(f"{count} {state}" for state, count in states.items())
-        lines.append(f"{row['stage']:9}{row['arm']:18}{row['budget']:9.3g}{done:>10}{best:>12}  {other}")
+        lines.append(
+            f"{row['stage']:9}{row['arm']:18}{row['budget']:9.3g}{done:>10}{best:>12}  {other}"
+        )
     for row in result["running"]:
         lines.append(
             f"running {row['hash']}: step {row.get('step', 0):,.0f} of {row.get('steps', 0):,.0f}"
@@ -377,7 +410,9 @@ def winner(root: Path, budget: float | None) -> Record:
         if groups:
             return min(groups.values(), key=_mean_loss)[0]
     at_budget = f" at {budget:g} FLOPs" if budget else ""
-    raise StudyError(f"{root} has no finished candidate{at_budget}\nlook at `modsearch status {root}`")
+    raise StudyError(
+        f"{root} has no finished candidate{at_budget}\nlook at `modsearch status {root}`"
+    )
 
 
 def _mean_loss(records: list[Record]) -> float:

@@ -150,6 +150,8 @@ class Space(Frozen):
             target = arm.control_of
             if target is not None and (target not in self.arms or self.arms[target].control_of):
                 raise ValueError(f"arm `{name}` is control_of `{target}`, which is no learned arm")
+        if self.suite is not None and self.resources.keep == "none":
+            raise ValueError("a suite scores kept weights, but resources.keep is `none`")
         if self.explore is None and self.measure is None and self.confirm is None:
             raise ValueError("a space needs at least one of explore, measure, confirm")
         if self.confirm is not None:
@@ -259,7 +261,9 @@ def resolve(tree: Any, pick: Pick, path: str = "") -> Any:
     """The tree with a picked value in place of every distribution."""
     if isinstance(tree, Choice):
         value = pick(path, tree)
-        inner = f"{path}.{value['name']}" if isinstance(value, Mapping) and "name" in value else path
+        inner = (
+            f"{path}.{value['name']}" if isinstance(value, Mapping) and "name" in value else path
+        )
         return resolve(value, pick, inner)
     if isinstance(tree, Int | Float):
         return pick(path, tree)
@@ -271,14 +275,17 @@ def resolve(tree: Any, pick: Pick, path: str = "") -> Any:
     return tree
 
 
+def _inside(path: str, value: Any) -> str:
+    """Path of what a chosen component brings along."""
+    return f"{path}.{value['name']}" if isinstance(value, Mapping) and "name" in value else path
+
+
 def open_axes(tree: Any, path: str = "") -> dict[str, Distribution]:
     """Every distribution of a tree by path, those inside choices included."""
     if isinstance(tree, Choice):
         found: dict[str, Distribution] = {path: tree}
         for value in tree.values:
-            if isinstance(value, Mapping):
-                inner = f"{path}.{value['name']}" if "name" in value else path
-                found |= open_axes(value, inner)
+            found |= open_axes(value, _inside(path, value))
         return found
     if isinstance(tree, Int | Float):
         return {path: tree}
@@ -383,7 +390,9 @@ _Loader.yaml_implicit_resolvers = {
 }
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*([eE][-+]?\d+)|\d[\d_]*\.[\d_]*|\.\d+([eE][-+]?\d+)?|\.(inf|nan))$"),
+    re.compile(
+        r"^[-+]?(\d[\d_]*\.?[\d_]*([eE][-+]?\d+)|\d[\d_]*\.[\d_]*|\.\d+([eE][-+]?\d+)?|\.(inf|nan))$"
+    ),
     list("-+0123456789."),
 )
 
@@ -395,7 +404,7 @@ def read_yaml(path: Path, overrides: list[str]) -> Tree:
         ConfigError: the file is missing or is not a YAML mapping, or an override is malformed.
     """
     try:
-        value = yaml.load(path.read_text(), _Loader)  # noqa: S506  # derives from SafeLoader
+        value = yaml.load(path.read_text(), _Loader)  # derives from SafeLoader
     except FileNotFoundError:
         raise ConfigError(f"no file {path}") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -419,7 +428,7 @@ def _override(tree: Tree, override: str) -> None:
         if not isinstance(tree.setdefault(key, {}), dict):
             raise ConfigError(f"--set {path}: `{key}` is a value, it has no keys")
         tree = tree[key]
-    tree[last] = yaml.load(text, _Loader)  # noqa: S506  # derives from SafeLoader
+    tree[last] = yaml.load(text, _Loader)  # derives from SafeLoader
 
 
 def load_space(path: Path, overrides: list[str]) -> Space:

@@ -1,8 +1,8 @@
 """The study directory: written whole or not at all, readable without this tool.
 
-    space.yaml  manifest.json  ledger.db
-    trials/HASH/config.yaml metrics.jsonl result.json checkpoint/ eval/*.json error.txt
-    report/
+space.yaml  manifest.json  ledger.db
+trials/HASH/config.yaml metrics.jsonl result.json checkpoint/ eval/*.json error.txt
+report/
 """
 
 import json

@@ -5,17 +5,9 @@ the chosen sizes on fresh seeds and scores them on the test part. The ledger and
 directories hold the whole state: running a study again goes on where it stopped.
 """
 
-import fcntl
-import hashlib
 import os
-import platform
-import shlex
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -25,12 +17,13 @@ from modsearch.budget import plan
 from modsearch.data import load_corpus
 from modsearch.engines.local import LocalEngine
 from modsearch.errors import StudyError
+from modsearch.evaluate import evaluate_winners
 from modsearch.progress import Progress, summary
+from modsearch.provenance import open_manifest
 from modsearch.schema import (
     Budget,
     Infeasible,
     Job,
-    Manifest,
     Plan,
     Record,
     Runtime,
@@ -47,15 +40,13 @@ from modsearch.space import (
     build,
     grid,
     label,
-    load_space,
     merged,
     parse_tree,
     resolve,
 )
-from modsearch.store import StudyDirectory, write_yaml
+from modsearch.store import StudyDirectory
 from modsearch.trial import run_trial
 
-LIBRARIES = ("torch", "numpy", "optuna", "lm_eval", "ray", "pandas", "scipy")
 ANY_SIZE = Int(1, 1_000_000, 1)
 SEEDS_PER_STUDY = 1000
 
@@ -94,9 +85,9 @@ class Driver:
                 cell.tell(asked.number, record)
             elif job.hash in self.in_flight:
                 self.in_flight[job.hash].append((cell, asked.number))
-            elif (record := self.study.finished(job.hash)) is not None:
+            elif (known := self.study.finished(job.hash)) is not None:
                 repeat = cell.is_repeat(asked.number, job.hash)
-                cell.tell(asked.number, record, repeat=repeat)
+                cell.tell(asked.number, known, repeat=repeat)
             else:
                 self.in_flight[job.hash] = [(cell, asked.number)]
                 self.study.progress.started(job)
@@ -138,7 +129,7 @@ class Study:
         self.space = space
         self.directory = StudyDirectory(root)
         self.corpus = load_corpus(space.data).facts
-        self.manifest = self._open_manifest(allow_mixed)
+        self.manifest = open_manifest(self.directory, space, self.corpus, allow_mixed=allow_mixed)
         self.storage = open_storage(f"sqlite:///{self.directory.ledger}")
         self.workers = workers or _num_workers(space, self.manifest.runtime)
         self.progress = Progress(self.directory, self.workers)
@@ -158,6 +149,20 @@ class Study:
                 engine.run(driver.next_job, driver.on_record)
         records = self.directory.records()
         self.progress.say(f"trials: {summary(records)}")
+
+    def evaluate_winners(self) -> None:
+        """Score the confirmed trials with the space's suite."""
+        records = [r for r in self.directory.records() if r.stage is Stage.CONFIRM and r.scores]
+        if self.space.suite is None or not records:
+            return
+        self.progress.say(f"evaluate: {len(records)} trials with suite {self.space.suite}")
+        evaluate_winners(
+            self.directory,
+            records,
+            self.space.suite,
+            self.space.data,
+            self.manifest.runtime.device,
+        )
 
     def _announce(self, stage: Stage, driver: Driver) -> None:
         guesses = []
@@ -192,7 +197,7 @@ class Study:
 
     def _measure_cell(self, arm: str, budget: float) -> CellSpec:
         tree = {**self.recipe(arm), "size": {"depth": ANY_SIZE, "width": ANY_SIZE}}
-        points = [
+        points: list[dict[str, object]] = [
             {"size.depth": size["depth"], "size.width": size["width"]}
             for size in self.space.sizes(budget)
         ]
@@ -209,7 +214,9 @@ class Study:
             )
         size = {"depth": choice.depth, "width": choice.width}
         tree = {**self.recipe(arm), "size": size, "seed": Int(0, 1_000_000, 1)}
-        points = [{"seed": index} for index in range(self.space.confirm.seeds)]
+        points: list[dict[str, object]] = [
+            {"seed": index} for index in range(self.space.confirm.seeds)
+        ]
         return self._ordered(CellSpec(Stage.CONFIRM, arm, budget, tree), points)
 
     def _ordered(self, spec: CellSpec, points: list[dict[str, object]]) -> CellSpec:
@@ -262,7 +269,9 @@ class Study:
 
     def guess(self, spec: CellSpec, point: dict[str, object]) -> float:
         """Rough seconds of a point of a cell."""
-        return _seconds(self.job(spec, resolve(spec.tree, lambda path, axis: _value(axis, point[path]))))
+        return _seconds(
+            self.job(spec, resolve(spec.tree, lambda path, axis: _value(axis, point[path])))
+        )
 
     def finished(self, trial_hash: str) -> Record | None:
         """The record of a trial that need not be trained again."""
@@ -275,139 +284,6 @@ class Study:
         if keep == "none" or (keep == "winners" and record.stage is not Stage.CONFIRM):
             folder = self.directory.trial(record.hash) / "checkpoint"
             (folder / "model.safetensors").unlink(missing_ok=True)
-
-    def _open_manifest(self, allow_mixed: bool) -> Manifest:
-        """Make the manifest, or hold this run against the one that is there."""
-        fresh = self._fresh_manifest()
-        if not (self.directory.root / "manifest.json").exists():
-            write_yaml(self.directory.space, self.space.model_dump(mode="json"))
-            self.directory.write_manifest(fresh)
-            return fresh
-        old = self.directory.manifest()
-        before = load_space(self.directory.space, [])
-        _refuse_other_space(before, self.space, self.directory.root)
-        if fresh.corpus.fingerprint != old.corpus.fingerprint:
-            raise StudyError(
-                f"the corpus has changed: {old.corpus.fingerprint} is now "
-                f"{fresh.corpus.fingerprint}\nuse another --out, or bring the old text back"
-            )
-        other = _differences(old, fresh)
-        if other and not allow_mixed:
-            raise StudyError(
-                f"{self.directory.root} was made with other versions: {', '.join(other)}\n"
-                f"use another --out, or resume with --allow-mixed, which the report will show"
-            )
-        mixed = list(dict.fromkeys([*old.mixed, *other]))
-        manifest = old.model_copy(update={"mixed": mixed})
-        if manifest != old:
-            self.directory.write_manifest(manifest)
-        if before != self.space:
-            write_yaml(self.directory.space, self.space.model_dump(mode="json"))
-        return manifest
-
-    def _fresh_manifest(self) -> Manifest:
-        resources = self.space.resources
-        device = resources.device
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        if device == "cuda" and not torch.cuda.is_available():
-            raise StudyError("device `cuda` is asked for, but torch sees none\nuse device: auto")
-        return Manifest(
-            name=self.space.name,
-            seed=self.space.seed,
-            arms={name: arm.control_of for name, arm in self.space.arms.items()},
-            runtime=Runtime(
-                device=device,
-                precision=resources.precision,
-                threads=resources.threads,
-                checkpoint_seconds=resources.checkpoint_seconds,
-            ),
-            corpus=self.corpus,
-            code=code_hash(),
-            revision=_git_revision(),
-            versions={"python": platform.python_version()}
-            | {library: version(library) for library in LIBRARIES},
-            machine=_machine(device),
-            command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        )
-
-
-@contextmanager
-def locked(root: Path) -> Iterator[None]:
-    """Hold a study's lock; it is gone with the process, however that ends.
-
-    Raises:
-        StudyError: another driver holds it.
-    """
-    root.mkdir(parents=True, exist_ok=True)
-    with StudyDirectory(root).lock.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.seek(0)
-            raise StudyError(
-                f"another driver runs {root} (process {file.read().strip() or 'unknown'})\n"
-                f"wait for it, or watch it with `modsearch status {root}`"
-            ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
-
-
-def code_hash() -> str:
-    """Hash of the package's sources: what a result depends on, committed or not."""
-    root = Path(__file__).parent
-    digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def _differences(old: Manifest, new: Manifest) -> list[str]:
-    """What a result depends on and is not as it was."""
-    found = []
-    if old.code != new.code:
-        found.append(f"code {old.code} is now {new.code}")
-    if old.versions["torch"] != new.versions["torch"]:
-        found.append(f"torch {old.versions['torch']} is now {new.versions['torch']}")
-    if old.runtime.device != new.runtime.device:
-        found.append(f"device {old.runtime.device} is now {new.runtime.device}")
-    return found
-
-
-def _refuse_other_space(old: Space, new: Space, root: Path) -> None:
-    """A study may be extended (more trials, sizes, budgets, seeds), not changed.
-
-    Raises:
-        StudyError: something else differs; the message names it.
-    """
-    for name in ("name", "seed", "data", "fixed", "axes", "arms"):
-        if getattr(old, name) != getattr(new, name):
-            raise StudyError(
-                f"{root} was made with other `{name}`: a study may be extended, not changed\n"
-                f"use another --out for the changed space"
-            )
-    constant = {"threads", "device", "precision"}
-    if old.resources.model_dump(include=constant) != new.resources.model_dump(include=constant):
-        raise StudyError(
-            f"{root} was made with other `resources`: {', '.join(sorted(constant))} are "
-            f"constants of a study\nuse another --out for the changed space"
-        )
-    free: dict[str, set[str]] = {
-        "explore": {"budgets", "trials"},
-        "measure": {"ladder"},
-        "confirm": {"budgets", "seeds"},
-    }
-    for stage, extensible in free.items():
-        before, after = getattr(old, stage), getattr(new, stage)
-        if before is not None and (
-            after is None or before.model_dump(exclude=extensible) != after.model_dump(exclude=extensible)
-        ):
-            raise StudyError(
-                f"{root} was made with another `{stage}`: only {', '.join(sorted(extensible))} "
-                f"may grow\nuse another --out for the changed space"
-            )
 
 
 def _rejected(job: Job, why: Infeasible) -> Record:
@@ -442,32 +318,3 @@ def _num_workers(space: Space, runtime: Runtime) -> int:
         return torch.cuda.device_count()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(1, (cores or 1) // runtime.threads)
-
-
-def _git_revision() -> str:
-    try:
-        done = subprocess.run(
-            ["git", "rev-parse", "HEAD"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return done.stdout.strip()
-
-
-def _machine(device: str) -> dict[str, str]:
-    name = torch.cuda.get_device_name() if device == "cuda" else _cpu_name()
-    return {"device": name, "cores": str(os.cpu_count()), "system": platform.system()}
-
-
-def _cpu_name() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

@@ -159,13 +159,15 @@ class Trainer:
 
     def _save(self) -> None:
         """One file, so that weights, moments and step can never be of different moments."""
-        tensors = {f"model.{name}": t for name, t in self.model.named_parameters()}
+        tensors: dict[str, Tensor] = {
+            f"model.{name}": t for name, t in self.model.named_parameters()
+        }
         for index, state in self.optimizer.state_dict()["state"].items():
             for key, value in state.items():
                 tensors[f"adam.{index}.{key}"] = value
         meta = {"step": str(self.step), "tail_loss": repr(self.tail_loss.item())}
-        tensors = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-        write_bytes(self._checkpoint, safetensors.torch.save(tensors, metadata=meta))
+        plain = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+        write_bytes(self._checkpoint, safetensors.torch.save(plain, metadata=meta))
 
     def _resume(self) -> None:
         """From the last checkpoint; a damaged one is dropped and training starts over."""
@@ -182,7 +184,7 @@ class Trainer:
         self._trim_metrics()
 
     def _load(self) -> None:
-        with safetensors.safe_open(self._checkpoint, framework="pt") as file:  # type: ignore[no-untyped-call]  # untyped
+        with safetensors.safe_open(self._checkpoint, framework="pt") as file:
             meta = file.metadata()
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
         with torch.no_grad():

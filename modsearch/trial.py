@@ -114,7 +114,7 @@ def _write_error(directory: Path) -> None:
     try:
         write_text(directory / "error.txt", text)
     except OSError:
-        print(text, file=sys.stderr)
+        sys.stderr.write(text)
 
 
 def _peak_memory(device: str) -> int:

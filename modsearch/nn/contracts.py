@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
 import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
 from modsearch import components
@@ -134,7 +134,7 @@ class Ffn(nn.Module, ABC):
         """FLOPs for one sequence."""
 
     @abstractmethod
-    def output_weights(self) -> list[nn.Parameter]:
+    def output_weights(self) -> list[Tensor]:
         """Matrices that write to the residual stream; the model scales their initial values."""
 
 
@@ -156,7 +156,7 @@ class Block(nn.Module, ABC):
         """Forward FLOPs for one sequence in causal mode when `num_rows` rows are processed."""
 
     @abstractmethod
-    def output_weights(self) -> list[nn.Parameter]:
+    def output_weights(self) -> list[Tensor]:
         """Matrices that write to the residual stream; the model scales their initial values."""
 
 

@@ -27,6 +27,7 @@ from modsearch.nn.contracts import (
 from modsearch.nn.layers import RmsNorm
 from modsearch.schema import ModelConfig
 
+
 @dataclass(frozen=True)
 class Output:
     """Of one forward pass."""

@@ -38,6 +38,11 @@ def top_k(scores_BT: Tensor, k: int, valid_BT: Tensor | None) -> Tensor:
     return order_BT[:, :k].sort(dim=1).values
 
 
+def chosen_valid(valid_BT: Tensor | None, index_BK: Tensor) -> Tensor | None:
+    """Which chosen rows are real; None where all rows are."""
+    return None if valid_BT is None else valid_BT.gather(1, index_BK)
+
+
 def pack(chosen_BT: Tensor) -> tuple[Tensor, Tensor]:
     """Ascending indices (B, K) of the chosen rows, and which of them are real.
 

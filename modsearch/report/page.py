@@ -4,7 +4,6 @@ Everything is computed from the study directory, and nothing else: compiling twi
 same bytes.
 """
 
-import base64
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,7 +13,6 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from modsearch.analysis.claims import Claim, Claims, Verdict, study_claims
-from modsearch.analysis.compare import MIN_SEEDS
 from modsearch.analysis.fits import MIN_POINTS, MIN_SIZES, WINDOW
 from modsearch.analysis.numbers import decimal, scientific
 from modsearch.report import tables

@@ -3,7 +3,7 @@
 Shapes: B sequences, T rows, D width.
 """
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from modsearch.cost import Cost
 from modsearch.nn.contracts import Context, Ffn, Options, PlainBlock, Update
@@ -41,6 +41,6 @@ class Dense(PlainBlock):
         """The same as in training: every token enters."""
         return self.cost(num_positions).forward.total
 
-    def output_weights(self) -> list[nn.Parameter]:
+    def output_weights(self) -> list[Tensor]:
         """The attention's output projection and the ffn's."""
         return [self.attention.out.weight, *self.ffn.output_weights()]

@@ -8,7 +8,7 @@ Shapes: B sequences, T positions, K chosen rows, D width.
 
 from dataclasses import replace
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from modsearch.cost import Cost
 from modsearch.nn.contracts import (
@@ -70,6 +70,6 @@ class Mod(RoutedBlock):
         routing = self.router.cost(num_positions, "causal").forward.total
         return routing + (self.inner.cost(num_rows).forward.total if num_rows else 0)
 
-    def output_weights(self) -> list[nn.Parameter]:
+    def output_weights(self) -> list[Tensor]:
         """Those of the wrapped block."""
         return self.inner.output_weights()

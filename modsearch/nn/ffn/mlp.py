@@ -35,6 +35,6 @@ class Mlp(Ffn):
         """Three matrix products."""
         return Cost.product("matmul", 2 * num_positions * 3 * self.hidden * self.down.out_features)
 
-    def output_weights(self) -> list[nn.Parameter]:
+    def output_weights(self) -> list[Tensor]:
         """The down projection."""
         return [self.down.weight]

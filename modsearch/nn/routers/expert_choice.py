@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from modsearch.cost import Cost
 from modsearch.nn.contracts import Context, Mode, Options, Router, Routing
-from modsearch.nn.selection import GATES, Gate, num_selected, pack, top_k
+from modsearch.nn.selection import GATES, Gate, chosen_valid, num_selected, pack, top_k
 
 
 class ExpertChoice(Router):
@@ -46,8 +46,8 @@ class ExpertChoice(Router):
             index_BK, valid_BK = pack(chosen_BT)
             return Routing(index_BK, gates_BT.gather(1, index_BK), valid_BK)
         index_BK = top_k(scores_BT, self.slots(x_BTD.shape[1]), context.valid_BT)
-        valid_BK = None if context.valid_BT is None else context.valid_BT.gather(1, index_BK)
         aux = self.options.bce_weight * self._bce(scores_BT, index_BK, context.valid_BT)
+        valid_BK = chosen_valid(context.valid_BT, index_BK)
         return Routing(index_BK, gates_BT.gather(1, index_BK), valid_BK, aux)
 
     def scores(self, x_BTD: Tensor) -> Tensor:

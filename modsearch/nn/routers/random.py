@@ -14,7 +14,7 @@ from torch import Tensor
 
 from modsearch.cost import Cost
 from modsearch.nn.contracts import Context, Mode, Options, Router, Routing
-from modsearch.nn.selection import num_selected, pack, top_k
+from modsearch.nn.selection import chosen_valid, num_selected, pack, top_k
 
 
 class Random(Router):
@@ -43,8 +43,8 @@ class Random(Router):
             context.positions_BT + rows_B1 * (1 << 32), context.seed, context.layer
         )
         index_BK = top_k(scores_BT, self.slots(x_BTD.shape[1]), context.valid_BT)
-        valid_BK = None if context.valid_BT is None else context.valid_BT.gather(1, index_BK)
-        return Routing(index_BK, torch.ones_like(index_BK, dtype=x_BTD.dtype), valid_BK)
+        gate_BK = torch.ones_like(index_BK, dtype=x_BTD.dtype)
+        return Routing(index_BK, gate_BK, chosen_valid(context.valid_BT, index_BK))
 
     def slots(self, num_positions: int) -> int:
         """k rows."""

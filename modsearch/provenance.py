@@ -1,0 +1,192 @@
+"""What a study was made with, and whether it may go on: manifest, lock, and their checks."""
+
+import fcntl
+import hashlib
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from modsearch.errors import StudyError
+from modsearch.schema import CorpusFacts, Manifest, Runtime
+from modsearch.space import Space, load_space
+from modsearch.store import StudyDirectory, write_yaml
+
+LIBRARIES = ("torch", "numpy", "optuna", "lm_eval", "ray", "pandas", "scipy")
+
+
+def open_manifest(
+    directory: StudyDirectory, space: Space, corpus: CorpusFacts, *, allow_mixed: bool
+) -> Manifest:
+    """Make the manifest of a new study, or hold this run against the one that is there.
+
+    Raises:
+        StudyError: the study was made with another space, corpus, code, torch or device.
+    """
+    fresh = _fresh_manifest(space, corpus)
+    if not (directory.root / "manifest.json").exists():
+        write_yaml(directory.space, space.model_dump(mode="json"))
+        directory.write_manifest(fresh)
+        return fresh
+    old = directory.manifest()
+    before = load_space(directory.space, [])
+    _refuse_other_space(before, space, directory.root)
+    if fresh.corpus.fingerprint != old.corpus.fingerprint:
+        raise StudyError(
+            f"the corpus has changed: {old.corpus.fingerprint} is now "
+            f"{fresh.corpus.fingerprint}\nuse another --out, or bring the old text back"
+        )
+    other = _differences(old, fresh)
+    if other and not allow_mixed:
+        raise StudyError(
+            f"{directory.root} was made with other versions: {', '.join(other)}\n"
+            f"use another --out, or resume with --allow-mixed, which the report will show"
+        )
+    manifest = old.model_copy(update={"mixed": list(dict.fromkeys([*old.mixed, *other]))})
+    if manifest != old:
+        directory.write_manifest(manifest)
+    if before != space:
+        write_yaml(directory.space, space.model_dump(mode="json"))
+    return manifest
+
+
+def _fresh_manifest(space: Space, corpus: CorpusFacts) -> Manifest:
+    resources = space.resources
+    device = resources.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise StudyError("device `cuda` is asked for, but torch sees none\nuse device: auto")
+    return Manifest(
+        name=space.name,
+        seed=space.seed,
+        arms={name: arm.control_of for name, arm in space.arms.items()},
+        runtime=Runtime(
+            device=device,
+            precision=resources.precision,
+            threads=resources.threads,
+            checkpoint_seconds=resources.checkpoint_seconds,
+        ),
+        corpus=corpus,
+        code=code_hash(),
+        revision=_git_revision(),
+        versions={"python": platform.python_version()}
+        | {library: version(library) for library in LIBRARIES},
+        machine=_machine(device),
+        command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+    )
+
+
+@contextmanager
+def locked(root: Path) -> Iterator[None]:
+    """Hold a study's lock; it is gone with the process, however that ends.
+
+    Raises:
+        StudyError: another driver holds it.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    with StudyDirectory(root).lock.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            raise StudyError(
+                f"another driver runs {root} (process {file.read().strip() or 'unknown'})\n"
+                f"wait for it, or watch it with `modsearch status {root}`"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def code_hash() -> str:
+    """Hash of the package's sources: what a result depends on, committed or not."""
+    root = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _differences(old: Manifest, new: Manifest) -> list[str]:
+    """What a result depends on and is not as it was."""
+    found = []
+    if old.code != new.code:
+        found.append(f"code {old.code} is now {new.code}")
+    if old.versions["torch"] != new.versions["torch"]:
+        found.append(f"torch {old.versions['torch']} is now {new.versions['torch']}")
+    if old.runtime.device != new.runtime.device:
+        found.append(f"device {old.runtime.device} is now {new.runtime.device}")
+    return found
+
+
+def _refuse_other_space(old: Space, new: Space, root: Path) -> None:
+    """A study may be extended (more trials, sizes, budgets, seeds), not changed.
+
+    Raises:
+        StudyError: something else differs; the message names it.
+    """
+    for name in ("name", "seed", "data", "fixed", "axes", "arms"):
+        if getattr(old, name) != getattr(new, name):
+            raise StudyError(
+                f"{root} was made with other `{name}`: a study may be extended, not changed\n"
+                f"use another --out for the changed space"
+            )
+    constant = {"threads", "device", "precision"}
+    if old.resources.model_dump(include=constant) != new.resources.model_dump(include=constant):
+        raise StudyError(
+            f"{root} was made with other `resources`: {', '.join(sorted(constant))} are "
+            f"constants of a study\nuse another --out for the changed space"
+        )
+    free: dict[str, set[str]] = {
+        "explore": {"budgets", "trials"},
+        "measure": {"ladder"},
+        "confirm": {"budgets", "seeds"},
+    }
+    for stage, extensible in free.items():
+        before, after = getattr(old, stage), getattr(new, stage)
+        if before is not None and (
+            after is None
+            or before.model_dump(exclude=extensible) != after.model_dump(exclude=extensible)
+        ):
+            raise StudyError(
+                f"{root} was made with another `{stage}`: only {', '.join(sorted(extensible))} "
+                f"may grow\nuse another --out for the changed space"
+            )
+
+
+def _git_revision() -> str:
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()
+
+
+def _machine(device: str) -> dict[str, str]:
+    name = torch.cuda.get_device_name() if device == "cuda" else _cpu_name()
+    return {"device": name, "cores": str(os.cpu_count()), "system": platform.system()}
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
