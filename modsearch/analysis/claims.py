@@ -314,7 +314,8 @@ def _sentence(comparison: Comparison, verdict: Verdict, reason: str) -> str:
     if verdict is Verdict.INCONCLUSIVE:
         return (
             f"Inconclusive: at {where} the loss of {routed} and of {dense} can't be told apart, "
-            f"because {reason}; it needs {needs}."
+            f"because {reason}; the routed one needs {percent(comparison.forward_ratio, 0)} of "
+            f"the dense one's forward FLOPs."
         )
     sign = 1 if verdict is Verdict.BETTER else -1
     shares = sorted(sign * end for end in ends)
@@ -346,18 +347,27 @@ def _multiplier(
     return found, ""
 
 
-def _needed(comparison: Comparison, sd: float) -> Needed | None:
+def _needed(comparison: Comparison, pooled_sd: float) -> Needed | None:
     """What would settle it: for the effect that the paper reports or the larger observed one,
-    or, where there are seeds enough for that already, for the smaller observed one."""
+    or, where there are seeds enough for that already, for the smaller observed one.
+
+    The deviation is the study's or, if larger, that of the two arms: their interval is what
+    was too wide.
+    """
     observed = abs(comparison.difference)
-    have = min(len(comparison.arm.records), len(comparison.reference.records))
+    counts = [len(side.records) for side in (comparison.arm, comparison.reference)]
+    have = min(counts)
+    sd = pooled_sd
+    if comparison.welch is not None:
+        sd = max(sd, comparison.welch.se / math.sqrt(sum(1 / each for each in counts)))
     effect = max(observed, PAPER_EFFECT)
     seeds = seeds_for(effect, sd)
     if seeds is not None and seeds <= have:
         effect = observed
         seeds = seeds_for(effect, sd)
-    if seeds is None or seeds <= have:
+    if seeds is None:
         return None
+    seeds = max(seeds, have + 1)
     more = [
         (max(0, seeds - len(side.records)), side)
         for side in (comparison.arm, comparison.reference)

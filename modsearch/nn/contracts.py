@@ -24,7 +24,7 @@ Mode = Literal["train", "causal"]
 class Options(BaseModel):
     """Base of every component's own options."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from modsearch.analysis.claims import Claims
 from modsearch.analysis.compare import Comparison
@@ -26,27 +26,17 @@ PALETTE = (
 )  # fmt: skip
 """Okabe and Ito's colours, told apart by colour-blind readers."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-LINES: tuple[tuple[int, tuple[int, ...]], ...] = ((0, ()), (0, (6, 2)), (0, (1, 1.5)))  # type: ignore[assignment]
+LINES = ("-", "--", ":")
 WIDTH = 5.2
 """Inches: 10 pt text stays legible when this is shown at 360 pixels."""
-STYLE = {
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#e4e4e4",
-    "axes.axisbelow": True,
-    "legend.frameon": False,
-    "svg.hashsalt": "modsearch",
-    "text.parse_math": False,  # an arm's name may hold a dollar sign
-}
 
 
 def figures(manifest: Manifest, claims: Claims) -> dict[str, tuple[bytes, bytes]]:
     """PNG and SVG of every figure that the records allow, by file name."""
     colours = {arm: PALETTE[i % len(PALETTE)] for i, arm in enumerate(manifest.arms)}
     drawn: dict[str, tuple[bytes, bytes]] = {}
-    with mpl.rc_context(STYLE), warnings.catch_warnings():
+    with mpl.rc_context(), warnings.catch_warnings():
+        _style()
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # names in any script
         if claims.by_budget and any(claim.comparison for claim in claims.by_budget):
             drawn["differences"] = _render(_differences(claims))
@@ -56,6 +46,17 @@ def figures(manifest: Manifest, claims: Claims) -> dict[str, tuple[bytes, bytes]
         if claims.confirmed:
             drawn["confirm"] = _render(_confirm(claims, colours))
     return drawn
+
+
+def _style() -> None:
+    mpl.rcdefaults()  # the user's own style would change the bytes
+    mpl.rc("font", size=10)
+    mpl.rc("axes", grid=True, axisbelow=True)
+    mpl.rc("axes.spines", top=False, right=False)
+    mpl.rc("grid", color="#e4e4e4")
+    mpl.rc("legend", frameon=False)
+    mpl.rc("svg", hashsalt="modsearch")
+    mpl.rc("text", parse_math=False)  # an arm's name may hold a dollar sign
 
 
 def _isoflop(claims: Claims, colours: dict[str, str]) -> Figure:
@@ -80,7 +81,7 @@ def _isoflop(claims: Claims, colours: dict[str, str]) -> Figure:
     ]
     handles.append(Line2D([], [], ls="", marker="*", ms=11, c="#555555", label="fitted minimum"))
     if any(not isinstance(curve, Fit) for curve in claims.curves):
-        handles.append(_line("#555555", alpha=0.35, label="thin and pale: no fit (refused)"))
+        handles.append(_line("#555555", alpha=0.35, label="pale: no fit (refused)"))
     _legend(figure, handles)
     return figure
 
@@ -140,7 +141,7 @@ def _forward(claims: Claims, colours: dict[str, str]) -> Figure:
         ax.set_xlabel("realised forward FLOPs per token")
         ax.set_ylabel("causal loss (nats per token)")
         ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: scientific(x)))
-    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.xaxis.set_minor_locator(NullLocator())
     handles = [_line(colours[arm], label=arm) for arm in arms]
     handles += [
         Line2D(
@@ -169,7 +170,7 @@ def _confirm(claims: Claims, colours: dict[str, str]) -> Figure:
     """Every confirmed seed, with the mean of each arm and its 95 % interval."""
     budgets = sorted({each.budget for each in claims.confirmed})
     num_arms = max(sum(each.budget == one for each in claims.confirmed) for one in budgets)
-    figure, axes = _panels(len(budgets), 0.8 + 0.42 * num_arms, 0.35)
+    figure, axes = _panels(len(budgets), 0.8 + 0.42 * num_arms, 0.35, shared=False)
     for ax, budget in zip(axes, budgets, strict=True):
         rows = [each for each in claims.confirmed if each.budget == budget][::-1]
         for y, each in enumerate(rows):
@@ -215,12 +216,15 @@ def _differences(claims: Claims) -> Figure:
 
 
 def _versus(each: Comparison) -> str:
-    return f"{_short(each.arm.arm)} against\n{_short(each.reference.arm)}, {scientific(each.arm.budget)}"
+    first, second = _short(each.arm.arm), _short(each.reference.arm)
+    return f"{first} against\n{second}, {scientific(each.arm.budget)} FLOPs"
 
 
-def _panels(num: int, height: float, extra: float) -> tuple[Figure, list[Axes]]:
+def _panels(
+    num: int, height: float, extra: float, *, shared: bool = True
+) -> tuple[Figure, list[Axes]]:
     figure = Figure(figsize=(WIDTH, num * height + extra + 0.3), layout="constrained")
-    grid = figure.subplots(num, 1, sharex=True, squeeze=False)
+    grid = figure.subplots(num, 1, sharex=shared, squeeze=False)
     return figure, [grid[i, 0] for i in range(num)]
 
 
@@ -235,7 +239,7 @@ def _log_params(ax: Axes) -> None:
     ax.set_xscale("log")
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: count(x)))
-    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.xaxis.set_minor_locator(NullLocator())
 
 
 def _line(
@@ -243,7 +247,7 @@ def _line(
     *,
     label: str,
     marker: str = "",
-    dashes: tuple[int, tuple[int, ...]] = (0, ()),
+    dashes: str = "-",
     alpha: float = 1.0,
 ) -> Line2D:
     width = 2 if alpha == 1 else 1
@@ -252,7 +256,9 @@ def _line(
 
 def _legend(figure: Figure, handles: Sequence[Line2D]) -> None:
     labels = [_short(str(handle.get_label())) for handle in handles]
-    figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=9)
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=2, fontsize=9, handlelength=2.8
+    )
 
 
 def _short(name: str, limit: int = 26) -> str:
@@ -262,6 +268,8 @@ def _short(name: str, limit: int = 26) -> str:
 
 
 def _render(figure: Figure) -> tuple[bytes, bytes]:
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # laid out once, not again for each file
     png, svg = io.BytesIO(), io.BytesIO()
     figure.savefig(png, format="png", dpi=200, metadata={"Software": None})
     figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})

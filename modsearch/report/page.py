@@ -4,16 +4,18 @@ Everything is computed from the study directory, and nothing else: compiling twi
 same bytes.
 """
 
+import base64
+import html
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from modsearch.analysis.claims import Claim, Claims, Verdict, study_claims
-from modsearch.analysis.fits import MIN_POINTS, MIN_SIZES, WINDOW
+from modsearch.analysis.fits import MIN_POINTS, MIN_SIZES, WINDOW, finished
 from modsearch.analysis.numbers import decimal, scientific
 from modsearch.report import tables
 from modsearch.report.figures import figures
@@ -69,6 +71,8 @@ class Section:
     text: list[str] = field(default_factory=list)
     figure: str | None = None
     tables: list[Table] = field(default_factory=list)
+    always: bool = False
+    """Whether it stands on the page without a figure or a table."""
 
 
 def compile_report(root: Path, out: Path | None = None) -> Path:
@@ -83,7 +87,10 @@ def compile_report(root: Path, out: Path | None = None) -> Path:
     claims = study_claims(manifest, records)
     results = {record.hash: directory.evaluations(record.hash) for record in records}
     drawn = figures(manifest, claims)
-    sections = _sections(manifest, records, claims, results)
+    sections = [
+        replace(section, tables=[table for table in section.tables if len(table.frame)])
+        for section in _sections(manifest, records, claims, results)
+    ]
     for name, (png, svg) in drawn.items():
         write_bytes(out / "figures" / f"{name}.png", png)
         write_bytes(out / "figures" / f"{name}.svg", svg)
@@ -123,7 +130,11 @@ class _Page:
             missing=_missing(self.manifest, self.records),
             counts=_counts(self.records),
             mixed=self.manifest.mixed,
-            sections=[section for section in self.sections if _has_content(section, self.drawn)],
+            sections=[
+                section
+                for section in self.sections
+                if section.always or section.tables or section.figure in self.drawn
+            ],
             figures={name: _data_url(svg) for name, (_, svg) in self.drawn.items()},
             captions=CAPTIONS,
             command=self.manifest.command,
@@ -147,6 +158,7 @@ def _sections(
             _multiplier_text(claims),
             None,
             [Table("multipliers", tables.multipliers(claims))],
+            always=bool(claims.by_budget),
         ),
         Section("Loss against forward FLOPs", [FORWARD], "forward"),
         Section(
@@ -272,20 +284,47 @@ def _missing(manifest: Manifest, records: Sequence[Record]) -> list[str]:
     """What an unfinished study lacks for a full report."""
     if not records:
         return ["The study is empty: no trial has a result yet. Run `modsearch search` on it."]
-    done = Counter(
-        (record.stage, record.arm) for record in records if record.state is State.COMPLETE
-    )
+    done = Counter((record.stage, record.arm) for record in records if finished(record))
     lines = []
-    for stage in (Stage.MEASURE, Stage.CONFIRM):
-        arms = [
+    for stage, lacks in LACKS.items():
+        wanted = [
             arm
             for arm, base in manifest.arms.items()
-            if not done[stage, arm] and (stage is Stage.CONFIRM or base is None)
+            if stage is Stage.CONFIRM or base is None  # controls are confirmed only
         ]
-        if len(arms) == len(manifest.arms) or (
-            arms and not any(done[stage, a] for a in done_arms(manifest, stage))
-        ):
-            lines.append(f"Stage {stage} has no finished trials: {LACKS[stage]}.")
-        elif arms:
-            lines.append(f"Stage {stage} has no finished trials of {', '.join(arms)}.")
+        absent = [arm for arm in wanted if not done[stage, arm]]
+        if absent == wanted:
+            lines.append(f"No trial of stage {stage} has finished: {lacks}.")
+        elif absent:
+            lines.append(f"No trial of stage {stage} has finished for {', '.join(absent)}.")
     return lines
+
+
+LACKS = {
+    Stage.MEASURE: "there are no isoFLOP curves, and no arm is chosen for the headline",
+    Stage.CONFIRM: "there is no headline, and no interval",
+}
+
+
+def _counts(records: Sequence[Record]) -> str:
+    """Trials by stage and how they ended."""
+    parts = []
+    for stage in Stage:
+        states = Counter(record.state for record in records if record.stage is stage)
+        ended = [f"{states[state]} {state.replace('_', ' ')}" for state in State if states[state]]
+        if ended:
+            parts.append(f"{stage}: {', '.join(ended)}")
+    return "; ".join(parts)
+
+
+def _data_url(svg: bytes) -> str:
+    """An image of its own, so that ids of several figures can't clash on one page."""
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"
+
+
+def _markdown(text: str) -> str:
+    """Text that stays text in Markdown, also inside of a table."""
+    text = html.escape(text, quote=False).replace("\\", "\\\\")
+    for mark in "|*_`[]#":
+        text = text.replace(mark, f"\\{mark}")
+    return " ".join(text.split())

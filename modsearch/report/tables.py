@@ -108,7 +108,7 @@ def exploration(records: Sequence[Record]) -> pd.DataFrame:
     """Recipes by rank within their (arm, budget); only what varies is shown of them."""
     rows = [record for record in records if record.stage is Stage.EXPLORE and finished(record)]
     flat = {record.hash: _flat_recipe(record) for record in rows}
-    varying = _varying(list(flat.values()))
+    varying = _varying([(record.arm, flat[record.hash]) for record in rows])
     rows.sort(key=lambda row: (row.arm, -row.budget.flops, causal_loss(row), row.hash))
     ranks: dict[tuple[str, float], int] = defaultdict(int)
     table: list[Row] = []
@@ -392,6 +392,9 @@ def _comparison(each: Comparison, role: str, verdict: str | None = None) -> Row:
 
 def _flat_recipe(record: Record) -> Row:
     candidate = record.candidate.model_dump(mode="json", exclude={"data": True})
+    if not is_routed(record.candidate.model):
+        for name in _recipe(record.candidate.model):
+            del candidate["model"][name]
     flat: Row = {}
     for part in ("model", "optim"):
         for name, value in candidate[part].items():
@@ -403,9 +406,15 @@ def _flat_recipe(record: Record) -> Row:
     return flat
 
 
-def _varying(recipes: Sequence[Row]) -> list[str]:
-    names = dict.fromkeys(name for recipe in recipes for name in recipe)
-    return [name for name in names if len({str(recipe.get(name)) for recipe in recipes}) > 1]
+def _varying(recipes: Sequence[tuple[str, Row]]) -> list[str]:
+    """What some arm has several values of; what sets arms apart is in their names."""
+    values: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for arm, recipe in recipes:
+        for name, value in recipe.items():
+            values[arm, name].add(str(value))
+    names = dict.fromkeys(name for _, recipe in recipes for name in recipe)
+    several = {name for (_, name), found in values.items() if len(found) > 1}
+    return [name for name in names if name in several]
 
 
 def _other_recipes(records: Sequence[Record]) -> list[Record]:

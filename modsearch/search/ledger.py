@@ -4,6 +4,7 @@ The driver alone asks and tells. A trial that was asked and never told stays RUN
 on under its own number; a candidate that is known already is told without training.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -46,8 +47,12 @@ class CellSpec:
 
     @property
     def name(self) -> str:
-        """Name of the cell, and of its Optuna study."""
-        return f"{self.stage}/{self.arm}/{self.budget:g}"
+        """Name of the cell, and of its Optuna study.
+
+        The digest of the tree keeps apart what an extended study asks with another recipe.
+        """
+        digest = hashlib.sha256(repr(self.tree).encode()).hexdigest()[:8]
+        return f"{self.stage}/{self.arm}/{self.budget:g}/{digest}"
 
 
 @dataclass(frozen=True)
@@ -174,7 +179,7 @@ class Cell:
         spec = self.spec
         if spec.sampler == "tpe":
             seed = draw_seed(self.seed, spec.name, number)
-            return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True)
+            return optuna.samplers.TPESampler(seed=seed)
         if spec.sampler == "grid":
             return Points(self.upcoming() or {})
         draw: Callable[..., dict[str, Any]] = (

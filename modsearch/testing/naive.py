@@ -73,7 +73,7 @@ def naive_mod(
         entered = [t for t, score in enumerate(scores) if torch.sigmoid(score) > 0.5]
     else:
         slots = max(1, math.floor(router.capacity * len(rows) + 1e-9))
-        by_score = sorted(range(len(rows)), key=lambda t: (-float(scores[t]), t))
+        by_score = sorted(range(len(rows)), key=lambda t: (-scores[t].item(), t))
         entered = sorted(by_score[:slots])
     assert isinstance(block.inner, Dense)
     deltas = naive_dense(block.inner, [rows[t] for t in entered], entered)

@@ -46,9 +46,12 @@ class ExpertChoice(Router):
             index_BK, valid_BK = pack(chosen_BT)
             return Routing(index_BK, gates_BT.gather(1, index_BK), valid_BK)
         index_BK = top_k(scores_BT, self.slots(x_BTD.shape[1]), context.valid_BT)
-        aux = self.options.bce_weight * self._bce(scores_BT, index_BK, context.valid_BT)
-        valid_BK = chosen_valid(context.valid_BT, index_BK)
-        return Routing(index_BK, gates_BT.gather(1, index_BK), valid_BK, aux)
+        return Routing(
+            index_BK,
+            gates_BT.gather(1, index_BK),
+            chosen_valid(context.valid_BT, index_BK),
+            aux=self.options.bce_weight * self._bce(scores_BT, index_BK, context.valid_BT),
+        )
 
     def scores(self, x_BTD: Tensor) -> Tensor:
         """One logit a token."""

@@ -58,9 +58,11 @@ class Random(Router):
 def gaussian(counter: Tensor, seed: int, layer: int) -> Tensor:
     """Standard normal values, one a counter: a SplitMix64 hash (Steele et al. 2014) of
     (counter, seed, layer), mapped through the inverse error function."""
-    state = counter + seed * 0x9E3779B1 + layer * 0x85EBCA77 + 0x2545F491
-    for multiplier in (-0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15):
-        shifted = (state >> 30) & 0x3FFFFFFFF
+    offset = seed * 0x9E3779B1 + layer * 0x85EBCA77 + 0x2545F491
+    # A tensor takes signed 64-bit numbers only, and a seed may be any integer.
+    state = counter + ((offset + (1 << 63)) % (1 << 64) - (1 << 63))
+    for shift, multiplier in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15)):
+        shifted = (state >> shift) & ((1 << (64 - shift)) - 1)
         state = (state ^ shifted) * multiplier
     state = state ^ ((state >> 31) & 0x1FFFFFFFF)
     uniform = ((state >> 12) & 0xFFFFFFFFFF).double() / (1 << 40)

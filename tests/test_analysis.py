@@ -1,0 +1,812 @@
+"""The analysis against laws that are known, because the records are made from them."""
+
+import csv
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from modsearch.analysis.claims import Claims, Verdict, study_claims
+from modsearch.analysis.compare import Welch, fieller, welch
+from modsearch.analysis.fits import (
+    Fit,
+    Refusal,
+    Slope,
+    best_recipe,
+    confirm_choice,
+    fit_curves,
+    measured,
+    noise,
+    optima,
+    optimum,
+    slope,
+)
+from modsearch.analysis.numbers import count, percent, percent_digits, scientific
+from modsearch.analysis.power import (
+    chance_to_detect,
+    detectable_effect,
+    half_width,
+    power,
+    seeds_for,
+)
+from modsearch.schema import (
+    Budget,
+    Candidate,
+    CorpusFacts,
+    Manifest,
+    ModelConfig,
+    OptimConfig,
+    Plan,
+    Record,
+    Runtime,
+    Scores,
+    Stage,
+    State,
+    Validation,
+)
+
+WIDTHS = (16, 20, 24, 32, 40, 48, 64, 80, 96)
+BUDGETS = (1e11, 1e12)
+SLOPE = 0.15
+CURVATURE = 0.1
+GAIN = 1.2  # MoD at C equals dense at 1.2 C
+
+
+def params_of(depth: int, width: int) -> int:
+    return 256 * width + 12 * depth * width * width
+
+
+def law(block: str, budget: float, params: float, gain: float = GAIN) -> float:
+    """A parabola in ln N around N* ~ C^0.5, falling by SLOPE nats an e-fold of compute."""
+    routed = block == "mod"
+    compute = budget * (gain if routed else 1.0)
+    best = 30_000 * math.sqrt(compute / 1e11) * (1.3 if routed else 1.0)
+    floor = 1.9 - SLOPE * math.log(compute / 1e11)
+    return floor + CURVATURE * math.log(params / best) ** 2
+
+
+def trial(
+    stage: Stage = Stage.MEASURE,
+    arm: str = "dense",
+    budget: float = 1e11,
+    depth: int = 2,
+    width: int = 32,
+    seed: int = 1,
+    loss: float | None = None,
+    state: State = State.COMPLETE,
+    part: str | None = None,
+    name: str | None = None,
+    speed: float = 0.01,
+    **recipe: Any,
+) -> Record:
+    """One record through the schema; `recipe` goes to the model, or to `rate`."""
+    rate = recipe.pop("rate", 0.005)
+    block = recipe.pop("block", "dense" if arm.startswith("dense") else "mod")
+    model = ModelConfig(depth=depth, width=width, num_heads=1, block=block, **recipe)
+    params = params_of(depth, width)
+    value = law(block, budget, params) if loss is None else loss
+    routed = block != "dense"
+    forward = 2.0 * params * (0.6 if routed else 1.0)
+    steps = max(1, round(budget / (3 * forward * 512)))
+    identity = f"{stage}-{arm}-{budget:g}-{depth}-{width}-{seed}-{rate:g}-{model.router.name}"
+    done = state is State.COMPLETE
+    part = part or ("test" if stage is Stage.CONFIRM else "validation")
+    return Record(
+        hash=name or identity,
+        stage=stage,
+        arm=arm,
+        candidate=Candidate(model=model, optim=OptimConfig(rate=rate)),
+        budget=Budget(flops=budget),
+        seed=seed,
+        validation=Validation(part=part),
+        state=state,
+        reason=None if done else "made to fail",
+        plan=Plan(
+            steps=steps,
+            tokens=steps * 512,
+            epochs=0.1,
+            flops_per_step=int(3 * forward * 512),
+            flops=int(steps * 3 * forward * 512),
+            forward_flops=forward,
+            params=params,
+            active_params=params,
+            embedding_params=256 * width,
+            head_share=0.2,
+            conventions={"exact": 3 * forward, "6N": 6.0 * params},
+            seconds=5.0,
+        ),
+        scores=Scores(
+            causal_loss=value,
+            train_mode_loss=value - (0.001 if routed else 0.0),
+            bits_per_byte=value / math.log(2),
+            final_train_loss=value,
+            realised_capacity=0.11 if routed else None,
+            realised_forward_flops=forward * (0.98 if routed else 1.0),
+            agreement=0.97 if routed else None,
+            seconds=36.0,
+            step_seconds=speed,
+            peak_memory=2**28,
+        )
+        if done
+        else None,
+    )
+
+
+def manifest(arms: dict[str, str | None] | None = None, bigram: float = 3.0) -> Manifest:
+    return Manifest(
+        name="synthetic",
+        seed=0,
+        arms=arms or {"dense": None, "mod": None, "mod-random": "mod"},
+        runtime=Runtime(),
+        corpus=CorpusFacts(
+            name="stdlib",
+            fingerprint="f00d",
+            train_tokens=9_000_000,
+            validation_tokens=500_000,
+            test_tokens=500_000,
+            bytes_per_token=1.0,
+            unigram_entropy=3.3,
+            bigram_entropy=bigram,
+        ),
+        code="c0de",
+        revision="unknown",
+        versions={"torch": "2.9", "python": "3.11"},
+        machine={"device": "cpu"},
+        command="modsearch search quickstart",
+    )
+
+
+def study(
+    sd: float = 0.0,
+    shift: float = 0.0,
+    seeds: int = 3,
+    budgets: Sequence[float] = BUDGETS,
+    confirm_budgets: Sequence[float] | None = None,
+    draw: int = 0,
+) -> list[Record]:
+    """Explore, measure and confirm of dense, mod and its random control, from the law.
+
+    `shift` is added to the routed arm's confirmed loss; positive makes it worse.
+    """
+    generator = np.random.default_rng(draw)
+
+    def noisy(value: float) -> float:
+        return value + sd * float(generator.standard_normal())
+
+    rows = [
+        trial(Stage.EXPLORE, arm, budgets[0], seed=0, rate=rate, loss=2.0 + 10 * rate + extra)
+        for arm, extra in (("dense", 0.0), ("mod", -0.1))
+        for rate in (0.005, 0.01)
+    ]
+    for budget in budgets:
+        for arm in ("dense", "mod"):
+            for width in WIDTHS:
+                value = law(arm, budget, params_of(2, width))
+                rows.append(trial(Stage.MEASURE, arm, budget, width=width, loss=noisy(value)))
+    for budget in budgets if confirm_budgets is None else confirm_budgets:
+        for arm, extra in (("dense", 0.0), ("mod", shift), ("mod-random", shift + 0.1)):
+            base = "mod" if arm == "mod-random" else arm
+            choice = confirm_choice(rows, base, budget)
+            assert choice is not None
+            router = "random" if arm == "mod-random" else "expert_choice"
+            best = 30_000 * math.sqrt(budget / 1e11)
+            gain = GAIN if base == "mod" else 1.0
+            floor = law("dense", budget * gain, best * math.sqrt(gain)) + extra
+            rows += [
+                trial(
+                    Stage.CONFIRM, arm, budget, choice.depth, choice.width, 100 + seed,
+                    noisy(floor) + (seed - (seeds - 1) / 2) * 1e-4, router=router, block=base,
+                )
+                for seed in range(seeds)
+            ]  # fmt: skip
+    return rows
+
+
+def ladder(losses: Sequence[float], arm: str = "dense", **settings: Any) -> list[Record]:
+    widths = WIDTHS[: len(losses)]
+    return [
+        trial(arm=arm, width=width, loss=loss, **settings)
+        for width, loss in zip(widths, losses, strict=True)
+    ]
+
+
+def only(records: Sequence[Record]) -> Fit | Refusal:
+    (curve,) = fit_curves(records)
+    return curve
+
+
+def changed(record: Record, **scores: float) -> Record:
+    assert record.scores is not None
+    return record.model_copy(update={"scores": record.scores.model_copy(update=scores)})
+
+
+def headline(records: Sequence[Record], **settings: Any) -> Claims:
+    return study_claims(manifest(**settings), records)
+
+
+# Fits
+
+
+def test_fit_recovers_a_parabola_to_rounding() -> None:
+    curve = only([trial(width=width) for width in WIDTHS])
+    assert isinstance(curve, Fit)
+    assert curve.minimum_params == pytest.approx(30_000, rel=1e-9)
+    assert curve.minimum_loss == pytest.approx(1.9, abs=1e-12)
+    assert curve.coefficients[0] == pytest.approx(CURVATURE)
+    assert curve.r2 == pytest.approx(1.0)
+    assert not curve.exact
+    assert curve.at(30_000) == pytest.approx(1.9)
+    assert curve.nearest.width == 32  # 32.8k parameters
+
+
+def test_fit_recovers_the_minimum_of_a_chinchilla_surface() -> None:
+    """E + A / N^0.34 + B / D^0.28, D = C / 6N: nearly a parabola near its minimum."""
+    budget, (e, a, b, alpha, beta) = 1e15, (1.69, 406.4, 410.7, 0.34, 0.28)
+
+    def loss(n: float) -> float:
+        return e + a / n**alpha + b / (budget / (6 * n)) ** beta
+
+    best = (alpha * a / (beta * b)) ** (1 / (alpha + beta)) * (budget / 6) ** (
+        beta / (alpha + beta)
+    )
+    sizes = best * np.geomspace(1 / 4, 4, 9)
+    rows = []
+    for i, size in enumerate(sizes):
+        row = trial(width=2 * (i + 8), loss=loss(size), budget=budget)
+        assert row.plan is not None
+        rows.append(
+            row.model_copy(update={"plan": row.plan.model_copy(update={"params": int(size)})})
+        )
+    curve = only(rows)
+    assert isinstance(curve, Fit)
+    assert curve.minimum_params == pytest.approx(best, rel=0.05)
+    assert curve.minimum_loss == pytest.approx(loss(best), abs=2e-3)
+
+
+def test_only_points_near_the_lowest_enter() -> None:
+    rows = [trial(width=width) for width in WIDTHS]
+    far = [
+        changed(row, causal_loss=9.0) if row.candidate.model.width == 64 else row for row in rows
+    ]
+    curve = only(far)
+    assert isinstance(curve, Fit)
+    assert max(curve.params) / 30_000 < 2.5
+    assert curve.minimum_loss == pytest.approx(1.9)
+    assert len(curve.points) == len(WIDTHS)
+
+
+@pytest.mark.parametrize(
+    ("losses", "reason"),
+    [
+        ([2.0, 1.9, 2.0], "too few sizes: 3"),
+        ([1.8, 1.9, 2.0, 2.1], "edge minimum: the smallest"),
+        ([2.1, 2.0, 1.9, 1.8], "edge minimum: the largest"),
+        ([1.95, 1.91, 1.9901, 1.99, 1.98], "edge minimum: the vertex"),
+        ([2.0, 1.9, 2.4, 2.2, 1.91], "concave"),
+    ],
+)
+def test_refusals(losses: list[float], reason: str) -> None:
+    curve = only(ladder(losses))
+    assert isinstance(curve, Refusal), curve
+    assert curve.reason.startswith(reason)
+    assert curve.lowest.loss == min(losses)
+
+
+def test_too_few_points_near_the_lowest_are_refused() -> None:
+    rows = [
+        trial(width=width, loss=loss)
+        for width, loss in ((8, 2.1), (32, 1.9), (96, 2.0), (192, 2.3))
+    ]
+    curve = only(rows)
+    assert isinstance(curve, Refusal)
+    assert curve.reason.startswith("too few points: 1")
+
+
+def test_three_points_are_an_exact_fit_and_marked() -> None:
+    rows = [trial(width=width) for width in (8, 24, 32, 40)]
+    curve = only(rows)
+    assert isinstance(curve, Fit)
+    assert curve.exact
+    best = optimum([curve], "dense", 1e11)
+    assert best is not None
+    assert any("exact" in mark for mark in best.marks)
+
+
+def test_vertex_error_has_the_right_size() -> None:
+    """Over many noisy ladders the vertex loss scatters as its standard error says."""
+    generator = np.random.default_rng(1)
+    sd, minima, errors = 0.004, [], []
+    rows = [trial(width=width) for width in (20, 24, 28, 32, 36, 40, 44)]
+    for _ in range(300):
+        noisy = [
+            changed(row, causal_loss=row.scores.causal_loss + sd * generator.standard_normal())
+            for row in rows
+            if row.scores is not None
+        ]
+        curve = only(noisy)
+        if isinstance(curve, Fit) and curve.minimum_sd is not None:
+            minima.append(curve.minimum_loss)
+            errors.append(curve.minimum_sd**2)
+    assert len(minima) > 200
+    assert np.std(minima) == pytest.approx(math.sqrt(np.mean(errors)), rel=0.25)
+
+
+def test_noise_is_the_larger_of_residuals_and_seeds() -> None:
+    exact = study(sd=0.0)
+    seeds_only = noise(exact, fit_curves(exact))
+    assert seeds_only == pytest.approx(1e-4, rel=1e-6)  # seeds are 1e-4 apart
+    noisy = study(sd=0.02)
+    assert noise(noisy, fit_curves(noisy)) == pytest.approx(0.02, rel=0.6)
+    assert noise([], []) is None
+
+
+def test_only_measure_enters_fits() -> None:
+    rows = study()
+    before = fit_curves(rows)
+    others = [
+        row if row.stage is Stage.MEASURE else changed(row, causal_loss=1.0 + row.seed / 7)
+        for row in rows
+    ]
+    strip = [(fit.arm, fit.budget, fit.minimum_loss) for fit in before if isinstance(fit, Fit)]
+    after = [
+        (fit.arm, fit.budget, fit.minimum_loss)
+        for fit in fit_curves(others)
+        if isinstance(fit, Fit)
+    ]
+    assert len(strip) == 4
+    assert strip == after
+
+
+def test_unfinished_and_nan_trials_enter_no_fit() -> None:
+    rows = [trial(width=width) for width in WIDTHS]
+    rows.append(trial(width=28, state=State.DIVERGED))
+    rows.append(trial(width=36, loss=float("nan")))
+    curve = only(rows)
+    assert len(curve.points) == len(WIDTHS)
+
+
+def test_optimum_is_the_lowest_depth_and_an_edge_is_marked() -> None:
+    rows = [
+        trial(width=width, depth=depth, loss=law("dense", 1e11, params_of(depth, width)) + extra)
+        for depth, extra in ((1, 0.05), (2, 0.0), (4, 0.03))
+        for width in WIDTHS
+    ]
+    best = optimum(fit_curves(rows), "dense", 1e11)
+    assert best is not None
+    assert best.depth == 2
+    assert best.marks == ()
+    two = optimum(
+        fit_curves([row for row in rows if row.candidate.model.depth > 1]), "dense", 1e11
+    )
+    assert two is not None
+    assert "edge of those tried (2, 4)" in two.marks[0]
+    one = optimum(
+        fit_curves([row for row in rows if row.candidate.model.depth == 2]), "dense", 1e11
+    )
+    assert one is not None
+    assert "only depth" in one.marks[0]
+
+
+def test_a_refused_depth_that_was_lower_is_not_hidden() -> None:
+    rows = ladder([2.1, 2.0, 1.9, 2.0, 2.1]) + ladder([1.7, 1.8, 1.9, 2.0, 2.1], depth=4)
+    best = optimum(fit_curves(rows), "dense", 1e11)
+    assert best is not None
+    assert best.depth == 2
+    assert any("measured lower (1.7000)" in mark for mark in best.marks)
+
+
+def test_confirm_choice_is_nearest_to_the_vertex_or_marked() -> None:
+    choice = confirm_choice(study(), "dense", 1e12)
+    assert choice is not None
+    assert choice.marked is None
+    vertex = 30_000 * math.sqrt(10)
+    sizes = [params_of(2, width) for width in WIDTHS]
+    assert choice.params == min(sizes, key=lambda size: abs(math.log(size / vertex)))
+    refused = confirm_choice(ladder([2.1, 2.0, 1.9, 1.8]), "dense", 1e11)
+    assert refused is not None
+    assert refused.width == WIDTHS[3]
+    assert refused.marked is not None
+    assert "edge minimum" in refused.marked
+    assert confirm_choice([], "dense", 1e11) is None
+    assert confirm_choice(study(), "dense", 3e11) is None
+
+
+def test_best_recipe_is_of_the_largest_explore_budget() -> None:
+    rows = [
+        trial(Stage.EXPLORE, budget=1e10, loss=1.0, name="cheap"),
+        trial(Stage.EXPLORE, budget=5e10, loss=2.0, name="b"),
+        trial(Stage.EXPLORE, budget=5e10, loss=2.0, name="a", seed=3),
+        trial(Stage.EXPLORE, budget=5e10, loss=1.5, name="other", arm="mod"),
+        trial(Stage.EXPLORE, budget=5e10, state=State.DIVERGED, name="lost"),
+        trial(Stage.MEASURE, budget=5e10, loss=0.5, name="measured"),
+    ]
+    best = best_recipe(rows, "dense")
+    assert best is not None
+    assert best.hash == "a"
+    assert best_recipe(rows, "mode") is None
+
+
+def test_a_second_recipe_in_measure_enters_no_fit() -> None:
+    """Extending explore can change an arm's recipe; the curves must not mix the two."""
+    old = [trial(width=width, rate=0.01, loss=1.0) for width in WIDTHS]
+    new = [trial(width=width, rate=0.005) for width in WIDTHS[:-1]]
+    explore = [trial(Stage.EXPLORE, rate=0.005, loss=1.0), trial(Stage.EXPLORE, rate=0.01, loss=2)]
+    assert {row.hash for row in measured(old + new + explore, "dense")} == {
+        row.hash for row in new
+    }
+    assert len(measured(old + new, "dense")) == len(old)
+
+
+def test_slope_and_its_error() -> None:
+    minima = optima(fit_curves(study()))
+    found = slope([best for best in minima if best.arm == "dense"])
+    assert found is not None
+    assert found.value == pytest.approx(SLOPE, abs=1e-9)
+    first, second = (best for best in minima if best.arm == "dense")
+    assert first.sd is not None
+    assert second.sd is not None
+    assert found.se == pytest.approx(math.hypot(first.sd, second.sd) / math.log(10))
+    assert slope([first]) is None
+
+
+def test_fitter_on_chinchilla_points(shared_data: Path) -> None:
+    """Hoffmann et al. publish N* ~ C^0.50 and C^0.49 (approaches 1 and 2)."""
+    path = shared_data / "isoflops" / "chinchilla.csv"
+    with path.open() as file:
+        points = [
+            (float(row["budget"]), float(row["params"]), float(row["loss"]))
+            for row in csv.DictReader(file)
+        ]
+    rows = []
+    for i, (budget, size, loss) in enumerate(points):
+        row = trial(budget=budget, width=2 * (i + 4), loss=loss, name=str(i))
+        assert row.plan is not None
+        plan = row.plan.model_copy(update={"params": int(size)})
+        rows.append(row.model_copy(update={"plan": plan}))
+    fits = [curve for curve in fit_curves(rows) if isinstance(curve, Fit)]
+    assert len(fits) >= 6
+    exponent = np.polyfit(
+        np.log([fit.budget for fit in fits]), np.log([fit.minimum_params for fit in fits]), 1
+    )[0]
+    assert 0.4 < exponent < 0.6
+
+
+# Comparisons
+
+
+def test_welch_covers() -> None:
+    """95 % intervals hold the truth in about 95 % of draws, also at unequal noise."""
+    generator = np.random.default_rng(0)
+    draws, hits = 4000, 0
+    for _ in range(draws):
+        a = 2.0 + 0.018 * generator.standard_normal(3)
+        b = 1.97 + 0.01 * generator.standard_normal(4)
+        found = welch(list(a), list(b))
+        assert found is not None
+        hits += found.low <= 0.03 <= found.high
+    assert 0.94 < hits / draws < 0.975  # Welch errs on the long side with three seeds
+
+
+def test_welch_equals_scipy() -> None:
+    from scipy import stats
+
+    a, b = [2.0, 2.02, 2.05], [1.9, 1.95, 1.91, 1.97]
+    found = welch(a, b)
+    expected = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
+    assert found is not None
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+
+
+def test_fieller_covers_and_knows_when_it_has_no_bounds() -> None:
+    generator = np.random.default_rng(2)
+    draws, hits = 2000, 0
+    for _ in range(draws):
+        d = 0.03 + 0.01 * generator.standard_normal()
+        s = 0.15 + 0.02 * generator.standard_normal()
+        ends = fieller(Welch(d, 0, 0, 0.01, 1e6), Slope(s, 0.02, BUDGETS))
+        assert ends is not None
+        hits += ends[0] <= 0.2 <= ends[1]
+    assert 0.935 < hits / draws < 0.965
+    assert fieller(Welch(0.03, 0, 0, 0.01, 4), Slope(0.15, 0.1, BUDGETS)) is None
+
+
+def test_headline_recovers_a_law_with_a_known_multiplier() -> None:
+    claim = headline(study()).headline
+    assert claim.budget == 1e12
+    assert claim.comparison is not None
+    assert claim.comparison.difference == pytest.approx(SLOPE * math.log(GAIN), abs=1e-9)
+    assert claim.multiplier is not None
+    assert claim.multiplier.value == pytest.approx(GAIN, abs=1e-6)
+    assert claim.multiplier.low is not None
+    assert claim.multiplier.high is not None
+    assert claim.multiplier.low < GAIN < claim.multiplier.high
+    assert claim.multiplier.extrapolated
+    at_small = headline(study()).by_budget[0].multiplier
+    assert at_small is not None
+    assert not at_small.extrapolated
+
+
+def test_multiplier_of_noisy_studies() -> None:
+    found = [headline(study(sd=0.004, seeds=5, draw=draw)).headline for draw in range(12)]
+    values = [claim.multiplier.value for claim in found if claim.multiplier]
+    assert len(values) == 12
+    assert np.median(values) == pytest.approx(GAIN, abs=0.05)
+
+
+def test_speed_adjusts_in_the_right_direction() -> None:
+    """A routed arm that needs twice the time for its budget is worth half as much."""
+    rows = study()
+    slow = [
+        changed(row, step_seconds=row.scores.step_seconds * (2 if row.arm == "mod" else 1))
+        for row in rows
+        if row.scores
+    ]
+    before, after = headline(rows).headline.multiplier, headline(slow).headline.multiplier
+    assert before is not None
+    assert after is not None
+    assert after.value == before.value
+    assert after.adjusted[0] == pytest.approx(before.adjusted[0] / 2)
+    assert after.time_ratio == pytest.approx(before.time_ratio * 2)
+
+
+@pytest.mark.parametrize(
+    ("shift", "verdict", "word"),
+    [(0.0, Verdict.BETTER, "lower loss"), (0.1, Verdict.WORSE, "higher loss")],
+)
+def test_direction(shift: float, verdict: Verdict, word: str) -> None:
+    claim = headline(study(shift=shift)).headline
+    assert claim.verdict is verdict
+    assert word in claim.sentence
+    assert claim.sentence.startswith("At 1e12 FLOPs the best routed model (mod, capacity 0.125")
+    assert claim.comparison is not None
+    better = claim.comparison.arm.mean < claim.comparison.reference.mean
+    assert better is (verdict is Verdict.BETTER)
+    assert (claim.comparison.difference > 0) is better
+
+
+def test_sentence_has_the_forward_flops_of_confirm() -> None:
+    rows = [
+        changed(row, realised_forward_flops=620.0 if row.arm == "mod" else 1000.0)
+        if row.stage is Stage.CONFIRM
+        else row
+        for row in study()
+    ]
+    claim = headline(rows).headline
+    assert "needs 62 % of its forward FLOPs" in claim.sentence
+    assert "[1." in claim.sentence or "[0." in claim.sentence
+
+
+def test_interval_that_holds_zero_is_inconclusive_and_says_what_it_would_take() -> None:
+    rows = study(shift=SLOPE * math.log(GAIN) + 0.001)
+    spread = {100: -0.03, 101: 0.0, 102: 0.03}
+    rows = [
+        changed(row, causal_loss=row.scores.causal_loss + spread[row.seed])
+        if row.scores and row.stage is Stage.CONFIRM
+        else row
+        for row in rows
+    ]
+    claim = headline(rows).headline
+    assert claim.verdict is Verdict.INCONCLUSIVE
+    assert "contains zero" in claim.sentence
+    assert claim.needed is not None
+    assert claim.needed.effect == 0.035
+    assert claim.needed.seeds == seeds_for(0.035, claim.needed.sd)
+    assert claim.needed.trials == 2 * (claim.needed.seeds - 3)
+    assert claim.needed.flops == pytest.approx(claim.needed.trials * 1e12)
+    assert claim.needed.hours == pytest.approx(claim.needed.trials * 36 / 3600)
+
+
+def test_false_positives_are_rare() -> None:
+    """Equal arms get a verdict in about one of twenty studies, not more."""
+    same = SLOPE * math.log(GAIN)
+    verdicts = [
+        headline(study(sd=0.01, shift=same, budgets=(1e11,), draw=draw)).headline.verdict
+        for draw in range(60)
+    ]
+    wrong = sum(verdict is not Verdict.INCONCLUSIVE for verdict in verdicts)
+    assert wrong <= 8
+
+
+@pytest.mark.parametrize("weak", ["dense", "mod"])
+def test_untrained_gets_no_verdict(weak: str) -> None:
+    rows = [
+        changed(row, causal_loss=row.scores.causal_loss + 2)
+        if row.scores and row.stage is Stage.CONFIRM and row.arm == weak
+        else row
+        for row in study()
+    ]
+    claim = headline(rows).headline
+    assert claim.verdict is Verdict.UNTRAINED
+    assert "bigram" in claim.sentence
+    assert claim.multiplier is None
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_fewer_than_three_seeds_get_no_interval_and_no_verdict(seeds: int) -> None:
+    claims = headline(study(seeds=seeds))
+    assert claims.headline.verdict is Verdict.NONE
+    assert f"{seeds} confirmed seed" in claims.headline.sentence
+    assert claims.headline.comparison is not None
+    assert claims.headline.comparison.welch is None
+    assert claims.headline.multiplier is None
+    assert all(each.half_width is None for each in claims.confirmed)
+
+
+def test_identical_losses_are_no_certainty() -> None:
+    rows = [
+        changed(row, causal_loss=1.8 if row.arm == "mod" else 1.9)
+        if row.stage is Stage.CONFIRM
+        else row
+        for row in study()
+    ]
+    claim = headline(rows).headline
+    assert claim.verdict is Verdict.NONE
+    assert "same loss" in claim.reason
+
+
+def test_a_control_is_never_the_headline() -> None:
+    """Not even one that is far better than everything else."""
+    rows = [
+        changed(row, causal_loss=row.scores.causal_loss - 0.5)
+        if row.scores and row.arm == "mod-random"
+        else row
+        for row in study()
+    ]
+    rows += [
+        trial(Stage.MEASURE, "mod-random", 1e12, width=w, loss=0.5, block="mod") for w in WIDTHS
+    ]
+    claims = headline(rows)
+    assert claims.headline.comparison is not None
+    assert claims.headline.comparison.arm.arm == "mod"
+    assert [each.arm.arm for each in claims.controls] == ["mod", "mod"]
+    assert {each.reference.arm for each in claims.controls} == {"mod-random"}
+    assert all(each.difference < 0 for each in claims.controls)
+    assert all(each.difference > 0 for each in headline(study()).controls)
+
+
+def test_measure_chooses_and_confirm_speaks() -> None:
+    """The arm that is lucky in confirm does not take the headline from the measured best."""
+    rows = study()
+    lucky = [
+        row.model_copy(update={"arm": "mod-lucky", "hash": f"lucky-{row.hash}"})
+        for row in rows
+        if row.arm == "mod" and row.scores
+    ]
+    lucky = [
+        changed(
+            row,
+            causal_loss=row.scores.causal_loss + (0.05 if row.stage is Stage.MEASURE else -0.2),
+        )
+        for row in lucky
+        if row.scores
+    ]
+    arms = {"dense": None, "mod": None, "mod-lucky": None, "mod-random": "mod"}
+    claims = headline(rows + lucky, arms=arms)
+    assert claims.headline.comparison is not None
+    assert claims.headline.comparison.arm.arm == "mod"
+    assert {each.arm.arm for each in claims.others} == {"mod-lucky"}
+
+
+def test_only_confirm_rows_on_the_test_part_make_the_headline() -> None:
+    rows = study()
+    expected = headline(rows).headline
+    extra = [
+        trial(Stage.CONFIRM, "mod", 1e12, width=48, seed=200 + i, loss=0.1, part="validation",
+              name=f"validation-{i}", block="mod")
+        for i in range(5)
+    ]  # fmt: skip
+    explored = [
+        changed(row, causal_loss=0.2) if row.stage is Stage.EXPLORE and row.arm == "mod" else row
+        for row in rows
+    ]
+    shifted = [
+        changed(row, causal_loss=row.scores.causal_loss - 0.01)
+        if row.scores and row.stage is Stage.MEASURE and row.arm == "mod"
+        else row
+        for row in rows
+    ]
+    assert expected.comparison is not None
+    for other in (rows + extra, explored, shifted):
+        found = headline(other).headline
+        assert found.comparison is not None
+        assert found.comparison.arm.mean == expected.comparison.arm.mean
+        assert found.comparison.difference == expected.comparison.difference
+
+
+def test_confirmed_seeds_of_another_size_are_not_mixed_in() -> None:
+    rows = study()
+    old = [
+        trial(Stage.CONFIRM, "mod", 1e12, width=16, seed=100 + i, loss=1.0 + i / 1e4, block="mod")
+        for i in range(9)
+    ]
+    expected, found = headline(rows).headline, headline(rows + old).headline
+    assert expected.sentence == found.sentence
+
+
+def test_lost_seeds_are_told() -> None:
+    rows = study(seeds=4)
+    index = next(i for i, row in enumerate(rows) if row.hash.startswith("confirm-mod-1e+12"))
+    rows[index] = rows[index].model_copy(update={"state": State.DIVERGED, "scores": None})
+    notes = headline(rows).headline.notes
+    assert any("1 of 4 seeds did not finish" in note for note in notes)
+
+
+def test_one_budget_has_no_multiplier() -> None:
+    claim = headline(study(budgets=(1e11,))).headline
+    assert claim.verdict is Verdict.BETTER
+    assert claim.multiplier is None
+    assert "two budgets" in claim.no_multiplier
+
+
+@pytest.mark.parametrize(
+    ("keep", "reason"),
+    [
+        (lambda row: False, "no trials yet"),
+        (lambda row: row.stage is Stage.EXPLORE, "nothing is measured"),
+        (lambda row: row.stage is not Stage.CONFIRM, "nothing is confirmed"),
+        (lambda row: row.arm == "dense", "no trials of a routed arm"),
+        (lambda row: row.arm != "dense", "no trials of a dense arm"),
+        (
+            lambda row: not (row.stage is Stage.CONFIRM and row.arm == "mod"),
+            "mod, is not confirmed",
+        ),
+        (lambda row: row.stage is not Stage.MEASURE, "no routed arm was measured"),
+    ],
+)
+def test_unfinished_studies_say_what_is_missing(
+    keep: Callable[[Record], bool], reason: str
+) -> None:
+    claim = headline([row for row in study() if keep(row)]).headline
+    assert claim.verdict is Verdict.NONE
+    assert reason in claim.sentence
+
+
+def test_order_of_records_does_not_matter() -> None:
+    rows = study(sd=0.01)
+    assert headline(rows).headline == headline(rows[::-1]).headline
+
+
+# Power and numbers
+
+
+def test_power_of_the_pilot() -> None:
+    found = power(3)
+    assert found.half_width == pytest.approx(0.0408, abs=5e-4)
+    assert found.detectable == pytest.approx(detectable_effect(3))
+    assert chance_to_detect(found.detectable, 3) == pytest.approx(0.8, abs=1e-6)
+    assert chance_to_detect(0.0, 5) == pytest.approx(0.025)
+
+
+def test_seeds_for_is_the_fewest() -> None:
+    for effect in (0.01, 0.035, 0.1):
+        seeds = seeds_for(effect)
+        assert seeds is not None
+        assert chance_to_detect(effect, seeds) >= 0.8
+        assert seeds == 3 or chance_to_detect(effect, seeds - 1) < 0.8
+        assert half_width(seeds) < effect
+    assert seeds_for(0.0) is None
+    assert seeds_for(1e-6) is None
+
+
+def test_power_by_simulation() -> None:
+    generator = np.random.default_rng(4)
+    a = 0.035 + 0.018 * generator.standard_normal((4000, 5))
+    b = 0.018 * generator.standard_normal((4000, 5))
+    pooled = np.sqrt((a.var(axis=1, ddof=1) + b.var(axis=1, ddof=1)) / 5)
+    found = float(np.mean((a.mean(axis=1) - b.mean(axis=1)) / pooled > 2.306))
+    assert found == pytest.approx(chance_to_detect(0.035, 5), abs=0.025)
+
+
+def test_numbers() -> None:
+    assert [scientific(x) for x in (1.5e11, 1e12, 640.0, 0.0, None, 6.02e23)] == [
+        "1.5e11", "1e12", "640", "0", "\N{EN DASH}", "6.02e23",
+    ]  # fmt: skip
+    assert [count(x) for x in (812, 25_300, 1.2e6, 999_900, 3e9)] == [
+        "812", "25.3k", "1.2M", "1M", "3B",
+    ]  # fmt: skip
+    assert percent(0.0081) == "0.8 %"
+    assert percent_digits([0.008, 0.0004]) == 2
+    assert percent_digits([0.008, 0.0]) == 1

@@ -1,0 +1,226 @@
+"""Names, look-ups, and options of components: what is accepted, and what the errors say."""
+
+from collections import Counter, OrderedDict
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from modsearch import components
+from modsearch.errors import ConfigError
+from modsearch.nn.contracts import KINDS, Options, completed, component_options
+from modsearch.registry import Registry
+from modsearch.schema import Component, ModelConfig
+
+TABLES = {
+    "router": components.ROUTERS,
+    "block": components.BLOCKS,
+    "ffn": components.FFNS,
+    "schedule": components.SCHEDULES,
+}
+NAMES = [(kind, name) for kind, table in TABLES.items() for name in table]
+
+
+def mappings() -> Registry[dict[Any, Any]]:
+    """A registry of dicts, with one entry that is no dict and one that does not exist."""
+    table = {
+        "ordered": "collections:OrderedDict",
+        "counter": "collections:Counter",
+        "decimal": "decimal:Decimal",
+        "absent": "modsearch.no_such_module:Nothing",
+    }
+    return Registry("mapping", dict, table)
+
+
+def test_names_are_sorted_and_listed_without_an_import() -> None:
+    assert mappings().names() == ["absent", "counter", "decimal", "ordered"]
+
+
+def test_get_imports_the_component() -> None:
+    registry = mappings()
+    assert registry.get("ordered") is OrderedDict
+    assert registry.get("counter") is Counter
+    assert registry.origin("counter") == "collections:Counter"
+
+
+def test_a_broken_entry_breaks_its_own_name_only() -> None:
+    registry = mappings()
+    with pytest.raises(ModuleNotFoundError, match="no_such_module"):
+        registry.get("absent")
+    assert registry.get("ordered") is OrderedDict
+
+
+def test_unknown_name_lists_the_known_ones_and_the_nearest() -> None:
+    with pytest.raises(ConfigError) as caught:
+        mappings().get("orderd")
+    assert str(caught.value) == (
+        "unknown mapping `orderd`; did you mean `ordered`?\n"
+        "known: absent, counter, decimal, ordered"
+    )
+
+
+def test_unknown_name_far_from_all_has_no_hint() -> None:
+    with pytest.raises(ConfigError) as caught:
+        mappings().get("zzzz")
+    assert str(caught.value) == "unknown mapping `zzzz`\nknown: absent, counter, decimal, ordered"
+
+
+def test_a_listed_component_of_another_base_is_an_error() -> None:
+    with pytest.raises(ConfigError, match=r"mapping `decimal` is not a subclass of dict.*Decimal"):
+        mappings().get("decimal")
+
+
+def test_register_adds_a_component() -> None:
+    registry = mappings()
+
+    @registry.register("mine")
+    class Mine(dict[Any, Any]):
+        pass
+
+    assert registry.get("mine") is Mine
+    assert "mine" in registry.names()
+    assert registry.origin("mine") == f"{__name__}:{Mine.__qualname__}"
+    with pytest.raises(ConfigError, match="did you mean `mine`"):
+        registry.get("mime")
+
+
+def test_register_leaves_other_registries_alone() -> None:
+    mappings().register("mine")(OrderedDict)
+    assert "mine" not in mappings().names()
+
+
+@pytest.mark.parametrize("loaded_before", [False, True])
+def test_collision_names_both_origins(loaded_before: bool) -> None:
+    registry = mappings()
+    if loaded_before:
+        registry.get("ordered")
+    with pytest.raises(ConfigError) as caught:
+        registry.register("ordered")(Counter)
+    assert str(caught.value).startswith(
+        "mapping `ordered` comes from both collections:OrderedDict and collections:Counter\n"
+    )
+    assert registry.get("ordered") is OrderedDict
+
+
+def test_collision_of_two_registered_components_names_both_origins() -> None:
+    registry = mappings()
+    registry.register("mine")(OrderedDict)
+    with pytest.raises(ConfigError, match="both collections:OrderedDict and collections:Counter"):
+        registry.register("mine")(Counter)
+
+
+def test_register_refuses_what_is_not_a_subclass() -> None:
+    registry = mappings()
+    with pytest.raises(ConfigError, match="mapping `mine` is not a subclass of dict"):
+        registry.register("mine")(Decimal)  # type: ignore[type-var]
+    assert "mine" not in registry.names()
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_each_table_is_served_by_its_registry(kind: str) -> None:
+    assert set(TABLES[kind]) <= set(KINDS[kind].names())
+
+
+@pytest.mark.parametrize(("kind", "name"), NAMES)
+def test_each_component_loads_and_its_options_have_defaults(kind: str, name: str) -> None:
+    component = KINDS[kind].get(name)
+    assert issubclass(component, KINDS[kind].base)
+    assert issubclass(component.Config, Options)
+    assert component.Config.__qualname__.startswith(component.__qualname__), "options of its own"
+    assert component_options(kind, Component(name=name)) == component.Config()
+
+
+@pytest.mark.parametrize(("kind", "name"), NAMES)
+def test_each_component_refuses_an_option_that_it_lacks(kind: str, name: str) -> None:
+    with pytest.raises(ConfigError, match=f"unknown option of {kind} `{name}` `no_such_option`"):
+        component_options(kind, Component(name=name, no_such_option=1))
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_each_kind_names_the_nearest_component(kind: str) -> None:
+    name = min(TABLES[kind])
+    with pytest.raises(ConfigError, match=f"unknown {kind} `{name}x`; did you mean `{name}`"):
+        completed(ModelConfig(**{kind: name + "x"}))
+
+
+def test_unknown_option_names_the_nearest() -> None:
+    with pytest.raises(ConfigError) as caught:
+        component_options("router", Component(name="expert_choice", bce_wieght=0.1))
+    assert str(caught.value) == (
+        "unknown option of router `expert_choice` `bce_wieght`; did you mean `bce_weight`?\n"
+        "known: bce_weight, gate, init_std"
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "component", "option"),
+    [
+        ("router", Component(name="expert_choice", bce_weight=-0.1), "bce_weight"),
+        ("router", Component(name="expert_choice", init_std=0), "init_std"),
+        ("router", Component(name="expert_choice", gate="softmax"), "gate"),
+        ("router", Component(name="expert_choice", init_std=float("inf")), "init_std"),
+        ("router", Component(name="expert_choice", bce_weight="much"), "bce_weight"),
+        ("ffn", Component(name="mlp", ratio=0), "ratio"),
+        ("ffn", Component(name="mlp", ratio=float("nan")), "ratio"),
+    ],
+)
+def test_option_out_of_range(kind: str, component: Component, option: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        component_options(kind, component)
+    message = str(caught.value)
+    assert message.startswith(f"{kind} `{component.name}`: option `{option}`: ")
+    assert "\n" not in message
+
+
+def test_options_are_frozen() -> None:
+    options = component_options("ffn", Component(name="mlp"))
+    with pytest.raises(ValidationError, match="frozen"):
+        options.ratio = 2.0  # type: ignore[attr-defined]
+
+
+def test_a_bare_string_is_a_name() -> None:
+    config = ModelConfig(router="random", ffn={"name": "mlp", "ratio": 4})
+    assert config.router == Component(name="random")
+    assert config.ffn.options == {"ratio": 4}
+
+
+def test_completed_writes_the_defaults_out() -> None:
+    config = ModelConfig(block="mod", router={"name": "expert_choice", "gate": "tanh"})
+    full = completed(config)
+    assert full.router.options == {"gate": "tanh", "bce_weight": 0.01, "init_std": 0.02}
+    assert full.ffn.options == {"ratio": 8 / 3}
+    assert config.ffn.options == {}, "the original is unchanged"
+    rest = {"block", "ffn", "router", "schedule"}
+    assert full.model_dump(exclude=rest) == config.model_dump(exclude=rest)
+    assert completed(full) == full
+
+
+@pytest.mark.parametrize(("kind", "name"), NAMES)
+def test_completed_round_trips_through_json(kind: str, name: str) -> None:
+    full = completed(ModelConfig(**{kind: name}))
+    assert set(getattr(full, kind).options) == set(KINDS[kind].get(name).Config.model_fields)
+    again = ModelConfig.model_validate_json(full.model_dump_json())
+    assert again == full
+    assert completed(again) == full
+    assert again.model_dump_json() == full.model_dump_json()
+
+
+@pytest.mark.parametrize(("width", "num_heads"), [(32, 3), (12, 4), (2, 2), (31, 1)])
+def test_heads_that_do_not_fit_are_refused(width: int, num_heads: int) -> None:
+    with pytest.raises(ValidationError, match=f"got width={width}, num_heads={num_heads}"):
+        ModelConfig(width=width, num_heads=num_heads)
+
+
+@pytest.mark.parametrize(("width", "num_heads"), [(32, 2), (30, 3), (2, 1)])
+def test_heads_that_fit(width: int, num_heads: int) -> None:
+    assert ModelConfig(width=width, num_heads=num_heads).num_heads == num_heads
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"capacity": 0}, {"capacity": 1.01}, {"every": 0}, {"depth": 0}, {"seq_len": 1}, {"dept": 2}],
+)
+def test_shapes_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        ModelConfig(**wrong)

@@ -1,0 +1,340 @@
+"""The report: whatever the state of a study, a page that is right, safe and repeatable."""
+
+import base64
+import csv
+import json
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from test_analysis import BUDGETS, WIDTHS, changed, law, manifest, params_of, study, trial
+
+from modsearch.errors import StudyError
+from modsearch.report.page import compile_report
+from modsearch.report.tables import (
+    display,
+    evaluation_means,
+    evaluations,
+    exploration,
+    left_out,
+    trials,
+)
+from modsearch.schema import Manifest, Record, Stage, State
+from modsearch.store import StudyDirectory
+
+ROOT = Path(__file__).resolve().parent.parent
+HOSTILE = "<script>alert('$x_{1}$')</script> | `arm` & \N{GREEK SMALL LETTER ALPHA}"
+
+
+def write(root: Path, records: Sequence[Record], made_with: Manifest | None = None) -> Path:
+    """A study directory with an evaluation of each confirmed trial."""
+    directory = StudyDirectory(root)
+    directory.write_manifest(made_with or manifest())
+    for record in records:
+        directory.write_record(record)
+        if record.stage is Stage.CONFIRM and record.state is State.COMPLETE:
+            folder = directory.trial(record.hash) / "eval"
+            folder.mkdir()
+            accuracy = 0.6 + record.seed / 1e4
+            result = {"alias": "blimp", "acc,none": accuracy, "acc_stderr,none": 0.015}
+            bits = {"alias": "bits", "bits_per_byte,none": 2.5, "bits_per_byte_stderr,none": "N/A"}
+            text = json.dumps({"results": {"blimp": result, "bits": bits}})
+            (folder / "quick.json").write_text(text)
+    return root
+
+
+def tree(root: Path) -> dict[str, bytes]:
+    """All files below a folder."""
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in sorted(root.rglob("*"))
+        if path.is_file()
+    }
+
+
+def table(page: Path, name: str) -> list[dict[str, str]]:
+    with (page.parent / "tables" / f"{name}.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two depths, a rejected and a diverged trial, and other versions of the code."""
+    rows = study(sd=0.004)
+    rows += [
+        trial(
+            Stage.MEASURE, arm, budget, 4, width, loss=law(arm, budget, params_of(4, width)) + 0.1
+        )
+        for arm in ("dense", "mod")
+        for budget in BUDGETS
+        for width in WIDTHS[:5]
+    ]
+    rows += [
+        trial(width=8, state=State.INFEASIBLE),
+        trial(width=200, state=State.DIVERGED, arm="mod"),
+    ]
+    mixed = manifest().model_copy(update={"mixed": ["code abc is now def"]})
+    return compile_report(write(tmp_path_factory.mktemp("full"), rows, mixed))
+
+
+def test_page_answers_first(full: Path) -> None:
+    text = full.read_text()
+    sentence = text.index("has 1")
+    assert "At 1e12 FLOPs the best routed model (mod, capacity 0.125, every 2)" in text
+    assert sentence < text.index("<h2>")
+    for heading in (
+        "IsoFLOP curves", "Compute multiplier", "Loss against forward FLOPs", "Confirmed winners",
+        "Controls", "Explore&#39;s ranking", "Evaluation", "Corpus",
+        "Rejected, failed and untrained", "FLOP conventions", "Manifest", "Reproduce",
+    ):  # fmt: skip
+        at = text.index(f"<h2>{heading}</h2>")
+        assert at > sentence
+        sentence = at
+    assert "Mixed versions." in text
+    assert "code abc is now def" in text
+    assert "modsearch search quickstart" in text
+
+
+def test_page_is_self_contained(full: Path) -> None:
+    """Nothing is loaded from elsewhere, and tables scroll in containers of their own."""
+    text = full.read_text()
+    assert not re.findall(r"""(?:src|href)=["'](?!data:)""", text)
+    assert "url(" not in text
+    assert "<script" not in text
+    assert "width=device-width" in text
+    assert text.count("<table>") == text.count('<div class="table" tabindex="0">\n<table>')
+    for svg in re.findall(r"data:image/svg\+xml;base64,([A-Za-z0-9+/=]+)", text):
+        ElementTree.fromstring(base64.b64decode(svg))
+
+
+def test_page_nests(full: Path) -> None:
+    class Nesting(HTMLParser):
+        stack: list[str] = []
+
+        def handle_starttag(self, tag: str, attrs: object) -> None:
+            if tag not in ("meta", "img"):
+                self.stack.append(tag)
+
+        def handle_endtag(self, tag: str) -> None:
+            assert self.stack.pop() == tag
+
+    parser = Nesting()
+    parser.feed(full.read_text())
+    assert parser.stack == []
+
+
+def test_files_beside_the_page(full: Path) -> None:
+    names = set(tree(full.parent))
+    for figure in ("differences", "isoflop", "forward", "confirm"):
+        assert {f"figures/{figure}.png", f"figures/{figure}.svg"} <= names
+        assert (full.parent / "figures" / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
+    assert {"index.html", "report.md"} <= names
+    links = re.findall(r"\]\(([^)]+)\)", (full.parent / "report.md").read_text())
+    assert set(links) <= names
+    assert len(links) > 12
+
+
+def test_every_trial_is_listed(full: Path) -> None:
+    directory = StudyDirectory(full.parent.parent)
+    rows = table(full, "trials")
+    assert len(rows) == len(directory.records())
+    by_hash = {row["hash"]: row for row in rows}
+    for record in directory.records():
+        row = by_hash[record.hash]
+        assert row["state"] == record.state.value
+        if record.scores:
+            assert float(row["causal loss"]) == record.scores.causal_loss  # full precision
+            assert record.plan
+            deviation = 100 * (record.plan.flops / record.budget.flops - 1)
+            assert float(row["deviation %"]) == pytest.approx(deviation)
+    lost = table(full, "left_out")
+    assert {row["state"] for row in lost} == {"infeasible", "diverged"}
+    assert all(row["reason"] == "made to fail" for row in lost)
+
+
+def test_minima_table_has_fits_and_refusals(full: Path) -> None:
+    rows = table(full, "minima")
+    assert len(rows) == 8
+    refused = [row for row in rows if row["note"].startswith("refused")]
+    assert refused
+    assert all(row["N*"] == "" for row in refused)
+    assert sum("the arm's optimum" in row["note"] for row in rows) == 4
+
+
+def test_comparisons_and_controls(full: Path) -> None:
+    rows = table(full, "comparisons")
+    assert [row["role"] for row in rows] == ["headline", "headline"]
+    for row in rows:
+        assert float(row["low"]) <= float(row["difference"]) <= float(row["high"])
+    controls = table(full, "controls")
+    assert {row["against"] for row in controls} == {"mod-random"}
+    winners = {(row["arm"], row["budget"]): row for row in table(full, "winners")}
+    row = rows[-1]
+    losses = [float(winners[arm, row["budget"]]["causal loss"]) for arm in ("dense", "mod")]
+    assert float(row["difference"]) == pytest.approx(losses[0] - losses[1])
+
+
+def test_evaluations_of_every_seed_and_their_means(full: Path) -> None:
+    rows = table(full, "evaluations")
+    assert len(rows) == 18 * 2
+    blimp = [row for row in rows if row["task"] == "blimp"]
+    assert all(float(row["stderr"]) == 0.015 for row in blimp)
+    assert all(row["stderr"] == "" for row in rows if row["task"] == "bits")
+    means = [row for row in table(full, "evaluation_means") if row["task"] == "blimp"]
+    assert len(means) == 6
+    assert all(float(row["mean"]) == pytest.approx(0.6101) for row in means)
+    assert all(row["seeds"] == "3" for row in means)
+
+
+def test_evaluations_are_never_averaged_over_stages() -> None:
+    rows = [trial(Stage.MEASURE, name="a"), trial(Stage.CONFIRM, name="b")]
+    results = {
+        name: {"quick": {"results": {"t": {"acc,none": value}}}}
+        for name, value in (("a", 0.2), ("b", 0.8))
+    }
+    means = evaluation_means(evaluations(rows, results))
+    assert sorted(means["mean"]) == [0.2, 0.8]
+
+
+def test_exploration_shows_what_varies() -> None:
+    frame = exploration(study())
+    assert {"arm", "budget", "rank", "rate", "causal loss"} <= set(frame.columns)
+    assert not {"weight_decay", "block", "capacity"} & set(frame.columns)
+    assert list(frame["rank"]) == [1, 2, 1, 2]
+    wide = trial(Stage.EXPLORE, "mod", capacity=0.5, name="wide")
+    shown = display(exploration([*study(), wide]))
+    capacities = dict(zip(shown["hash"], shown["capacity"], strict=True))
+    assert capacities["wide"] == "0.5"
+    assert all(cell == "\N{EN DASH}" for name, cell in capacities.items() if "dense" in name)
+
+
+def test_same_study_gives_the_same_bytes(tmp_path: Path) -> None:
+    """Also from another folder, and in another order of writing."""
+    rows = study(sd=0.01, budgets=(1e11,))
+    first = compile_report(write(tmp_path / "one", rows)).parent
+    second = compile_report(write(tmp_path / "two", rows[::-1]), tmp_path / "elsewhere").parent
+    assert tree(first) == tree(second)
+    assert str(tmp_path) not in (first / "index.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("stages", "missing", "present"),
+    [
+        ((), ["The study is empty"], []),
+        ((Stage.EXPLORE,), ["stage measure has finished", "stage confirm"], ["Explore"]),
+        ((Stage.EXPLORE, Stage.MEASURE), ["stage confirm has finished"], ["IsoFLOP"]),
+        ((Stage.CONFIRM,), ["stage measure has finished"], ["Confirmed winners"]),
+    ],
+)
+def test_unfinished_studies_get_a_page(
+    tmp_path: Path, stages: tuple[Stage, ...], missing: list[str], present: list[str]
+) -> None:
+    rows = [row for row in study(budgets=(1e11,)) if row.stage in stages]
+    text = compile_report(write(tmp_path, rows)).read_text()
+    assert "No verdict" in text
+    assert "Unfinished." in text
+    for part in missing + present:
+        assert part in text
+    assert "Corpus" in text
+
+
+def test_one_arm_without_confirm_is_named(tmp_path: Path) -> None:
+    rows = [
+        row for row in study(budgets=(1e11,)) if (row.stage, row.arm) != (Stage.CONFIRM, "mod")
+    ]
+    text = compile_report(write(tmp_path, rows)).read_text()
+    assert "No trial of stage confirm has finished for mod." in text
+    assert "mod, is not confirmed yet" in text
+
+
+def test_nothing_but_failures(tmp_path: Path) -> None:
+    rows = [trial(stage, state=State.FAILED, name=stage) for stage in Stage]
+    text = compile_report(write(tmp_path, rows)).read_text()
+    assert "made to fail" in text
+    assert "explore: 1 failed" in text
+
+
+def test_no_study_is_the_users_error(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=r"no manifest\.json"):
+        compile_report(tmp_path)
+
+
+def test_untrained_cells_are_listed(tmp_path: Path) -> None:
+    cells = left_out(manifest(bigram=1.7), study())
+    assert set(cells["state"]) == {"untrained cell"}
+    assert set(cells["budget"]) == {1e11}
+    assert set(cells["stage"]) == {"explore", "measure", "confirm"}
+    rows = study(budgets=(1e11,))
+    page = compile_report(write(tmp_path, rows, manifest(bigram=0.5)))
+    assert "Untrained: no verdict" in page.read_text()
+
+
+def test_hostile_names_are_only_text(tmp_path: Path) -> None:
+    rows = [
+        row.model_copy(update={"arm": HOSTILE}) if row.arm == "mod" else row
+        for row in study(budgets=(1e11,))
+    ]
+    arms = {"dense": None, HOSTILE: None, "_control": HOSTILE}
+    rows = [
+        row.model_copy(update={"arm": "_control"}) if row.arm == "mod-random" else row
+        for row in rows
+    ]
+    made_with = manifest(arms).model_copy(
+        update={"name": "<b>x", "command": "modsearch '</pre><script>'", "mixed": ["<i>"]}
+    )
+    page = compile_report(write(tmp_path, rows, made_with))
+    text = page.read_text()
+    for tag in ("<script", "<b>", "<i>"):
+        assert tag not in text
+    assert "&lt;script&gt;" in text
+    markdown = (page.parent / "report.md").read_text().split("## Reproduce")[0]
+    assert "<script" not in markdown
+    assert "\\| \\`arm\\`" in markdown
+    widths = {
+        line.replace("\\|", "").count("|")
+        for line in markdown.split("minima.csv")[0].splitlines()
+        if line.startswith("|")
+    }
+    assert len(widths) == 1
+    for path in (page.parent / "figures").glob("*.svg"):
+        ElementTree.parse(path)
+
+
+def test_missing_and_extreme_numbers_are_shown(tmp_path: Path) -> None:
+    rows = [changed(row, step_seconds=1e-9) for row in study()]
+    rows.append(trial(width=28, loss=float("inf"), name="infinite"))
+    frame = display(trials(rows))
+    assert not [cell for cell in frame.to_numpy().ravel() if cell in ("nan", "None", "NaN")]
+    dense = frame[frame["arm"] == "dense"]
+    assert set(dense["realised capacity"]) == {"\N{EN DASH}"}
+    assert set(frame["budget"]) == {"1e11", "1e12"}
+
+
+def test_compiles_without_torch_in_another_process_to_the_same_bytes(tmp_path: Path) -> None:
+    write(tmp_path, study(budgets=(1e11,)))
+    expected = tree(compile_report(tmp_path, tmp_path / "elsewhere").parent)
+    code = (
+        "import sys, pathlib\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] in ('torch', 'optuna', 'ray', 'lm_eval'):\n"
+        "            raise ModuleNotFoundError(name + ' is blocked')\n"
+        "sys.meta_path.insert(0, Absent())\n"
+        "from modsearch.report.page import compile_report\n"
+        "compile_report(pathlib.Path(sys.argv[1]))\n"
+        "assert 'matplotlib.pyplot' not in sys.modules\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert tree(tmp_path / "report") == expected

@@ -1,0 +1,248 @@
+"""The ledger: asks that repeat themselves, duplicates, rejections, ends, and resumption."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from modsearch.errors import StudyError
+from modsearch.schema import Budget, Candidate, Record, Scores, Stage, State, Validation
+from modsearch.search.ledger import ASKS_PER_TRIAL, Asked, Cell, CellSpec, open_storage
+from modsearch.search.samplers import qmc_point, random_point
+from modsearch.space import Tree, grid, parse_tree
+
+DISCRETE = parse_tree(
+    {
+        "model": {
+            "capacity": {"choice": [0.125, 0.25, 0.5, 0.75, 1.0]},
+            "every": {"int": [1, 4]},
+        },
+        "optim": {"rate": {"choice": [0.0025, 0.005, 0.01]}},
+    }
+)
+SMALL = parse_tree(
+    {
+        "model": {"capacity": {"choice": [0.125, 0.5, 1.0]}, "every": {"int": [1, 4]}},
+        "optim": {"rate": 0.005},
+    }
+)
+CONTINUOUS = parse_tree(
+    {
+        "model": {"capacity": {"float": [0.1, 0.9]}, "every": {"int": [1, 4]}},
+        "optim": {"rate": {"log": [1e-3, 1e-1]}},
+    }
+)
+
+
+def spec(sampler: str, trials: int | None, tree: Any = DISCRETE) -> CellSpec:
+    points = tuple(grid(tree)) if sampler == "grid" else None
+    return CellSpec(Stage.EXPLORE, "mod", 1e9, tree, sampler, trials, points)
+
+
+def loss(values: Tree) -> float:
+    """A bowl in capacity, every and log rate."""
+    model, rate = values["model"], values["optim"]["rate"]
+    return (model["capacity"] - 0.4) ** 2 + (model["every"] - 2) ** 2 + math.log(rate / 0.005) ** 2
+
+
+def record(values: Tree, state: State = State.COMPLETE) -> Record:
+    scores = Scores(
+        causal_loss=loss(values),
+        train_mode_loss=0.0,
+        bits_per_byte=0.0,
+        final_train_loss=0.0,
+        realised_capacity=None,
+        realised_forward_flops=1.0,
+        agreement=None,
+        seconds=1.0,
+        step_seconds=1.0,
+        peak_memory=1,
+    )
+    return Record(
+        hash=repr(values),
+        stage=Stage.EXPLORE,
+        arm="mod",
+        candidate=Candidate(),
+        budget=Budget(flops=1e9),
+        seed=0,
+        validation=Validation(),
+        state=state,
+        reason=None if state is State.COMPLETE else "made up",
+        scores=scores if state is State.COMPLETE else None,
+    )
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'ledger.db'}"
+
+
+def cell(url: str, sampler: str, trials: int | None, tree: Any = DISCRETE) -> Cell:
+    return Cell(open_storage(url), spec(sampler, trials, tree), seed=7)
+
+
+def work(cell: Cell, known: dict[str, Record]) -> Iterator[tuple[Asked, bool]]:
+    """Ask and tell to the end of the cell, as a driver does; yields what was trained."""
+    while cell.why_done() is None:
+        asked = cell.ask()
+        key = repr(asked.values)
+        cell.note_hash(asked.number, key)
+        fresh = key not in known
+        known.setdefault(key, record(asked.values))
+        cell.tell(asked.number, known[key], repeat=not fresh)
+        yield asked, fresh
+
+
+def table(cell: Cell) -> list[tuple[Any, ...]]:
+    return [(t.number, t.params, t.value, t.state) for t in cell.trials()]
+
+
+@pytest.mark.parametrize("trials", [20, pytest.param(100, marks=pytest.mark.slow)])
+def test_tpe_in_a_small_space_trains_nothing_twice_and_ends(url: str, trials: int) -> None:
+    ledger = cell(url, "tpe", trials)
+    asked = list(work(ledger, {}))
+    trained = [repr(found.values) for found, fresh in asked if fresh]
+    assert len(trained) == len(set(trained))
+    reason = ledger.why_done()
+    assert reason in (f"{trials} trained", "exhausted", f"{ASKS_PER_TRIAL * min(trials, 60)} asks")
+    assert len(asked) <= ASKS_PER_TRIAL * trials
+    if reason == f"{trials} trained":
+        assert len(trained) == trials
+    if reason == "exhausted":
+        assert len(trained) == 60
+
+
+@pytest.mark.slow
+def test_tpe_repeats_itself_in_such_a_space(url: str) -> None:
+    """Otherwise the test above proves nothing; and a repeat is told its known value."""
+    ledger = cell(url, "tpe", 50)
+    assert any(not fresh for _, fresh in work(ledger, {}))
+    repeats = [t for t in ledger.trials() if t.user_attrs.get("untrained")]
+    assert all(t.state is TrialState.COMPLETE and t.value is not None for t in repeats)
+
+
+@pytest.mark.parametrize("sampler", ["grid", "random", "qmc", "tpe"])
+@pytest.mark.parametrize("stop", [1, 8])
+def test_an_interrupted_search_equals_an_uninterrupted_one(
+    tmp_path: Path, sampler: str, stop: int
+) -> None:
+    tree = SMALL if sampler == "grid" else DISCRETE
+    trials = None if sampler == "grid" else 12
+    whole = cell(f"sqlite:///{tmp_path / 'a.db'}", sampler, trials, tree)
+    list(work(whole, {}))
+    known: dict[str, Record] = {}
+    first = cell(f"sqlite:///{tmp_path / 'b.db'}", sampler, trials, tree)
+    for _ in zip(range(stop), work(first, known), strict=False):
+        pass
+    orphan = first.ask()
+    again = cell(f"sqlite:///{tmp_path / 'b.db'}", sampler, trials, tree)
+    [continued] = again.orphans()
+    assert continued == orphan
+    fresh = repr(continued.values) not in known
+    known.setdefault(repr(continued.values), record(continued.values))
+    again.note_hash(continued.number, repr(continued.values))
+    again.tell(continued.number, known[repr(continued.values)], repeat=not fresh)
+    list(work(again, known))
+    assert table(again) == table(whole)
+
+
+def test_an_orphan_without_values_gets_those_that_it_would_have_had(tmp_path: Path) -> None:
+    """Killed between creating the trial and its first value."""
+    for sampler in ("grid", "random", "qmc", "tpe"):
+        trials = None if sampler == "grid" else 20
+        whole = cell(
+            f"sqlite:///{tmp_path / sampler}-a.db",
+            sampler,
+            trials,
+            CONTINUOUS if sampler != "grid" else DISCRETE,
+        )
+        expected = [found for found, _ in zip(work(whole, {}), range(5), strict=False)]
+        other = cell(f"sqlite:///{tmp_path / sampler}-b.db", sampler, trials, whole.spec.tree)
+        for _ in zip(range(4), work(other, {}), strict=False):
+            pass
+        other.study.sampler = optuna.samplers.RandomSampler(seed=0)
+        other.study.ask()
+        [continued] = other.orphans()
+        assert continued == expected[4][0], sampler
+
+
+def test_random_and_qmc_points_are_functions_of_seed_cell_and_number() -> None:
+    for draw in (random_point, qmc_point):
+        points = [draw(CONTINUOUS, 1, "a", number) for number in range(16)]
+        assert points == [draw(CONTINUOUS, 1, "a", number) for number in range(16)]
+        assert points != [draw(CONTINUOUS, 2, "a", number) for number in range(16)]
+        assert points != [draw(CONTINUOUS, 1, "b", number) for number in range(16)]
+        assert all(0.1 <= point["model.capacity"] <= 0.9 for point in points)
+        assert all(1e-3 <= point["optim.rate"] <= 1e-1 for point in points)
+        assert {point["model.every"] for point in points} == {1, 2, 3, 4}
+
+
+def test_qmc_covers_more_evenly_than_chance() -> None:
+    """Each of 16 strips of a 16-point Sobol' sequence holds one point."""
+    points = [qmc_point(CONTINUOUS, 1, "a", number) for number in range(16)]
+    strips = {int((point["model.capacity"] - 0.1) / 0.8 * 16) for point in points}
+    assert len(strips) == 16
+
+
+def test_grid_asks_every_point_once_in_order(url: str) -> None:
+    ledger = cell(url, "grid", None, SMALL)
+    list(work(ledger, {}))
+    assert [trial.params for trial in ledger.trials()] == list(grid(SMALL))
+    assert ledger.why_done() == "exhausted"
+
+
+def test_a_longer_grid_asks_the_new_points_only(url: str) -> None:
+    tree = {"size": {"width": parse_tree({"int": [1, 1000]})}}
+    points = [{"size.width": width} for width in (8, 16, 24)]
+
+    def grown(count: int) -> Cell:
+        chosen = tuple(points[:count])
+        return Cell(
+            open_storage(url), CellSpec(Stage.MEASURE, "mod", 1e9, tree, points=chosen), seed=7
+        )
+
+    first = grown(2)
+    while first.why_done() is None:
+        first.tell(
+            first.ask().number,
+            record({"model": {"capacity": 1, "every": 1}, "optim": {"rate": 1}}),
+        )
+    second = grown(3)
+    assert second.ask().values == {"size": {"width": 24}}
+    assert second.why_done() == "exhausted"
+
+
+@pytest.mark.parametrize("state", [State.INFEASIBLE, State.DIVERGED, State.OUT_OF_MEMORY])
+def test_what_has_no_loss_is_pruned_with_its_reason(url: str, state: State) -> None:
+    ledger = cell(url, "tpe", 5)
+    asked = ledger.ask()
+    ledger.tell(asked.number, record(asked.values, state))
+    [trial] = ledger.trials()
+    assert trial.state is TrialState.PRUNED
+    assert trial.value is None
+    assert trial.user_attrs["state"] == state
+    assert trial.user_attrs["reason"] == "made up"
+    assert trial.user_attrs.get("untrained", False) is (state is State.INFEASIBLE)
+
+
+def test_a_cell_of_rejected_candidates_ends(url: str) -> None:
+    ledger = cell(url, "random", 4, CONTINUOUS)
+    while ledger.why_done() is None:
+        asked = ledger.ask()
+        ledger.tell(asked.number, record(asked.values, State.INFEASIBLE))
+    assert ledger.why_done() == "20 asks"
+
+
+def test_tpe_learns_from_what_was_told(url: str) -> None:
+    ledger = cell(url, "tpe", 30, CONTINUOUS)
+    losses = [loss(asked.values) for asked, _ in work(ledger, {})]
+    assert sum(losses[20:]) / 10 < sum(losses[:10]) / 10
+
+
+def test_a_ledger_that_can_not_be_opened_is_told(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="can't open the ledger"):
+        open_storage(f"sqlite:///{tmp_path / 'nowhere' / 'ledger.db'}")
