@@ -105,8 +105,8 @@ def train(
     from modsearch.schema import State
     from modsearch.trial import run_trial
 
-    if flops <= 0:
-        raise ModsearchError(f"--flops must be positive, but got {flops:g}")
+    if not 0 < flops < float("inf"):
+        raise ModsearchError(f"--flops must be positive and finite, but got {flops:g}")
     root = out or Path("runs/train")
     job = single_job(_candidate(config, sets), flops, seed)
     record = run_trial(root, job)
@@ -128,6 +128,7 @@ def search(
     sets: Sets = None,
 ) -> None:
     """Run or resume a study, score its winners, and write its report."""
+    from modsearch.analysis.claims import study_claims
     from modsearch.provenance import locked
     from modsearch.report.page import compile_report
     from modsearch.schema import Stage
@@ -142,7 +143,7 @@ def search(
         study.run(Stage(stage) if stage else None)
         study.evaluate_winners()
     page = compile_report(root)
-    print((page.parent / "verdict.txt").read_text().rstrip())
+    print(study_claims(study.manifest, study.directory.records()).headline.sentence)
     print(f"report: {page}")
 
 

@@ -5,10 +5,10 @@ look-ups, top-k, the optimiser. Attention is counted over the whole square, as
 `torch.utils.flop_counter.FlopCounterMode` counts it.
 """
 
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Flops:
     """FLOPs by part."""
 
@@ -24,11 +24,11 @@ class Flops:
         return sum(astuple(self))
 
     def __add__(self, other: "Flops") -> "Flops":
-        names = [field.name for field in fields(self)]
-        return Flops(**{name: getattr(self, name) + getattr(other, name) for name in names})
+        pairs = zip(astuple(self), astuple(other), strict=True)
+        return Flops(*(a + b for a, b in pairs))
 
     def __mul__(self, count: int) -> "Flops":
-        return Flops(**{field.name: getattr(self, field.name) * count for field in fields(self)})
+        return Flops(*(part * count for part in astuple(self)))
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,11 @@ class Batches:
         self.batch_size = batch_size
         self.seed = seed
         self.per_epoch = (len(tokens) - seq_len) // (seq_len + 1)
+        if self.per_epoch < 1:
+            raise DataError(
+                f"the train part has {len(tokens):,} tokens, but a sequence of {seq_len} needs "
+                f"{2 * seq_len + 1:,}\nuse a larger corpus, or a shorter seq_len"
+            )
         self._epoch = -1
         self._starts: npt.NDArray[np.int64] = np.empty(0, np.int64)
 
@@ -165,8 +170,8 @@ def _documents(files: list[Path]) -> Iterator[bytes]:
     for text in texts:
         start = 0
         while start < len(text):
-            line_end = text.find(b"\n", start + BLOCK_BYTES - 1)
-            end = len(text) if line_end < 0 else line_end + 1
+            line_end = text.find(b"\n", start + BLOCK_BYTES - 1, start + 2 * BLOCK_BYTES)
+            end = start + BLOCK_BYTES if line_end < 0 else line_end + 1
             yield text[start:end]
             start = end
 
@@ -176,16 +181,16 @@ def _split(documents: list[bytes]) -> dict[str, list[bytes]]:
     ordered = sorted(documents, key=lambda text: hashlib.sha256(text).digest())
     target = HELD_OUT_SHARE * sum(map(len, ordered))
     parts: dict[str, list[bytes]] = {part: [] for part in PARTS}
+    sizes = dict.fromkeys(PARTS, 0)
     for text in ordered:
-        part = next(
-            (p for p in ("validation", "test") if sum(map(len, parts[p])) < target), "train"
-        )
+        part = next((p for p in ("validation", "test") if sizes[p] < target), "train")
         parts[part].append(text)
+        sizes[part] += len(text)
     return parts
 
 
 def _make_shards(corpus: str, files: list[Path], folder: Path) -> None:
-    documents = list(_documents(files))
+    documents = list(dict.fromkeys(_documents(files)))
     parts = _split(documents)
     if not parts["train"]:
         size = sum(map(len, documents))

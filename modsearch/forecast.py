@@ -3,6 +3,7 @@ and resolve, and how far it is."""
 
 import time
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -33,6 +34,7 @@ from modsearch.space import (
     build,
     grid,
     load_space,
+    over,
     parse_tree,
     resolve,
 )
@@ -53,13 +55,14 @@ def ledger(candidate: Candidate) -> dict[str, Any]:
     cost = model.cost(config.seq_len)
     params = sum(parameter.numel() for parameter in model.parameters())
     embedding = config.vocab_size * config.width * (1 if config.tied else 2)
+    forward, backward = asdict(cost.forward), asdict(cost.backward)
     parts = {
         part: {
-            "forward": getattr(cost.forward, part) / config.seq_len,
-            "backward": getattr(cost.backward, part) / config.seq_len,
-            "share_of_forward": getattr(cost.forward, part) / cost.forward.total,
+            "forward": flops / config.seq_len,
+            "backward": backward[part] / config.seq_len,
+            "share_of_forward": flops / cost.forward.total,
         }
-        for part in ("matmul", "attention", "router", "experts", "head")
+        for part, flops in forward.items()
     }
     return {
         "params": params,
@@ -175,10 +178,8 @@ def _cell_candidates(
         assert space.explore.trials is not None
         return [first], space.explore.trials
     fixed = resolve(recipe, lambda path, axis: _first(axis))
-    for part in ("model", "optim"):
-        fixed[part] = (
-            {**fixed[part], **getattr(space.arms[arm], part)} if base != arm else fixed[part]
-        )
+    if base != arm:
+        fixed = over(fixed, space.arms[arm])
     sizes = [build({**fixed, "size": size}, space.data) for size in space.sizes(budget)]
     if stage is Stage.MEASURE:
         return sizes, len(sizes)

@@ -105,7 +105,7 @@ class Candidate(Frozen):
 class Budget(Frozen):
     """Training FLOPs of one trial, forward and backward."""
 
-    flops: float = Field(gt=0)
+    flops: float = Field(gt=0, allow_inf_nan=False)
 
 
 class Plan(Frozen):

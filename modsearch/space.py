@@ -6,9 +6,11 @@ hold components whose options are distributions themselves.
 """
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import combinations_with_replacement, product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -54,7 +56,7 @@ Pick = Callable[[str, Distribution], Any]
 """Chooses a value for the distribution at a dotted path."""
 
 
-PositiveFlops = Annotated[float, Field(gt=0)]
+PositiveFlops = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Arm(Frozen):
@@ -93,7 +95,7 @@ class Explore(Frozen):
 class Rung(Frozen):
     """Sizes of one depth at one budget."""
 
-    budget: float = Field(gt=0)
+    budget: PositiveFlops
     depth: int = Field(gt=0)
     widths: list[int] = Field(min_length=1)
 
@@ -116,7 +118,7 @@ class Confirm(Frozen):
 class Resources(Frozen):
     """How trials are executed; all but `workers` are constants of the study."""
 
-    workers: int | Literal["auto"] = "auto"
+    workers: Annotated[int, Field(gt=0)] | Literal["auto"] = "auto"
     threads: int = Field(1, gt=0)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -129,7 +131,7 @@ class Space(Frozen):
     """What a study searches."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     data: DataConfig = DataConfig()
     fixed: Section = Section()
     axes: Section = Section()
@@ -168,11 +170,10 @@ class Space(Frozen):
 
     def recipe(self, arm: str) -> Tree:
         """The arm's tree of model and optimiser values, size left out."""
-        tree: Tree = {}
+        tree: Tree = {"model": {}, "optim": {}}
         for section in (self.fixed, self.axes, self.arms[arm]):
-            for part in ("model", "optim"):
-                tree[part] = merged(tree.get(part, {}), getattr(section, part))
-        return {part: parse_tree(values) for part, values in tree.items()}
+            tree = over(tree, section)
+        return tree
 
     def budgets(self, stage: Stage) -> list[float]:
         """Budgets of a stage, largest first."""
@@ -204,9 +205,12 @@ class Space(Frozen):
         return Validation(part="validation", windows=settings.windows)
 
 
-def merged(base: Tree, over: Mapping[str, Any]) -> Tree:
-    """`over` on top of `base`, key by key."""
-    return {**base, **over}
+def over(base: Tree, section: Section | Arm) -> Tree:
+    """A section's values on top of a tree's, key by key."""
+    return {
+        "model": {**base["model"], **parse_tree(section.model)},
+        "optim": {**base["optim"], **parse_tree(section.optim)},
+    }
 
 
 def parse_tree(value: Any) -> Any:
@@ -221,7 +225,10 @@ def parse_tree(value: Any) -> Any:
             return _choice(value["choice"])
         if keys in ({"int"}, {"int", "step"}):
             low, high = _bounds(value["int"], int)
-            return Int(int(low), int(high), int(value.get("step", 1)))
+            step = value.get("step", 1)
+            if type(step) is not int or step < 1:
+                raise ConfigError(f"step of an int distribution is 1 or more, but got {step!r}")
+            return Int(int(low), int(high), step)
         if keys in ({"float"}, {"log"}):
             key = next(iter(keys))
             low, high = _bounds(value[key], float)
@@ -235,19 +242,22 @@ def parse_tree(value: Any) -> Any:
 def _choice(values: Any) -> Choice:
     if not isinstance(values, list) or not values:
         raise ConfigError(f"choice needs a list of values, but got {values!r}")
-    return Choice(tuple(parse_tree(value) for value in values))
+    parsed = tuple(parse_tree(value) for value in values)
+    if any(isinstance(value, Distribution) for value in parsed):
+        raise ConfigError(f"a choice holds values, not distributions, but got {values!r}")
+    return Choice(parsed)
 
 
 def _bounds(value: Any, kind: type) -> tuple[float, float]:
     if not (isinstance(value, list) and len(value) == 2):
         raise ConfigError(f"{kind.__name__} bounds are [low, high], but got {value!r}")
-    try:
-        low, high = kind(value[0]), kind(value[1])
-    except (TypeError, ValueError):
-        raise ConfigError(f"{kind.__name__} bounds are numbers, but got {value!r}") from None
-    if low > high:
+    numbers = (int,) if kind is int else (int, float)
+    if any(type(bound) not in numbers or not math.isfinite(bound) for bound in value):
+        what = "whole numbers" if kind is int else "finite numbers"
+        raise ConfigError(f"{kind.__name__} bounds are {what}, but got {value!r}")
+    if value[0] > value[1]:
         raise ConfigError(f"low <= high must hold, but got {value!r}")
-    return low, high
+    return kind(value[0]), kind(value[1])
 
 
 def label(value: Any) -> Any:
@@ -261,10 +271,7 @@ def resolve(tree: Any, pick: Pick, path: str = "") -> Any:
     """The tree with a picked value in place of every distribution."""
     if isinstance(tree, Choice):
         value = pick(path, tree)
-        inner = (
-            f"{path}.{value['name']}" if isinstance(value, Mapping) and "name" in value else path
-        )
-        return resolve(value, pick, inner)
+        return resolve(value, pick, _inside(path, value))
     if isinstance(tree, Int | Float):
         return pick(path, tree)
     if isinstance(tree, Mapping):
@@ -360,7 +367,7 @@ def build(resolved: Tree, data: DataConfig) -> Candidate:
     ):
         for key in values:
             if key not in type(known).model_fields:
-                raise unknown(f"key in {part}", key, type(known).model_fields)
+                raise unknown(f"key in {part}", str(key), type(known).model_fields)
     try:
         candidate = Candidate.model_validate(
             {"model": model, "optim": resolved["optim"], "data": data}
@@ -425,10 +432,15 @@ def _override(tree: Tree, override: str) -> None:
         raise ConfigError(f"--set takes key.key=value, but got `{override}`")
     *parents, last = path.split(".")
     for key in parents:
-        if not isinstance(tree.setdefault(key, {}), dict):
+        if tree.get(key) is None:
+            tree[key] = {}
+        if not isinstance(tree[key], dict):
             raise ConfigError(f"--set {path}: `{key}` is a value, it has no keys")
         tree = tree[key]
-    tree[last] = yaml.load(text, _Loader)  # derives from SafeLoader
+    try:
+        tree[last] = yaml.load(text, _Loader)  # derives from SafeLoader
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {path}: `{text}` is not valid YAML") from None
 
 
 def load_space(path: Path, overrides: list[str]) -> Space:
@@ -460,11 +472,14 @@ def load_candidate(path: Path, overrides: list[str]) -> Candidate:
         if key not in Candidate.model_fields:
             raise ConfigError(f"{path.name}: {unknown('key', str(key), Candidate.model_fields)}")
     try:
-        data = DataConfig.model_validate(values.get("data", {}))
+        data = DataConfig.model_validate(values.get("data") or {})
         parts = {part: values.get(part) or {} for part in ("model", "optim")}
+        for part, inner in parts.items():
+            if not isinstance(inner, dict):
+                raise ConfigError(f"{part} must be a mapping of keys to values, got {inner!r}")
         return build(parts, data)
     except ValidationError as error:
-        raise ConfigError(f"{path.name}: data.{first_error(error)}") from error
+        raise ConfigError(f"{path.name}: data: {first_error(error)}") from error
     except ConfigError as error:
         raise ConfigError(f"{path.name}: {error}") from error
 
@@ -486,39 +501,43 @@ def _check_candidates(space: Space) -> None:
         if space.explore is None and open_axes(tree):
             axis = next(iter(open_axes(tree)))
             raise ConfigError(f"arm `{arm}` leaves `{axis}` open, but there is no explore stage")
-    for name, arm_ in space.arms.items():
-        if arm_.control_of is not None:
-            base = space.recipe(arm_.control_of)
-            tree = {part: merged(base[part], parse_tree(getattr(arm_, part))) for part in base}
-            _check_axes(tree, space.data)
-            if open_axes({part: parse_tree(getattr(arm_, part)) for part in base}):
+    for name, control in space.arms.items():
+        if control.control_of is not None:
+            if open_axes(over({"model": {}, "optim": {}}, control)):
                 raise ConfigError(f"control arm `{name}` has no axes of its own")
+            _check_axes(over(space.recipe(control.control_of), control), space.data)
     if space.explore and space.explore.sampler == "grid":
         for arm in space.learned_arms:
             next(grid({**space.recipe(arm), "size": parse_tree(space.explore.size)}))
 
 
 def _check_axes(tree: Tree, data: DataConfig) -> None:
-    """Vary one axis at a time over its values (its ends, where it is continuous)."""
+    """Vary two axes at a time over their values (their ends, where they are continuous)."""
+    axes = open_axes(tree)
+    build(resolve(tree, lambda path, axis: _leading_to(path, axis, {})), data)
+    for one, other in combinations_with_replacement(axes, 2):
+        for values in product(_ends(axes[one]), _ends(axes[other])):
+            varied = dict(zip((one, other), values, strict=True))
 
-    def first(path: str, axis: Distribution) -> Any:
-        return _ends(axis)[0]
-
-    build(resolve(tree, first), data)
-    for varied, axis in open_axes(tree).items():
-        for value in _ends(axis):
-
-            def pick(
-                path: str, axis: Distribution, varied: str = varied, value: Any = value
-            ) -> Any:
-                return value if path == varied else _ends(axis)[0]
+            def pick(path: str, axis: Distribution, varied: Tree = varied) -> Any:
+                return _leading_to(path, axis, varied)
 
             build(resolve(tree, pick), data)
+
+
+def _leading_to(path: str, axis: Distribution, varied: Tree) -> Any:
+    """The value of a varied axis; of the others the first that brings a varied one along."""
+    if path in varied:
+        return varied[path]
+    values = _ends(axis)
+    leading = (value for value in values if varied.keys() & open_axes(value, _inside(path, value)))
+    return next(leading, values[0])
 
 
 def _ends(axis: Distribution) -> tuple[Any, ...]:
     if isinstance(axis, Choice):
         return axis.values
     if isinstance(axis, Int):
-        return _int_values(axis)[:64]
+        values = _int_values(axis)
+        return values if len(values) <= 64 else (*values[:63], values[-1])
     return (axis.low, axis.high)

@@ -7,6 +7,7 @@ report/
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -49,7 +50,18 @@ def write_model(path: Path, model: BaseModel) -> None:
 
 def write_yaml(path: Path, value: object) -> None:
     """Plain data as YAML, keys in their own order."""
-    write_text(path, yaml.safe_dump(value, sort_keys=False, allow_unicode=True))
+    write_text(path, yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes a text that looks like 5e10, which a search space reads as a number."""
+
+
+_Dumper.add_implicit_resolver(  # type: ignore[no-untyped-call]  # untyped in yaml
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d+)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
+)
 
 
 class StudyDirectory:
@@ -90,7 +102,7 @@ class StudyDirectory:
                 f"name a directory that `modsearch search` made"
             )
         try:
-            return Manifest.model_validate_json(path.read_text())
+            return Manifest.model_validate_json(path.read_bytes())
         except ValidationError as error:
             raise StudyError(
                 f"can't read {path}: {error.errors()[0]['msg']}\n"
@@ -105,7 +117,7 @@ class StudyDirectory:
         """The result of a trial, or None while it has none (or a damaged one)."""
         path = self.trial(trial_hash) / "result.json"
         try:
-            return Record.model_validate_json(path.read_text())
+            return Record.model_validate_json(path.read_bytes())
         except (FileNotFoundError, ValidationError):
             return None
 

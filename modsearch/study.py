@@ -40,7 +40,7 @@ from modsearch.space import (
     build,
     grid,
     label,
-    merged,
+    over,
     parse_tree,
     resolve,
 )
@@ -244,12 +244,7 @@ class Study:
                 )
             model = best.candidate.model.model_dump(exclude={"depth", "width"})
             tree = {"model": model, "optim": best.candidate.optim.model_dump()}
-        if settings.control_of is None:
-            return tree
-        return {
-            part: merged(tree[part], parse_tree(getattr(settings, part)))
-            for part in ("model", "optim")
-        }
+        return tree if settings.control_of is None else over(tree, settings)
 
     def job(self, spec: CellSpec, values: Tree) -> Job:
         """The training that a trial of a cell means."""

@@ -19,6 +19,7 @@ import safetensors
 import safetensors.torch
 import torch
 import torch.nn.functional as F
+from pydantic import ValidationError
 from torch import Tensor
 
 from modsearch.data import Batches
@@ -175,7 +176,7 @@ class Trainer:
         if self._checkpoint.is_file():
             try:
                 self._load()
-            except (safetensors.SafetensorError, KeyError, ValueError, RuntimeError):
+            except (safetensors.SafetensorError, KeyError, TypeError, ValueError, RuntimeError):
                 self._checkpoint.unlink()
                 raise StudyError(
                     f"the checkpoint in {self.directory.name} was damaged and has been removed\n"
@@ -246,8 +247,9 @@ def load_model(folder: Path, device: str = "cpu") -> Decoder:
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 parameter.copy_(tensors[name])
-    except (safetensors.SafetensorError, KeyError, RuntimeError) as error:
-        raise StudyError(f"the checkpoint in {folder} is damaged: {error}") from error
+    except (safetensors.SafetensorError, KeyError, RuntimeError, ValidationError) as error:
+        why = str(error).splitlines()[0]
+        raise StudyError(f"the checkpoint in {folder} is damaged: {why}") from error
     return model.eval()
 
 

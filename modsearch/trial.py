@@ -5,6 +5,7 @@ import resource
 import sys
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -66,6 +67,7 @@ def _train_and_score(job: Job, plan: Plan, directory: Path) -> Scores:
     torch.set_num_threads(job.runtime.threads)
     corpus = _corpus(job)
     candidate = job.candidate
+    windows = corpus.windows(job.validation, candidate.model.seq_len)
     torch.manual_seed(job.seed)
     model = Decoder(candidate.model)
     trainer = Trainer(model, candidate.optim, plan, job.runtime, directory)
@@ -73,7 +75,6 @@ def _train_and_score(job: Job, plan: Plan, directory: Path) -> Scores:
         corpus.parts["train"], candidate.model.seq_len, candidate.optim.batch_size, job.seed
     )
     trained = trainer.run(batches, seed=job.seed * 1_000_003)
-    windows = corpus.windows(job.validation, candidate.model.seq_len)
     loss = score(model, windows, job.runtime.device)
     if not math.isfinite(loss.causal + loss.train_mode):
         raise Diverged(f"the {job.validation.part} loss is {loss.causal}")
@@ -110,11 +111,8 @@ def _out_of_memory(error: Exception) -> bool:
 
 
 def _write_error(directory: Path) -> None:
-    text = traceback.format_exc()
-    try:
-        write_text(directory / "error.txt", text)
-    except OSError:
-        sys.stderr.write(text)
+    with suppress(OSError):  # the record has the reason, in one line
+        write_text(directory / "error.txt", traceback.format_exc())
 
 
 def _peak_memory(device: str) -> int:

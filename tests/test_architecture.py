@@ -14,9 +14,9 @@ PACKAGE = ROOT / "modsearch"
 LAYERS = """
 cli
 study report.page testing.*
-trial engines.* report.tables report.figures progress forecast
+trial engines.* report.tables report.figures progress forecast provenance
 evaluate search.*
-train budget nn.generate
+train budget documents nn.generate
 nn.model
 nn.routers.* nn.blocks.* nn.ffn.* nn.schedules
 nn.layers nn.selection data space store analysis.*

@@ -20,6 +20,8 @@ from modsearch.nn.model import Decoder, Output
 from modsearch.nn.routers.expert_choice import ExpertChoice
 from modsearch.schema import ModelConfig
 
+torch.set_num_threads(1)  # tensors are small: a second thread costs more than it brings
+
 VOCAB = 64
 B, T = 3, 37
 CUTS = [1, 2, 18, 36]
@@ -280,7 +282,7 @@ def test_dense_is_equal_to_the_bit() -> None:
 
 
 def near_a_tie(model: Decoder, tokens_BT: Tensor, margin: float) -> Tensor:
-    """Positions (B, T) that a score within `margin` of the cut-off, at or before them, may move."""
+    """Positions (B, T) with a score within `margin` of the cut-off at or before them."""
     with torch.no_grad():
         x_BTD = model.embedding(tokens_BT)
         near_BT = torch.zeros(tokens_BT.shape, dtype=torch.bool)

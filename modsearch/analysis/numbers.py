@@ -7,11 +7,6 @@ MISSING = "\N{EN DASH}"
 _UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 
 
-def is_missing(value: float | None) -> bool:
-    """Whether there is no number to write."""
-    return value is None or math.isnan(value)
-
-
 def scientific(value: float | None) -> str:
     """FLOPs and other huge numbers: 1.5e11, and 640 as it is."""
     if value is None or math.isnan(value):

@@ -179,7 +179,7 @@ def _confirm(claims: Claims, colours: dict[str, str]) -> Figure:
                     mfc="none", c=colour)  # fmt: skip
             ax.errorbar([each.mean], [y + 0.12], xerr=each.half_width, fmt="D", ms=5, c=colour,
                         capsize=3, lw=1.6)  # fmt: skip
-        _rows(ax, [each.arm for each in rows])
+        _rows(ax, [_short(each.arm) for each in rows])
         ax.set_title(f"{scientific(budget)} training FLOPs", fontsize=10, loc="left")
     axes[-1].set_xlabel("causal loss on the test part (nats per token)")
     handles = [
@@ -229,7 +229,7 @@ def _panels(
 
 
 def _rows(ax: Axes, names: Sequence[str]) -> None:
-    ax.set_yticks(range(len(names)), [_short(name, 40) for name in names], fontsize=9)
+    ax.set_yticks(range(len(names)), list(names), fontsize=9)
     ax.set_ylim(-0.6, len(names) - 0.4)
     ax.grid(visible=False, axis="y")
     ax.xaxis.set_major_locator(MaxNLocator(5))

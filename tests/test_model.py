@@ -1,0 +1,581 @@
+"""The routed update, exactly: against the dense model, against its definition, and against a
+slow twin in values and gradients.
+
+Shapes: B sequences, T positions, K chosen rows, D width, V vocabulary.
+"""
+
+import math
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from modsearch.nn.blocks.mod import Mod
+from modsearch.nn.contracts import ROUTERS, Context, Mode, Options, Router, Routing
+from modsearch.nn.model import Decoder
+from modsearch.nn.routers.expert_choice import ExpertChoice
+from modsearch.nn.selection import GATES, num_selected, pack, top_k
+from modsearch.schema import ModelConfig
+from modsearch.testing.naive import naive_decoder
+
+torch.set_num_threads(1)  # tensors are small: a second thread costs more than it brings
+
+VOCAB = 64
+EXACT_ONE = {"name": "expert_choice", "gate": "tanh"}
+"""With a zero weight its gate is 1 + 0.2 tanh(0), exactly 1."""
+
+
+def decoder(**changes: Any) -> Decoder:
+    """A small model in fp32."""
+    shape = {"vocab_size": VOCAB, "depth": 4, "width": 16, "num_heads": 2, "capacity": 0.3}
+    return Decoder(ModelConfig(**(shape | changes)))
+
+
+def some_tokens(num_sequences: int = 3, num_positions: int = 37) -> Tensor:
+    """A random batch."""
+    return torch.randint(VOCAB, (num_sequences, num_positions))
+
+
+def routed(model: Decoder, layer: int) -> Mod:
+    """The routed block of that layer."""
+    block = model.stack()[layer]
+    assert isinstance(block, Mod)
+    return block
+
+
+def expert_choice(block: Mod) -> ExpertChoice:
+    """Its router."""
+    assert isinstance(block.router, ExpertChoice)
+    return block.router
+
+
+def context(
+    mode: Mode, x_BTD: Tensor, valid_BT: Tensor | None = None, layer: int = 0, seed: int = 0
+) -> Context:
+    """What the model would hand to its first block."""
+    B, T = x_BTD.shape[:2]
+    return Context(mode, layer, torch.arange(T).expand(B, T), valid_BT, seed)
+
+
+def router_of(name: str, width: int, capacity: float) -> Router:
+    """A router with default options."""
+    cls = ROUTERS.get(name)
+    return cls(width, capacity, cls.Config())
+
+
+def scoring_first_channel(capacity: float, **options: Any) -> ExpertChoice:
+    """A router whose score is the first channel of its input."""
+    router = ExpertChoice(4, capacity, ExpertChoice.Config(**options))
+    with torch.no_grad():
+        router.weight.copy_(torch.tensor([[1.0, 0.0, 0.0, 0.0]]))
+    return router
+
+
+def rows_with_scores(scores_BT: Tensor) -> Tensor:
+    """Input whose first channel holds the scores."""
+    return torch.cat([scores_BT[..., None], torch.randn(*scores_BT.shape, 3)], dim=-1)
+
+
+# A routed block of full capacity and gate 1 is the dense block.
+
+
+def full_capacity_twins(every: int, router: Any) -> tuple[Decoder, Decoder]:
+    """A dense model, and a routed one of full capacity with the same weights and gate 1."""
+    dense = decoder()
+    twin = decoder(block="mod", every=every, router=router, capacity=1.0)
+    weights = dense.state_dict()
+    for name, value in twin.state_dict().items():
+        if name.endswith("router.weight"):
+            weights[name] = torch.zeros_like(value)
+        elif ".inner." in name:
+            weights[name] = weights.pop(name.replace(".inner.", "."))
+    twin.load_state_dict(weights)
+    return dense, twin
+
+
+@pytest.mark.parametrize("every", [1, 2, 3])
+@pytest.mark.parametrize("router", [EXACT_ONE, "random"], ids=["expert_choice", "random"])
+@pytest.mark.parametrize("num_positions", [1, 37, 64])
+def test_full_capacity_and_gate_1_is_dense_to_the_bit(
+    every: int, router: Any, num_positions: int
+) -> None:
+    dense, twin = full_capacity_twins(every, router)
+    assert len(twin.routed_layers) == 4 // every
+    tokens_BT = some_tokens(3, num_positions)
+    assert torch.equal(twin(tokens_BT, "train").logits_BTV, dense(tokens_BT, "train").logits_BTV)
+
+
+def test_full_capacity_and_gate_1_has_the_gradients_of_dense() -> None:
+    dense, twin = full_capacity_twins(2, EXACT_ONE)
+    tokens_BT = some_tokens()
+    dense.loss(tokens_BT, tokens_BT, 0)[0].backward()
+    twin.loss(tokens_BT, tokens_BT, 0)[0].backward()
+    gradients = dict(dense.named_parameters())
+    for name, parameter in twin.named_parameters():
+        if not name.endswith("router.weight"):
+            mine, theirs = parameter.grad, gradients[name.replace(".inner.", ".")].grad
+            assert mine is not None
+            assert theirs is not None
+            torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-7)
+
+
+def test_a_gate_of_0_leaves_every_row_unchanged() -> None:
+    model = decoder(block="mod", every=1)
+    with torch.no_grad():
+        for layer in model.routed_layers:
+            expert_choice(routed(model, layer)).weight.zero_()
+    tokens_BT = some_tokens()
+    bare_BTV = model.head(model.norm(model.embedding(tokens_BT)))
+    assert torch.equal(model(tokens_BT, "train").logits_BTV, bare_BTV)
+
+
+# Which rows are chosen.
+
+
+@pytest.mark.parametrize(
+    ("capacity", "num_positions", "expected"),
+    [
+        (0.29, 100, 29),  # 0.29 * 100 is 28.999999999999996
+        (0.57, 100, 57),  # 56.99999999999999
+        (0.7, 10, 7),
+        (0.1, 30, 3),
+        (0.125, 2048, 256),
+        (0.125, 37, 4),
+        (0.3, 37, 11),
+        (0.999, 10, 9),
+        (0.01, 10, 1),
+        (1.0, 37, 37),
+        (1.0, 1, 1),
+    ],
+)
+def test_num_selected(capacity: float, num_positions: int, expected: int) -> None:
+    assert num_selected(capacity, num_positions) == expected
+
+
+def test_num_selected_is_the_floor_of_the_exact_product() -> None:
+    for percent in range(1, 101):
+        for num_positions in range(1, 300):
+            exact = max(1, math.floor(Fraction(percent, 100) * num_positions))
+            assert num_selected(percent / 100, num_positions) == exact
+
+
+@pytest.mark.parametrize("router", ROUTERS.names())
+@pytest.mark.parametrize("capacity", [0.125, 0.29, 0.5, 1.0])
+@pytest.mark.parametrize("num_positions", [1, 37, 100])
+def test_exactly_k_rows_in_order(router: str, capacity: float, num_positions: int) -> None:
+    x_BTD = torch.randn(5, num_positions, 8)
+    built = router_of(router, 8, capacity)
+    index_BK = built(x_BTD, context("train", x_BTD)).index_BK
+    assert index_BK.shape == (5, built.slots(num_positions))
+    assert (index_BK.diff(dim=1) > 0).all()
+    assert index_BK.min() >= 0
+    assert index_BK.max() < num_positions
+
+
+def test_the_highest_scores_are_chosen_in_each_sequence() -> None:
+    scores_BT = torch.randn(5, 63)
+    scores_BT[2] -= 100  # a whole sequence below all others still gets its k
+    router = scoring_first_channel(0.3)
+    x_BTD = rows_with_scores(scores_BT)
+    index_BK = router(x_BTD, context("train", x_BTD)).index_BK
+    for row, chosen in zip(scores_BT.tolist(), index_BK.tolist(), strict=True):
+        assert chosen == sorted(sorted(range(63), key=lambda t, row=row: -row[t])[:18])
+
+
+def test_ties_go_to_the_lowest_index() -> None:
+    scores_BT = torch.randint(3, (4, 1000)).float()
+    expected = [
+        sorted(sorted(range(1000), key=lambda t, row=row: (-row[t], t))[:431])
+        for row in scores_BT.tolist()
+    ]
+    assert top_k(scores_BT, 431, None).tolist() == expected
+    assert top_k(torch.zeros(1, 1000), 7, None).tolist() == [list(range(7))]
+
+
+def test_padding_is_never_chosen_while_real_rows_remain() -> None:
+    scores_BT = torch.randn(3, 20)
+    scores_BT[:, 12:] += 100  # padding would win
+    valid_BT = torch.arange(20) < torch.tensor([[12], [5], [20]])
+    router = scoring_first_channel(0.5)
+    x_BTD = rows_with_scores(scores_BT)
+    routing = router(x_BTD, context("train", x_BTD, valid_BT))
+    assert routing.valid_BK is not None
+    assert routing.valid_BK.sum(dim=1).tolist() == [10, 5, 10]
+    assert torch.equal(routing.valid_BK, valid_BT.gather(1, routing.index_BK))
+    assert (routing.index_BK.diff(dim=1) > 0).all()
+
+
+def test_pack_pads_ragged_rows_with_unchosen_ones() -> None:
+    chosen_BT = torch.tensor([[0, 0, 0, 0], [1, 0, 1, 1], [0, 0, 0, 1]]).bool()
+    index_BK, valid_BK = pack(chosen_BT)
+    assert valid_BK.tolist() == [[False] * 3, [True] * 3, [True, False, False]]
+    assert index_BK[1].tolist() == [0, 2, 3]
+    assert index_BK[2, 0] == 3
+    for chosen, index, valid in zip(chosen_BT, index_BK, valid_BK, strict=True):
+        assert not chosen[index[~valid]].any()
+        assert len(set(index.tolist())) == 3, "a row stands twice: its update would count twice"
+
+
+def test_pack_of_nothing() -> None:
+    index_BK, valid_BK = pack(torch.zeros(2, 5, dtype=torch.bool))
+    assert index_BK.shape == valid_BK.shape == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("every", "layers"), [(1, [0, 1, 2, 3, 4]), (2, [1, 3]), (3, [2]), (5, [4]), (6, [])]
+)
+def test_every_nth_layer_is_routed(every: int, layers: list[int]) -> None:
+    model = decoder(block="mod", depth=5, every=every)
+    assert model.routed_layers == layers
+    chosen = model(some_tokens(), "train").chosen
+    assert [layer for layer, rows in enumerate(chosen) if rows is not None] == layers
+
+
+# What a routed block does to chosen and to other rows.
+
+
+@pytest.mark.parametrize("router", ROUTERS.names())
+@pytest.mark.parametrize("mode", ["train", "causal"])
+@pytest.mark.parametrize("padded", [False, True])
+def test_rows_that_are_not_chosen_pass_unchanged_to_the_bit(
+    router: str, mode: Mode, padded: bool
+) -> None:
+    block = routed(decoder(block="mod", every=1, router=router), 0)
+    x_BTD = torch.randn(5, 37, 16)
+    lengths = torch.tensor([[37], [20], [3], [1], [12]])
+    valid_BT = torch.arange(37) < lengths if padded else None
+    with torch.no_grad():
+        update = block.delta(x_BTD, context(mode, x_BTD, valid_BT))
+        after_BTD = update.add_to(x_BTD)
+    assert update.index_BK is not None
+    entered_BT = torch.zeros(5, 37, dtype=torch.bool)
+    for b, index_K in enumerate(update.index_BK):
+        real_K = index_K if update.valid_BK is None else index_K[update.valid_BK[b]]
+        entered_BT[b, real_K] = True
+    assert 0 < entered_BT.sum() < entered_BT.numel()
+    assert torch.equal(after_BTD[~entered_BT], x_BTD[~entered_BT])
+    assert (after_BTD != x_BTD).any(dim=-1)[entered_BT].all()
+    if valid_BT is not None:
+        assert not (entered_BT & ~valid_BT).any()
+
+
+@pytest.mark.parametrize("gate", GATES)
+def test_the_delta_is_that_of_the_wrapped_block_times_the_gate(gate: str) -> None:
+    expected_gate: dict[str, Callable[[Tensor], Tensor]] = {
+        "identity": lambda r: r,
+        "sigmoid": lambda r: 1 / (1 + torch.exp(-r)),
+        "scaled_sigmoid": lambda r: 0.1 / (1 + torch.exp(-r)),
+        "tanh": lambda r: 1 + 0.2 * (1 - 2 / (torch.exp(2 * r) + 1)),
+    }
+    model = decoder(block="mod", every=1, router={"name": "expert_choice", "gate": gate})
+    block = routed(model.double(), 0)
+    x_BTD = torch.randn(3, 37, 16, dtype=torch.float64)
+    update = block.delta(x_BTD, context("train", x_BTD))
+    assert update.index_BK is not None
+    for b, index_K in enumerate(update.index_BK):
+        rows = x_BTD[b : b + 1, index_K]
+        inner = block.inner.delta(rows, Context("train", 0, index_K[None], None, 0)).delta_BKD[0]
+        scores_K = x_BTD[b, index_K] @ expert_choice(block).weight[0]
+        expected = expected_gate[gate](scores_K)[:, None] * inner
+        torch.testing.assert_close(update.delta_BKD[b], expected, rtol=0, atol=1e-12)
+
+
+def test_positions_inside_are_the_original_ones() -> None:
+    block = routed(decoder(block="mod", every=1).double(), 0)
+    x_BTD = torch.randn(2, 63, 16, dtype=torch.float64)
+    update = block.delta(x_BTD, context("train", x_BTD))
+    index_BK = update.index_BK
+    assert index_BK is not None
+    rows_BKD = x_BTD.gather(1, index_BK[..., None].expand(-1, -1, 16))
+    gate_BK1 = expert_choice(block).scores(x_BTD).gather(1, index_BK)[..., None]
+
+    def at(positions_BK: Tensor) -> Tensor:
+        context = Context("train", 0, positions_BK, None, 0)
+        return gate_BK1 * block.inner.delta(rows_BKD, context).delta_BKD
+
+    renumbered_BK = torch.arange(index_BK.shape[1]).expand_as(index_BK)
+    assert (update.delta_BKD - at(index_BK)).abs().max() < 1e-12
+    assert (update.delta_BKD - at(renumbered_BK)).abs().max() > 1e-5
+
+
+def test_a_skipped_token_is_not_attended_to() -> None:
+    block = routed(decoder(block="mod", every=1).double(), 0)
+    weight_D = expert_choice(block).weight[0].detach()
+    x_BTD = torch.randn(2, 37, 16, dtype=torch.float64)
+    before = block.delta(x_BTD, context("train", x_BTD))
+    assert before.index_BK is not None
+    skipped_BT = torch.ones(2, 37, dtype=torch.bool).scatter(1, before.index_BK, False)
+    # A change at a right angle to the router's weight, so that the scores stay.
+    noise_BTD = torch.randn_like(x_BTD)
+    noise_BTD -= (noise_BTD @ weight_D)[..., None] * weight_D / weight_D.square().sum()
+    after = block.delta(x_BTD + noise_BTD * skipped_BT[..., None], context("train", x_BTD))
+    assert torch.equal(after.index_BK, before.index_BK)
+    assert torch.equal(after.delta_BKD, before.delta_BKD)
+    first_B = before.index_BK[:, 0]
+    chosen_BT = torch.zeros_like(skipped_BT).scatter(1, first_B[:, None], True)
+    control = block.delta(x_BTD + noise_BTD * chosen_BT[..., None], context("train", x_BTD))
+    moved_BK = (control.delta_BKD - before.delta_BKD).abs().amax(dim=-1)
+    assert (moved_BK > 1e-9).all(), "a chosen token is seen by all later ones"
+
+
+# The router's gradients and its auxiliary loss.
+
+
+@pytest.mark.parametrize("gate", GATES)
+def test_the_router_learns_from_the_language_model_alone(gate: str) -> None:
+    router = {"name": "expert_choice", "gate": gate, "bce_weight": 0}
+    model = decoder(block="mod", every=2, router=router)
+    tokens_BT = some_tokens()
+    loss, _ = model.loss(tokens_BT, tokens_BT, 0)
+    loss.backward()
+    for layer in model.routed_layers:
+        gradient = expert_choice(routed(model, layer)).weight.grad
+        assert gradient is not None
+        assert gradient.abs().max() > 0
+
+
+def test_only_chosen_tokens_carry_the_gradient_to_the_router() -> None:
+    """d loss / d w is the sum of (d loss / d x' . delta) x over chosen tokens."""
+    block = routed(decoder(block="mod", every=1).double(), 0)
+    x_BTD = torch.randn(2, 37, 16, dtype=torch.float64)
+    upstream_BTD = torch.randn_like(x_BTD)
+    update = block.delta(x_BTD, context("train", x_BTD))
+    (update.add_to(x_BTD) * upstream_BTD).sum().backward()
+    assert update.index_BK is not None
+    weight = expert_choice(block).weight
+    expected_D = torch.zeros(16, dtype=torch.float64)
+    for b, index_K in enumerate(update.index_BK):
+        rows_KD = x_BTD[b, index_K]
+        delta_KD = update.delta_BKD[b].detach() / (rows_KD @ weight[0].detach())[:, None]
+        expected_D += ((upstream_BTD[b, index_K] * delta_KD).sum(-1)[:, None] * rows_KD).sum(0)
+    assert weight.grad is not None
+    torch.testing.assert_close(weight.grad[0], expected_D)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_the_target_of_the_auxiliary_loss_is_the_top_k_mask(padded: bool) -> None:
+    router = scoring_first_channel(0.3, bce_weight=0.25)
+    scores_BT = torch.randn(3, 20)
+    x_BTD = rows_with_scores(scores_BT)
+    valid_BT = torch.arange(20) < torch.tensor([[20], [9], [4]]) if padded else None
+    routing = router(x_BTD, context("train", x_BTD, valid_BT))
+    terms = []
+    for b, (row, index) in enumerate(zip(scores_BT, routing.index_BK.tolist(), strict=True)):
+        for t, score in enumerate(row):
+            if valid_BT is None or valid_BT[b, t]:
+                terms.append(-F.logsigmoid(score if t in index else -score))
+    assert routing.aux is not None
+    torch.testing.assert_close(routing.aux, 0.25 * torch.stack(terms).mean())
+
+
+def test_the_auxiliary_loss_is_summed_over_layers_and_absent_in_causal_mode() -> None:
+    model = decoder(block="mod", every=1, depth=3)
+    tokens_BT = some_tokens()
+    _, aux = model.loss(tokens_BT, tokens_BT, 0)
+    assert aux is not None
+    # Untrained scores are near 0, where each token's cross-entropy is ln 2.
+    assert aux.item() == pytest.approx(3 * 0.01 * math.log(2), rel=0.05)
+    assert model(tokens_BT, "causal").aux is None
+    assert decoder().loss(tokens_BT, tokens_BT, 0)[1] is None
+
+
+def test_the_auxiliary_loss_makes_the_causal_choice_the_top_k() -> None:
+    """Trained on it alone, the router tells the two apart at a score of 0."""
+    router = ExpertChoice(8, 0.25, ExpertChoice.Config(bce_weight=1.0))
+    direction_D = torch.randn(8)
+    x_BTD = torch.randn(16, 64, 8)
+    side_BT = torch.where(torch.arange(64) % 4 == 0, 4.0, -4.0)
+    x_BTD += side_BT[..., None] * direction_D / direction_D.norm()
+    with torch.no_grad():
+        router.weight.copy_(0.01 * direction_D)
+    optimizer = torch.optim.Adam(router.parameters(), 0.05)
+    for _ in range(60):
+        routing = router(x_BTD, context("train", x_BTD))
+        assert routing.aux is not None
+        optimizer.zero_grad()
+        routing.aux.backward()
+        optimizer.step()
+    causal = router(x_BTD, context("causal", x_BTD))
+    assert causal.valid_BK is not None
+    assert abs(causal.valid_BK.sum() / (16 * 64) - 0.25) < 0.01
+    top = {(b, t) for b, row in enumerate(routing.index_BK.tolist()) for t in row}
+    mine = {
+        (b, t)
+        for b, (row, valid) in enumerate(
+            zip(causal.index_BK.tolist(), causal.valid_BK, strict=True)
+        )
+        for t, real in zip(row, valid.tolist(), strict=True)
+        if real
+    }
+    assert len(top ^ mine) < 0.01 * 16 * 64
+
+
+def test_scores_are_fp32_under_autocast() -> None:
+    router = ExpertChoice(16, 0.5, ExpertChoice.Config())
+    x_BTD = torch.randn(2, 9, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        scores_BT = router.scores(x_BTD)
+    assert scores_BT.dtype == torch.float32
+    assert torch.equal(scores_BT, router.scores(x_BTD))
+
+
+def test_bf16_rows_keep_the_residual_stream_in_fp32() -> None:
+    model = decoder(block="mod", every=2)
+    tokens_BT = some_tokens()
+    with torch.autocast("cpu", torch.bfloat16):
+        x_BTD = model.embedding(tokens_BT)
+        for layer, block in enumerate(model.stack()):
+            x_BTD = block.delta(x_BTD, context("train", x_BTD, layer=layer)).add_to(x_BTD)
+            assert x_BTD.dtype == torch.float32
+
+
+# The slow twin.
+
+
+def gradients(model: Decoder, logits_BTV: Tensor, aux: Tensor | None) -> dict[str, Tensor]:
+    """Of a scalar that weighs every logit differently, and of the auxiliary loss."""
+    model.zero_grad()
+    weights_BTV = torch.sin(torch.arange(logits_BTV.numel()).view_as(logits_BTV))
+    total = (logits_BTV * weights_BTV).sum()
+    (total if aux is None else total + 100 * aux).backward()
+    return {
+        name: torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.clone()
+        for name, parameter in model.named_parameters()
+    }
+
+
+@pytest.mark.parametrize("mode", ["train", "causal"])
+@pytest.mark.parametrize(
+    ("num_positions", "every", "capacity", "tied"),
+    [(37, 1, 0.3, True), (63, 2, 0.125, False), (5, 1, 1.0, True)],
+)
+def test_values_and_gradients_equal_the_slow_twin(
+    mode: Mode, num_positions: int, every: int, capacity: float, tied: bool
+) -> None:
+    model = decoder(
+        block="mod",
+        depth=2,
+        width=12,
+        every=every,
+        capacity=capacity,
+        tied=tied,
+        router={"name": "expert_choice", "init_std": 0.5},
+    ).double()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("norm.weight"):
+                parameter.uniform_(0.5, 1.5)
+    tokens_BT = some_tokens(2, num_positions)
+    fast, slow = model(tokens_BT, mode), naive_decoder(model, tokens_BT, mode)
+    for fast_BT, slow_B in zip(fast.chosen, slow.chosen, strict=True):
+        mask_BT = torch.ones_like(tokens_BT).bool() if fast_BT is None else fast_BT
+        assert [row.nonzero().flatten().tolist() for row in mask_BT] == slow_B
+    torch.testing.assert_close(fast.logits_BTV, slow.logits_BTV, rtol=0, atol=1e-11)
+    assert (fast.aux is None) == (slow.aux is None) == (mode == "causal")
+    if fast.aux is not None:
+        torch.testing.assert_close(fast.aux, slow.aux, rtol=1e-12, atol=0)
+    mine = gradients(model, fast.logits_BTV, fast.aux)
+    theirs = gradients(model, slow.logits_BTV, slow.aux)
+    for name, gradient in mine.items():
+        torch.testing.assert_close(gradient, theirs[name], rtol=1e-9, atol=1e-10, msg=name)
+        assert gradient.abs().max() > 0, f"{name} has no gradient: nothing was compared"
+
+
+def test_dense_equals_the_slow_twin() -> None:
+    model = decoder(depth=1, width=12).double()
+    tokens_BT = some_tokens(1, 37)
+    slow = naive_decoder(model, tokens_BT, "train")
+    torch.testing.assert_close(
+        model(tokens_BT, "train").logits_BTV, slow.logits_BTV, rtol=0, atol=1e-11
+    )
+
+
+def test_rotary_attention_sees_distances_only() -> None:
+    attention = decoder().double().stack()[0].get_submodule("attention")
+    x_BTD = torch.randn(1, 9, 16, dtype=torch.float64)
+    positions_BT = torch.tensor([[0, 1, 2, 5, 6, 9, 10, 20, 21]])
+    here, there = attention(x_BTD, positions_BT), attention(x_BTD, positions_BT + 1000)
+    torch.testing.assert_close(here, there, rtol=0, atol=1e-11)
+    assert (here - attention(x_BTD, 2 * positions_BT)).abs().max() > 1e-4
+
+
+# The model as a whole.
+
+
+def test_loss_is_the_mean_cross_entropy_routed_as_in_training() -> None:
+    model = decoder(block="mod", every=1)
+    tokens_BT, targets_BT = some_tokens(), some_tokens()
+    loss, aux = model.loss(tokens_BT, targets_BT, seed=3)
+    output = model(tokens_BT, "train", 3)
+    picked = output.logits_BTV.log_softmax(-1).gather(-1, targets_BT[..., None])
+    torch.testing.assert_close(loss, -picked.mean())
+    assert torch.equal(aux, output.aux)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("block", ["dense", "mod"])
+def test_an_untrained_model_is_near_the_uniform_loss(block: str, tied: bool) -> None:
+    model = decoder(block=block, tied=tied, width=64, depth=6)
+    loss, _ = model.loss(some_tokens(8, 64), some_tokens(8, 64), 0)
+    assert loss.item() == pytest.approx(math.log(VOCAB), abs=1.0)
+
+
+def test_a_tied_head_is_the_embedding() -> None:
+    tied, untied = decoder(), decoder(tied=False)
+    assert tied.head.weight is tied.embedding.weight
+    extra = sum(p.numel() for p in untied.parameters()) - sum(p.numel() for p in tied.parameters())
+    assert extra == VOCAB * 16
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_matrices_decay_and_norms_do_not(tied: bool) -> None:
+    model = decoder(block="mod", tied=tied)
+    decayed, rest = model.parameter_groups(0.1)
+    assert decayed["weight_decay"] == 0.1
+    assert rest["weight_decay"] == 0.0
+    ids = [id(p) for group in (decayed, rest) for p in group["params"]]  # type: ignore[attr-defined]
+    assert sorted(ids) == sorted(id(p) for p in model.parameters()), "each exactly once"
+    norms = {id(p) for name, p in model.named_parameters() if "norm" in name}
+    assert {id(p) for p in rest["params"]} == norms  # type: ignore[attr-defined]
+
+
+def test_what_writes_to_the_residual_stream_starts_smaller() -> None:
+    model = decoder(depth=8, width=128, block="mod")
+    for block in model.stack():
+        for weight in block.output_weights():
+            expected = (weight.shape[1] * 2 * 8) ** -0.5
+            assert weight.std().item() == pytest.approx(expected, rel=0.05)
+
+
+def test_a_router_needs_nothing_but_the_contract() -> None:
+    class Last(Router):
+        """The last row, gate 2."""
+
+        class Config(Options):
+            """No options."""
+
+        def __init__(self, width: int, capacity: float, options: Options) -> None:
+            super().__init__(width, capacity, options)
+
+        def forward(self, x_BTD: Tensor, context: Context) -> Routing:
+            index_BK = torch.full((x_BTD.shape[0], 1), x_BTD.shape[1] - 1)
+            return Routing(index_BK, torch.full(index_BK.shape, 2.0), None)
+
+        def slots(self, num_positions: int) -> int:
+            return 1
+
+        def cost(self, num_positions: int, mode: Mode) -> Any:
+            raise NotImplementedError
+
+    inner = decoder(depth=1).stack()[0]
+    block = Mod(Mod.Config(), inner, Last(16, 0.1, Last.Config()))
+    x_BTD = torch.randn(2, 9, 16)
+    after_BTD = block.delta(x_BTD, context("train", x_BTD)).add_to(x_BTD)
+    assert torch.equal(after_BTD[:, :-1], x_BTD[:, :-1])
+    alone = Context("train", 0, torch.full((2, 1), 8), None, 0)
+    expected = x_BTD[:, -1:] + 2 * inner.delta(x_BTD[:, -1:], alone).delta_BKD
+    torch.testing.assert_close(after_BTD[:, -1:], expected)
