@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from modsearch.analysis.numbers import count
 from modsearch.analysis.power import SEED_SD, detectable_effect
 from modsearch.budget import plan
 from modsearch.cost import conventions
@@ -42,7 +43,10 @@ from modsearch.store import StudyDirectory, read_metrics
 
 HEAD_WARNING = 0.25
 FEW_STEPS = 500
+MANY_EPOCHS = 4
 MEASURED_STEPS = 4
+REFERENCE = {"depth": 4, "width": 256}
+"""Its speed stands for sizes that are too large to try here."""
 MEASURABLE_FLOPS = 2e11
 """Steps above this are not timed but extrapolated from the speed of the largest that were."""
 
@@ -211,6 +215,7 @@ def _cell(
         "steps": [spent.steps for _, spent in feasible],
         "params": [spent.params for _, spent in feasible],
         "memory_bytes": max((memory(c, spent) for c, spent in feasible), default=0),
+        "epochs": max((spent.epochs for _, spent in feasible), default=0.0),
         "seconds": trials * sum(seconds) / len(seconds),
         "head_share": max((spent.head_share for _, spent in feasible), default=0.0),
         "rejected": [
@@ -237,10 +242,12 @@ class _StepTimer:
         self.corpus = load_corpus(space.data)
         self.threads = space.resources.threads
         self.extrapolated = False
-        self.flops_per_second = 0.0
-        self._largest = 0
         self._known: dict[str, float] = {}
-        self._measure(Candidate())  # warms up; a speed to start from
+        reference = build({"model": REFERENCE, "optim": {}}, space.data)
+        with torch.device("meta"):
+            cost = Decoder(reference.model).cost(reference.model.seq_len)
+        self._largest = cost.training.total * reference.optim.batch_size
+        self.flops_per_second = self._largest / self._measure(reference)
 
     def seconds(self, candidate: Candidate, spent: Plan) -> float:
         """Of the whole training."""
@@ -288,6 +295,9 @@ def _warnings(space: Space, cells: list[dict[str, Any]]) -> list[str]:
             f"some sizes run fewer than {FEW_STEPS} steps at {budgets} FLOPs: "
             f"far up the right branch"
         )
+    epochs = max((cell["epochs"] for cell in cells), default=0.0)
+    if epochs > MANY_EPOCHS:
+        found.append(f"up to {epochs:,.0f} epochs of the corpus: bring more text")
     share = max((cell["head_share"] for cell in cells), default=0.0)
     if share > HEAD_WARNING:
         found.append(_head_warning(share))
@@ -307,13 +317,14 @@ def _head_warning(share: float) -> str:
 def forecast_text(result: dict[str, Any]) -> str:
     """The forecast as a table for a terminal."""
     lines = [
-        f"{'stage':9}{'arm':18}{'budget':>9}{'trials':>8}{'steps':>16}{'params':>18}{'memory':>10}{'hours':>10}"
+        f"{'stage':9}{'arm':18}{'budget':>9}{'trials':>8}{'steps':>16}{'params':>16}"
+        f"{'memory':>12}{'hours':>10}"
     ]
     for cell in result["cells"]:
         lines.append(
             f"{cell['stage']:9}{cell['arm']:18}{cell['budget']:9.3g}{cell['trials']:8}"
-            f"{_range(cell['steps']):>16}{_range(cell['params']):>18}"
-            f"{cell['memory_bytes'] / 2**20:7,.0f} MB{cell['seconds'] / 3600:10.3g}"
+            f"{_range(cell['steps']):>16}{_range(cell['params']):>16}"
+            f"{cell['memory_bytes'] / 2**20:9,.0f} MB{cell['seconds'] / 3600:10.3g}"
         )
     hours = result["worker_seconds"] / 3600
     how = "extrapolated from" if result["extrapolated"] else "at"
@@ -336,7 +347,7 @@ def _range(values: list[int]) -> str:
     if not values:
         return "none"
     low, high = min(values), max(values)
-    return f"{low:,}" if low == high else f"{low:,}-{high:,}"
+    return count(low) if low == high else f"{count(low)} - {count(high)}"
 
 
 def status(root: Path) -> dict[str, Any]:

@@ -57,7 +57,7 @@ class _Dumper(yaml.SafeDumper):
     """Quotes a text that looks like 5e10, which a search space reads as a number."""
 
 
-_Dumper.add_implicit_resolver(  # type: ignore[no-untyped-call]  # untyped in yaml
+_Dumper.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d+)[eE][-+]?\d+$"),
     list("-+.0123456789"),
