@@ -139,8 +139,9 @@ def reachable(name: str) -> set[str]:
 def test_imports_lower_rows_only(name: str) -> None:
     unknown = own_imports(name) - set(SOURCES)
     assert not unknown, f"modsearch.{name} imports what does not exist: {unknown}"
+    row = layer(name)
     wrong = [target for target in sorted(own_imports(name)) if not may_import(name, target)]
-    assert not wrong, f"modsearch.{name} (row {layer(name)}) may not import {', '.join(wrong)}"
+    assert not wrong, f"modsearch.{name} (row {row}) may not import {', '.join(wrong)}"
 
 
 @pytest.mark.parametrize("name", SOURCES)

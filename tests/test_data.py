@@ -252,7 +252,7 @@ def test_too_many_windows_are_refused(tmp_path: Path) -> None:
     corpus = load(write(tmp_path / "c", texts(400)))
     most = len(corpus.parts["test"]) // 16
     assert len(corpus.windows(Validation(part="test", windows=most), 15)) == most
-    with pytest.raises(DataError, match="test part of .* need") as caught:
+    with pytest.raises(DataError, match=r"test part of .* need") as caught:
         corpus.windows(Validation(part="test", windows=most + 1), 15)
     assert str(caught.value).count("\n") == 1
 

@@ -1,0 +1,690 @@
+"""Search spaces: YAML, mistakes and their messages, distributions, grids, overrides, extension."""
+
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import hypothesis.strategies as st
+import pytest
+import yaml
+from hypothesis import given
+
+from modsearch.errors import ConfigError, StudyError
+from modsearch.provenance import open_manifest
+from modsearch.schema import Candidate, CorpusFacts, DataConfig, Stage
+from modsearch.space import (
+    Choice,
+    Distribution,
+    Float,
+    Int,
+    Space,
+    build,
+    grid,
+    is_finite,
+    label,
+    load_candidate,
+    load_space,
+    open_axes,
+    parse_tree,
+    read_yaml,
+    resolve,
+)
+from modsearch.store import StudyDirectory, write_yaml
+
+SHIPPED = sorted((Path(__file__).parents[1] / "search_spaces").glob("*.yaml"))
+
+SPACE = """
+name: small
+seed: 3
+fixed:
+  model: {seq_len: 16, num_heads: 1, every: 2}
+  optim: {batch_size: 2}
+axes:
+  optim: {rate: {choice: [0.005, 1e-2]}}
+arms:
+  dense: {model: {block: dense}}
+  mod:
+    model:
+      block: mod
+      router: {choice: [random, {name: expert_choice, gate: {choice: [identity, tanh]}}]}
+      capacity: {choice: [0.125, 0.5]}
+  mod-random: {control_of: mod, model: {router: random}}
+explore: {budgets: [5e8, 1e9], size: {depth: 2, width: {int: [8, 16], step: 4}}}
+measure:
+  ladder:
+    - {budget: 1e9, depth: 2, widths: [8, 12]}
+    - {budget: 1e9, depth: 4, widths: [8]}
+    - {budget: 2e9, depth: 2, widths: [12]}
+confirm: {budgets: [1e9], seeds: 3, windows: 32}
+"""
+
+Change = Callable[[dict[str, Any]], None]
+
+
+def load(folder: Path, text: str = SPACE, *sets: str) -> Space:
+    path = folder / "space.yaml"
+    path.write_text(text)
+    return load_space(path, list(sets))
+
+
+def candidate(folder: Path, text: str, *sets: str) -> Candidate:
+    path = folder / "config.yaml"
+    path.write_text(text)
+    return load_candidate(path, list(sets))
+
+
+def refused(folder: Path, text: str, *sets: str) -> str:
+    """The message for a space that is refused: two lines at most, the first names the file."""
+    with pytest.raises(ConfigError) as caught:
+        load(folder, text, *sets)
+    message = str(caught.value)
+    assert message.count("\n") <= 1, message
+    return message
+
+
+# --- YAML
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("5e10", 5e10),
+        ("1.5e11", 1.5e11),
+        ("1E+3", 1000.0),
+        ("-2e-3", -0.002),
+        ("1_000.5", 1000.5),
+        (".5", 0.5),
+        ("5.", 5.0),
+        ("7", 7),
+        ("'5e10'", "5e10"),
+        ("e10", "e10"),
+        ("1.2.3", "1.2.3"),
+        ("[1e9, 2]", [1e9, 2]),
+        ("{a: 1e9}", {"a": 1e9}),
+    ],
+)
+def test_numbers_are_read_as_people_write_them(tmp_path: Path, text: str, value: object) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(f"value: {text}\n")
+    found = read_yaml(path, [])["value"]
+    assert found == value
+    assert type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a: [1, 2", "is not valid YAML"),
+        (b"- a\n- b\n", "must be a mapping"),
+        (b"", "must be a mapping"),
+        (b"a: \xff\xfe", "can't read"),
+        (b"a: !!python/object/apply:os.getcwd []", "is not valid YAML"),
+    ],
+)
+def test_what_is_no_mapping_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "broken.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=message) as caught:
+        read_yaml(path, [])
+    assert "broken.yaml" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_and_a_folder_are_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no file .*missing\.yaml"):
+        read_yaml(tmp_path / "missing.yaml", [])
+    with pytest.raises(ConfigError, match="can't read"):
+        read_yaml(tmp_path, [])
+
+
+# --- mistakes
+
+
+def edited(change: Change) -> str:
+    values = yaml.safe_load(SPACE)
+    change(values)
+    return yaml.safe_dump(values, sort_keys=False)
+
+
+MISTAKES: dict[str, tuple[Change, str]] = {
+    "top level": (lambda s: s.update(axis={}), "`axis`; did you mean `axes`?"),
+    "model": (lambda s: s["fixed"]["model"].update(seqlen=3), "`seqlen`; did you mean `seq_len`?"),
+    "optim": (lambda s: s["fixed"]["optim"].update(rates=3), "`rates`; did you mean `rate`?"),
+    "size": (lambda s: s["explore"]["size"].update(widht=3), "`widht`; did you mean `width`?"),
+    "arm": (
+        lambda s: s["arms"]["mod"]["model"].update(capasity=1),
+        "`capasity`; did you mean `capacity`?",
+    ),
+    "router": (
+        lambda s: s["arms"]["mod"]["model"].update(router="expert_choise"),
+        "router `expert_choise`; did you mean `expert_choice`?",
+    ),
+    "router in a choice": (
+        lambda s: s["arms"]["mod"]["model"].update(router={"choice": ["random", "randon"]}),
+        "router `randon`; did you mean `random`?",
+    ),
+    "block": (
+        lambda s: s["arms"]["dense"]["model"].update(block="dens"),
+        "block `dens`; did you mean `dense`?",
+    ),
+    "option": (
+        lambda s: s["arms"]["mod"]["model"].update(router={"name": "expert_choice", "gat": 1}),
+        "`gat`; did you mean `gate`?",
+    ),
+    "control's router": (
+        lambda s: s["arms"]["mod-random"]["model"].update(router="randon"),
+        "router `randon`; did you mean `random`?",
+    ),
+    "option's value": (
+        lambda s: s["arms"]["mod"]["model"].update(
+            router={"name": "expert_choice", "gate": "relu"}
+        ),
+        "router `expert_choice`: option `gate`",
+    ),
+    "value": (lambda s: s["fixed"]["model"].update(every=0), "every"),
+    "value of an axis": (
+        lambda s: s["axes"]["optim"].update(rate={"choice": [0.01, -1]}),
+        "optim.rate.* got -1",
+    ),
+    "value inside a choice": (
+        lambda s: s["arms"]["mod"]["model"].update(
+            router={
+                "choice": ["random", {"name": "expert_choice", "bce_weight": {"choice": [0, -1]}}]
+            }
+        ),
+        "option `bce_weight`",
+    ),
+    "end of a long axis": (
+        lambda s: s["arms"]["mod"]["model"].update(capacity={"float": [0.1, 1.5]}),
+        "capacity.* got 1.5",
+    ),
+    "two axes that do not fit each other": (
+        lambda s: s["fixed"]["model"].update(num_heads={"choice": [2, 4]}),
+        "width=12, num_heads=4",
+    ),
+    "width of the ladder": (
+        lambda s: s["measure"]["ladder"][2].update(widths=[13]),
+        "width=13, num_heads=1",
+    ),
+    "section": (lambda s: s["fixed"].update(modle={}), "fixed.modle"),
+    "explore": (lambda s: s["explore"].update(budget=[1e9]), "explore.budget"),
+    "no stage": (
+        lambda s: [s.pop(stage) for stage in ("explore", "measure", "confirm")],
+        "at least one of explore, measure, confirm",
+    ),
+    "confirm without measure": (lambda s: s.pop("measure"), "confirm budget 1e.09"),
+    "confirm at another budget": (
+        lambda s: s["confirm"].update(budgets=[3e9]),
+        "confirm budget 3e.09 is not in the measure ladder",
+    ),
+    "negative budget": (lambda s: s["explore"].update(budgets=[-1]), "budgets.0.*greater than 0"),
+    "infinite budget": (lambda s: s["explore"].update(budgets=[float("inf")]), "finite number"),
+    "no budget": (lambda s: s["explore"].update(budgets=[]), "explore.budgets"),
+    "negative seed": (lambda s: s.update(seed=-1), "seed"),
+    "no workers": (lambda s: s.update(resources={"workers": 0}), "workers"),
+    "sampler": (lambda s: s["explore"].update(sampler="cmaes", trials=3), "explore.sampler"),
+    "sampler without trials": (lambda s: s["explore"].update(sampler="tpe"), "needs `trials`"),
+    "continuous axis in a grid": (
+        lambda s: s["axes"]["optim"].update(rate={"log": [1e-3, 1e-1]}),
+        "`optim.rate` is continuous",
+    ),
+    "open axis without explore": (lambda s: s.pop("explore"), "`dense` leaves `optim.rate` open"),
+    "arm's name": (lambda s: s["arms"].update({"a/b": {}}), "arm name `a/b`"),
+    "no arms": (lambda s: s.update(arms={}), "arms"),
+    "space's name": (lambda s: s.update(name="../x"), "name"),
+    "control of nothing": (
+        lambda s: s["arms"]["mod-random"].update(control_of="mode"),
+        "`mod-random` is control_of `mode`",
+    ),
+    "control of a control": (
+        lambda s: s["arms"].update(again={"control_of": "mod-random"}),
+        "`again` is control_of `mod-random`",
+    ),
+    "control of itself": (
+        lambda s: s["arms"]["mod-random"].update(control_of="mod-random"),
+        "no learned arm",
+    ),
+    "control with an axis": (
+        lambda s: s["arms"]["mod-random"]["model"].update(capacity={"choice": [0.1, 0.2]}),
+        "`mod-random` has no axes of its own",
+    ),
+    "suite without weights": (
+        lambda s: s.update(suite="quick", resources={"keep": "none"}),
+        "a suite scores kept weights",
+    ),
+    "plain value for a section": (lambda s: s.update(fixed=3), "fixed"),
+    "number for a key": (lambda s: s["fixed"]["model"].update({1: 2}), "fixed.model.1"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_told_with_its_place(tmp_path: Path, mistake: str) -> None:
+    change, pattern = MISTAKES[mistake]
+    load(tmp_path)
+    message = refused(tmp_path, edited(change))
+    assert message.startswith("space.yaml: ")
+    with pytest.raises(ConfigError, match=pattern):
+        load(tmp_path, edited(change))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("modle: {}", "key `modle`; did you mean `model`?"),
+        ("model: {dept: 2}", "key in model `dept`; did you mean `depth`?"),
+        ("model: {router: expert_choise}", "did you mean `expert_choice`?"),
+        ("model: {router: {gate: tanh}}", "model.router.name: Field required"),
+        ("model: 5", "model must be a mapping"),
+        ("optim: [1]", "optim must be a mapping"),
+        ("model: {1: 2}", "key in model `1`"),
+        ("data: 5", "data: "),
+        ("data: {corpse: x}", "data: corpse"),
+        ("model: {width: 6}", "width must be a multiple of 2 x num_heads"),
+        ("model: {capacity: {choice: [0.1]}}", "model.capacity"),
+        ("optim: {warmup: 1}", "optim.warmup"),
+    ],
+)
+def test_mistakes_in_one_configuration(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        candidate(tmp_path, text)
+    assert str(caught.value).startswith("config.yaml: ")
+    assert message in str(caught.value)
+    assert str(caught.value).count("\n") <= 1
+
+
+def test_an_empty_configuration_is_the_default_with_every_option_written_out(
+    tmp_path: Path,
+) -> None:
+    found = candidate(tmp_path, "model:\noptim:\ndata:\n")
+    assert found == candidate(tmp_path, "model: {}\n")
+    assert found.model_dump(exclude={"model"}) == Candidate().model_dump(exclude={"model"})
+    assert found.model.router.options["gate"] == "identity"
+    assert found.model.ffn.options
+
+
+# --- distributions
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ({"choice": [1, "a", None]}, Choice((1, "a", None))),
+        ({"int": [1, 4]}, Int(1, 4, 1)),
+        ({"int": [8, 32], "step": 8}, Int(8, 32, 8)),
+        ({"float": [0, 1]}, Float(0.0, 1.0, log=False)),
+        ({"log": [1e-3, 1]}, Float(1e-3, 1.0, log=True)),
+        ({"name": "x", "hidden": {"int": [1, 2]}}, {"name": "x", "hidden": Int(1, 2, 1)}),
+        (
+            {"choice": [{"name": "x", "h": {"choice": [1, 2]}}]},
+            Choice(({"name": "x", "h": Choice((1, 2))},)),
+        ),
+        (3, 3),
+    ],
+)
+def test_distributions_are_parsed(value: object, expected: object) -> None:
+    assert parse_tree(value) == expected
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"choice": []},
+        {"choice": 3},
+        {"choice": {"a": 1}},
+        {"choice": [{"choice": [1, 2]}, 3]},
+        {"choice": [{"int": [1, 2]}]},
+        {"int": [1]},
+        {"int": [4, 1]},
+        {"int": [1, 2, 3]},
+        {"int": ["a", 2]},
+        {"int": [1.5, 2]},
+        {"int": [None, 2]},
+        {"int": 3},
+        {"int": [1, 4], "step": 0},
+        {"int": [1, 4], "step": -1},
+        {"int": [1, 4], "step": "x"},
+        {"int": [1, 4], "step": 0.5},
+        {"float": [2, 1]},
+        {"float": ["a", 1]},
+        {"float": [float("nan"), 1]},
+        {"float": [0, float("inf")]},
+        {"log": [0, 1]},
+        {"log": [-1, 1]},
+        {"log": [1, [2]]},
+    ],
+    ids=repr,
+)
+def test_malformed_distributions_are_refused(value: object) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_tree({"model": {"x": value}})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_label_is_the_scalar_itself_or_json() -> None:
+    for scalar in (None, True, 3, 0.5, "a"):
+        assert label(scalar) is scalar
+    assert label({"b": 1, "a": 2}) == '{"a": 2, "b": 1}'
+    assert label({"name": "x", "h": Int(1, 2, 1)}) == '{"h": "open", "name": "x"}'
+
+
+# --- grids
+
+NESTED = parse_tree(
+    {
+        "model": {
+            "router": {
+                "choice": [
+                    "random",
+                    {"name": "expert", "gate": {"choice": ["a", "b"]}, "k": {"int": [1, 3]}},
+                    {"name": "other", "gate": {"choice": ["c", "d"]}},
+                ]
+            },
+            "every": {"int": [2, 6], "step": 3},
+        },
+        "optim": {"rate": 0.1},
+    }
+)
+
+
+def test_open_axes_are_named_by_their_path() -> None:
+    assert open_axes(NESTED) == {
+        "model.router": NESTED["model"]["router"],
+        "model.router.expert.gate": Choice(("a", "b")),
+        "model.router.expert.k": Int(1, 3, 1),
+        "model.router.other.gate": Choice(("c", "d")),
+        "model.every": Int(2, 6, 3),
+    }
+    assert open_axes({"model": {"every": 2}}) == {}
+
+
+def test_a_grid_has_every_point_once_and_no_axis_that_is_not_met() -> None:
+    points = list(grid(NESTED))
+    assert len(points) == (1 + 2 * 3 + 2) * 2
+    assert len({repr(sorted(point.items())) for point in points}) == len(points)
+    random, expert, other = (label(value) for value in NESTED["model"]["router"].values)
+    for point in points:
+        inner = {path for path in point if path.startswith("model.router.")}
+        expected = {
+            random: set(),
+            expert: {"model.router.expert.gate", "model.router.expert.k"},
+            other: {"model.router.other.gate"},
+        }[point["model.router"]]
+        assert inner == expected
+    assert {point["model.every"] for point in points} == {2, 5}
+
+
+def test_the_last_axis_turns_fastest() -> None:
+    tree = parse_tree({"a": {"choice": [3, 1]}, "b": {"int": [1, 2]}, "c": {"choice": ["x", "y"]}})
+    points = [tuple(point.values()) for point in grid(tree)]
+    assert points == list(product([3, 1], [1, 2], ["x", "y"]))
+
+
+def test_a_tree_without_axes_has_one_point() -> None:
+    assert list(grid({"a": 1})) == [{}]
+
+
+axes_st = st.one_of(
+    st.lists(st.integers(0, 9), min_size=1, max_size=4, unique=True).map(
+        lambda values: Choice(tuple(values))
+    ),
+    st.builds(lambda low, span: Int(low, low + span, 1), st.integers(0, 9), st.integers(0, 3)),
+)
+
+
+@given(st.dictionaries(st.sampled_from("abcde"), axes_st, max_size=4))
+def test_a_grid_of_independent_axes_is_their_product(tree: dict[str, Distribution]) -> None:
+    values = [
+        axis.values if isinstance(axis, Choice) else range(axis.low, axis.high + 1)
+        for axis in tree.values()
+    ]
+    assert [tuple(point[key] for key in tree) for point in grid(tree)] == list(product(*values))
+
+
+def test_a_continuous_axis_has_no_grid() -> None:
+    tree = parse_tree({"a": {"choice": [1]}, "b": {"float": [0, 1]}})
+    assert not is_finite(tree)
+    assert is_finite(NESTED)
+    with pytest.raises(ConfigError, match="`b` is continuous"):
+        next(grid(tree))
+
+
+def test_resolving_asks_for_each_axis_that_is_met_and_keeps_the_rest() -> None:
+    asked: dict[str, Distribution] = {}
+
+    def last(path: str, axis: Distribution) -> Any:
+        asked[path] = axis
+        return axis.values[-1] if isinstance(axis, Choice) else axis.high
+
+    found = resolve(NESTED, last)
+    assert found == {
+        "model": {"router": {"name": "other", "gate": "d"}, "every": 6},
+        "optim": {"rate": 0.1},
+    }
+    assert list(asked) == ["model.router", "model.router.other.gate", "model.every"]
+
+
+# --- arms, stages, sizes
+
+
+def test_axes_of_all_arms_have_the_same_values(tmp_path: Path) -> None:
+    space = load(tmp_path)
+    rates = {arm: space.recipe(arm)["optim"]["rate"] for arm in space.arms}
+    assert set(rates.values()) == {Choice((0.005, 0.01))}
+    assert space.recipe("mod")["model"]["seq_len"] == 16
+    assert space.learned_arms == ["dense", "mod"]
+
+
+def test_an_arm_replaces_whole_values(tmp_path: Path) -> None:
+    space = load(
+        tmp_path,
+        SPACE,
+        "fixed.model.router={name: expert_choice, gate: tanh}",
+        "arms.mod.model.router=random",
+    )
+    assert space.recipe("mod")["model"]["router"] == "random"
+    assert space.recipe("dense")["model"]["router"] == {"name": "expert_choice", "gate": "tanh"}
+
+
+def test_budgets_sizes_and_samples_of_the_stages(tmp_path: Path) -> None:
+    space = load(tmp_path)
+    assert space.budgets(Stage.EXPLORE) == [1e9, 5e8]
+    assert space.budgets(Stage.MEASURE) == [2e9, 1e9]
+    assert space.budgets(Stage.CONFIRM) == [1e9]
+    assert space.sizes(1e9) == [
+        {"depth": 2, "width": 8},
+        {"depth": 2, "width": 12},
+        {"depth": 4, "width": 8},
+    ]
+    assert [space.validation(stage).part for stage in Stage] == [
+        "validation",
+        "validation",
+        "test",
+    ]
+    assert space.validation(Stage.CONFIRM).windows == 32
+
+
+def test_a_built_candidate_has_its_recipe_and_size(tmp_path: Path) -> None:
+    space = load(tmp_path)
+    tree = {**space.recipe("mod"), "size": parse_tree(space.explore.size)}
+    point = resolve(tree, lambda path, axis: axis.values[-1] if isinstance(axis, Choice) else 12)
+    found = build(point, space.data)
+    assert (found.model.depth, found.model.width, found.model.capacity) == (2, 12, 0.5)
+    assert found.model.router.name == "expert_choice"
+    assert found.model.router.options["gate"] == "tanh"
+    assert found.optim.rate == 0.01
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_spaces_load_and_survive_their_own_file(path: Path, tmp_path: Path) -> None:
+    space = load_space(path, [])
+    assert space.name == path.stem
+    write_yaml(tmp_path / "space.yaml", space.model_dump(mode="json"))
+    assert load_space(tmp_path / "space.yaml", []) == space
+
+
+# --- overrides
+
+
+def test_overrides_set_values_at_any_depth(tmp_path: Path) -> None:
+    space = load(
+        tmp_path,
+        SPACE,
+        "seed=9",
+        "explore.budgets=[1e8, 2.5e8]",
+        "fixed.optim.weight_decay=0",
+        "arms.mod.model.router={name: expert_choice, gate: sigmoid}",
+        "data.corpus=a=b.txt",
+        "resources.workers=2",
+    )
+    assert space.seed == 9
+    assert space.explore.budgets == [1e8, 2.5e8]
+    assert space.fixed.optim == {"batch_size": 2, "weight_decay": 0}
+    assert space.arms["mod"].model["router"] == {"name": "expert_choice", "gate": "sigmoid"}
+    assert space.data == DataConfig(corpus="a=b.txt")
+    assert space.resources.workers == 2
+
+
+def test_an_override_fills_an_empty_section(tmp_path: Path) -> None:
+    assert candidate(tmp_path, "optim:\n", "optim.rate=0.02").optim.rate == 0.02
+    assert candidate(tmp_path, "model: {}\n", "optim.rate=0.02").optim.rate == 0.02
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["seed", "=3", "seed.x=3", "explore.budgets.0=3", "seed=[1", "seed='1", "seed={a: b: c}", ""],
+)
+def test_malformed_overrides_are_refused(tmp_path: Path, override: str) -> None:
+    path = tmp_path / "space.yaml"
+    path.write_text(SPACE)
+    with pytest.raises(ConfigError, match="--set") as caught:
+        load_space(path, [override])
+    assert "\n" not in str(caught.value)
+
+
+def test_a_misspelled_override_is_an_unknown_key(tmp_path: Path) -> None:
+    assert "did you mean `seed`?" in refused(tmp_path, SPACE, "sed=1")
+
+
+# --- a study's own copy of its space
+
+
+def reloaded(space: Space, folder: Path) -> Space:
+    write_yaml(folder / "copy.yaml", space.model_dump(mode="json"))
+    return load_space(folder / "copy.yaml", [])
+
+
+@pytest.mark.parametrize(
+    "sets",
+    [
+        (),
+        ("name='5e10'",),
+        ("name='1'",),
+        ("name='.5e3'",),
+        ("name='null'",),
+        ("data.corpus='~/été *.txt'",),
+        ("axes.optim.rate={choice: [1e-5, 2.5e-3, 5e22]}",),
+        ("arms.mod.model.capacity={choice: [0.1, 0.30000000000000004, 1]}",),
+        ("explore.sampler=tpe", "explore.trials=3", "axes.optim.rate={log: [1e-7, 1e-1]}"),
+        ("explore.sampler=qmc", "explore.trials=3", "arms.mod.model.every={int: [1, 2]}"),
+        ("arms.mod.model.router={name: expert_choice, init_std: 1e-4, gate: tanh}",),
+        ("resources={workers: 2, threads: 1, precision: bf16, keep: all}",),
+    ],
+    ids=" ".join,
+)
+def test_a_space_survives_its_own_file(tmp_path: Path, sets: tuple[str, ...]) -> None:
+    space = load(tmp_path, SPACE, *sets)
+    again = reloaded(space, tmp_path)
+    assert again == space
+    for arm in space.arms:
+        assert repr(again.recipe(arm)) == repr(space.recipe(arm)), "names a cell in the ledger"
+
+
+FACTS = CorpusFacts(
+    name="made up",
+    fingerprint="0" * 16,
+    train_tokens=10**6,
+    validation_tokens=10**5,
+    test_tokens=10**5,
+    bytes_per_token=1.0,
+    unigram_entropy=3.0,
+    bigram_entropy=2.0,
+)
+
+
+def opened(folder: Path, facts: CorpusFacts, *sets: str, allow_mixed: bool = False) -> Space:
+    """Open or resume the study in a folder; gives the space that it holds then."""
+    directory = StudyDirectory(folder / "study")
+    open_manifest(directory, load(folder, SPACE, *sets), facts, allow_mixed=allow_mixed)
+    return load_space(directory.space, [])
+
+
+@pytest.mark.parametrize(
+    "extension",
+    [
+        (),
+        ("explore.budgets=[5e8, 1e9, 4e9]",),
+        ("measure.ladder=[{budget: 1e9, depth: 2, widths: [8, 12, 16]}]",),
+        ("confirm.seeds=5",),
+        ("resources.workers=7",),
+        ("suite=quick",),
+    ],
+    ids=" ".join,
+)
+def test_a_study_may_be_extended(tmp_path: Path, extension: tuple[str, ...]) -> None:
+    opened(tmp_path, FACTS)
+    assert opened(tmp_path, FACTS, *extension) == load(tmp_path, SPACE, *extension)
+
+
+def test_an_extended_study_is_not_lost_by_a_refusal(tmp_path: Path) -> None:
+    extended = opened(tmp_path, FACTS)
+    before = (tmp_path / "study" / "manifest.json").read_text()
+    with pytest.raises(StudyError):
+        opened(tmp_path, FACTS, "seed=4", "confirm.seeds=9")
+    assert load_space(tmp_path / "study" / "space.yaml", []) == extended
+    assert (tmp_path / "study" / "manifest.json").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ("name=other", "name"),
+        ("seed=4", "seed"),
+        ("data.corpus=elsewhere.txt", "data"),
+        ("fixed.model.every=1", "fixed"),
+        ("axes.optim.rate={choice: [0.005, 0.02]}", "axes"),
+        ("arms.mod.model.capacity={choice: [0.125, 0.25]}", "arms"),
+        ("arms.more={model: {block: dense}}", "arms"),
+        ("explore.size={depth: 2, width: 8}", "explore"),
+        ("explore.windows=32", "explore"),
+        ("measure.windows=32", "measure"),
+        ("confirm.windows=64", "confirm"),
+        ("resources.threads=2", "resources"),
+        ("resources.precision=bf16", "resources"),
+    ],
+)
+def test_a_study_may_not_be_changed(tmp_path: Path, change: str, named: str) -> None:
+    opened(tmp_path, FACTS)
+    with pytest.raises(StudyError, match=f"`{named}`") as caught:
+        opened(tmp_path, FACTS, change)
+    assert str(caught.value).count("\n") == 1
+    assert str(tmp_path / "study") in str(caught.value)
+
+
+def test_another_text_is_refused(tmp_path: Path) -> None:
+    opened(tmp_path, FACTS)
+    other = FACTS.model_copy(update={"fingerprint": "1" * 16})
+    with pytest.raises(StudyError, match="corpus has changed"):
+        opened(tmp_path, other, allow_mixed=True)
+
+
+def test_other_code_is_refused_unless_it_is_allowed_and_written_down(tmp_path: Path) -> None:
+    opened(tmp_path, FACTS)
+    directory = StudyDirectory(tmp_path / "study")
+    directory.write_manifest(directory.manifest().model_copy(update={"code": "of yesterday"}))
+    with pytest.raises(StudyError, match=r"of yesterday is now .*\n.*--allow-mixed"):
+        opened(tmp_path, FACTS)
+    for _ in range(2):
+        opened(tmp_path, FACTS, allow_mixed=True)
+        [mixed] = directory.manifest().mixed
+        assert mixed.startswith("code of yesterday is now ")
