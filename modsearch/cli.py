@@ -214,7 +214,10 @@ def _space(name: str, sets: list[str] | None) -> "Space":
     from modsearch.space import load_space
     from modsearch.store import shipped
 
-    return load_space(shipped("search_spaces", name), sets or [])
+    space = load_space(shipped("search_spaces", name), sets or [])
+    if space.suite is not None:
+        shipped("evals", space.suite)  # said now, not after hours of training
+    return space
 
 
 def _candidate(path: Path, sets: list[str] | None) -> "Candidate":

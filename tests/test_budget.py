@@ -5,7 +5,7 @@ import resource
 import hypothesis.strategies as st
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 
 from modsearch.budget import TOLERANCE, plan
 from modsearch.data import VOCAB_SIZE
@@ -44,6 +44,7 @@ def reason(given: Candidate, flops: float, train_tokens: int = PLENTY) -> str:
     return found.reason
 
 
+@settings(max_examples=50)
 @given(
     st.sampled_from(BLOCKS),
     st.sampled_from(["expert_choice", "random"]),

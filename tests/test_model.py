@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from modsearch.nn.blocks.dense import Dense
 from modsearch.nn.blocks.mod import Mod
 from modsearch.nn.contracts import ROUTERS, Context, Mode, Options, Router, Routing
 from modsearch.nn.model import Decoder
@@ -121,6 +122,19 @@ def test_full_capacity_and_gate_1_has_the_gradients_of_dense() -> None:
             assert mine is not None
             assert theirs is not None
             torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-7)
+
+
+def test_the_dense_delta_is_a_sum_and_nothing_is_subtracted() -> None:
+    """`(x + delta) - x` would be off in the last bits."""
+    block = decoder(depth=1).stack()[0]
+    assert isinstance(block, Dense)
+    x_BTD = torch.randn(3, 37, 16)
+    where = context("train", x_BTD)
+    attention_BTD = block.attention(block.attention_norm(x_BTD), where.positions_BT)
+    ffn_BTD = block.ffn.delta(block.ffn_norm(x_BTD + attention_BTD), where).delta_BKD
+    delta_BTD = attention_BTD + ffn_BTD
+    assert torch.equal(block.delta(x_BTD, where).delta_BKD, delta_BTD)
+    assert not torch.equal((x_BTD + delta_BTD) - x_BTD, delta_BTD)
 
 
 def test_a_gate_of_0_leaves_every_row_unchanged() -> None:
@@ -414,6 +428,27 @@ def test_the_auxiliary_loss_makes_the_causal_choice_the_top_k() -> None:
     assert len(top ^ mine) < 0.01 * 16 * 64
 
 
+def test_the_causal_choice_is_a_score_above_0() -> None:
+    scores_BT = torch.tensor([[-1e-3, 0.0, 1e-3, 5.0, -0.0, 1e-7, -5.0]])
+    router = scoring_first_channel(0.3)
+    x_BTD = rows_with_scores(scores_BT)
+    routing = router(x_BTD, context("causal", x_BTD))
+    assert routing.valid_BK is not None
+    assert routing.valid_BK.all()
+    assert routing.index_BK.tolist() == [[2, 3, 5]]
+    assert torch.equal(routing.gate_BK, scores_BT.gather(1, routing.index_BK))
+
+
+def test_scores_of_bf16_rows_are_fp32() -> None:
+    router = ExpertChoice(16, 0.5, ExpertChoice.Config())
+    x_BTD = torch.randn(2, 9, 16).bfloat16()
+    assert router.scores(x_BTD).dtype == torch.float32
+    assert torch.equal(router.scores(x_BTD), router.scores(x_BTD.float()))
+    low = router.to(torch.bfloat16).scores(x_BTD)
+    assert low.dtype == torch.float32
+    assert router.double().scores(x_BTD.double()).dtype == torch.float64
+
+
 def test_scores_are_fp32_under_autocast() -> None:
     router = ExpertChoice(16, 0.5, ExpertChoice.Config())
     x_BTD = torch.randn(2, 9, 16)
@@ -506,14 +541,31 @@ def test_rotary_attention_sees_distances_only() -> None:
 # The model as a whole.
 
 
-def test_loss_is_the_mean_cross_entropy_routed_as_in_training() -> None:
-    model = decoder(block="mod", every=1)
+@pytest.mark.parametrize("router", ROUTERS.names())
+def test_loss_is_the_mean_cross_entropy_routed_as_in_training(router: str) -> None:
+    model = decoder(block="mod", every=1, router=router)
     tokens_BT, targets_BT = some_tokens(), some_tokens()
     loss, aux = model.loss(tokens_BT, targets_BT, seed=3)
     output = model(tokens_BT, "train", 3)
     picked = output.logits_BTV.log_softmax(-1).gather(-1, targets_BT[..., None])
     torch.testing.assert_close(loss, -picked.mean())
-    assert torch.equal(aux, output.aux)
+    assert (aux is None) == (output.aux is None)
+    if aux is not None:
+        assert torch.equal(aux, output.aux)
+
+
+def test_the_step_seed_reaches_the_router() -> None:
+    model = decoder(block="mod", every=1, router="random")
+    tokens_BT = some_tokens()
+    losses = {model.loss(tokens_BT, tokens_BT, seed)[0].item() for seed in range(5)}
+    assert len(losses) == 5
+
+
+@pytest.mark.parametrize("mode", ["train", "causal"])
+def test_the_layer_reaches_the_router(mode: Mode) -> None:
+    model = decoder(block="mod", every=1, router="random")
+    chosen = model(some_tokens(1, 64), mode).chosen
+    assert len(torch.stack([rows for rows in chosen if rows is not None]).unique(dim=0)) == 4
 
 
 @pytest.mark.parametrize("tied", [True, False])

@@ -1,0 +1,399 @@
+"""The command line: a user's mistake is two lines at most, and what the verbs print."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from modsearch import __version__, components
+from modsearch.cli import main
+from modsearch.forecast import ledger
+from modsearch.nn.model import Decoder
+from modsearch.space import load_candidate
+from modsearch.store import StudyDirectory
+from modsearch.train import save_model
+
+ROOT = Path(__file__).parents[1]
+HELP_SECONDS = 0.5
+CONFIG = """
+model: {depth: 2, width: 8, num_heads: 1, seq_len: 16, block: mod, capacity: 0.25}
+optim: {batch_size: 2, min_steps: 10}
+data: {corpus: CORPUS}
+"""
+SPACE = """
+name: tiny
+data: {corpus: CORPUS}
+fixed: {model: {num_heads: 1, seq_len: 16}, optim: {min_steps: 10, max_epochs: 99}}
+axes: {optim: {rate: {choice: [0.005, 0.01, 0.02]}}}
+arms:
+  dense: {model: {block: dense}}
+  mod: {model: {block: mod, router: {choice: [random, expert_choice]}}}
+  random: {control_of: mod, model: {router: random}}
+explore: {budgets: [2e8], size: {depth: 2, width: 8}}
+measure: {ladder: [{budget: 2e8, depth: 2, widths: [8, 12]}, {budget: 4e8, depth: 2, widths: [8]}]}
+confirm: {budgets: [4e8], seeds: 4, windows: 16}
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Models this small get slower by more."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def modsearch(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
+    """Runs a command in this process."""
+
+    def run(*arguments: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["modsearch", *map(str, arguments)])
+        capfd.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        out, err = capfd.readouterr()
+        return Done(code, out, err)
+
+    return run
+
+
+@pytest.fixture
+def refused(modsearch):
+    """Runs a command that must end as a user's mistake does; gives the message."""
+
+    def run(*arguments: object) -> str:
+        done = modsearch(*arguments)
+        assert done.code == 2, done
+        assert done.out == ""
+        lines = done.err.strip().splitlines()
+        assert 1 <= len(lines) <= 2, done.err
+        assert lines[0].startswith("error: ")
+        assert "Traceback" not in done.err
+        return done.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corpus")
+    for number in range(200):
+        (folder / f"{number}.txt").write_text(f"{number} " + f"some text of {number}\n" * 20)
+    return folder
+
+
+@pytest.fixture
+def config(tmp_path: Path, corpus: Path) -> Path:
+    path = tmp_path / "config.yaml"
+    path.write_text(CONFIG.replace("CORPUS", str(corpus)))
+    return path
+
+
+@pytest.fixture
+def space(tmp_path: Path, corpus: Path) -> Path:
+    path = tmp_path / "space.yaml"
+    path.write_text(SPACE.replace("CORPUS", str(corpus)))
+    return path
+
+
+def process(*arguments: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """A command as a user runs it."""
+    return subprocess.run(
+        [sys.executable, "-m", "modsearch.cli", *arguments],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+# --- help
+
+
+def test_help_answers_at_once() -> None:
+    """The best of some tries, since a busy machine is no fault of ours."""
+    seconds = []
+    while len(seconds) < 3 or (min(seconds) >= HELP_SECONDS and len(seconds) < 10):
+        started = time.perf_counter()
+        done = process("--help")
+        seconds.append(time.perf_counter() - started)
+        assert done.returncode == 0, done.stderr
+        assert "search" in done.stdout
+    assert min(seconds) < HELP_SECONDS, f"--help takes {min(seconds):.2f} s: what is imported?"
+
+
+@pytest.mark.parametrize(
+    "verb", ["components", "flops", "plan", "train", "search", "status", "best", "eval", "report"]
+)
+def test_every_verb_has_help(modsearch, verb: str) -> None:
+    done = modsearch(verb, "--help")
+    assert done.code == 0
+    assert f"{verb} [OPTIONS]" in done.out
+    assert verb in modsearch("--help").out
+
+
+def test_version(modsearch) -> None:
+    done = modsearch("--version")
+    assert (done.code, done.out) == (0, f"modsearch {__version__}\n")
+
+
+# --- mistakes
+
+
+def test_a_mistake_ends_a_process_with_code_2_and_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("model: {router: expert_choise}\n")
+    done = process("flops", "config.yaml", folder=tmp_path)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    first, second = done.stderr.splitlines()
+    assert first == (
+        "error: config.yaml: unknown router `expert_choise`; did you mean `expert_choice`?"
+    )
+    assert second.startswith("known: ")
+
+
+def test_a_misspelled_router_is_told(refused, config: Path, space: Path) -> None:
+    right = "did you mean `expert_choice`?"
+    assert right in refused("flops", config, "--set", "model.router=expert_choise")
+    assert right in refused("plan", space, "--set", "arms.mod.model.router=expert_choise")
+    assert right in refused("search", space, "--set", "arms.mod.model.router=expert_choise")
+    assert right in refused("train", config, "--flops", 1e8, "--set", "model.router=expert_choise")
+
+
+def test_a_missing_file_is_told(refused, tmp_path: Path) -> None:
+    for verb in (["flops"], ["plan"], ["search"], ["train", "--flops", "1e9"]):
+        assert "no file" in refused(*verb, tmp_path / "none.yaml")
+    assert "did you mean `quickstart`?" in refused("plan", "quickstrat")
+    assert "did you mean `quickstart`?" in refused("search", "quickstrat")
+
+
+@pytest.mark.parametrize("flops", ["-1", "0", "inf", "nan", "-inf"])
+def test_a_budget_that_is_no_positive_number_is_told(refused, config: Path, flops: str) -> None:
+    assert "--flops must be positive" in refused("train", config, "--flops", flops)
+
+
+@pytest.mark.parametrize("budgets", ["[-1]", "[0]", "[.inf]", "[]", "5e10", "[x]"])
+def test_budgets_of_a_space_are_checked(refused, space: Path, budgets: str) -> None:
+    message = refused("plan", space, "--set", f"explore.budgets={budgets}")
+    assert "explore.budgets" in message
+
+
+def test_a_budget_that_does_not_fit_is_told(refused, config: Path, tmp_path: Path) -> None:
+    small = refused("train", config, "--flops", 1e6, "--out", tmp_path / "out")
+    assert "fewer than 10" in small
+    assert "epochs" in refused("train", config, "--flops", 1e12, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_unknown_keys_are_told(refused, config: Path, space: Path) -> None:
+    assert "did you mean `width`?" in refused("flops", config, "--set", "model.widht=3")
+    assert "did you mean `explore`?" in refused("plan", space, "--set", "explor={}")
+    assert "did you mean `rate`?" in refused("plan", space, "--set", "fixed.optim.rat=1")
+
+
+@pytest.mark.parametrize("override", ["x", "=1", "model.width=[1", "model.width.x=1", "model=1"])
+def test_malformed_overrides_are_told(refused, config: Path, override: str) -> None:
+    refused("flops", config, "--set", override)
+
+
+@pytest.mark.parametrize("text", ["", "[1, 2]", "a: b: c", "\0", "model: {1: 2}", "model: 3"])
+def test_broken_files_are_told(refused, tmp_path: Path, text: str) -> None:
+    path = tmp_path / "broken.yaml"
+    path.write_text(text)
+    assert "broken.yaml" in refused("flops", path)
+    if not text.startswith("model"):
+        assert "broken.yaml" in refused("plan", path)
+
+
+def test_a_directory_without_a_study_is_told(refused, tmp_path: Path) -> None:
+    for verb in ("status", "best", "report"):
+        assert "no study in" in refused(verb, tmp_path)
+        assert "no study in" in refused(verb, tmp_path / "nowhere")
+    assert "no checkpoint in" in refused("eval", tmp_path)
+
+
+def test_an_unknown_suite_is_told(refused, config: Path, space: Path, tmp_path: Path) -> None:
+    save_model(Decoder(load_candidate(config, []).model), tmp_path)
+    assert "did you mean `quick`?" in refused("eval", tmp_path, "--suite", "quik")
+    out = tmp_path / "out"
+    for verb in (["plan", space], ["search", space, "--out", out]):
+        assert "did you mean `quick`?" in refused(*verb, "--set", "suite=quik")
+    assert not out.exists()
+
+
+def test_an_unknown_stage_is_told(refused, space: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert "explore, measure, confirm" in refused("search", space, "--stage", "x", "--out", out)
+    assert not out.exists()
+
+
+def test_a_missing_corpus_is_told(refused, config: Path, space: Path, tmp_path: Path) -> None:
+    nowhere = ("--set", f"data.corpus={tmp_path}/nowhere")
+    for verb in (["train", config, "--flops", 1e8], ["plan", space]):
+        assert "no text at" in refused(*verb, *nowhere)
+
+
+def test_an_output_that_is_a_file_is_told(refused, config: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    message = refused("train", config, "--flops", 2e7, "--out", tmp_path / "file")
+    assert "can't write" in message
+
+
+# --- what is printed
+
+
+def test_components_are_all_listed(modsearch) -> None:
+    done = modsearch("components")
+    assert done.code == 0
+    listed = [tuple(line.split()) for line in done.out.splitlines()]
+    tables = {
+        "router": components.ROUTERS,
+        "block": components.BLOCKS,
+        "ffn": components.FFNS,
+        "schedule": components.SCHEDULES,
+    }
+    for kind, table in tables.items():
+        for name, origin in table.items():
+            assert any(row[:2] == (kind, name) and origin in row for row in listed), (kind, name)
+
+
+def test_flops_are_those_of_the_ledger(modsearch, config: Path) -> None:
+    printed = json.loads(modsearch("flops", config, "--json").out)
+    candidate = load_candidate(config, [])
+    assert printed == ledger(candidate)
+    cost = Decoder(candidate.model).cost(16)
+    assert printed["forward"] == cost.forward.total / 16
+    assert printed["training_step"] == 2 * cost.training.total
+    assert printed["routed_layers"] == [1]
+    total = sum(row["forward"] for row in printed["parts"].values())
+    assert total == pytest.approx(printed["forward"])
+    shares = sum(row["share_of_forward"] for row in printed["parts"].values())
+    assert shares == pytest.approx(1)
+    text = modsearch("flops", config).out
+    assert f"{printed['training_step']:,} FLOPs" in text
+    assert f"{printed['params']:,}" in text
+
+
+def test_an_override_changes_the_ledger(modsearch, config: Path) -> None:
+    whole, routed = (
+        json.loads(modsearch("flops", config, "--json", "--set", f"model.block={block}").out)
+        for block in ("dense", "mod")
+    )
+    assert whole["routed_layers"] == []
+    assert whole["forward"] > routed["forward"]
+    assert whole["parts"]["router"]["forward"] == 0 < routed["parts"]["router"]["forward"]
+
+
+def test_a_plan_counts_cells_and_trains_nothing(
+    modsearch, space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = set(tmp_path.rglob("*"))
+    result = json.loads(modsearch("plan", space, "--json").out)
+    assert set(tmp_path.rglob("*")) == before
+    cells = {(c["stage"], c["arm"], c["budget"]): c["trials"] for c in result["cells"]}
+    assert cells == {
+        ("explore", "dense", 2e8): 3,
+        ("explore", "mod", 2e8): 6,
+        ("measure", "dense", 2e8): 2,
+        ("measure", "mod", 2e8): 2,
+        ("measure", "dense", 4e8): 1,
+        ("measure", "mod", 4e8): 1,
+        ("confirm", "dense", 4e8): 4,
+        ("confirm", "mod", 4e8): 4,
+        ("confirm", "random", 4e8): 4,
+    }
+    assert result["trials"] == sum(cells.values())
+    assert result["flops"] == pytest.approx(
+        sum(trials * budget for (_, _, budget), trials in cells.items())
+    )
+    assert result["confirm_seeds"] == 4
+    assert result["worker_seconds"] > 0
+
+
+def test_the_plan_of_the_quickstart_is_printed(
+    modsearch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = modsearch("plan", "quickstart")
+    assert done.code == 0
+    found = {tuple(line.split()[:2]) for line in done.out.splitlines() if line}
+    cells = {(stage, arm) for stage in ("explore", "measure") for arm in ("dense", "mod")}
+    cells |= {("confirm", arm) for arm in ("dense", "mod", "mod-random")}
+    assert cells <= found
+    assert "hours on one worker" in done.out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_plan_rejects_is_said(modsearch, space: Path) -> None:
+    done = modsearch("plan", space, "--set", "fixed.optim.min_steps=5000")
+    assert done.code == 0
+    assert "fewer than 5000" in done.out
+    assert "none" in done.out
+
+
+def test_training_twice_gives_the_same_losses(modsearch, config: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    first, second = (modsearch("train", config, "--flops", 2e7, "--out", out) for _ in range(2))
+    assert first.code == second.code == 0, first.err
+    one, two = json.loads(first.out), json.loads(second.out)
+    assert one["hash"] == two["hash"]
+    losses = [key for key in one["scores"] if "loss" in key]
+    assert len(losses) == 3
+    assert all(one["scores"][key] == two["scores"][key] for key in losses)
+    [record] = StudyDirectory(out).records()
+    assert record.hash == one["hash"]
+    assert str(out / "trials" / record.hash) in second.err
+    assert abs(record.plan.flops - 2e7) <= 2e5
+    other = modsearch("train", config, "--flops", 2e7, "--out", out, "--seed", 1)
+    assert json.loads(other.out)["scores"]["causal_loss"] != one["scores"]["causal_loss"]
+    assert len(StudyDirectory(out).records()) == 2
+
+
+def test_a_training_that_diverges_is_told(refused, config: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = ("train", config, "--flops", 2e7, "--out", out, "--set", "optim.rate=1e30")
+    assert "diverged: the loss is" in refused(*arguments)
+
+
+def test_a_study_that_was_cut_off_is_shown(
+    modsearch, refused, space: Path, config: Path, tmp_path: Path
+) -> None:
+    """Of the study only its space and manifest are there, as after a kill at its start."""
+    out = tmp_path / "study"
+    for stage, missing in (("measure", "explore"), ("confirm", "measure")):
+        message = refused("search", space, "--out", out, "--stage", stage)
+        assert f"run the stage `{missing}` first" in message
+    shown = modsearch("status", out)
+    assert shown.code == 0, shown.err
+    assert "0/6" in shown.out
+    cells = json.loads(modsearch("status", out, "--json").out)["cells"]
+    assert all(cell["states"] == {} for cell in cells)
+    assert "no finished candidate" in refused("best", out)
+    assert "no confirmed trials" in refused("eval", out)
+    assert "only budgets" in refused("search", space, "--out", out, "--set", "explore.windows=3")
+    (out / "manifest.json").write_text("{")
+    for verb in ("status", "best", "report"):
+        assert "can't read" in refused(verb, out)

@@ -1,0 +1,587 @@
+"""Training and trials: resumption to the bit, what ends a trial, scores, and saved models."""
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from modsearch.budget import plan
+from modsearch.data import Batches, Corpus, load_corpus
+from modsearch.errors import Diverged, StudyError
+from modsearch.nn.contracts import completed
+from modsearch.nn.model import Decoder
+from modsearch.schema import (
+    Budget,
+    Candidate,
+    DataConfig,
+    Job,
+    ModelConfig,
+    OptimConfig,
+    Plan,
+    Record,
+    Runtime,
+    Stage,
+    State,
+    Validation,
+)
+from modsearch.store import StudyDirectory, read_metrics
+from modsearch.train import (
+    LOGS_PER_TRIAL,
+    Trained,
+    Trainer,
+    learning_rate,
+    load_model,
+    save_model,
+    score,
+)
+from modsearch.trial import _out_of_memory, run_trial
+
+STEPS = 2 * LOGS_PER_TRIAL
+SEQ_LEN = 16
+SAVING = Runtime(checkpoint_seconds=0)
+"""A checkpoint at each line of the metrics."""
+RECIPES: dict[str, dict[str, Any]] = {
+    "dense": {"block": "dense"},
+    "expert_choice": {"block": "mod", "router": "expert_choice", "capacity": 0.25},
+    "random": {"block": "mod", "router": "random", "capacity": 0.25},
+}
+TIMES = {"step_seconds", "seconds", "peak_memory"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """As trials run; the number of threads changes how sums round."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    """Text that two layers of width 8 can learn something of."""
+    folder = tmp_path_factory.mktemp("corpus")
+    draw = np.random.default_rng(0)
+    words = np.array(["depth ", "width ", "token ", "block ", "mixture ", "of ", "\n"])
+    for number in range(200):
+        text = f"{number} " + "".join(words[draw.integers(len(words), size=150)])
+        (folder / f"{number}.txt").write_text(text)
+    return load_corpus(DataConfig(corpus=str(folder)))
+
+
+def candidate(recipe: str, corpus: Corpus, **optim: float) -> Candidate:
+    config = ModelConfig.model_validate(
+        {"depth": 2, "width": 8, "num_heads": 1, "seq_len": SEQ_LEN, **RECIPES[recipe]}
+    )
+    return Candidate(
+        model=completed(config),
+        optim=OptimConfig.model_validate({"min_steps": 1, "max_epochs": 99, **optim}),
+        data=DataConfig(corpus=corpus.facts.name),
+    )
+
+
+def planned(given: Candidate, steps: int = STEPS) -> Plan:
+    with torch.device("meta"):
+        cost = Decoder(given.model).cost(given.model.seq_len)
+    flops = steps * given.optim.batch_size * cost.training.total
+    found = plan(given, Budget(flops=flops), 10**9)
+    assert isinstance(found, Plan)
+    assert found.steps == steps
+    return found
+
+
+def trainer(
+    given: Candidate,
+    directory: Path,
+    steps: int = STEPS,
+    seed: int = 5,
+    runtime: Runtime = SAVING,
+) -> Trainer:
+    torch.manual_seed(seed)
+    return Trainer(Decoder(given.model), given.optim, planned(given, steps), runtime, directory)
+
+
+class Interrupted(Exception):
+    """Stands for a kill."""
+
+
+class Stopping(Batches):
+    """Batches that end the process at a step."""
+
+    stop = -1
+
+    def __call__(self, step: int) -> npt.NDArray[np.int64]:
+        if step == self.stop:
+            raise Interrupted
+        return super().__call__(step)
+
+
+def batches(corpus: Corpus, stop: int = -1) -> Stopping:
+    found = Stopping(corpus.parts["train"], SEQ_LEN, 2, seed=5)
+    found.stop = stop
+    return found
+
+
+def rows(directory: Path) -> list[dict[str, float]]:
+    """Metrics without times."""
+    found = list(read_metrics(directory / "metrics.jsonl"))
+    return [{key: row[key] for key in row.keys() - TIMES} for row in found]
+
+
+def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+
+
+def assert_equal_to_the_bit(a: torch.nn.Module, b: torch.nn.Module) -> None:
+    assert weights(a).keys() == weights(b).keys()
+    for name, tensor in weights(a).items():
+        assert torch.equal(tensor, weights(b)[name]), name
+
+
+@dataclass(frozen=True)
+class Run:
+    """An uninterrupted training; tests share it and don't change it."""
+
+    trainer: Trainer
+    trained: Trained
+    directory: Path
+
+
+@pytest.fixture(scope="module")
+def runs(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    """One of each recipe, without checkpoints."""
+    found = {}
+    for recipe in RECIPES:
+        folder = tmp_path_factory.mktemp(recipe)
+        one = trainer(candidate(recipe, corpus), folder, runtime=Runtime(checkpoint_seconds=600))
+        found[recipe] = Run(one, one.run(batches(corpus), seed=9), folder)
+    return found
+
+
+# --- training
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_an_interrupted_training_equals_an_uninterrupted_one(
+    recipe: str, corpus: Corpus, runs: dict[str, Run], tmp_path: Path
+) -> None:
+    given, whole = candidate(recipe, corpus), runs[recipe]
+    for stop in (71, STEPS - 10):  # the second lies in the tail, whose losses are averaged
+        with pytest.raises(Interrupted):
+            trainer(given, tmp_path).run(batches(corpus, stop), seed=9)
+    # Other initial weights: all must come from the checkpoint.
+    last = trainer(given, tmp_path, seed=6)
+    found = last.run(batches(corpus), seed=9)
+    assert found.final_train_loss == whole.trained.final_train_loss
+    assert_equal_to_the_bit(last.model, whole.trainer.model)
+    assert rows(tmp_path) == rows(whole.directory)
+    assert len(rows(tmp_path)) == LOGS_PER_TRIAL
+
+
+def test_a_resumed_training_does_not_repeat_what_was_saved(corpus: Corpus, tmp_path: Path) -> None:
+    given = candidate("dense", corpus)
+    with pytest.raises(Interrupted):
+        trainer(given, tmp_path).run(batches(corpus, 51), seed=9)
+    again = trainer(given, tmp_path)
+    again.run(batches(corpus, 49), seed=9)  # the step before the checkpoint is not asked for
+    assert again.step == STEPS
+
+
+def test_metrics_after_the_checkpoint_and_cut_lines_are_dropped(
+    corpus: Corpus, runs: dict[str, Run], tmp_path: Path
+) -> None:
+    given = candidate("dense", corpus)
+    with pytest.raises(Interrupted):
+        trainer(given, tmp_path).run(batches(corpus, 50), seed=9)
+    path = tmp_path / "metrics.jsonl"
+    kept = path.read_text()
+    path.write_text(kept + json.dumps({"step": 52, "loss": 0.0}) + '\n{"step": 54, "lo')
+    trainer(given, tmp_path).run(batches(corpus), seed=9)
+    assert path.read_text().startswith(kept)
+    assert rows(tmp_path) == rows(runs["dense"].directory)
+
+
+def test_the_same_seed_gives_the_same_training(corpus: Corpus, tmp_path: Path) -> None:
+    given = candidate("expert_choice", corpus)
+    first, second, other = (
+        trainer(given, tmp_path / name, steps=60, seed=seed)
+        for name, seed in (("a", 5), ("b", 5), ("c", 6))
+    )
+    losses = [t.run(batches(corpus), seed=9).final_train_loss for t in (first, second, other)]
+    assert losses[0] == losses[1] != losses[2]
+    assert_equal_to_the_bit(first.model, second.model)
+
+
+def test_the_seed_of_training_draws_the_random_router(corpus: Corpus, tmp_path: Path) -> None:
+    given = candidate("random", corpus)
+    losses = [
+        trainer(given, tmp_path / str(seed), steps=60).run(batches(corpus), seed).final_train_loss
+        for seed in (1, 1000)
+    ]
+    assert losses[0] != losses[1]
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_training_learns(recipe: str, corpus: Corpus, runs: dict[str, Run]) -> None:
+    found, logged = runs[recipe].trained, rows(runs[recipe].directory)
+    assert logged[0]["loss"] == pytest.approx(math.log(256), abs=0.7)
+    assert found.final_train_loss < corpus.facts.unigram_entropy + 0.2 < logged[0]["loss"] - 1
+    assert found.step_seconds > 0
+    assert [row["step"] for row in logged] == list(range(2, STEPS + 1, 2))
+    assert {row["steps"] for row in logged} == {STEPS}
+    assert logged[-1]["tokens"] == STEPS * 2 * SEQ_LEN
+
+
+def test_the_final_train_loss_is_the_mean_of_the_last_tenth(runs: dict[str, Run]) -> None:
+    tail = [row["loss"] for row in rows(runs["dense"].directory)[-10:]]
+    assert runs["dense"].trained.final_train_loss == pytest.approx(sum(tail) / 10, abs=1e-9)
+
+
+def test_learning_rates_warm_up_and_fall_along_a_cosine() -> None:
+    optim = OptimConfig(rate=0.01, warmup=0.1, final=0.2)
+    rates = [learning_rate(optim, 64, step, 1000) for step in range(1000)]
+    np.testing.assert_allclose(rates[:100], 0.01 * np.arange(1, 101) / 100)
+    assert rates[99] == pytest.approx(0.01)
+    assert rates[100] == pytest.approx(0.01)
+    assert rates[-1] == pytest.approx(0.002)
+    assert all(a > b for a, b in pairwise(rates[100:]))
+    middle = 100 + 899 / 2
+    assert learning_rate(optim, 64, round(middle), 1000) == pytest.approx(0.006, rel=2e-3)
+
+
+def test_learning_rates_follow_the_width_and_exist_for_short_trainings() -> None:
+    optim = OptimConfig(rate=0.01)
+    for width in (8, 16, 256):
+        assert learning_rate(optim, width, 50, 100) == pytest.approx(
+            learning_rate(optim, 64, 50, 100) * 64 / width
+        )
+    for steps in (1, 2, 3, 5):
+        rates = [learning_rate(optim, 64, step, steps) for step in range(steps)]
+        assert all(0 < rate <= 0.01 for rate in rates)
+    flat = OptimConfig(rate=0.01, warmup=0, final=1)
+    assert {learning_rate(flat, 64, step, 50) for step in range(50)} == {0.01}
+
+
+def test_weights_that_are_not_numbers_end_the_training(corpus: Corpus, tmp_path: Path) -> None:
+    poisoned = trainer(candidate("dense", corpus), tmp_path)
+    with torch.no_grad():
+        poisoned.model.norm.weight[0] = math.nan
+    with pytest.raises(Diverged, match="the loss is nan at step 2"):
+        poisoned.run(batches(corpus), seed=9)
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "noise", "no meta", "other model"])
+def test_a_damaged_checkpoint_is_removed_and_told(
+    damage: str, corpus: Corpus, tmp_path: Path
+) -> None:
+    given = candidate("dense", corpus)
+    with pytest.raises(Interrupted):
+        trainer(given, tmp_path, steps=30).run(batches(corpus, 10), seed=9)
+    path = tmp_path / "checkpoint" / "resume.safetensors"
+    whole = path.read_bytes()
+    if damage == "no meta":
+        save_model(Decoder(given.model), tmp_path / "checkpoint")
+        (tmp_path / "checkpoint" / "model.safetensors").replace(path)
+    elif damage == "other model":
+        given = candidate("dense", corpus)
+        wider = given.model.model_copy(update={"width": 16})
+        given = given.model_copy(update={"model": wider})
+    else:
+        damaged = {"cut": whole[: len(whole) // 2], "empty": b"", "noise": b"\xff" * 99}
+        path.write_bytes(damaged[damage])
+    with pytest.raises(StudyError, match="damaged and has been removed") as caught:
+        trainer(given, tmp_path, steps=30).run(batches(corpus), seed=9)
+    assert str(caught.value).count("\n") == 1
+    assert not path.exists()
+    again = trainer(given, tmp_path, steps=30)
+    again.run(batches(corpus), seed=9)
+    assert again.step == 30
+    assert [row["step"] for row in rows(tmp_path)] == list(range(1, 31))
+
+
+# --- scores
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_losses_equal_a_direct_computation(
+    recipe: str, corpus: Corpus, runs: dict[str, Run]
+) -> None:
+    trained = runs[recipe].trainer
+    windows = corpus.windows(Validation(windows=40), SEQ_LEN)
+    found = score(trained.model, windows, "cpu")
+    with torch.no_grad():
+        for mode, loss in (("causal", found.causal), ("train", found.train_mode)):
+            nats = []
+            for window in windows:
+                tokens = torch.from_numpy(window)
+                logits = trained.model(tokens[None, :-1], mode).logits_BTV[0].double()
+                nats += [-logits.log_softmax(1)[t, tokens[t + 1]].item() for t in range(SEQ_LEN)]
+            # The random router draws by the row of a batch, so its train mode is another draw.
+            rough = (recipe, mode) == ("random", "train")
+            assert loss == pytest.approx(sum(nats) / len(nats), abs=0.1 if rough else 1e-5)
+
+
+def test_a_dense_model_realises_its_plan(corpus: Corpus) -> None:
+    given = candidate("dense", corpus)
+    found = score(Decoder(given.model), corpus.windows(Validation(), SEQ_LEN), "cpu")
+    assert found.realised_forward_flops == planned(given).forward_flops
+    assert found.realised_capacity is None
+    assert found.agreement is None
+    assert found.causal == found.train_mode
+
+
+@pytest.mark.parametrize("recipe", ["expert_choice", "random"])
+@torch.no_grad()
+def test_a_routed_model_realises_what_it_chose(recipe: str, corpus: Corpus) -> None:
+    given = candidate(recipe, corpus)
+    model = Decoder(given.model).eval()
+    windows = corpus.windows(Validation(windows=20), SEQ_LEN)
+    found = score(model, windows, "cpu")
+    counts, agreed, flops = [], [], 0
+    for window in windows:
+        tokens = torch.from_numpy(window)[None, :-1]
+        [dense, chosen] = model(tokens, "causal").chosen
+        [_, wanted] = model(tokens, "train").chosen
+        assert dense is None
+        assert wanted.sum() == 4
+        counts.append(int(chosen.sum()))
+        agreed.append((chosen == wanted).double().mean().item())
+        routed = model.blocks[1]
+        router = routed.router.cost(SEQ_LEN, "causal").forward.total
+        inner = routed.inner.cost(counts[-1]).forward.total if counts[-1] else 0
+        head = 2 * SEQ_LEN * 8 * 256
+        flops += head + model.blocks[0].cost(SEQ_LEN).forward.total + router + inner
+    assert 0 < sum(counts) < 20 * SEQ_LEN
+    assert found.realised_capacity == pytest.approx(sum(counts) / (20 * SEQ_LEN))
+    assert found.realised_forward_flops == pytest.approx(flops / (20 * SEQ_LEN))
+    if recipe == "expert_choice":
+        assert found.agreement == pytest.approx(sum(agreed) / 20)
+
+
+def test_scores_do_not_depend_on_the_mode_that_the_model_was_left_in(corpus: Corpus) -> None:
+    model = Decoder(candidate("expert_choice", corpus).model)
+    windows = corpus.windows(Validation(windows=20), SEQ_LEN)
+    assert score(model.train(), windows, "cpu") == score(model.eval(), windows, "cpu")
+
+
+# --- trials
+
+
+def job(given: Candidate, corpus: Corpus, steps: int = STEPS, **changes: Any) -> Job:
+    """A trial of 20 windows."""
+    spent = planned(given, steps)
+    return Job.model_validate(
+        {
+            "stage": Stage.MEASURE,
+            "arm": "arm",
+            "candidate": given,
+            "budget": Budget(flops=spent.flops),
+            "seed": 5,
+            "validation": Validation(windows=20),
+            "fingerprint": corpus.facts.fingerprint,
+            "runtime": Runtime(),
+            "plan": spent,
+            **changes,
+        }
+    )
+
+
+def failed(root: Path, given: Job, state: State = State.FAILED) -> Record:
+    """The record of a trial that ends so."""
+    record = run_trial(root, given)
+    assert record.state is state, record
+    assert record.scores is None
+    assert record.reason
+    assert "\n" not in record.reason
+    return record
+
+
+def test_a_trial_writes_what_it_found(corpus: Corpus, tmp_path: Path) -> None:
+    given = job(candidate("expert_choice", corpus), corpus)
+    record = run_trial(tmp_path, given)
+    assert record.state is State.COMPLETE
+    assert record.reason is None
+    assert record.hash == given.hash
+    assert StudyDirectory(tmp_path).records() == [record]
+    folder = tmp_path / "trials" / given.hash
+    names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    saved = {"checkpoint/model.safetensors", "checkpoint/model.json"}
+    assert names == {"config.yaml", "metrics.jsonl", "result.json"} | saved
+    scores = record.scores
+    assert scores is not None
+    written = json.loads((folder / "result.json").read_text())["scores"]
+    losses = {key: value for key, value in written.items() if "loss" in key}
+    assert set(losses) == {"causal_loss", "train_mode_loss", "final_train_loss"}
+    assert all(losses[key] == getattr(scores, key) for key in losses), "digits were lost"
+    assert scores.causal_loss < corpus.facts.unigram_entropy + 0.5
+    assert scores.bits_per_byte == pytest.approx(scores.causal_loss / math.log(2))
+    assert scores.seconds > scores.step_seconds > 0
+    assert scores.peak_memory > 10**7
+
+
+def test_a_trial_is_scored_as_its_saved_model_is(corpus: Corpus, tmp_path: Path) -> None:
+    given = job(candidate("random", corpus), corpus, steps=60)
+    record = run_trial(tmp_path, given)
+    model = load_model(tmp_path / "trials" / given.hash / "checkpoint")
+    again = score(model, corpus.windows(given.validation, SEQ_LEN), "cpu")
+    assert record.scores is not None
+    assert record.scores.causal_loss == again.causal
+    assert record.scores.realised_forward_flops == again.realised_forward_flops
+
+
+def test_the_same_trial_twice_is_equal_to_the_bit(corpus: Corpus, tmp_path: Path) -> None:
+    given = job(candidate("expert_choice", corpus), corpus, steps=60)
+    found = [run_trial(tmp_path / name, given) for name in "ab"]
+    for record in found:
+        assert record.scores is not None
+    one, two = (r.scores.model_dump(exclude=TIMES) for r in found if r.scores)
+    assert one == two
+    other = run_trial(tmp_path / "c", given.model_copy(update={"seed": 6}))
+    assert other.scores is not None
+    assert other.scores.causal_loss != one["causal_loss"]
+
+
+def test_an_interrupted_trial_ends_with_the_same_scores(corpus: Corpus, tmp_path: Path) -> None:
+    given = job(candidate("expert_choice", corpus), corpus, steps=60)
+    whole = run_trial(tmp_path / "whole", given)
+    torch.manual_seed(given.seed)
+    part = Trainer(
+        Decoder(given.candidate.model),
+        given.candidate.optim,
+        planned(given.candidate, 60),
+        SAVING,
+        StudyDirectory(tmp_path / "parts").trial(given.hash),
+    )
+    stopping = Stopping(corpus.parts["train"], SEQ_LEN, 2, given.seed)
+    stopping.stop = 30
+    with pytest.raises(Interrupted):
+        part.run(stopping, seed=given.seed * 1_000_003)
+    resumed = run_trial(tmp_path / "parts", given)
+    assert whole.scores is not None
+    assert resumed.scores is not None
+    assert resumed.scores.model_dump(exclude=TIMES) == whole.scores.model_dump(exclude=TIMES)
+
+
+def test_a_damaged_checkpoint_fails_the_trial_and_the_next_run_starts_over(
+    corpus: Corpus, tmp_path: Path
+) -> None:
+    given = job(candidate("dense", corpus), corpus, steps=60)
+    path = tmp_path / "trials" / given.hash / "checkpoint" / "resume.safetensors"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"\x08\0\0\0\0\0\0\0{}")
+    record = failed(tmp_path, given)
+    assert record.reason is not None
+    assert "was damaged and has been removed" in record.reason
+    assert (tmp_path / "trials" / given.hash / "error.txt").read_text().startswith("Traceback")
+    assert run_trial(tmp_path, given).state is State.COMPLETE
+
+
+def test_a_diverged_trial_is_a_state_of_its_own(corpus: Corpus, tmp_path: Path) -> None:
+    given = job(candidate("dense", corpus, rate=1e30), corpus)
+    record = failed(tmp_path, given, State.DIVERGED)
+    assert record.reason is not None
+    assert record.reason.startswith("the loss is ")
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_memory_that_runs_out_is_a_state_of_its_own(corpus: Corpus, tmp_path: Path) -> None:
+    """An embedding of 2**49 bytes, more than a process can address: refused at once."""
+    huge = candidate("dense", corpus)
+    huge = huge.model_copy(
+        update={"model": huge.model.model_copy(update={"vocab_size": 2**44, "width": 8})}
+    )
+    failed(tmp_path, job(huge, corpus), State.OUT_OF_MEMORY)
+
+
+def test_what_counts_as_memory_that_ran_out() -> None:
+    assert _out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    assert _out_of_memory(MemoryError())
+    assert _out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"))
+    assert not _out_of_memory(RuntimeError("shape mismatch"))
+    assert not _out_of_memory(ValueError("can't allocate memory"))
+
+
+def test_another_text_than_the_study_s_fails_before_training(
+    corpus: Corpus, tmp_path: Path
+) -> None:
+    given = job(candidate("dense", corpus), corpus, fingerprint="0" * 16)
+    record = failed(tmp_path, given)
+    assert record.reason is not None
+    assert record.reason.startswith("DataError")
+    assert "has changed" in record.reason
+    assert not list(tmp_path.rglob("metrics.jsonl"))
+
+
+def test_a_sample_that_the_text_is_too_short_for_fails_before_training(
+    corpus: Corpus, tmp_path: Path
+) -> None:
+    given = job(candidate("dense", corpus), corpus, validation=Validation(windows=10**6))
+    record = failed(tmp_path, given)
+    assert record.reason is not None
+    assert "windows" in record.reason
+    assert not list(tmp_path.rglob("metrics.jsonl"))
+
+
+def test_a_directory_that_can_not_be_written_fails_in_one_line(
+    corpus: Corpus, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A file is in the directory's way, which stops root too."""
+    (tmp_path / "file").touch()
+    record = failed(tmp_path / "file", job(candidate("dense", corpus), corpus))
+    assert record.reason is not None
+    assert record.reason.startswith("can't write")
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
+# --- saved models
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_saved_model_comes_back(recipe: str, corpus: Corpus, tmp_path: Path) -> None:
+    for tied in (True, False):
+        config = candidate(recipe, corpus).model.model_copy(update={"tied": tied})
+        model = Decoder(config)
+        save_model(model, tmp_path)
+        found = load_model(tmp_path)
+        assert found.config == config
+        assert not found.training
+        assert (found.head.weight is found.embedding.weight) is tied
+        assert_equal_to_the_bit(found, model)
+
+
+@pytest.mark.parametrize("missing", ["model.safetensors", "model.json"])
+def test_a_missing_checkpoint_is_told(missing: str, tmp_path: Path) -> None:
+    save_model(Decoder(ModelConfig()), tmp_path)
+    (tmp_path / missing).unlink()
+    with pytest.raises(StudyError, match="no checkpoint in") as caught:
+        load_model(tmp_path)
+    assert str(caught.value).count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("model.safetensors", b""),
+        ("model.safetensors", b"\xff" * 50),
+        ("model.json", b""),
+        ("model.json", b"{}{"),
+        ("model.json", b'{"width": 7}'),
+        ("model.json", b'{"width": 64}'),
+        ("model.json", b'{"tied": false}'),
+    ],
+)
+def test_a_damaged_checkpoint_of_a_model_is_told(name: str, damage: bytes, tmp_path: Path) -> None:
+    save_model(Decoder(ModelConfig()), tmp_path)
+    (tmp_path / name).write_bytes(damage)
+    with pytest.raises(StudyError, match="is damaged") as caught:
+        load_model(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+    assert str(caught.value).count("\n") <= 1
