@@ -2,6 +2,8 @@
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,9 +40,16 @@ def main() -> None:
     except ModsearchError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+@contextmanager
+def _resumable() -> Iterator[None]:
+    """Ctrl-C ends a command that can go on with a line that says so."""
+    try:
+        yield
     except KeyboardInterrupt:
-        print("interrupted; the same command resumes", file=sys.stderr)
-        sys.exit(130)
+        print("interrupted: the same command goes on from here", file=sys.stderr)
+        raise typer.Exit(130) from None
 
 
 def _version(wanted: bool) -> None:
@@ -109,7 +118,8 @@ def train(
         raise ModsearchError(f"--flops must be positive and finite, but got {flops:g}")
     root = out or Path("runs/train")
     job = single_job(_candidate(config, sets), flops, seed)
-    record = run_trial(root, job)
+    with _resumable():
+        record = run_trial(root, job)
     if record.state is not State.COMPLETE:
         raise ModsearchError(f"{record.state}: {record.reason}")
     print(record.model_dump_json(indent=2, include={"hash", "plan", "scores"}))
@@ -138,7 +148,7 @@ def search(
         raise ModsearchError(f"--stage takes {', '.join(Stage)}, but got `{stage}`")
     wanted = _space(space, sets)
     root = out or Path("runs") / wanted.name
-    with locked(root):
+    with _resumable(), locked(root):
         study = Study(wanted, root, workers=workers, allow_mixed=allow_mixed)
         study.run(Stage(stage) if stage else None)
         study.evaluate_winners()

@@ -13,6 +13,8 @@ T = TypeVar("T")
 def unknown(kind: str, name: str, known: Iterable[str]) -> ConfigError:
     """The error for a name that nobody knows: says what exists, and the nearest name."""
     names = sorted(known)
+    if not names:
+        return ConfigError(f"unknown {kind} `{name}`: there are none")
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"; did you mean `{near[0]}`?" if near else ""
     return ConfigError(f"unknown {kind} `{name}`{hint}\nknown: {', '.join(names)}")

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+torch.set_num_threads(1)  # tensors are small: a second thread costs more than it brings
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # The same examples in every run, and no limit on an example's time on a busy machine.

@@ -20,8 +20,6 @@ from modsearch.nn.model import Decoder, Output
 from modsearch.nn.routers.expert_choice import ExpertChoice
 from modsearch.schema import ModelConfig
 
-torch.set_num_threads(1)  # tensors are small: a second thread costs more than it brings
-
 VOCAB = 64
 B, T = 3, 37
 CUTS = [1, 2, 18, 36]

@@ -33,8 +33,6 @@ from modsearch.nn.routers.random import Random, gaussian
 from modsearch.nn.selection import num_selected
 from modsearch.schema import ModelConfig
 
-torch.set_num_threads(1)  # tensors are small: a second thread costs more than it brings
-
 WIDTH = 16
 VOCAB = 64
 CAPACITIES = [0.125, 0.3, 1.0]

@@ -16,8 +16,6 @@ from modsearch.nn.contracts import BLOCKS, ROUTERS
 from modsearch.nn.model import Decoder
 from modsearch.schema import ModelConfig
 
-torch.set_num_threads(1)  # tensors are small: a second thread costs more than it brings
-
 BATCH = 2
 AXES: dict[str, list[Any]] = {
     "depth": [1, 2, 3, 5],

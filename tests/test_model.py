@@ -23,8 +23,6 @@ from modsearch.nn.selection import GATES, num_selected, pack, top_k
 from modsearch.schema import ModelConfig
 from modsearch.testing.naive import naive_decoder
 
-torch.set_num_threads(1)  # tensors are small: a second thread costs more than it brings
-
 VOCAB = 64
 EXACT_ONE = {"name": "expert_choice", "gate": "tanh"}
 """With a zero weight its gate is 1 + 0.2 tanh(0), exactly 1."""

@@ -52,7 +52,7 @@ class Routing:
     index_BK: Tensor
     """Ascending; padding stands last."""
     gate_BK: Tensor
-    """Factor of the block's delta."""
+    """Factor of the block's delta; that of padding is not used."""
     valid_BK: Tensor | None
     """False for padding; None where all rows are real."""
     aux: Tensor | None = None
