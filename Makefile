@@ -1,7 +1,7 @@
 PYTHON ?= python3
 PIP_FLAGS ?=
 BIN := .venv/bin
-BENCHMARKS := benchmarks/step_time.py benchmarks/engine_overhead.py
+BENCHMARKS := benchmarks/engine_overhead.py
 PIP_INSTALL = $(BIN)/python -m pip install --quiet $(PIP_FLAGS) -c constraints/constraints.txt
 
 .DEFAULT_GOAL := help

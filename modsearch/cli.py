@@ -112,6 +112,7 @@ def train(
     """Train one candidate at a budget; a second run resumes it."""
     from modsearch.forecast import single_job
     from modsearch.schema import State
+    from modsearch.store import StudyDirectory
     from modsearch.trial import run_trial
 
     if not 0 < flops < float("inf"):
@@ -119,7 +120,7 @@ def train(
     root = out or Path("runs/train")
     job = single_job(_candidate(config, sets), flops, seed)
     with _resumable():
-        record = run_trial(root, job)
+        record = StudyDirectory(root).finished(job.hash) or run_trial(root, job)
     if record.state is not State.COMPLETE:
         raise ModsearchError(f"{record.state}: {record.reason}")
     print(record.model_dump_json(indent=2, include={"hash", "plan", "scores"}))

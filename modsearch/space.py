@@ -464,10 +464,15 @@ def load_space(path: Path, overrides: list[str]) -> Space:
 def load_candidate(path: Path, overrides: list[str]) -> Candidate:
     """One configuration: `model`, `optim` and `data`, missing values at their defaults.
 
+    A trial's `config.yaml` has them under `candidate`, and is taken, too.
+
     Raises:
         ConfigError: what is wrong, and in which file.
     """
-    values = read_yaml(path, overrides)
+    values = read_yaml(path, [])
+    values = values.get("candidate", values)
+    for override in overrides:
+        _override(values, override)
     for key in values:
         if key not in Candidate.model_fields:
             raise ConfigError(f"{path.name}: {unknown('key', str(key), Candidate.model_fields)}")

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from modsearch.errors import ConfigError, StudyError
 from modsearch.registry import unknown
-from modsearch.schema import Job, Manifest, Record
+from modsearch.schema import Job, Manifest, Record, State
 
 
 def write_text(path: Path, text: str) -> None:
@@ -120,6 +120,11 @@ class StudyDirectory:
             return Record.model_validate_json(path.read_bytes())
         except (FileNotFoundError, ValidationError):
             return None
+
+    def finished(self, trial_hash: str) -> Record | None:
+        """The result of a trial that need not be trained again: any but a failed one."""
+        record = self.record(trial_hash)
+        return None if record is None or record.state is State.FAILED else record
 
     def write_record(self, record: Record) -> None:
         """Write a trial's result."""

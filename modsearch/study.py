@@ -85,7 +85,7 @@ class Driver:
                 cell.tell(asked.number, record)
             elif job.hash in self.in_flight:
                 self.in_flight[job.hash].append((cell, asked.number))
-            elif (known := self.study.finished(job.hash)) is not None:
+            elif (known := self.study.directory.finished(job.hash)) is not None:
                 repeat = cell.is_repeat(asked.number, job.hash)
                 cell.tell(asked.number, known, repeat=repeat)
             else:
@@ -149,6 +149,8 @@ class Study:
                 engine.run(driver.next_job, driver.on_record)
         records = self.directory.records()
         self.progress.say(f"trials: {summary(records)}")
+        if any(record.state is State.FAILED for record in records):
+            self.progress.say("failed trials are tried again by the same command")
 
     def evaluate_winners(self) -> None:
         """Score the confirmed trials with the space's suite."""
@@ -267,11 +269,6 @@ class Study:
         return _seconds(
             self.job(spec, resolve(spec.tree, lambda path, axis: _value(axis, point[path])))
         )
-
-    def finished(self, trial_hash: str) -> Record | None:
-        """The record of a trial that need not be trained again."""
-        record = self.directory.record(trial_hash)
-        return None if record is None or record.state is State.FAILED else record
 
     def drop_weights(self, record: Record) -> None:
         """Delete final weights that the study does not keep."""

@@ -167,6 +167,13 @@ def test_duplicates_and_empty_files_are_dropped(tmp_path: Path) -> None:
     assert corpus.facts.fingerprint == load(write(tmp_path / "b", given)).facts.fingerprint
 
 
+def test_copies_do_not_make_few_texts_many(tmp_path: Path) -> None:
+    given = [lines(4 * BLOCK_BYTES), lines(3 * BLOCK_BYTES).upper()]
+    found = all_documents(load(write(tmp_path / "c", given * 60)))
+    assert len(found) == 7
+    assert all(len(block) < BLOCK_BYTES + 20 for block in found)
+
+
 def test_equal_blocks_of_one_file_can_not_stand_in_two_parts(tmp_path: Path) -> None:
     block = b"x" * (BLOCK_BYTES - 1) + b"\n"
     blocks = [block.replace(b"x", bytes([letter])) for letter in b"abcd"]

@@ -200,7 +200,10 @@ MISTAKES: dict[str, tuple[Change, str]] = {
         "capacity.* got 1.5",
     ),
     "two axes that do not fit each other": (
-        lambda s: s["fixed"]["model"].update(num_heads={"choice": [2, 4]}),
+        lambda s: (
+            s["fixed"]["model"].update(num_heads={"choice": [2, 4]}),
+            s["measure"].update(ladder=[{"budget": 1e9, "depth": 2, "widths": [8]}]),
+        ),
         "width=12, num_heads=4",
     ),
     "width of the ladder": (

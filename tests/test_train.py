@@ -229,6 +229,16 @@ def test_the_seed_of_training_draws_the_random_router(corpus: Corpus, tmp_path: 
     assert losses[0] != losses[1]
 
 
+def test_every_step_routes_by_a_seed_of_its_own(corpus: Corpus, tmp_path: Path) -> None:
+    seeds = []
+    one = trainer(candidate("random", corpus), tmp_path, steps=10)
+    one.model.blocks[1].router.register_forward_pre_hook(
+        lambda router, arguments: seeds.append(arguments[1].seed)
+    )
+    one.run(batches(corpus), seed=9)
+    assert seeds == list(range(9, 19))
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_training_learns(recipe: str, corpus: Corpus, runs: dict[str, Run]) -> None:
     found, logged = runs[recipe].trained, rows(runs[recipe].directory)
@@ -490,6 +500,15 @@ def test_a_diverged_trial_is_a_state_of_its_own(corpus: Corpus, tmp_path: Path) 
     assert record.reason is not None
     assert record.reason.startswith("the loss is ")
     assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_a_trial_that_diverges_at_its_last_step_is_no_result(
+    corpus: Corpus, tmp_path: Path
+) -> None:
+    """The only training loss is the one before the step."""
+    given = job(candidate("dense", corpus, rate=1e30), corpus, steps=1)
+    record = failed(tmp_path, given, State.DIVERGED)
+    assert record.reason == "the validation loss is nan"
 
 
 def test_memory_that_runs_out_is_a_state_of_its_own(corpus: Corpus, tmp_path: Path) -> None:
