@@ -6,6 +6,7 @@ Everything is known before anything is trained: the model is built on the meta d
 import torch
 
 from modsearch.cost import conventions
+from modsearch.data import VOCAB_SIZE
 from modsearch.nn.model import Decoder
 from modsearch.schema import Budget, Candidate, Infeasible, Plan
 
@@ -27,6 +28,10 @@ def plan(candidate: Candidate, budget: Budget, train_tokens: int) -> Plan | Infe
     if config.block.name != "dense" and not model.routed_layers:
         return Infeasible(
             reason=f"no layer is routed: depth {config.depth} with every {config.every}"
+        )
+    if config.vocab_size < VOCAB_SIZE:
+        return Infeasible(
+            reason=f"vocab_size {config.vocab_size} is less than the {VOCAB_SIZE} values of a byte"
         )
     cost = model.cost(config.seq_len)
     flops_per_step = optim.batch_size * cost.training.total

@@ -12,6 +12,7 @@ import torch
 
 from modsearch.analysis.numbers import count
 from modsearch.analysis.power import SEED_SD, detectable_effect
+from modsearch.axes import Choice, Distribution, grid, parse_tree, resolve
 from modsearch.budget import plan
 from modsearch.cost import conventions
 from modsearch.data import Batches, load_corpus
@@ -28,17 +29,7 @@ from modsearch.schema import (
     Stage,
     Validation,
 )
-from modsearch.space import (
-    Choice,
-    Distribution,
-    Space,
-    build,
-    grid,
-    load_space,
-    over,
-    parse_tree,
-    resolve,
-)
+from modsearch.space import Space, build, load_space, over
 from modsearch.store import StudyDirectory, read_metrics
 
 HEAD_WARNING = 0.25

@@ -161,6 +161,26 @@ def _refuse_other_space(old: Space, new: Space, root: Path) -> None:
                 f"{root} was made with another `{stage}`: only {', '.join(sorted(extensible))} "
                 f"may grow\nuse another --out for the changed space"
             )
+    if not _asked(old) <= _asked(new):
+        raise StudyError(
+            f"{root} was made with more trials, sizes, budgets or seeds: a study may grow, not "
+            f"shrink\nuse another --out for the smaller space"
+        )
+
+
+def _asked(space: Space) -> set[tuple[object, ...]]:
+    """Everything that a space asks to be trained, arms and recipes aside."""
+    found: set[tuple[object, ...]] = set()
+    if space.explore is not None:
+        trials = space.explore.trials or 0
+        found |= {("explore", b, n) for b in space.explore.budgets for n in range(trials + 1)}
+    if space.measure is not None:
+        for rung in space.measure.ladder:
+            found |= {("measure", rung.budget, rung.depth, width) for width in rung.widths}
+    if space.confirm is not None:
+        seeds = range(space.confirm.seeds)
+        found |= {("confirm", b, seed) for b in space.confirm.budgets for seed in seeds}
+    return found
 
 
 def _git_revision() -> str:

@@ -174,40 +174,6 @@ class Runtime(Frozen):
     """Between checkpoints of an unfinished trial."""
 
 
-class Job(Frozen):
-    """One training that an engine executes."""
-
-    stage: Stage
-    arm: str
-    candidate: Candidate
-    budget: Budget
-    seed: int
-    validation: Validation
-    fingerprint: str
-    """Of the tokens."""
-    runtime: Runtime
-    plan: Plan | Infeasible
-
-    @property
-    def hash(self) -> str:
-        """Identity: arm, candidate, budget, seed, sample and tokens.
-
-        Where the trial ran does not count, nor where the corpus lies.
-        """
-        identity = self.model_dump(
-            mode="json",
-            include={
-                "arm": True,
-                "candidate": {"model", "optim"},
-                "budget": True,
-                "seed": True,
-                "validation": True,
-                "fingerprint": True,
-            },
-        )
-        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
-
-
 class Signal(StrEnum):
     """What a driver answers when it has no job to hand out."""
 
@@ -255,6 +221,58 @@ class Record(Frozen):
     reason: str | None = None
     plan: Plan | None = None
     scores: Scores | None = None
+
+
+class Job(Frozen):
+    """One training that an engine executes."""
+
+    stage: Stage
+    arm: str
+    candidate: Candidate
+    budget: Budget
+    seed: int
+    validation: Validation
+    fingerprint: str
+    """Of the tokens."""
+    runtime: Runtime
+    plan: Plan | Infeasible
+
+    @property
+    def hash(self) -> str:
+        """Identity: arm, candidate, budget, seed, sample and tokens.
+
+        Where the trial ran does not count, nor where the corpus lies.
+        """
+        identity = self.model_dump(
+            mode="json",
+            include={
+                "arm": True,
+                "candidate": {"model", "optim"},
+                "budget": True,
+                "seed": True,
+                "validation": True,
+                "fingerprint": True,
+            },
+        )
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
+    def record(
+        self, state: State, *, reason: str | None = None, scores: Scores | None = None
+    ) -> Record:
+        """What became of this job."""
+        return Record(
+            hash=self.hash,
+            stage=self.stage,
+            arm=self.arm,
+            candidate=self.candidate,
+            budget=self.budget,
+            seed=self.seed,
+            validation=self.validation,
+            state=state,
+            reason=reason,
+            plan=self.plan if isinstance(self.plan, Plan) else None,
+            scores=scores,
+        )
 
 
 class CorpusFacts(Frozen):

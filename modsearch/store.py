@@ -118,7 +118,7 @@ class StudyDirectory:
         path = self.trial(trial_hash) / "result.json"
         try:
             return Record.model_validate_json(path.read_bytes())
-        except (FileNotFoundError, ValidationError):
+        except (FileNotFoundError, NotADirectoryError, ValidationError):
             return None
 
     def finished(self, trial_hash: str) -> Record | None:

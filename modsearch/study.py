@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from modsearch.analysis.fits import best_recipe, confirm_choice
+from modsearch.axes import Choice, Int, Tree, grid, label, parse_tree, resolve
 from modsearch.budget import plan
 from modsearch.data import load_corpus
 from modsearch.engines.local import LocalEngine
@@ -32,18 +33,7 @@ from modsearch.schema import (
     State,
 )
 from modsearch.search.ledger import Asked, Cell, CellSpec, open_storage
-from modsearch.space import (
-    Choice,
-    Int,
-    Space,
-    Tree,
-    build,
-    grid,
-    label,
-    over,
-    parse_tree,
-    resolve,
-)
+from modsearch.space import Space, build, over
 from modsearch.store import StudyDirectory
 from modsearch.trial import run_trial
 
@@ -80,7 +70,7 @@ class Driver:
             job = self.study.job(cell.spec, asked.values)
             cell.note_hash(asked.number, job.hash)
             if isinstance(job.plan, Infeasible):
-                record = _rejected(job, job.plan)
+                record = job.record(State.INFEASIBLE, reason=job.plan.reason)
                 self.study.directory.write_record(record)
                 cell.tell(asked.number, record)
             elif job.hash in self.in_flight:
@@ -276,20 +266,6 @@ class Study:
         if keep == "none" or (keep == "winners" and record.stage is not Stage.CONFIRM):
             folder = self.directory.trial(record.hash) / "checkpoint"
             (folder / "model.safetensors").unlink(missing_ok=True)
-
-
-def _rejected(job: Job, why: Infeasible) -> Record:
-    return Record(
-        hash=job.hash,
-        stage=job.stage,
-        arm=job.arm,
-        candidate=job.candidate,
-        budget=job.budget,
-        seed=job.seed,
-        validation=job.validation,
-        state=State.INFEASIBLE,
-        reason=why.reason,
-    )
 
 
 def _seconds(job: Job) -> float:

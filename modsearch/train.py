@@ -213,10 +213,6 @@ class Trainer:
         """The final weights and their configuration, for evaluation."""
         save_model(self.model, self.directory / "checkpoint")
 
-    def drop_checkpoint(self) -> None:
-        """Forget where to resume: the trial has its result."""
-        self._checkpoint.unlink(missing_ok=True)
-
 
 def autocast(runtime: Runtime) -> torch.autocast:
     """bf16 where the study says so."""

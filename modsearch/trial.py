@@ -36,21 +36,9 @@ def run_trial(root: Path, job: Job) -> Record:
         state, reason = State.DIVERGED, str(error)
     except Exception as error:  # whatever it is, it must not end the study
         state = State.OUT_OF_MEMORY if _out_of_memory(error) else State.FAILED
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        reason = "; ".join(f"{type(error).__name__}: {error}".splitlines()[:2])
         _write_error(directory)
-    record = Record(
-        hash=job.hash,
-        stage=job.stage,
-        arm=job.arm,
-        candidate=job.candidate,
-        budget=job.budget,
-        seed=job.seed,
-        validation=job.validation,
-        state=state,
-        reason=reason,
-        plan=job.plan,
-        scores=scores,
-    )
+    record = job.record(state, reason=reason, scores=scores)
     try:
         study.write_record(record)
     except OSError as error:
@@ -59,6 +47,8 @@ def run_trial(root: Path, job: Job) -> Record:
         )
     if state is not State.FAILED:
         (directory / "checkpoint" / "resume.safetensors").unlink(missing_ok=True)
+    if state is State.COMPLETE:
+        (directory / "error.txt").unlink(missing_ok=True)
     return record
 
 

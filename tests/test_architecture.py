@@ -21,7 +21,7 @@ nn.model
 nn.routers.* nn.blocks.* nn.ffn.* nn.schedules
 nn.layers nn.selection data space store analysis.*
 nn.contracts
-registry cost components schema
+registry cost components schema axes
 errors __init__
 """
 """A module imports lower rows only, never its own row."""

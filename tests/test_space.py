@@ -10,26 +10,22 @@ import pytest
 import yaml
 from hypothesis import given
 
-from modsearch.errors import ConfigError, StudyError
-from modsearch.provenance import open_manifest
-from modsearch.schema import Candidate, CorpusFacts, DataConfig, Stage
-from modsearch.space import (
+from modsearch.axes import (
     Choice,
     Distribution,
     Float,
     Int,
-    Space,
-    build,
     grid,
     is_finite,
     label,
-    load_candidate,
-    load_space,
     open_axes,
     parse_tree,
-    read_yaml,
     resolve,
 )
+from modsearch.errors import ConfigError, StudyError
+from modsearch.provenance import open_manifest
+from modsearch.schema import Candidate, CorpusFacts, DataConfig, Stage
+from modsearch.space import Space, build, load_candidate, load_space, read_yaml
 from modsearch.store import StudyDirectory, write_yaml
 
 SHIPPED = sorted((Path(__file__).parents[1] / "search_spaces").glob("*.yaml"))
@@ -627,7 +623,10 @@ def opened(folder: Path, facts: CorpusFacts, *sets: str, allow_mixed: bool = Fal
     [
         (),
         ("explore.budgets=[5e8, 1e9, 4e9]",),
-        ("measure.ladder=[{budget: 1e9, depth: 2, widths: [8, 12, 16]}]",),
+        (
+            "measure.ladder=[{budget: 1e9, depth: 2, widths: [8, 12, 16]}, "
+            "{budget: 1e9, depth: 4, widths: [8]}, {budget: 2e9, depth: 2, widths: [12]}]",
+        ),
         ("confirm.seeds=5",),
         ("resources.workers=7",),
         ("suite=quick",),
@@ -637,6 +636,20 @@ def opened(folder: Path, facts: CorpusFacts, *sets: str, allow_mixed: bool = Fal
 def test_a_study_may_be_extended(tmp_path: Path, extension: tuple[str, ...]) -> None:
     opened(tmp_path, FACTS)
     assert opened(tmp_path, FACTS, *extension) == load(tmp_path, SPACE, *extension)
+
+
+@pytest.mark.parametrize(
+    "shrunk",
+    [
+        "explore.budgets=[1e9]",
+        "measure.ladder=[{budget: 1e9, depth: 2, widths: [8, 12]}]",
+        "confirm.seeds=2",
+    ],
+)
+def test_a_study_may_not_shrink(tmp_path: Path, shrunk: str) -> None:
+    opened(tmp_path, FACTS)
+    with pytest.raises(StudyError, match="may grow, not shrink"):
+        opened(tmp_path, FACTS, shrunk)
 
 
 def test_an_extended_study_is_not_lost_by_a_refusal(tmp_path: Path) -> None:

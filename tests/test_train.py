@@ -506,7 +506,7 @@ def test_a_trial_that_diverges_at_its_last_step_is_no_result(
     corpus: Corpus, tmp_path: Path
 ) -> None:
     """The only training loss is the one before the step."""
-    given = job(candidate("dense", corpus, rate=1e30), corpus, steps=1)
+    given = job(candidate("dense", corpus, rate=1e39), corpus, steps=1)
     record = failed(tmp_path, given, State.DIVERGED)
     assert record.reason == "the validation loss is nan"
 

@@ -97,7 +97,7 @@ class LocalEngine:
             if tries < TRIES:
                 self._give(worker, job)
                 return
-            record = _died(job)
+            record = job.record(State.FAILED, reason=f"its worker died {TRIES} times")
         worker.job = None
         on_record(job, record)
 
@@ -116,20 +116,6 @@ class LocalEngine:
         process.start()
         theirs.close()
         return _Worker(process, ours)
-
-
-def _died(job: Job) -> Record:
-    return Record(
-        hash=job.hash,
-        stage=job.stage,
-        arm=job.arm,
-        candidate=job.candidate,
-        budget=job.budget,
-        seed=job.seed,
-        validation=job.validation,
-        state=State.FAILED,
-        reason=f"its worker died {TRIES} times",
-    )
 
 
 def _work(pipe: Connection, run_trial: RunTrial) -> None:

@@ -14,6 +14,7 @@ import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
+from modsearch.axes import Choice, Distribution, grid, is_finite, label, resolve
 from modsearch.errors import StudyError
 from modsearch.schema import Record, Stage, State
 from modsearch.search.samplers import (
@@ -23,7 +24,6 @@ from modsearch.search.samplers import (
     qmc_point,
     random_point,
 )
-from modsearch.space import Choice, Distribution, grid, is_finite, label, resolve
 
 ASKS_PER_TRIAL = 5
 """A cell ends at the latest after this many asks for each trial that it wants trained."""

@@ -15,7 +15,7 @@ from optuna.distributions import (
 )
 from scipy.stats import qmc
 
-from modsearch.space import Choice, Distribution, Float, label, open_axes
+from modsearch.axes import Choice, Distribution, Float, label, open_axes
 
 
 class Points(optuna.samplers.BaseSampler):
