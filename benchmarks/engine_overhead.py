@@ -4,7 +4,7 @@ Runs one measure-only study of 24 trials and prints wall time / (sum of trial se
 workers), after the workers have started. Trial seconds include validation. 1.00 would be an
 engine, a ledger and a disk that take no time, and trials that end together.
 
-    python benchmarks/engine_overhead.py [--budget 2e10] [--workers 2]
+    python benchmarks/engine_overhead.py [--budget 3e10] [--workers 2]
 """
 
 import argparse
@@ -40,7 +40,7 @@ def space(budget: float, workers: int) -> Space:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--budget", type=float, default=2e10)
+    parser.add_argument("--budget", type=float, default=3e10)
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
