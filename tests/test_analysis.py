@@ -398,6 +398,24 @@ def test_a_refused_depth_that_was_lower_is_not_hidden() -> None:
     assert any("measured lower (1.7000)" in mark for mark in best.marks)
 
 
+def test_an_exact_fit_does_not_displace_one_with_points_to_spare() -> None:
+    spare = ladder([2.1, 2.0, 1.9, 2.0, 2.1])
+    lucky = [
+        trial(width=width, depth=4, loss=loss)
+        for width, loss in ((12, 1.95), (16, 1.7), (24, 1.9), (48, 2.1))
+    ]
+    curves = fit_curves(spare + lucky)
+    assert [curve.exact for curve in curves if isinstance(curve, Fit)] == [False, True]
+    best = optimum(curves, "dense", 1e11)
+    assert best is not None
+    assert best.depth == 2
+    assert any("depth 4 has a lower minimum" in mark for mark in best.marks)
+    alone = optimum(fit_curves(lucky), "dense", 1e11)
+    assert alone is not None
+    assert alone.depth == 4
+    assert any("exact fit" in mark for mark in alone.marks)
+
+
 def test_confirm_choice_is_nearest_to_the_vertex_or_marked() -> None:
     choice = confirm_choice(study(), "dense", 1e12)
     assert choice is not None

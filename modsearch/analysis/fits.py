@@ -199,8 +199,8 @@ def optimum(curves: Iterable[Curve], arm: str, budget: float) -> Optimum | None:
     refusals = [curve for curve in mine if isinstance(curve, Refusal)]
     depths = sorted(curve.depth for curve in mine)
     if fits:
-        best = min(fits, key=lambda fit: (fit.minimum_loss, fit.depth))
-        marks = [*_depth_marks(best.depth, depths), *_overlooked(best, refusals)]
+        best = _lowest_fit(fits)
+        marks = [*_depth_marks(best.depth, depths), *_overlooked(best, mine)]
         if best.exact:
             marks.append("an exact fit of three points")
         return Optimum(
@@ -216,6 +216,16 @@ def optimum(curves: Iterable[Curve], arm: str, budget: float) -> Optimum | None:
             lowest.reason, (why, *_depth_marks(point.depth, depths)),
         )  # fmt: skip
     return None
+
+
+def _lowest_fit(fits: Sequence[Fit]) -> Fit:
+    """The depth with the lowest minimum, among fits with points to spare where there are any.
+
+    A parabola through exactly three points follows whatever noise they have, so that one lucky
+    trial would move a whole arm to its depth.
+    """
+    spare = [fit for fit in fits if not fit.exact]
+    return min(spare or fits, key=lambda fit: (fit.minimum_loss, fit.depth))
 
 
 def optima(curves: Sequence[Curve]) -> list[Optimum]:
@@ -403,12 +413,19 @@ def _depth_marks(depth: int, depths: Sequence[int]) -> list[str]:
     return []
 
 
-def _overlooked(best: Fit, refusals: Iterable[Refusal]) -> list[str]:
-    """A refused curve enters no optimum, but hiding that it lies lower would flatter the arm
-    that this one is compared with."""
-    return [
-        f"depth {curve.depth} was measured lower ({curve.lowest.loss:.4f}), but has no fit: "
-        f"{curve.reason}"
-        for curve in refusals
-        if curve.lowest.loss < best.minimum_loss
-    ]
+def _overlooked(best: Fit, curves: Iterable[Curve]) -> list[str]:
+    """What does not enter the optimum, but where hiding that it lies lower would flatter the arm
+    that this one is compared with: refused curves, and exact fits beside others."""
+    notes = []
+    for curve in curves:
+        if isinstance(curve, Refusal) and curve.lowest.loss < best.minimum_loss:
+            notes.append(
+                f"depth {curve.depth} was measured lower ({curve.lowest.loss:.4f}), but has no "
+                f"fit: {curve.reason}"
+            )
+        if isinstance(curve, Fit) and curve.minimum_loss < best.minimum_loss:
+            notes.append(
+                f"depth {curve.depth} has a lower minimum ({curve.minimum_loss:.4f}), but by an "
+                f"exact fit of three points"
+            )
+    return notes
