@@ -71,7 +71,8 @@ def parse_tree(value: Any) -> Any:
             if key == "log" and low <= 0:
                 raise ConfigError(f"a log distribution needs a positive low, but got {low}")
             return Float(low, high, log=key == "log")
-        return {key: parse_tree(inner) for key, inner in value.items()}
+        # In a fixed order: two files that say the same make the same study.
+        return {key: parse_tree(inner) for key, inner in sorted(value.items())}
     return value
 
 
@@ -124,11 +125,22 @@ def inside(path: str, value: Any) -> str:
 
 
 def open_axes(tree: Any, path: str = "") -> dict[str, Distribution]:
-    """Every distribution of a tree by path, those inside choices included."""
+    """Every distribution of a tree by path, those inside choices included.
+
+    Raises:
+        ConfigError: a choice gives one path two distributions.
+    """
     if isinstance(tree, Choice):
         found: dict[str, Distribution] = {path: tree}
         for value in tree.values:
-            found |= open_axes(value, inside(path, value))
+            inner = open_axes(value, inside(path, value))
+            for clash in found.keys() & inner.keys():
+                if found[clash] != inner[clash]:
+                    raise ConfigError(
+                        f"`{clash}` has two distributions in one choice\n"
+                        f"name a component once, with one distribution for each option"
+                    )
+            found |= inner
         return found
     if isinstance(tree, Int | Float):
         return {path: tree}

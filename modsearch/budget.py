@@ -41,7 +41,8 @@ def plan(candidate: Candidate, budget: Budget, train_tokens: int) -> Plan | Infe
     epochs = steps * tokens_per_step / train_tokens
     if steps < optim.min_steps:
         return Infeasible(
-            reason=f"{steps} steps at {budget.flops:.3g} FLOPs, fewer than {optim.min_steps}"
+            reason=f"{steps} steps at {budget.flops:.3g} FLOPs, fewer than "
+            f"min_steps = {optim.min_steps}"
         )
     if abs(achieved - budget.flops) > TOLERANCE * budget.flops:
         return Infeasible(
@@ -49,7 +50,8 @@ def plan(candidate: Candidate, budget: Budget, train_tokens: int) -> Plan | Infe
         )
     if epochs > optim.max_epochs:
         return Infeasible(
-            reason=f"{epochs:.1f} epochs of {train_tokens:,} tokens, over {optim.max_epochs:g}"
+            reason=f"{epochs:.1f} epochs of {train_tokens:,} tokens, over "
+            f"max_epochs = {optim.max_epochs:g}"
         )
     params = sum(parameter.numel() for parameter in model.parameters())
     embedding = config.vocab_size * config.width * (1 if config.tied else 2)

@@ -40,6 +40,9 @@ def main() -> None:
     except ModsearchError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:
+        print(f"error: {error.strerror or error}: {error.filename}", file=sys.stderr)
+        sys.exit(2)
 
 
 @contextmanager
@@ -118,6 +121,8 @@ def train(
     if not 0 < flops < float("inf"):
         raise ModsearchError(f"--flops must be positive and finite, but got {flops:g}")
     root = out or Path("runs/train")
+    if (root / "manifest.json").exists():
+        raise ModsearchError(f"{root} is a study: its trials are its own\nuse another --out")
     job = single_job(_candidate(config, sets), flops, seed)
     with _resumable():
         record = StudyDirectory(root).finished(job.hash) or run_trial(root, job)
@@ -188,12 +193,16 @@ def evaluate(
     suite: Annotated[
         str, typer.Option(help="A YAML file, or a shipped suite's bare name.")
     ] = "quick",
-    corpus: Annotated[str, typer.Option(help="Text of a checkpoint's tasks.")] = "stdlib",
+    corpus: Annotated[
+        str | None, typer.Option(help="Text of the tasks; default: what the trial was trained on.")
+    ] = None,
 ) -> None:
     """Score a study's winners or one checkpoint with lm-eval, in causal mode."""
-    from modsearch.evaluate import evaluate_checkpoint, evaluate_winners
+    from modsearch.evaluate import evaluate_checkpoint, evaluate_winners, load_suite
     from modsearch.schema import DataConfig, Stage
+    from modsearch.space import load_candidate
     from modsearch.store import StudyDirectory
+    from modsearch.train import load_model
 
     if (target / "manifest.json").is_file():
         directory = StudyDirectory(target)
@@ -206,7 +215,14 @@ def evaluate(
         print(f"results: {target / 'trials'}/*/eval/{Path(suite).stem}.json")
         return
     folder = target / "checkpoint" if (target / "checkpoint").is_dir() else target
-    result = evaluate_checkpoint(folder, suite, DataConfig(corpus=corpus), "test")
+    config = folder.parent / "config.yaml"
+    load_suite(suite)
+    load_model(folder)
+    if corpus is None and not config.is_file():
+        raise ModsearchError(f"{target} does not say what it was trained on\nname a --corpus")
+    data = DataConfig(corpus=corpus) if corpus else load_candidate(config, []).data
+    print(f"tasks from corpus `{data.corpus}`", file=sys.stderr)
+    result = evaluate_checkpoint(folder, suite, data, "test")
     print(json.dumps(result["results"], indent=2))
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from modsearch.analysis.compare import confirmed
+from modsearch.analysis.fits import causal_loss
 from modsearch.analysis.numbers import count
 from modsearch.analysis.power import SEED_SD, detectable_effect
 from modsearch.axes import Choice, Distribution, grid, parse_tree, resolve
@@ -18,6 +20,7 @@ from modsearch.cost import conventions
 from modsearch.data import Batches, load_corpus
 from modsearch.errors import ConfigError, StudyError
 from modsearch.nn.model import Decoder
+from modsearch.provenance import check_windows
 from modsearch.schema import (
     Budget,
     Candidate,
@@ -127,7 +130,9 @@ def forecast(space: Space) -> dict[str, Any]:
     Hours come from a few training steps of every size on this machine, one trial a worker;
     for sizes too large to try here, from the speed of the largest one that was tried.
     """
-    facts = load_corpus(space.data).facts
+    corpus = load_corpus(space.data)
+    check_windows(space, corpus)
+    facts = corpus.facts
     workers = space.resources.workers if space.resources.workers != "auto" else 1
     timer = _StepTimer(space)
     cells = []
@@ -294,7 +299,12 @@ def _warnings(space: Space, cells: list[dict[str, Any]]) -> list[str]:
         found.append(_head_warning(share))
     if space.confirm is None or space.confirm.seeds < 3:
         found.append("fewer than 3 confirm seeds: the report will give no interval and no verdict")
-    rejected = Counter(row["reason"] for cell in cells for row in cell["rejected"])
+    rejected = Counter(
+        row["reason"]
+        for cell in cells
+        if cell["stage"] != Stage.CONFIRM  # stands for a size that measure will choose
+        for row in cell["rejected"]
+    )
     found += [f"{count} rejected: {reason}" for reason, count in rejected.items()]
     return found
 
@@ -395,29 +405,27 @@ def status_text(result: dict[str, Any]) -> str:
 def winner(root: Path, budget: float | None) -> Record:
     """The confirmed candidate with the lowest mean causal loss, by one of its trials.
 
-    Controls are no winners. Without confirmed trials, the lowest measured one.
+    Controls are no winners, and arms that lost seeds come last. Without confirmed trials, the
+    lowest measured one.
 
     Raises:
         StudyError: nothing is finished at that budget.
     """
     directory = StudyDirectory(root)
-    arms = directory.manifest().arms
-    done = [r for r in directory.records() if r.scores and arms[r.arm] is None]
+    records = directory.records()
+    arms = [name for name, target in directory.manifest().arms.items() if target is None]
+    done = [record for record in records if record.scores and record.arm in arms]
     for stage in (Stage.CONFIRM, Stage.MEASURE):
-        rows = [r for r in done if r.stage is stage]
-        at = budget or max((r.budget.flops for r in rows), default=0.0)
-        groups: dict[str, list[Record]] = {}
-        for record in rows:
-            if record.budget.flops == at:
-                groups.setdefault(record.candidate.model_dump_json(), []).append(record)
-        if groups:
-            return min(groups.values(), key=_mean_loss)[0]
+        rows = [record for record in done if record.stage is stage]
+        at = budget or max((record.budget.flops for record in rows), default=0.0)
+        rows = [record for record in rows if record.budget.flops == at]
+        if stage is Stage.MEASURE and rows:
+            return min(rows, key=causal_loss)
+        found = [each for arm in arms if (each := confirmed(records, arm, at)) is not None]
+        if found:
+            best = min(found, key=lambda each: (bool(each.lost), each.mean))
+            return best.records[0]
     at_budget = f" at {budget:g} FLOPs" if budget else ""
     raise StudyError(
         f"{root} has no finished candidate{at_budget}\nlook at `modsearch status {root}`"
     )
-
-
-def _mean_loss(records: list[Record]) -> float:
-    losses = [record.scores.causal_loss for record in records if record.scores]
-    return sum(losses) / len(losses)

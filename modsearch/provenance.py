@@ -14,8 +14,9 @@ from pathlib import Path
 
 import torch
 
+from modsearch.data import Corpus
 from modsearch.errors import StudyError
-from modsearch.schema import CorpusFacts, Manifest, Runtime
+from modsearch.schema import CorpusFacts, Manifest, ModelConfig, Runtime, Stage
 from modsearch.space import Space, load_space
 from modsearch.store import StudyDirectory, write_yaml
 
@@ -55,6 +56,20 @@ def open_manifest(
     if before != space:
         write_yaml(directory.space, space.model_dump(mode="json"))
     return manifest
+
+
+def check_windows(space: Space, corpus: Corpus) -> None:
+    """Every stage's sample must fit into its part, before anything is trained.
+
+    Raises:
+        DataError: a part has fewer tokens than its windows need.
+    """
+    for stage in Stage:
+        if space.budgets(stage):
+            for arm in space.learned_arms:
+                seq_len = space.recipe(arm)["model"].get("seq_len", ModelConfig().seq_len)
+                if isinstance(seq_len, int):
+                    corpus.windows(space.validation(stage), seq_len)
 
 
 def _fresh_manifest(space: Space, corpus: CorpusFacts) -> Manifest:
@@ -134,7 +149,7 @@ def _refuse_other_space(old: Space, new: Space, root: Path) -> None:
     Raises:
         StudyError: something else differs; the message names it.
     """
-    for name in ("name", "seed", "data", "fixed", "axes", "arms"):
+    for name in ("name", "seed", "fixed", "axes", "arms"):
         if getattr(old, name) != getattr(new, name):
             raise StudyError(
                 f"{root} was made with other `{name}`: a study may be extended, not changed\n"

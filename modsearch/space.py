@@ -51,13 +51,15 @@ class Explore(Frozen):
     """depth and width, fixed or open."""
     sampler: Literal["grid", "random", "qmc", "tpe"] = "grid"
     trials: int | None = Field(None, gt=0)
-    """Trained trials of each cell; None: the whole grid."""
+    """Trained trials of each cell; a grid has none, it runs whole."""
     windows: int = Field(64, gt=0)
 
     @model_validator(mode="after")
     def _trials_are_stated(self) -> "Explore":
         if self.sampler != "grid" and self.trials is None:
             raise ValueError(f"sampler `{self.sampler}` needs `trials`")
+        if self.sampler == "grid" and self.trials is not None:
+            raise ValueError("sampler `grid` runs every point of the grid: leave `trials` out")
         return self
 
 
@@ -301,6 +303,8 @@ def load_candidate(path: Path, overrides: list[str]) -> Candidate:
     """
     values = read_yaml(path, [])
     values = values.get("candidate", values)
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path.name}: candidate must be a mapping of keys to values")
     for override in overrides:
         _override(values, override)
     for key in values:

@@ -7,10 +7,9 @@ directories hold the whole state: running a study again goes on where it stopped
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-
-import torch
 
 from modsearch.analysis.fits import best_recipe, confirm_choice
 from modsearch.axes import Choice, Int, Tree, grid, label, parse_tree, resolve
@@ -19,8 +18,8 @@ from modsearch.data import load_corpus
 from modsearch.engines.local import LocalEngine
 from modsearch.errors import StudyError
 from modsearch.evaluate import evaluate_winners
-from modsearch.progress import Progress, summary
-from modsearch.provenance import open_manifest
+from modsearch.progress import Progress, describe, summary
+from modsearch.provenance import check_windows, open_manifest
 from modsearch.schema import (
     Budget,
     Infeasible,
@@ -71,11 +70,13 @@ class Driver:
             cell.note_hash(asked.number, job.hash)
             if isinstance(job.plan, Infeasible):
                 record = job.record(State.INFEASIBLE, reason=job.plan.reason)
+                self.study.progress.say(f"rejected {describe(job)}: {job.plan.reason}")
                 self.study.directory.write_record(record)
                 cell.tell(asked.number, record)
             elif job.hash in self.in_flight:
                 self.in_flight[job.hash].append((cell, asked.number))
             elif (known := self.study.directory.finished(job.hash)) is not None:
+                self.study.drop_weights(known)
                 repeat = cell.is_repeat(asked.number, job.hash)
                 cell.tell(asked.number, known, repeat=repeat)
             else:
@@ -89,6 +90,8 @@ class Driver:
         waiting = self.in_flight.pop(job.hash)
         self.study.progress.ended(job, record)
         if record.state is State.FAILED:
+            with suppress(OSError):  # the disk may be what failed
+                self.study.directory.write_record(record)
             return
         self.study.drop_weights(record)
         for index, (cell, number) in enumerate(waiting):
@@ -118,7 +121,9 @@ class Study:
     ) -> None:
         self.space = space
         self.directory = StudyDirectory(root)
-        self.corpus = load_corpus(space.data).facts
+        corpus = load_corpus(space.data)
+        check_windows(space, corpus)
+        self.corpus = corpus.facts
         self.manifest = open_manifest(self.directory, space, self.corpus, allow_mixed=allow_mixed)
         self.storage = open_storage(f"sqlite:///{self.directory.ledger}")
         self.workers = workers or _num_workers(space, self.manifest.runtime)
@@ -131,6 +136,10 @@ class Study:
             partial(run_trial, self.directory.root), self.workers, runtime.threads
         )
         wanted = [stage for stage in Stage if self.space.budgets(stage)]
+        if only is not None and only not in wanted:
+            raise StudyError(
+                f"space `{self.space.name}` has no stage `{only}`, only {', '.join(wanted)}"
+            )
         with engine.started(), self.progress:
             for stage in [only] if only else wanted:
                 specs = self.cell_specs(stage)
@@ -201,8 +210,9 @@ class Study:
         choice = confirm_choice(self.directory.records(), measured, budget)
         if choice is None:
             raise StudyError(
-                f"nothing to confirm: no trial of arm `{measured}` was measured at {budget:g}\n"
-                f"run the stage `measure` first, and look at `modsearch status`"
+                f"nothing to confirm: measure has no finished trial of arm `{measured}` at "
+                f"{budget:g} FLOPs\nrun stage `measure`; `modsearch status` has what was rejected "
+                f"or failed"
             )
         size = {"depth": choice.depth, "width": choice.width}
         tree = {**self.recipe(arm), "size": size, "seed": Int(0, 1_000_000, 1)}
@@ -283,6 +293,6 @@ def _num_workers(space: Space, runtime: Runtime) -> int:
     if space.resources.workers != "auto":
         return space.resources.workers
     if runtime.device == "cuda":
-        return torch.cuda.device_count()
+        return 1  # local workers share the first GPU: more of them is the user's choice
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(1, (cores or 1) // runtime.threads)

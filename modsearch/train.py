@@ -171,11 +171,17 @@ class Trainer:
         write_bytes(self._checkpoint, safetensors.torch.save(plain, metadata=meta))
 
     def _resume(self) -> None:
-        """From the last checkpoint; a damaged one is dropped and training starts over."""
+        """From the last checkpoint.
+
+        Raises:
+            StudyError: it is damaged; it is removed, so that the next try starts over.
+        """
         self.directory.mkdir(parents=True, exist_ok=True)
         if self._checkpoint.is_file():
             try:
                 self._load()
+            except torch.OutOfMemoryError:
+                raise  # says nothing about the file
             except (safetensors.SafetensorError, KeyError, TypeError, ValueError, RuntimeError):
                 self._checkpoint.unlink()
                 raise StudyError(

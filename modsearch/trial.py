@@ -55,6 +55,8 @@ def run_trial(root: Path, job: Job) -> Record:
 def _train_and_score(job: Job, plan: Plan, directory: Path) -> Scores:
     started = time.perf_counter()
     torch.set_num_threads(job.runtime.threads)
+    if job.runtime.device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
     corpus = _corpus(job)
     candidate = job.candidate
     windows = corpus.windows(job.validation, candidate.model.seq_len)

@@ -14,9 +14,9 @@ PACKAGE = ROOT / "modsearch"
 LAYERS = """
 cli
 study report.page testing.*
-trial engines.* report.tables report.figures progress forecast provenance
+trial engines.* report.tables report.figures progress forecast
 evaluate search.*
-train budget documents nn.generate
+train budget documents provenance nn.generate
 nn.model
 nn.routers.* nn.blocks.* nn.ffn.* nn.schedules
 nn.layers nn.selection data space store analysis.*

@@ -460,7 +460,34 @@ def test_resolving_asks_for_each_axis_that_is_met_and_keeps_the_rest() -> None:
         "model": {"router": {"name": "other", "gate": "d"}, "every": 6},
         "optim": {"rate": 0.1},
     }
-    assert list(asked) == ["model.router", "model.router.other.gate", "model.every"]
+    assert list(asked) == ["model.every", "model.router", "model.router.other.gate"]
+
+
+def test_the_order_of_keys_does_not_matter() -> None:
+    one = parse_tree({"b": {"choice": [1, 2]}, "a": {"y": {"int": [1, 2]}, "x": 1}})
+    two = parse_tree({"a": {"x": 1, "y": {"int": [1, 2]}}, "b": {"choice": [1, 2]}})
+    assert repr(one) == repr(two)
+    assert list(open_axes(one)) == list(open_axes(two)) == ["a.y", "b"]
+
+
+def test_a_grid_runs_whole(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="leave `trials` out"):
+        load(tmp_path, SPACE, "explore.trials=3")
+
+
+def test_one_path_has_one_distribution() -> None:
+    tree = parse_tree(
+        {
+            "router": {
+                "choice": [
+                    {"name": "a", "k": {"int": [1, 2]}},
+                    {"name": "a", "k": {"int": [5, 8]}},
+                ]
+            }
+        }
+    )
+    with pytest.raises(ConfigError, match="two distributions"):
+        open_axes(tree)
 
 
 # --- arms, stages, sizes
@@ -629,6 +656,7 @@ def opened(folder: Path, facts: CorpusFacts, *sets: str, allow_mixed: bool = Fal
         ),
         ("confirm.seeds=5",),
         ("resources.workers=7",),
+        ("data.corpus=elsewhere.txt",),  # its tokens count, not its place
         ("suite=quick",),
     ],
     ids=" ".join,
@@ -666,7 +694,6 @@ def test_an_extended_study_is_not_lost_by_a_refusal(tmp_path: Path) -> None:
     [
         ("name=other", "name"),
         ("seed=4", "seed"),
-        ("data.corpus=elsewhere.txt", "data"),
         ("fixed.model.every=1", "fixed"),
         ("axes.optim.rate={choice: [0.005, 0.02]}", "axes"),
         ("arms.mod.model.capacity={choice: [0.125, 0.25]}", "arms"),

@@ -12,9 +12,12 @@ from typing import Any
 import optuna
 import pytest
 
-from modsearch.schema import Stage, State
+from modsearch.errors import DataError, StudyError
+from modsearch.schema import Job, Stage, State
 from modsearch.search.ledger import open_storage
+from modsearch.space import load_space
 from modsearch.store import StudyDirectory, read_metrics
+from modsearch.study import Driver, Study
 
 ROOT = Path(__file__).resolve().parent.parent
 KILLER = Path(__file__).parent / "kill_driver.py"
@@ -250,6 +253,35 @@ def test_a_study_of_other_code_is_refused(whole: Path, grid_space: Path) -> None
         assert "--allow-mixed" in refused.stderr
     finally:
         manifest.write_text(text)
+
+
+def test_a_failed_trial_is_written_down_and_tried_again(tmp_path: Path, grid_space: Path) -> None:
+    study = Study(load_space(grid_space, []), tmp_path / "study")
+    specs = study.cell_specs(Stage.EXPLORE)
+    driver = Driver(study, specs)
+    job = driver.next_job()
+    assert isinstance(job, Job)
+    driver.on_record(job, job.record(State.FAILED, reason="its worker died"))
+    written = study.directory.record(job.hash)
+    assert written is not None
+    assert written.state is State.FAILED
+    assert written.reason == "its worker died"
+    assert Driver(study, specs).next_job() == job
+
+
+def test_samples_that_do_not_fit_are_refused_before_training(
+    tmp_path: Path, grid_space: Path
+) -> None:
+    space = load_space(grid_space, ["confirm.windows=1000000"])
+    with pytest.raises(DataError, match="test part"):
+        Study(space, tmp_path / "study")
+    assert not (tmp_path / "study" / "manifest.json").exists()
+
+
+def test_a_stage_that_the_space_lacks_is_refused(tmp_path: Path, grid_space: Path) -> None:
+    space = load_space(grid_space, ["confirm=null"])
+    with pytest.raises(StudyError, match="no stage `confirm`"):
+        Study(space, tmp_path / "study").run(Stage.CONFIRM)
 
 
 @pytest.mark.slow

@@ -52,7 +52,7 @@ class CellSpec:
         The digest of the tree keeps apart what an extended study asks with another recipe.
         """
         digest = hashlib.sha256(repr(self.tree).encode()).hexdigest()[:8]
-        return f"{self.stage}/{self.arm}/{self.budget:g}/{digest}"
+        return f"{self.stage}/{self.arm}/{self.budget!r}/{digest}"
 
 
 @dataclass(frozen=True)
@@ -115,8 +115,8 @@ class Cell:
         """The point that a grid would ask next, or None."""
         if self.spec.sampler != "grid" or self._grid is None:
             return None
-        asked = [trial.params for trial in self.trials()]
-        return next((point for point in self._grid if point not in asked), None)
+        asked = {_key(trial.params) for trial in self.trials()}
+        return next((point for point in self._grid if _key(point) not in asked), None)
 
     def why_done(self) -> str | None:
         """Which rule ended the cell, or None while it may ask.
@@ -141,10 +141,6 @@ class Cell:
         trial = self.study.ask()
         assert trial.number == number, "another driver asks"
         return self._suggest(trial)
-
-    def known_hash(self, number: int) -> str | None:
-        """The hash that a trial was given when it was handed out."""
-        return self.trials()[number].user_attrs.get("hash")
 
     def note_hash(self, number: int, trial_hash: str) -> None:
         """Write down what a trial is, before it is handed out."""
