@@ -390,19 +390,42 @@ def test_optimum_is_the_lowest_depth_and_an_edge_is_marked() -> None:
     assert "only depth" in one.marks[0]
 
 
-def test_a_refused_depth_that_was_lower_is_not_hidden() -> None:
-    rows = ladder([2.1, 2.0, 1.9, 2.0, 2.1]) + ladder([1.7, 1.8, 1.9, 2.0, 2.1], depth=4)
+NOISY = [2.1, 1.96, 1.9, 2.04, 2.1]
+"""A fit with points to spare and residuals of some 0.03."""
+
+
+def test_a_refused_depth_that_was_a_little_lower_is_not_hidden() -> None:
+    rows = ladder(NOISY) + ladder([1.89, 1.9, 1.95, 2.0, 2.1], depth=4)
     best = optimum(fit_curves(rows), "dense", 1e11)
     assert best is not None
     assert best.depth == 2
-    assert any("measured lower (1.7000)" in mark for mark in best.marks)
+    assert best.refused is None
+    assert any("measured lower (1.8900)" in mark for mark in best.marks)
+
+
+def test_a_refused_depth_that_was_much_lower_stands_for_its_arm_and_is_marked() -> None:
+    """Else an arm would be judged at a depth that is known to be worse."""
+    rows = ladder(NOISY) + ladder([1.6, 1.7, 1.8, 2.0, 2.1], depth=4)
+    best = optimum(fit_curves(rows), "dense", 1e11)
+    assert best is not None
+    assert best.depth == 4
+    assert best.loss == 1.6
+    assert best.refused is not None
+    assert any("not a fitted one: edge minimum" in mark for mark in best.marks)
+
+
+def test_what_is_confirmed_does_not_move_when_confirm_comes_in() -> None:
+    rows = ladder(NOISY) + ladder([1.8, 1.85, 1.9, 2.0, 2.1], depth=4)
+    before = confirm_choice(rows, "dense", 1e11)
+    seeds = [trial(Stage.CONFIRM, seed=seed, loss=1.0 + seed) for seed in range(3)]
+    assert confirm_choice(rows + seeds, "dense", 1e11) == before
 
 
 def test_an_exact_fit_does_not_displace_one_with_points_to_spare() -> None:
-    spare = ladder([2.1, 2.0, 1.9, 2.0, 2.1])
+    spare = ladder(NOISY)
     lucky = [
         trial(width=width, depth=4, loss=loss)
-        for width, loss in ((12, 1.95), (16, 1.7), (24, 1.9), (48, 2.1))
+        for width, loss in ((12, 2.05), (16, 1.89), (24, 2.05), (48, 2.2))
     ]
     curves = fit_curves(spare + lucky)
     assert [curve.exact for curve in curves if isinstance(curve, Fit)] == [False, True]

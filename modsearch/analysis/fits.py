@@ -22,6 +22,8 @@ WINDOW = 2.5
 MIN_POINTS = 3
 MIN_SIZES = 4
 FLAT = 1e-9
+LUCK = 2.0
+"""Deviations by which a depth without a sound fit must be lower to stand for its arm."""
 """Curvature (nats per squared e-fold) below which a parabola has no minimum to speak of."""
 
 
@@ -193,39 +195,46 @@ def confirm_choice(records: Sequence[Record], arm: str, budget: float) -> Choice
 
 
 def optimum(curves: Iterable[Curve], arm: str, budget: float) -> Optimum | None:
-    """The lowest fitted minimum of an arm at a budget, else its lowest measured point, marked."""
-    mine = [curve for curve in curves if curve.arm == arm and curve.budget == budget]
-    fits = [curve for curve in mine if isinstance(curve, Fit)]
-    refusals = [curve for curve in mine if isinstance(curve, Refusal)]
-    depths = sorted(curve.depth for curve in mine)
-    if fits:
-        best = _lowest_fit(fits)
-        marks = [*_depth_marks(best.depth, depths), *_overlooked(best, mine)]
-        if best.exact:
-            marks.append("an exact fit of three points")
+    """The lowest of an arm's depths at a budget.
+
+    Depths whose fits have points to spare are compared at their minima. A refused fit, or an
+    exact one of three points, follows whatever noise it has: one lucky trial would move a whole
+    arm to its depth. So such a depth counts before the others only where it was measured lower
+    than their minima by more than `LUCK` run-to-run deviations, and alone where there are no
+    others. The optimum of a refused depth is its lowest measured point, marked.
+    """
+    of_arm = [curve for curve in curves if curve.arm == arm]
+    mine = [curve for curve in of_arm if curve.budget == budget]
+    if not mine:
+        return None
+    spare = [curve for curve in mine if isinstance(curve, Fit) and not curve.exact]
+    best: Curve = min(mine, key=lambda curve: (_lowest(curve.points).loss, curve.depth))
+    if spare:
+        fit = min(spare, key=lambda fit: (fit.minimum_loss, fit.depth))
+        if _lowest(best.points).loss > fit.minimum_loss - LUCK * _scatter(of_arm):
+            best = fit
+    elif exact := [curve for curve in mine if isinstance(curve, Fit)]:
+        best = min(exact, key=lambda fit: (fit.minimum_loss, fit.depth))
+    marks = (*_depth_marks(best.depth, sorted(c.depth for c in mine)), *_overlooked(best, mine))
+    if isinstance(best, Fit):
+        exactly = ("an exact fit of three points",) if best.exact else ()
         return Optimum(
             arm, budget, best.depth, best.minimum_params, best.minimum_loss, best.minimum_sd,
-            best.nearest, None, tuple(marks),
+            best.nearest, None, (*marks, *exactly),
         )  # fmt: skip
-    if refusals:
-        lowest = min(refusals, key=lambda curve: (curve.lowest.loss, curve.depth))
-        point = lowest.lowest
-        why = f"the lowest measured size, not a fitted one: {lowest.reason}"
-        return Optimum(
-            arm, budget, point.depth, point.params, point.loss, lowest.lowest_sd, point,
-            lowest.reason, (why, *_depth_marks(point.depth, depths)),
-        )  # fmt: skip
-    return None
+    point = best.lowest
+    why = f"the lowest measured size, not a fitted one: {best.reason}"
+    return Optimum(
+        arm, budget, point.depth, point.params, point.loss, best.lowest_sd, point,
+        best.reason, (why, *marks),
+    )  # fmt: skip
 
 
-def _lowest_fit(fits: Sequence[Fit]) -> Fit:
-    """The depth with the lowest minimum, among fits with points to spare where there are any.
-
-    A parabola through exactly three points follows whatever noise they have, so that one lucky
-    trial would move a whole arm to its depth.
-    """
-    spare = [fit for fit in fits if not fit.exact]
-    return min(spare or fits, key=lambda fit: (fit.minimum_loss, fit.depth))
+def _scatter(curves: Iterable[Curve]) -> float:
+    """Run-to-run deviation by the residuals of an arm's fits alone: what is chosen to confirm
+    must not move when confirm's own seeds come in."""
+    fits = (curve for curve in curves if isinstance(curve, Fit))
+    return _pooled(_residuals(fit) for fit in fits) or 0.0
 
 
 def optima(curves: Sequence[Curve]) -> list[Optimum]:
@@ -413,17 +422,18 @@ def _depth_marks(depth: int, depths: Sequence[int]) -> list[str]:
     return []
 
 
-def _overlooked(best: Fit, curves: Iterable[Curve]) -> list[str]:
-    """What does not enter the optimum, but where hiding that it lies lower would flatter the arm
-    that this one is compared with: refused curves, and exact fits beside others."""
+def _overlooked(best: Curve, curves: Iterable[Curve]) -> list[str]:
+    """Depths that do not stand for the arm, but where hiding that they lie lower would flatter
+    the arm that this one is compared with."""
+    level = best.minimum_loss if isinstance(best, Fit) else best.lowest.loss
     notes = []
     for curve in curves:
-        if isinstance(curve, Refusal) and curve.lowest.loss < best.minimum_loss:
+        if isinstance(curve, Refusal) and curve is not best and curve.lowest.loss < level:
             notes.append(
                 f"depth {curve.depth} was measured lower ({curve.lowest.loss:.4f}), but has no "
                 f"fit: {curve.reason}"
             )
-        if isinstance(curve, Fit) and curve.minimum_loss < best.minimum_loss:
+        if isinstance(curve, Fit) and curve is not best and curve.minimum_loss < level:
             notes.append(
                 f"depth {curve.depth} has a lower minimum ({curve.minimum_loss:.4f}), but by an "
                 f"exact fit of three points"
