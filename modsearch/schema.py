@@ -47,10 +47,14 @@ class ModelConfig(Frozen):
     depth: int = Field(2, gt=0)
     width: int = Field(32, gt=0)
     num_heads: int = Field(2, gt=0)
+    num_kv_heads: int | None = Field(None, gt=0)
+    """Heads of keys and values, shared by groups of queries (Ainslie et al. 2023, arXiv
+    2305.13245); as many as `num_heads` where nothing is said."""
     tied: bool = True
     """Whether the LM head is the embedding matrix."""
     block: ComponentField = Component(name="dense")
-    ffn: ComponentField = Component(name="mlp")
+    ffn: ComponentField | None = None
+    """What the block's name says, or `mlp`, where nothing is said."""
     router: ComponentField = Component(name="expert_choice")
     schedule: ComponentField = Component(name="every_nth")
     capacity: float = Field(0.125, gt=0, le=1)
@@ -64,6 +68,11 @@ class ModelConfig(Frozen):
             raise ValueError(
                 f"width must be a multiple of 2 x num_heads (rotary pairs), "
                 f"but got width={self.width}, num_heads={self.num_heads}"
+            )
+        if self.num_kv_heads is not None and self.num_heads % self.num_kv_heads:
+            raise ValueError(
+                f"num_heads must be a multiple of num_kv_heads, "
+                f"but got num_heads={self.num_heads}, num_kv_heads={self.num_kv_heads}"
             )
         return self
 

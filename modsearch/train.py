@@ -81,6 +81,7 @@ class Trainer:
             fused=True,
         )
         self.step = 0
+        self._statistics: dict[str, Tensor] = {}
         self.tail_loss = torch.zeros((), dtype=torch.float64, device=runtime.device)
 
     def run(self, batches: Batches, seed: int) -> Trained:
@@ -118,6 +119,7 @@ class Trainer:
                     saved = now
                 window_loss.zero_()
                 first, started = self.step, time.perf_counter()
+        self.model.set_progress(1.0)
         tail = self.tail_loss.item() / (self.plan.steps - tail_start)
         if not math.isfinite(tail):
             raise Diverged(f"the loss is {tail} at the end")
@@ -131,13 +133,17 @@ class Trainer:
         rate = learning_rate(self.optim, self.model.config.width, self.step, self.plan.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+        self.model.set_progress(self.step / self.plan.steps)
         with autocast(self.runtime):
-            loss, aux = self.model.loss(tokens_BT[:, :-1], tokens_BT[:, 1:], seed)
+            loss, output = self.model.loss(tokens_BT[:, :-1], tokens_BT[:, 1:], seed)
+        self._statistics = output.statistics
+        aux = output.aux
         total = loss if aux is None else loss + aux
         total.backward()  # type: ignore[no-untyped-call]  # untyped in torch
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.optim.clip)
         self.optimizer.step()
         self.optimizer.zero_grad()
+        self.model.end_step()
         return loss.detach(), norm
 
     def _line(self, loss: float, norm: float, seconds: float) -> str:
@@ -151,6 +157,7 @@ class Trainer:
             "gradient_norm": norm,
             "tokens": tokens,
             "step_seconds": seconds,
+            **{name: value.item() for name, value in self._statistics.items()},
         }
         return json.dumps(row) + "\n"
 
@@ -160,9 +167,7 @@ class Trainer:
 
     def _save(self) -> None:
         """One file, so that weights, moments and step can never be of different moments."""
-        tensors: dict[str, Tensor] = {
-            f"model.{name}": t for name, t in self.model.named_parameters()
-        }
+        tensors = {f"model.{name}": tensor for name, tensor in self.model.state().items()}
         for index, state in self.optimizer.state_dict()["state"].items():
             for key, value in state.items():
                 tensors[f"adam.{index}.{key}"] = value
@@ -195,8 +200,8 @@ class Trainer:
             meta = file.metadata()
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
         with torch.no_grad():
-            for name, parameter in self.model.named_parameters():
-                parameter.copy_(tensors[f"model.{name}"])
+            for name, tensor in self.model.state().items():
+                tensor.copy_(tensors[f"model.{name}"])
         state: dict[int, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             if name.startswith("adam."):
@@ -227,7 +232,7 @@ def autocast(runtime: Runtime) -> torch.autocast:
 
 def save_model(model: Decoder, folder: Path) -> None:
     """Weights as safetensors and the configuration as JSON."""
-    tensors = {name: p.detach().cpu().contiguous() for name, p in model.named_parameters()}
+    tensors = {name: t.detach().cpu().contiguous() for name, t in model.state().items()}
     write_bytes(folder / "model.safetensors", safetensors.torch.save(tensors))
     write_model(folder / "model.json", model.config)
 
@@ -247,8 +252,8 @@ def load_model(folder: Path, device: str = "cpu") -> Decoder:
         tensors = safetensors.torch.load_file(weights, device=device)
         model = Decoder(ModelConfig.model_validate_json(config.read_text())).to(device)
         with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                parameter.copy_(tensors[name])
+            for name, tensor in model.state().items():
+                tensor.copy_(tensors[name])
     except (safetensors.SafetensorError, KeyError, RuntimeError, ValidationError) as error:
         why = str(error).splitlines()[0]
         raise StudyError(f"the checkpoint in {folder} is damaged: {why}") from error

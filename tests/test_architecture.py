@@ -19,9 +19,10 @@ evaluate search.*
 train budget documents provenance nn.generate
 nn.model
 nn.routers.* nn.blocks.* nn.ffn.* nn.schedules
+nn.experts
 nn.layers nn.selection data space store analysis.*
 nn.contracts
-registry cost components schema axes
+registry cost components schema axes nn.cache
 errors __init__
 """
 """A module imports lower rows only, never its own row."""
@@ -34,7 +35,7 @@ CHAINS = [
 
 ONLY = {
     "components": set(),
-    "nn.contracts": {"registry", "components", "cost", "schema", "errors"},
+    "nn.contracts": {"registry", "components", "cost", "schema", "errors", "nn.cache"},
     "engines.*": {"schema", "errors"},
 }
 """Modules that import less than their row allows."""

@@ -60,7 +60,7 @@ def only_block(**changes: Any) -> Block:
 def ffn_of(name: str) -> Ffn:
     """An ffn with default options, initialised as torch does."""
     cls = FFNS.get(name)
-    return cls(WIDTH, cls.Config())
+    return cls(WIDTH, 0.5, cls.Config())
 
 
 def router_in(block: Block) -> Router:
@@ -169,8 +169,8 @@ def test_chosen_tokens_are_reported(block: str, router: str) -> None:
 def test_gradients_reach_every_parameter(block: str, router: str) -> None:
     model = decoder(block=block, router=router, depth=2)
     tokens_BT = torch.randint(VOCAB, (3, 37))
-    loss, aux = model.loss(tokens_BT, tokens_BT, 0)
-    (loss if aux is None else loss + aux).backward()
+    loss, output = model.loss(tokens_BT, tokens_BT, 0)
+    (loss if output.aux is None else loss + output.aux).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
@@ -259,8 +259,8 @@ def test_every_combination_trains_a_step(block: str, router: str, ffn: str) -> N
     tokens_BT = torch.randint(VOCAB, (4, 32))
     losses = []
     for step in range(8):
-        loss, aux = model.loss(tokens_BT[:, :-1], tokens_BT[:, 1:], step)
-        (loss if aux is None else loss + aux).backward()
+        loss, output = model.loss(tokens_BT[:, :-1], tokens_BT[:, 1:], step)
+        (loss if output.aux is None else loss + output.aux).backward()
         optimizer.step()
         optimizer.zero_grad()
         losses.append(loss.item())
@@ -344,7 +344,7 @@ def test_block_output_weights_silence_it(block: str) -> None:
 @pytest.mark.parametrize("ratio", [0.01, 1.0, 8 / 3, 4.0])
 def test_mlp_hidden_width_is_a_multiple_of_4(ratio: float) -> None:
     cls = FFNS.get("mlp")
-    built = cls(WIDTH, cls.Config(ratio=ratio))
+    built = cls(WIDTH, 1.0, cls.Config(ratio=ratio))
     hidden = built.get_parameter("down.weight").shape[1]
     assert hidden % 4 == 0
     assert abs(hidden - ratio * WIDTH) <= max(2, 4 - ratio * WIDTH)

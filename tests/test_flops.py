@@ -115,7 +115,7 @@ def test_causal_forward_equals_the_counter(router: str, every: int) -> None:
     tokens_BT = torch.randint(50, (1, 63))
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         output = model(tokens_BT, "causal")
-    rows = [63 if chosen is None else int(chosen.sum()) for chosen in output.chosen]
+    [rows] = output.rows
     assert len(set(rows)) > 1
     assert counter.get_total_flops() == model.causal_forward(63, rows)
 
@@ -123,13 +123,13 @@ def test_causal_forward_equals_the_counter(router: str, every: int) -> None:
 def test_causal_forward_of_a_block_that_nothing_enters() -> None:
     model, _ = on_meta(ModelConfig(block="mod", depth=2, every=1, width=24, vocab_size=50))
     router_and_head = 2 * 2 * 63 * 24 + 2 * 63 * 24 * 50
-    assert model.causal_forward(63, [0, 0]) == router_and_head
+    assert model.causal_forward(63, [Rows(routed=0), Rows(routed=0)]) == router_and_head
 
 
 def test_causal_forward_needs_a_count_for_each_layer() -> None:
     model, _ = on_meta(ModelConfig(block="mod", depth=2))
     with pytest.raises(ValueError, match="zip"):
-        model.causal_forward(63, [3])
+        model.causal_forward(63, [Rows(routed=3)])
 
 
 def test_full_capacity_costs_the_dense_model_and_the_router() -> None:

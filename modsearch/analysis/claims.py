@@ -109,12 +109,17 @@ def study_claims(manifest: Manifest, records: Sequence[Record]) -> Claims:
 
 def is_routed(model: ModelConfig) -> bool:
     """Whether some tokens skip a part of the model."""
-    return model.block.name not in UNROUTED_BLOCKS or model.ffn.name == ROUTED_FFN
+    return model.block.name not in UNROUTED_BLOCKS or _ffn(model) == ROUTED_FFN
 
 
 def is_dense(model: ModelConfig) -> bool:
     """Whether every token meets every parameter."""
-    return model.block.name == "dense" and model.ffn.name in PLAIN_FFNS
+    return model.block.name == "dense" and _ffn(model) in PLAIN_FFNS
+
+
+def _ffn(model: ModelConfig) -> str:
+    assert model.ffn is not None, "records hold completed configurations"
+    return model.ffn.name
 
 
 def describe(model: ModelConfig) -> str:
