@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -214,7 +215,7 @@ def evaluate(
         evaluate_winners(directory, records, suite, records[0].candidate.data)
         print(f"results: {target / 'trials'}/*/eval/{Path(suite).stem}.json")
         return
-    folder = target / "checkpoint" if (target / "checkpoint").is_dir() else target
+    folder = checkpoint_folder(target)
     config = folder.parent / "config.yaml"
     load_suite(suite)
     load_model(folder)
@@ -227,6 +228,39 @@ def evaluate(
 
 
 @app.command()
+def generate(
+    checkpoint: Annotated[Path, typer.Argument(help="A trial's folder, or one with weights.")],
+    prompt: Annotated[list[str], typer.Option(help="Text to go on from; give it more than once.")],
+    tokens: Annotated[int, typer.Option(min=1, help="New tokens for each prompt.")] = 200,
+    temperature: Annotated[float, typer.Option(help="0 takes the likeliest token.")] = 1.0,
+    top_k: Annotated[int | None, typer.Option(help="Only the so many likeliest tokens.")] = None,
+    top_p: Annotated[
+        float, typer.Option(help="Only the likeliest tokens with this much probability.")
+    ] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Sample text from a checkpoint, with a key-value cache; what it took goes to stderr."""
+    from modsearch.nn.generate import Sampling
+    from modsearch.nn.generate import generate as sample
+    from modsearch.train import load_model
+
+    sampling = Sampling(temperature, top_k, top_p, seed)
+    model = load_model(checkpoint_folder(checkpoint))
+    result = sample(model, [list(text.encode()) for text in prompt], tokens, sampling)
+    pairs = zip(prompt, result.tokens, strict=True)
+    texts = [text + bytes(new).decode(errors="replace") for text, new in pairs]
+    if as_json:
+        print(json.dumps({"texts": texts, **asdict(result)}))
+        return
+    print("\n\n".join(texts))
+    print(
+        f"{sum(result.flops):,} forward FLOPs, {result.cache_bytes:,} bytes of keys and values",
+        file=sys.stderr,
+    )
+
+
+@app.command()
 def report(
     study: StudyDir,
     out: Annotated[Path | None, typer.Option(help="Default: STUDY/report.")] = None,
@@ -235,6 +269,11 @@ def report(
     from modsearch.report.page import compile_report
 
     print(f"report: {compile_report(study, out)}")
+
+
+def checkpoint_folder(path: Path) -> Path:
+    """A trial's weights, or the folder itself."""
+    return path / "checkpoint" if (path / "checkpoint").is_dir() else path
 
 
 def _space(name: str, sets: list[str] | None) -> "Space":

@@ -194,7 +194,7 @@ class Decoder(nn.Module):
 
     def cost(self, num_positions: int) -> Cost:
         """FLOPs of one training sequence."""
-        total = Cost.product("head", self._head_flops(num_positions))
+        total = Cost.product("head", self.head_flops(num_positions))
         for block in self.stack():
             total = total + block.cost(num_positions)
         return total
@@ -202,11 +202,12 @@ class Decoder(nn.Module):
     def causal_forward(self, num_positions: int, rows: Sequence[Rows]) -> int:
         """Forward FLOPs of one sequence whose layers process `rows` each."""
         blocks = zip(self.stack(), rows, strict=True)
-        return self._head_flops(num_positions) + sum(
+        return self.head_flops(num_positions) + sum(
             block.causal_forward(num_positions, of_layer).total for block, of_layer in blocks
         )
 
-    def _head_flops(self, num_positions: int) -> int:
+    def head_flops(self, num_positions: int) -> int:
+        """Forward FLOPs of the LM head."""
         return 2 * num_positions * self.config.width * self.config.vocab_size
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, object]]:
