@@ -19,6 +19,7 @@ from modsearch.analysis.compare import (
     compare,
     confirmed,
     multiplier,
+    welch,
 )
 from modsearch.analysis.fits import (
     Curve,
@@ -26,7 +27,9 @@ from modsearch.analysis.fits import (
     Slope,
     finished,
     fit_curves,
+    missed,
     optima,
+    recipe_key,
     seed_sd,
     slope,
 )
@@ -118,8 +121,7 @@ def is_dense(model: ModelConfig) -> bool:
 
 
 def _ffn(model: ModelConfig) -> str:
-    assert model.ffn is not None, "records hold completed configurations"
-    return model.ffn.name
+    return "mlp" if model.ffn is None else model.ffn.name
 
 
 def describe(model: ModelConfig) -> str:
@@ -195,7 +197,7 @@ class _Study:
         if pair is None:
             sentence = f"No verdict at {scientific(budget)} FLOPs: {reason}."
             return Claim(budget, Verdict.NONE, reason, sentence, no_multiplier="no verdict")
-        comparison = compare(*pair)
+        comparison = compare(*pair, self._missed(pair))
         verdict, reason = _verdict(comparison, self.manifest.corpus.bigram_entropy)
         needed = None
         if verdict is Verdict.INCONCLUSIVE:
@@ -228,8 +230,21 @@ class _Study:
             chosen.append(found)
         return "", (chosen[0], chosen[1])
 
+    def _missed(self, pair: tuple[Confirmed, Confirmed]) -> tuple[float, float]:
+        arm, reference = (
+            missed(self.records, side.arm, recipe_key(side.records[0]), self.sd) for side in pair
+        )
+        return arm, reference
+
     def _notes(self, comparison: Comparison) -> list[str]:
         notes = []
+        sides = (comparison.arm, comparison.reference)
+        notes += [
+            f"{side.arm}: by what explore saw, another recipe may be up to {loss:.3f} nats better "
+            f"than the one that it ranked first; the interval includes that"
+            for side, loss in zip(sides, comparison.missed, strict=True)
+            if loss > 0
+        ]
         for side in (comparison.arm, comparison.reference):
             best = self._best([side.arm], side.budget)
             marks = list(best.marks) if best else []
@@ -362,9 +377,11 @@ def _needed(comparison: Comparison, pooled_sd: float) -> Needed | None:
     observed = abs(comparison.difference)
     counts = [len(side.records) for side in (comparison.arm, comparison.reference)]
     have = min(counts)
+    # The seeds' own error: more of them do not tell recipes apart.
+    found = welch(comparison.reference.losses, comparison.arm.losses)
     sd = pooled_sd
-    if comparison.welch is not None:
-        sd = max(sd, comparison.welch.se / math.sqrt(sum(1 / each for each in counts)))
+    if found is not None:
+        sd = max(sd, found.se / math.sqrt(sum(1 / each for each in counts)))
     effect = max(observed, PAPER_EFFECT)
     seeds = seeds_for(effect, sd)
     if seeds is not None and seeds <= have:
