@@ -33,7 +33,8 @@ def plan(candidate: Candidate, budget: Budget, train_tokens: int) -> Plan | Infe
         return Infeasible(reason=" ".join(str(error).splitlines()))
     if routes(model.config) and not model.routed_layers:
         return Infeasible(
-            reason=f"no layer is routed: depth {config.depth} with every {config.every}"
+            reason=f"no layer is routed: depth {config.depth}, every {config.every}, "
+            f"schedule `{config.schedule.name}`"
         )
     if config.vocab_size < VOCAB_SIZE:
         return Infeasible(

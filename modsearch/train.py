@@ -281,12 +281,8 @@ def score(model: Decoder, windows: npt.NDArray[np.int64], device: str) -> Loss:
             )
             nats[mode] += losses.item()
             chosen[mode] = output.chosen
-        counts = [
-            torch.full((len(tokens_BT),), num_positions) if c is None else c.sum(1).cpu()
-            for c in chosen["causal"]
-        ]
-        for rows in torch.stack(counts, dim=1).tolist():
-            flops += model.causal_forward(num_positions, rows)
+            if mode == "causal":
+                flops += sum(model.causal_forward(num_positions, rows) for rows in output.rows)
         for causal, train in zip(chosen["causal"], chosen["train"], strict=True):
             if causal is not None and train is not None:
                 shares += causal.double().mean(1).tolist()

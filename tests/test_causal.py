@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from modsearch.nn.blocks.mod import Mod
-from modsearch.nn.contracts import ROUTERS, Context
+from modsearch.nn.contracts import ROUTERS, Context, block_names
 from modsearch.nn.model import Decoder, Output
 from modsearch.nn.routers.expert_choice import ExpertChoice
 from modsearch.schema import ModelConfig
@@ -89,6 +89,10 @@ for _router in ROUTERS.names():
             decoder(block="mod", router=router, every=every),
             any_tokens(),
         )
+
+for _block in block_names():
+    if _block not in ("dense", "mod"):
+        CASES[_block] = lambda block=_block: (decoder(block=block), any_tokens())
 
 all_cases = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 

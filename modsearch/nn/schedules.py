@@ -54,8 +54,8 @@ class Explicit(Schedule):
     class Config(Options):
         """Layers and capacities."""
 
-        layers: list[int] = Field(min_length=1)
-        """Routed layers."""
+        layers: list[int] = []
+        """Routed layers; with none of them a routed model has no plan."""
         capacities: list[float] | None = None
         """One for each of them; the model's capacity where nothing is said."""
         warmup: float = Field(0.0, ge=0, lt=1)

@@ -112,27 +112,26 @@ def pack(
     return index_BK, valid_BK
 
 
-def share(chosen_BT: Tensor, valid_BT: Tensor | None) -> Tensor:
-    """Mean over the real rows of a batch."""
-    values_BT = chosen_BT.float()
+def share(values_BT: Tensor, valid_BT: Tensor | None) -> Tensor:
+    """Mean over the real rows of a batch, in fp32 at least; 0 where no row is real."""
+    values_BT = values_BT.to(torch.promote_types(values_BT.dtype, torch.float32))
     if valid_BT is None:
         return values_BT.mean()
-    return (values_BT * valid_BT).sum() / valid_BT.sum()
+    # A mask and not an index: shapes stay static, on the meta device too.
+    return values_BT.masked_fill(~valid_BT, 0.0).sum() / valid_BT.sum().clamp(min=1)
 
 
 def membership_loss(scores_BT: Tensor, index_BK: Tensor, valid_BT: Tensor | None) -> Tensor:
     """Mean binary cross-entropy of sigmoid(score) against top-k membership (section 3.5)."""
     target_BT = torch.zeros_like(scores_BT).scatter(1, index_BK, 1.0)
-    if valid_BT is None:
-        return F.binary_cross_entropy_with_logits(scores_BT, target_BT)
-    return F.binary_cross_entropy_with_logits(scores_BT[valid_BT], target_BT[valid_BT])
+    losses_BT = F.binary_cross_entropy_with_logits(scores_BT, target_BT, reduction="none")
+    return share(losses_BT, valid_BT)
 
 
 def z_loss(scores_BTE: Tensor, valid_BT: Tensor | None) -> Tensor:
     """Mean squared log-sum-exp of the scores of a token (Zoph et al. 2022, arXiv 2202.08906);
     with one score a token it is the score's square."""
-    squares_BT = scores_BTE.logsumexp(dim=-1).square()
-    return squares_BT.mean() if valid_BT is None else squares_BT[valid_BT].mean()
+    return share(scores_BTE.logsumexp(dim=-1).square(), valid_BT)
 
 
 def chosen_mask(index_BK: Tensor, valid_BK: Tensor | None, num_positions: int) -> Tensor:

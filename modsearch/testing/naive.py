@@ -90,27 +90,33 @@ def naive_mod(
 
 def naive_dense(block: Dense, rows: list[Tensor], positions: list[int]) -> list[Tensor]:
     """What the block adds to each of these rows, which see each other and nothing else."""
-    assert isinstance(block.ffn, Mlp)
-    num_heads = block.attention.num_heads
+    attention, mlp = block.attention.attention, block.ffn.ffn
+    assert isinstance(mlp, Mlp)
+    num_heads = attention.num_heads
+    group = num_heads // attention.num_kv_heads
     queries, keys, values = [], [], []
     for row, position in zip(rows, positions, strict=True):
-        projected = block.attention.qkv.weight @ _normalised(block.attention_norm, row)
-        q, k, v = (part.view(num_heads, -1) for part in projected.chunk(3))
-        queries.append(torch.stack([_rotated(head, position) for head in q]))
-        keys.append(torch.stack([_rotated(head, position) for head in k]))
+        projected = attention.qkv.weight @ _normalised(block.attention.norm, row)
+        heads = list(projected.view(num_heads + 2 * attention.num_kv_heads, -1))
+        queries.append([_rotated(head, position) for head in heads[:num_heads]])
+        k, v = heads[num_heads:][: attention.num_kv_heads], heads[-attention.num_kv_heads :]
+        keys.append([_rotated(head, position) for head in k])
         values.append(v)
     deltas = []
     for t, row in enumerate(rows):
         mixed = []
         for head in range(num_heads):
-            scale = math.sqrt(len(values[t][head]))
-            scores = torch.stack([queries[t][head] @ keys[s][head] for s in range(t + 1)]) / scale
+            shared = head // group
+            scale = math.sqrt(attention.head)
+            products = [queries[t][head] @ keys[s][shared] for s in range(t + 1)]
+            scores = torch.stack(products) / scale
             weights = scores.exp() / scores.exp().sum()
-            mixed.append(torch.stack([w * values[s][head] for s, w in enumerate(weights)]).sum(0))
-        attention = block.attention.out.weight @ torch.cat(mixed)
-        hidden = block.ffn.up.weight @ _normalised(block.ffn_norm, row + attention)
+            parts = [w * values[s][shared] for s, w in enumerate(weights)]
+            mixed.append(torch.stack(parts).sum(0))
+        seen = attention.out.weight @ torch.cat(mixed)
+        hidden = mlp.up.weight @ _normalised(block.ffn.norm, row + seen)
         gate, value = hidden.chunk(2)
-        deltas.append(attention + block.ffn.down.weight @ (gate * torch.sigmoid(gate) * value))
+        deltas.append(seen + mlp.down.weight @ (gate * torch.sigmoid(gate) * value))
     return deltas
 
 
