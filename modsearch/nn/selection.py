@@ -121,6 +121,13 @@ def share(values_BT: Tensor, valid_BT: Tensor | None) -> Tensor:
     return values_BT.masked_fill(~valid_BT, 0.0).sum() / valid_BT.sum().clamp(min=1)
 
 
+def load(chosen_BT: Tensor, valid_BK: Tensor, valid_BT: Tensor | None) -> dict[str, Tensor]:
+    """Statistics of a choice with slots: the shares of tokens that were wanted and dropped."""
+    wanted = share(chosen_BT, valid_BT)
+    num_rows = chosen_BT.numel() if valid_BT is None else valid_BT.sum()
+    return {"wanted": wanted, "dropped": wanted - valid_BK.sum() / num_rows}
+
+
 def membership_loss(scores_BT: Tensor, index_BK: Tensor, valid_BT: Tensor | None) -> Tensor:
     """Mean binary cross-entropy of sigmoid(score) against top-k membership (section 3.5)."""
     target_BT = torch.zeros_like(scores_BT).scatter(1, index_BK, 1.0)

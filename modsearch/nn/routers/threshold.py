@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from modsearch.cost import Cost
 from modsearch.nn.contracts import Context, Mode, Options, Router, Routing
-from modsearch.nn.selection import Gate, gate, num_slots, pack, share, token_scores, z_loss
+from modsearch.nn.selection import Gate, gate, load, num_slots, pack, token_scores, z_loss
 
 
 class Threshold(Router):
@@ -52,11 +52,11 @@ class Threshold(Router):
         index_BK, valid_BK = pack(chosen_BT, context.valid_BT, slots)
         gate_BK = gate(self.options.gate, scores_BT, index_BK, valid_BK, context)
         aux = None
-        statistics = {}
+        statistics: dict[str, Tensor] = {}
         if context.mode == "train":
             if self.options.z_weight:
                 aux = self.options.z_weight * z_loss(scores_BT[..., None], context.valid_BT)
-            statistics["wanted"] = share(chosen_BT, context.valid_BT)
+            statistics = load(chosen_BT, valid_BK, context.valid_BT)
             if self.training:
                 self._observe(scores_BT.detach(), context.valid_BT)
         return Routing(index_BK, gate_BK, valid_BK, aux, statistics, scores_BT)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from modsearch.cost import Cost
 from modsearch.nn.contracts import Context, Mode, Options, Router, Routing
-from modsearch.nn.selection import Gate, gate, num_slots, pack, share, token_scores, z_loss
+from modsearch.nn.selection import Gate, gate, load, num_slots, pack, share, token_scores, z_loss
 
 
 class TokenChoice(Router):
@@ -28,8 +28,9 @@ class TokenChoice(Router):
         """Of the two scores, before they are compared."""
         gate: Gate = "sigmoid"
         """Factor of a chosen token's update; `sigmoid` is the probability of its path."""
-        balance: Literal["loss", "bias", "none"] = "loss"
-        """What holds the load at the capacity."""
+        balance: Literal["bias", "loss", "none"] = "bias"
+        """What holds the load at the capacity. In short trainings the loss leaves it at twice
+        the target, whatever its weight."""
         balance_weight: float = Field(0.1, ge=0)
         """Weight of the balancing loss."""
         bias_rate: float = Field(0.01, gt=0)
@@ -48,7 +49,7 @@ class TokenChoice(Router):
         self.options = options
         self.weight = nn.Parameter(torch.empty(2, width).normal_(std=options.init_std))
         self.register_buffer("bias", torch.zeros(()))
-        self._load: Tensor | None = None
+        self._wanted: Tensor | None = None
 
     def forward(self, x_BTD: Tensor, context: Context) -> Routing:
         """Rows that prefer to be processed; in training the last ones beyond the slots are
@@ -66,18 +67,18 @@ class TokenChoice(Router):
         index_BK, valid_BK = pack(chosen_BT, context.valid_BT, slots)
         gate_BK = gate(self.options.gate, scores_BT, index_BK, valid_BK, context)
         aux = None
-        statistics = {}
+        statistics: dict[str, Tensor] = {}
         if context.mode == "train":
-            load = share(chosen_BT, context.valid_BT)
-            aux = self._aux(load, process_BT, skip_BT, scores_BT2, context.valid_BT)
-            statistics["wanted"] = load
+            statistics = load(chosen_BT, valid_BK, context.valid_BT)
+            wanted = statistics["wanted"]
+            aux = self._aux(wanted, process_BT, skip_BT, scores_BT2, context.valid_BT)
             if self.training:
-                self._load = load.detach()
+                self._wanted = wanted
         return Routing(index_BK, gate_BK, valid_BK, aux, statistics, scores_BT)
 
     def _aux(
         self,
-        load: Tensor,
+        wanted: Tensor,
         process_BT: Tensor,
         skip_BT: Tensor,
         scores_BT2: Tensor,
@@ -88,7 +89,7 @@ class TokenChoice(Router):
             # Fedus et al. 2021 (arXiv 2101.03961, eq. 4), with target (c, 1 - c), not uniform.
             chance = share(process_BT / (process_BT + skip_BT), valid_BT)
             target = min(max(self.capacity, 0.01), 0.99)
-            spread = load * chance / target + (1 - load) * (1 - chance) / (1 - target)
+            spread = wanted * chance / target + (1 - wanted) * (1 - chance) / (1 - target)
             terms.append(self.options.balance_weight * spread)
         if self.options.z_weight:
             terms.append(self.options.z_weight * z_loss(scores_BT2, valid_BT))
@@ -97,9 +98,9 @@ class TokenChoice(Router):
     @torch.no_grad()
     def end_step(self) -> None:
         """Raise the bias where too few chose to be processed, lower it where too many did."""
-        if self.options.balance == "bias" and self._load is not None:
-            self.bias += self.options.bias_rate * torch.sign(self.capacity - self._load)
-        self._load = None
+        if self.options.balance == "bias" and self._wanted is not None:
+            self.bias += self.options.bias_rate * torch.sign(self.capacity - self._wanted)
+        self._wanted = None
 
     def slots(self, num_positions: int) -> int:
         """ceil(capacity_factor * k) rows."""
