@@ -11,7 +11,7 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean, median
+from statistics import median
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,8 @@ from modsearch.data import Batches
 from modsearch.errors import Diverged, StudyError
 from modsearch.nn.contracts import Mode
 from modsearch.nn.model import Decoder
-from modsearch.schema import ModelConfig, OptimConfig, Plan, Runtime
+from modsearch.observe import Observer
+from modsearch.schema import ModelConfig, OptimConfig, Plan, RoutingReport, Runtime
 from modsearch.store import read_metrics, write_bytes, write_model, write_text
 
 LOGS_PER_TRIAL = 100
@@ -50,6 +51,8 @@ class Loss:
     realised_capacity: float | None
     realised_forward_flops: float
     agreement: float | None
+    routing: RoutingReport | None
+    """None without routed layers, and where a loss is not a number."""
 
 
 def learning_rate(optim: OptimConfig, width: int, step: int, steps: int) -> float:
@@ -266,32 +269,29 @@ def score(model: Decoder, windows: npt.NDArray[np.int64], device: str) -> Loss:
     model.eval()
     num_positions = windows.shape[1] - 1
     nats: dict[Mode, float] = {"causal": 0.0, "train": 0.0}
+    observer = Observer(model)
     flops = 0
-    shares: list[float] = []
-    agreed: list[float] = []
     for start in range(0, len(windows), SCORING_BATCH):
         tokens_BT = torch.from_numpy(windows[start : start + SCORING_BATCH]).to(device)
-        chosen: dict[Mode, list[Tensor | None]] = {}
         for mode in nats:
             output = model(tokens_BT[:, :-1], mode)
-            losses = F.cross_entropy(
+            losses_N = F.cross_entropy(
                 output.logits_BTV.flatten(0, 1).double(),
                 tokens_BT[:, 1:].flatten(),
-                reduction="sum",
+                reduction="none",
             )
-            nats[mode] += losses.item()
-            chosen[mode] = output.chosen
+            nats[mode] += losses_N.sum().item()
+            observer.add(mode, output, losses_N.view(-1, num_positions))
             if mode == "causal":
                 flops += sum(model.causal_forward(num_positions, rows) for rows in output.rows)
-        for causal, train in zip(chosen["causal"], chosen["train"], strict=True):
-            if causal is not None and train is not None:
-                shares += causal.double().mean(1).tolist()
-                agreed += (causal == train).double().mean(1).tolist()
     num_tokens = len(windows) * num_positions
+    causal, train_mode = (total / num_tokens for total in nats.values())
+    finite = math.isfinite(causal + train_mode)
     return Loss(
-        causal=nats["causal"] / num_tokens,
-        train_mode=nats["train"] / num_tokens,
-        realised_capacity=fmean(shares) if shares else None,
+        causal=causal,
+        train_mode=train_mode,
+        realised_capacity=observer.realised_capacity,
         realised_forward_flops=flops / num_tokens,
-        agreement=fmean(agreed) if agreed else None,
+        agreement=observer.agreement,
+        routing=observer.report(windows[:, :-1]) if finite else None,
     )

@@ -17,6 +17,7 @@ study report.page testing.*
 trial engines.* report.tables report.figures progress forecast
 evaluate search.*
 train budget documents provenance nn.generate
+observe
 nn.model
 nn.routers.* nn.blocks.* nn.ffn.* nn.schedules
 nn.experts
