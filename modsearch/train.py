@@ -9,6 +9,7 @@ Shapes: B sequences, T positions, V vocabulary.
 import json
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -24,8 +25,8 @@ from torch import Tensor
 
 from modsearch.data import Batches
 from modsearch.errors import Diverged, StudyError
-from modsearch.nn.contracts import Mode
-from modsearch.nn.model import Decoder
+from modsearch.nn.contracts import Mode, Update
+from modsearch.nn.model import Decoder, statistics
 from modsearch.observe import Observer
 from modsearch.schema import ModelConfig, OptimConfig, Plan, RoutingReport, Runtime
 from modsearch.store import read_metrics, write_bytes, write_model, write_text
@@ -84,7 +85,7 @@ class Trainer:
             fused=True,
         )
         self.step = 0
-        self._statistics: dict[str, Tensor] = {}
+        self._updates: Sequence[Update] = ()
         self.tail_loss = torch.zeros((), dtype=torch.float64, device=runtime.device)
 
     def run(self, batches: Batches, seed: int) -> Trained:
@@ -139,7 +140,7 @@ class Trainer:
         self.model.set_progress(self.step / self.plan.steps)
         with autocast(self.runtime):
             loss, output = self.model.loss(tokens_BT[:, :-1], tokens_BT[:, 1:], seed)
-        self._statistics = output.statistics
+        self._updates = output.updates
         aux = output.aux
         total = loss if aux is None else loss + aux
         total.backward()  # type: ignore[no-untyped-call]  # untyped in torch
@@ -160,7 +161,7 @@ class Trainer:
             "gradient_norm": norm,
             "tokens": tokens,
             "step_seconds": seconds,
-            **{name: value.item() for name, value in self._statistics.items()},
+            **{name: value.item() for name, value in statistics(self._updates).items()},
         }
         return json.dumps(row) + "\n"
 

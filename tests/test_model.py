@@ -17,7 +17,7 @@ from torch import Tensor
 from modsearch.nn.blocks.dense import Dense
 from modsearch.nn.blocks.mod import Mod
 from modsearch.nn.contracts import ROUTERS, Context, Mode, Options, Router, Routing, block_names
-from modsearch.nn.model import Decoder
+from modsearch.nn.model import Decoder, statistics
 from modsearch.nn.routers.expert_choice import ExpertChoice
 from modsearch.nn.routers.threshold import Threshold
 from modsearch.nn.selection import Gate, num_selected, pack, share, top_k
@@ -366,7 +366,7 @@ def test_losses_are_finite_where_no_token_enters(selection: str) -> None:
     loss, output = model.loss(tokens_BT, tokens_BT, 0)
     assert output.aux is not None
     assert output.aux.isfinite()
-    assert all(value.isfinite() for value in output.statistics.values())
+    assert all(value.isfinite() for value in statistics(output.updates).values())
     (loss + output.aux).backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
 

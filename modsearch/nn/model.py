@@ -50,15 +50,6 @@ class Output:
         return sum(terms[1:], start=terms[0]) if terms else None
 
     @property
-    def statistics(self) -> dict[str, Tensor]:
-        """Means over the layers that report them."""
-        found: dict[str, list[Tensor]] = {}
-        for update in self.updates:
-            for name, value in update.statistics.items():
-                found.setdefault(name, []).append(value)
-        return {name: torch.stack(values).mean() for name, values in sorted(found.items())}
-
-    @property
     def chosen(self) -> list[Tensor | None]:
         """For each layer which tokens entered its routed part (B, T); None where all did."""
         num_positions = self.logits_BTV.shape[1]
@@ -78,6 +69,15 @@ class Output:
             experts = _counts(update.expert_rows_B, num_sequences)
             layers.append([Rows(*pair) for pair in zip(routed, experts, strict=True)])
         return [list(rows) for rows in zip(*layers, strict=True)]
+
+
+def statistics(updates: Sequence[Update]) -> dict[str, Tensor]:
+    """What layers report, each a mean over the layers that report it."""
+    found: dict[str, list[Tensor]] = {}
+    for update in updates:
+        for name, value in update.statistics.items():
+            found.setdefault(name, []).append(value)
+    return {name: torch.stack(values).mean() for name, values in sorted(found.items())}
 
 
 def _counts(counts_B: Tensor | None, num_sequences: int) -> Sequence[int | None]:
@@ -183,7 +183,7 @@ class Decoder(nn.Module):
             cache = None if caches is None else caches[layer]
             update = block.delta(x_BTD, Context(mode, layer, positions_BT, valid_BT, seed, cache))
             x_BTD = update.add_to(x_BTD)
-            updates.append(replace(update, delta_BKD=update.delta_BKD[:, :0]))
+            updates.append(replace(update, delta_BKD=x_BTD.new_empty(0)))
         return Output(self.head(self.norm(x_BTD)), updates)
 
     def loss(self, tokens_BT: Tensor, targets_BT: Tensor, seed: int) -> tuple[Tensor, Output]:
