@@ -495,11 +495,14 @@ def test_a_recipe_counts_by_its_mean_where_all_have_the_same_sizes() -> None:
 
 
 def test_missed_is_the_upper_limit_of_what_another_recipe_may_gain() -> None:
-    rows = explored_rows({0.01: [2.0, 2.2], 0.02: [2.1, 2.14], 0.03: [9.0, 9.0]})
+    rows = explored_rows({0.01: [2.0, 2.2], 0.02: [2.03, 2.21], 0.03: [9.0, 9.2]})
     first, second = recipe_key(rows[0]), recipe_key(rows[2])
     error = 2 * 0.02 * (1 / 2 + 1 / 2) ** 0.5
-    assert missed(rows, "dense", first, 0.02) == pytest.approx(2.1 - 2.12 + error)
+    assert missed(rows, "dense", first, 0.02) == pytest.approx(-0.02 + error)
     assert missed(rows, "dense", second, 0.02) == pytest.approx(0.02 + error)
+    scatter = 2 * 0.01  # of the gaps -0.03 and -0.01: sd 0.0141, over the root of 2
+    assert missed(rows, "dense", first, 0.001) == pytest.approx(-0.02 + scatter)
+    rows = explored_rows({0.01: [2.0, 2.2], 0.02: [2.05, 2.25]})
     assert missed(rows, "dense", first, 0.001) == 0, "told apart"
     assert missed(rows[:2], "dense", first, 0.02) == 0, "the only one"
     assert missed([], "dense", first, 0.02) == 0

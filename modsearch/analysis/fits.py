@@ -12,7 +12,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean
+from statistics import fmean, stdev
 
 import numpy as np
 
@@ -203,19 +203,24 @@ def missed(records: Sequence[Record], arm: str, chosen: str, sd: float) -> float
     """How much lower the loss of the arm's best recipe may be than that of the chosen one, in
     nats: the 95 % upper limit, at least 0, by what `explore` saw of the others.
 
-    Explore's few trials of a recipe choose it, and fresh seeds do not undo a wrong choice.
+    Explore's few trials of a recipe choose it, and fresh seeds do not undo a wrong choice. The
+    error of a difference comes from `sd`, that of one trial, or from the scatter of the
+    differences over sizes that both were tried at, if that is larger.
     """
     ranked = explored(records, arm)
     mine = [group for group in ranked if recipe_key(group[0]) == chosen]
     if not mine:
         return 0.0
-    own = [causal_loss(record) for record in mine[0]]
+    own = {_size(record): causal_loss(record) for record in mine[0]}
     limits = [0.0]
     for group in ranked:
         if group is not mine[0]:
-            losses = [causal_loss(record) for record in group]
-            error = LUCK * sd * math.sqrt(1 / len(own) + 1 / len(losses))
-            limits.append(fmean(own) - fmean(losses) + error)
+            other = {_size(record): causal_loss(record) for record in group}
+            error = sd * math.sqrt(1 / len(own) + 1 / len(other))
+            gaps = [own[size] - other[size] for size in sorted(own.keys() & other.keys())]
+            if len(gaps) > 1:
+                error = max(error, stdev(gaps) / math.sqrt(len(gaps)))
+            limits.append(fmean(own.values()) - fmean(other.values()) + LUCK * error)
     return max(limits)
 
 
