@@ -132,6 +132,19 @@ def test_training_equals_the_counter(config: ModelConfig) -> None:
     assert counter.get_total_flops() == BATCH * model.cost(config.seq_len).training.total
 
 
+@pytest.mark.parametrize("router", ["predictor", "threshold", "token_choice"])
+@pytest.mark.parametrize("z_weight", [0.0, 0.1])
+def test_scores_that_nothing_learns_from_have_no_backward(router: str, z_weight: float) -> None:
+    options: dict[str, Any] = {"name": router, "gate": "one", "z_weight": z_weight}
+    if router == "token_choice":
+        options["balance"] = "bias"
+    model, tokens_BT = on_meta(ModelConfig(block="mod", router=options, every=1, seq_len=37))
+    with FlopCounterMode(display=False) as counter:
+        loss, output = model.loss(tokens_BT, tokens_BT, seed=0)
+        (loss if output.aux is None else loss + output.aux).backward()
+    assert counter.get_total_flops() == BATCH * model.cost(37).training.total
+
+
 @pytest.mark.parametrize("router", ROUTERS.names())
 def test_parts_equal_the_counter(router: str) -> None:
     config = ModelConfig(block="mod", router=router, depth=3, every=2, width=24, capacity=0.3)

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from modsearch.cost import Cost, Flops
 from modsearch.nn.contracts import Context
 
 Gate = Literal[
@@ -29,6 +30,12 @@ def token_scores(x_BTD: Tensor, weight_ED: Tensor) -> Tensor:
     with torch.autocast("cuda" if x_BTD.is_cuda else "cpu", enabled=False):
         wide = torch.promote_types(x_BTD.dtype, torch.float32)
         return F.linear(x_BTD.to(wide), weight_ED.to(wide))
+
+
+def score_cost(flops: int, learned: bool) -> Cost:
+    """Of scores that cost `flops` forward; without a loss that looks at them, no gradient goes
+    back."""
+    return Cost.product("router", flops) if learned else Cost(Flops(router=flops))
 
 
 def gate(

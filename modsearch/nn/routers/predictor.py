@@ -21,6 +21,7 @@ from modsearch.nn.selection import (
     membership_loss,
     num_selected,
     pack,
+    score_cost,
     token_scores,
     top_k,
     z_loss,
@@ -89,6 +90,8 @@ class Predictor(Router):
         """A dot product a token, and the MLP: its first product has no gradient for its input."""
         width, hidden = self.weight.shape[1], self.options.hidden
         first = 2 * num_positions * width * hidden
-        return Cost.product("router", 2 * num_positions * (width + hidden)) + Cost(
-            Flops(router=first), Flops(router=first)
+        scores = score_cost(
+            2 * num_positions * width, self.options.gate != "one" or self.options.z_weight > 0
         )
+        last = Cost.product("router", 2 * num_positions * hidden)
+        return scores + last + Cost(Flops(router=first), Flops(router=first))

@@ -13,7 +13,16 @@ from torch import Tensor, nn
 
 from modsearch.cost import Cost
 from modsearch.nn.contracts import Context, Mode, Options, Router, Routing
-from modsearch.nn.selection import Gate, gate, load, num_slots, pack, token_scores, z_loss
+from modsearch.nn.selection import (
+    Gate,
+    gate,
+    load,
+    num_slots,
+    pack,
+    score_cost,
+    token_scores,
+    z_loss,
+)
 
 
 class Threshold(Router):
@@ -84,4 +93,5 @@ class Threshold(Router):
 
     def cost(self, num_positions: int, mode: Mode) -> Cost:
         """One dot product a token."""
-        return Cost.product("router", 2 * num_positions * self.weight.shape[1])
+        learned = self.options.gate != "one" or self.options.z_weight > 0
+        return score_cost(2 * num_positions * self.weight.shape[1], learned)

@@ -15,7 +15,17 @@ from torch import Tensor, nn
 
 from modsearch.cost import Cost
 from modsearch.nn.contracts import Context, Mode, Options, Router, Routing
-from modsearch.nn.selection import Gate, gate, load, num_slots, pack, share, token_scores, z_loss
+from modsearch.nn.selection import (
+    Gate,
+    gate,
+    load,
+    num_slots,
+    pack,
+    score_cost,
+    share,
+    token_scores,
+    z_loss,
+)
 
 
 class TokenChoice(Router):
@@ -108,4 +118,6 @@ class TokenChoice(Router):
 
     def cost(self, num_positions: int, mode: Mode) -> Cost:
         """Two dot products a token."""
-        return Cost.product("router", 2 * num_positions * 2 * self.weight.shape[1])
+        options = self.options
+        learned = options.gate != "one" or options.balance == "loss" or options.z_weight > 0
+        return score_cost(2 * num_positions * 2 * self.weight.shape[1], learned)
