@@ -33,7 +33,7 @@ from modsearch.nn.contracts import (
     base_name,
     component_options,
 )
-from modsearch.nn.model import Decoder, Output
+from modsearch.nn.model import Decoder, Output, statistics
 from modsearch.nn.selection import num_selected
 from modsearch.schema import ModelConfig
 
@@ -240,7 +240,7 @@ def shapes(case: Case) -> None:
             aux = output.aux
             expect(aux is None or aux.ndim == 0, f"{where}: aux is not a scalar")
             expect(aux is None or aux.isfinite(), f"{where}: aux is not finite")
-            for name, value in output.statistics.items():
+            for name, value in statistics(output.updates).items():
                 expect(value.ndim == 0, f"{where}: statistic {name} is not a scalar")
                 expect(not value.requires_grad, f"{where}: statistic {name} is not detached")
                 expect(value.isfinite(), f"{where}: statistic {name} is not finite")
