@@ -513,8 +513,8 @@ def padding_in_training(case: Case) -> None:
     _expect_unchosen(_Seen(one.logits_BTV, one.chosen), valid_BT)
     left, right = (_Seen(output.logits_BTV, output.chosen) for output in (one, two))
     _expect_same(left, right, "padding holds other tokens", valid_BT)
-    for name, value in {"aux": one.aux, **one.statistics}.items():
-        other = two.aux if name == "aux" else two.statistics[name]
+    for name, value in {"aux": one.aux, **statistics(one.updates)}.items():
+        other = two.aux if name == "aux" else statistics(two.updates)[name]
         if value is not None and other is not None:
             expect((value - other).abs() <= BAR, f"padding holds other tokens: {name} changes")
 
