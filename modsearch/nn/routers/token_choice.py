@@ -39,8 +39,7 @@ class TokenChoice(Router):
         gate: Gate = "sigmoid"
         """Factor of a chosen token's update; `sigmoid` is the probability of its path."""
         balance: Literal["bias", "loss", "none"] = "bias"
-        """What holds the load at the capacity. In short trainings the loss leaves it at twice
-        the target, whatever its weight."""
+        """What holds the load at the capacity."""
         balance_weight: float = Field(0.1, ge=0)
         """Weight of the balancing loss."""
         bias_rate: float = Field(0.01, gt=0)
