@@ -1,6 +1,7 @@
-"""A slow, obvious twin of the decoder with expert choice: one sequence, one token at a time.
+"""Slow, obvious twins: of the decoder with expert choice, and of a mixture of experts by token
+choice. One sequence, one token at a time.
 
-It reads the weights of a model and calls none of its code, so that a fast path that errs in
+They read the weights of a model and call none of its code, so that a fast path that errs in
 values or gradients has something to differ from. Eq. 1 of Raposo et al. 2024 (arXiv
 2404.02258), with f read as the block's delta and the identity gate.
 
@@ -16,6 +17,7 @@ from torch import Tensor
 from modsearch.nn.blocks.dense import Dense
 from modsearch.nn.blocks.mod import Mod
 from modsearch.nn.contracts import Mode
+from modsearch.nn.experts import ExpertLayer
 from modsearch.nn.ffn.mlp import Mlp
 from modsearch.nn.layers import RmsNorm
 from modsearch.nn.model import Decoder
@@ -139,3 +141,57 @@ def _rotated(head: Tensor, position: int) -> Tensor:
         turned[i] = head[i] * cos - head[half + i] * sin
         turned[half + i] = head[half + i] * cos + head[i] * sin
     return torch.stack(turned)
+
+
+@dataclass(frozen=True)
+class NaiveExperts:
+    """Of one pass, for comparison with `ExpertLayer.delta`."""
+
+    delta_BTD: Tensor
+    aux: Tensor
+    """The balancing loss, from the choices before any is dropped."""
+    visits_B: list[int]
+    """Visits to experts that were not dropped."""
+
+
+def naive_experts(layer: ExpertLayer, x_BTD: Tensor, capacity: float, mode: Mode) -> NaiveExperts:
+    """Token choice with dropping: a row's best outputs, while their experts have room."""
+    options = layer.options
+    assert options.selection == "token_choice"
+    num_experts, num_outputs = options.num_experts, len(layer.weight)
+    num_sequences, num_positions = x_BTD.shape[:2]
+    even = capacity * options.top_k * num_positions / num_experts
+    room = max(1, min(num_positions, math.ceil(options.capacity_factor * even - 1e-9)))
+    load = [0] * num_outputs
+    sums = [x_BTD.new_zeros(()) for _ in range(num_outputs)]
+    deltas, visits_B = [], []
+    for rows in x_BTD:
+        used, visits = [0] * num_experts, 0
+        for row in rows:
+            logits = torch.stack([(weight * row).sum() for weight in layer.weight])
+            chances = logits.exp() / logits.exp().sum()
+            wanted = [(chances[o] + layer.bias_O[o]).item() for o in range(num_outputs)]
+            best = sorted(range(num_outputs), key=lambda o, wanted=wanted: (-wanted[o], o))
+            delta = torch.zeros_like(row)
+            for output in best[: options.top_k]:
+                load[output] += 1
+                if output >= num_experts:
+                    continue
+                if mode == "train" and used[output] == room:
+                    continue
+                used[output] += 1
+                visits += 1
+                gate, value = (row @ layer.experts.up[output]).chunk(2)
+                hidden = gate * torch.sigmoid(gate) * value
+                delta = delta + chances[output] * (hidden @ layer.experts.down[output])
+            sums = [total + chance for total, chance in zip(sums, chances, strict=True)]
+            deltas.append(delta)
+        visits_B.append(visits)
+    num_rows = num_sequences * num_positions
+    target = layer.targets(capacity)
+    terms = [
+        load[o] / (num_rows * options.top_k) * sums[o] / num_rows / target[o]
+        for o in range(num_outputs)
+    ]
+    aux = options.balance_weight * torch.stack(terms).sum()
+    return NaiveExperts(torch.stack(deltas).view_as(x_BTD), aux, visits_B)
