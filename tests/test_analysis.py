@@ -768,6 +768,48 @@ def test_a_control_is_never_the_headline() -> None:
     assert all(each.difference > 0 for each in headline(study()).controls)
 
 
+def test_every_routed_arm_stands_against_dense_and_every_control() -> None:
+    """Also against a control that was made for another arm; controls against dense alone."""
+    arms = {"dense": None, "mod": None, "other": None, "random": "mod", "static": "mod"}
+    losses = {"dense": 1.9, "mod": 1.8, "other": 1.85, "random": 1.88, "static": 1.7}
+    routers = {"other": "predictor", "random": "random", "static": "static"}
+    rows = [
+        trial(
+            Stage.CONFIRM, arm, seed=seed, loss=losses[arm] + 0.001 * seed,
+            block="dense" if arm == "dense" else "mod",
+            router=routers.get(arm, "expert_choice"), width=40 if arm == "other" else 32,
+        )
+        for arm in arms
+        for seed in range(3)
+    ]  # fmt: skip
+    found = study_claims(manifest(arms), rows)
+    assert found.headline.verdict is Verdict.NONE, "nothing was measured"
+    by_arm = {each.arm.arm: each for each in found.standings}
+    assert list(by_arm) == ["mod", "other", "random", "static"]
+    for arm, each in by_arm.items():
+        assert each.dense is not None
+        assert each.dense.difference == pytest.approx(1.9 - losses[arm])
+        assert each.dense.welch is not None
+        controls = {c.reference.arm: c for c in each.controls}
+        assert set(controls) == ({"random", "static"} if arm in ("mod", "other") else set())
+        for name, comparison in controls.items():
+            assert comparison.difference == pytest.approx(losses[name] - losses[arm])
+            assert comparison.welch is not None
+    assert by_arm["mod"].notes == ()
+    assert [note.split()[0] for note in by_arm["other"].notes] == ["random", "static"]
+    assert [each.arm for each in found.routed] == list(by_arm)
+
+
+def test_arms_stand_at_their_largest_budget_first_and_without_dense() -> None:
+    rows = [
+        trial(Stage.CONFIRM, "mod", budget, seed=seed) for budget in BUDGETS for seed in range(3)
+    ]
+    found = headline(rows)
+    assert [each.arm.budget for each in found.standings] == [1e12, 1e11]
+    assert all(each.dense is None for each in found.standings)
+    assert [each.budget for each in found.routed] == [1e12]
+
+
 def test_measure_chooses_and_confirm_speaks() -> None:
     """The arm that is lucky in confirm does not take the headline from the measured best."""
     rows = study()

@@ -14,7 +14,7 @@ PACKAGE = ROOT / "modsearch"
 LAYERS = """
 cli
 study report.page testing.*
-trial engines.* report.tables report.figures progress forecast
+trial engines.* report.tables report.routing report.figures progress forecast
 evaluate search.*
 train budget documents provenance nn.generate
 observe

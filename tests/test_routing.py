@@ -7,10 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from test_analysis import study
+from test_report import table, tree, write
 
 from modsearch.analysis.routing import (
     MIN_SEEN,
     Observed,
+    combined,
     correlation,
     fisher_z,
     membership,
@@ -25,9 +28,11 @@ from modsearch.budget import plan
 from modsearch.data import load_corpus
 from modsearch.nn.contracts import completed
 from modsearch.nn.model import Decoder
+from modsearch.report.page import compile_report
 from modsearch.schema import (
     Budget,
     Candidate,
+    Correlation,
     DataConfig,
     Job,
     ModelConfig,
@@ -270,6 +275,39 @@ def test_two_windows_give_no_interval() -> None:
     assert found.low is None
 
 
+def test_combining_seeds_keeps_the_error_of_the_windows_that_they_share() -> None:
+    """Every seed has the same windows' error, and one of its own."""
+    generator = np.random.default_rng(9)
+    shared, own = 0.05, 0.03
+    covered = 0
+    for _ in range(2000):
+        z = 0.2 + shared * generator.standard_normal() + own * generator.standard_normal(3)
+        seeds = [
+            Correlation(raw=None, partial=math.tanh(each), low=None, high=None, se=shared)
+            for each in z
+        ]
+        found = combined(seeds, 64)
+        assert found is not None
+        assert found.low is not None
+        assert found.high is not None
+        assert found.partial == pytest.approx(math.tanh(z.mean()))
+        covered += found.low <= math.tanh(0.2) <= found.high
+    assert 0.94 <= covered / 2000 <= 0.99
+
+
+def test_combining_one_seed_is_its_own_interval() -> None:
+    generator = np.random.default_rng(10)
+    one = correlation(generator.integers(0, 3, (20, 30)), generator.standard_normal((20, 30)))
+    found = combined([one], 20)
+    assert found is not None
+    assert (found.partial, found.low, found.high) == pytest.approx(
+        (one.partial, one.low, one.high)
+    )
+    nothing = Correlation(raw=0.1, partial=None, low=None, high=None, se=None)
+    assert combined([nothing, nothing], 20) is None
+    assert combined([], 20) is None
+
+
 # --- the whole
 
 
@@ -436,3 +474,90 @@ def test_a_trial_writes_its_routing_end_to_end(tmp_path: Path) -> None:
     path.write_text(path.read_text()[:100])
     assert directory.routing(record.hash) is None
     assert directory.routing("absent") is None
+
+
+# --- the report
+
+
+def told(root: Path, without: tuple[str, int] | None = None) -> Path:
+    """A study whose confirmed routed trials have telemetry, but for one (arm, seed)."""
+    rows = study(sd=0.004)
+    write(root, rows)
+    directory = StudyDirectory(root)
+    for row in rows:
+        routed = row.stage is Stage.CONFIRM and row.arm != "dense"
+        if routed and (row.arm, row.seed) != without:
+            generator = np.random.default_rng(row.seed)
+            directory.write_routing(row.hash, summarise(sample(generator)))
+    return compile_report(root)
+
+
+def test_the_report_has_the_routing_of_every_confirmed_routed_arm(tmp_path: Path) -> None:
+    page = told(tmp_path)
+    text = page.read_text()
+    assert "<h2>Routing</h2>" in text
+    assert "no routing.json" not in text
+    names = set(tree(page.parent))
+    for figure in ("routing_positions", "routing_sample", "routing_weights"):
+        assert {f"figures/{figure}.png", f"figures/{figure}.svg"} <= names
+    rows = {row["arm"]: row for row in table(page, "routing")}
+    assert set(rows) == {"mod", "mod-random"}
+    directory = StudyDirectory(tmp_path)
+    at_largest = [
+        report
+        for record in directory.records()
+        if record.arm == "mod"
+        and record.budget.flops == 1e12
+        and (report := directory.routing(record.hash))
+    ]
+    assert len(at_largest) == 3
+    flips = [
+        np.mean([layer.decisions.flip_rate for layer in report.layers if layer.decisions])
+        for report in at_largest
+    ]
+    assert float(rows["mod"]["flip rate"]) == pytest.approx(np.mean(flips))
+    assert float(rows["mod"]["flip rate sd"]) == pytest.approx(np.std(flips, ddof=1))
+    assert float(rows["mod"]["causal - train loss"]) == pytest.approx(0.001)
+    members = {row["arm"]: row for row in table(page, "routing_membership")}
+    f1 = [report.membership.f1 for report in at_largest if report.membership]
+    assert float(members["mod"]["F1"]) == pytest.approx(np.mean(f1))
+    assert float(members["mod"]["always skip"]) == pytest.approx(0.75)
+    partial = table(page, "routing_correlations")[0]
+    ends = [float(partial[f"loss, partial{end}"]) for end in (" low", "", " high")]
+    assert ends == sorted(ends)
+    assert len(table(page, "routing_layers")) == 4
+    assert len(table(page, "routing_overlaps")) == 2
+    assert len(table(page, "routing_tokens")) == 40
+    markdown = (page.parent / "report.md").read_text()
+    assert "\N{PLUS-MINUS SIGN}" in markdown
+    assert "figures/routing_positions.png" in markdown
+
+
+def test_a_trial_without_telemetry_is_named(tmp_path: Path) -> None:
+    text = told(tmp_path, without=("mod", 101)).read_text()
+    assert "mod: no routing.json (or a damaged one) of seed 101" in text
+
+
+def test_the_same_telemetry_gives_the_same_bytes(tmp_path: Path) -> None:
+    first, second = told(tmp_path / "one").parent, told(tmp_path / "two").parent
+    assert tree(first) == tree(second)
+
+
+def test_arms_without_decisions_by_token_have_tables_and_no_maps(tmp_path: Path) -> None:
+    rows = study(budgets=(1e11,))
+    write(tmp_path, rows)
+    directory = StudyDirectory(tmp_path)
+    for row in rows:
+        if row.stage is Stage.CONFIRM and row.arm == "mod":
+            seen = sample(np.random.default_rng(row.seed))
+            nothing = dict.fromkeys(("causal", "train", "scores", "membership"), [None] * 4)
+            report = summarise(Observed(**{**vars(seen), **nothing}))
+            assert report.tokens is None
+            directory.write_routing(row.hash, report)
+    page = compile_report(tmp_path)
+    [row] = table(page, "routing")
+    assert float(row["realised capacity"]) > 0
+    assert row["flip rate"] == ""
+    assert "routing_positions" not in page.read_text()
+    assert "Routing maps" not in page.read_text()
+    assert "mod-random: no routing.json" in page.read_text()

@@ -87,6 +87,27 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class Standing:
+    """A routed arm, or a control, against all that stands beside it at its budget."""
+
+    arm: Confirmed
+    dense: Comparison | None
+    """None where no dense arm is confirmed."""
+    controls: tuple[Comparison, ...]
+    """Each confirmed control of the study, also those of other arms; none for a control."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Controls that are not this model with its router replaced."""
+        return tuple(
+            f"{each.reference.arm} is {describe(each.reference.model)}, depth "
+            f"{each.reference.model.depth}, width {each.reference.model.width}"
+            for each in self.controls
+            if not _same_but_router(self.arm.model, each.reference.model)
+        )
+
+
+@dataclass(frozen=True)
 class Claims:
     """Everything that is computed from the records of a study."""
 
@@ -103,6 +124,16 @@ class Claims:
     """The arm of each control against it: positive where learned routing is better."""
     others: tuple[Comparison, ...]
     """Every other confirmed arm against the dense one, for completeness."""
+    standings: tuple[Standing, ...]
+    """Every confirmed routed arm, controls too, largest budget first."""
+
+    @property
+    def routed(self) -> tuple[Confirmed, ...]:
+        """Every confirmed routed arm, controls too, at its own largest budget."""
+        found: dict[str, Confirmed] = {}
+        for each in self.standings:
+            found.setdefault(each.arm.arm, each.arm)
+        return tuple(found.values())
 
 
 def study_claims(manifest: Manifest, records: Sequence[Record]) -> Claims:
@@ -171,6 +202,7 @@ class _Study:
             by_budget=tuple(by_budget),
             controls=tuple(self._controls()),
             others=tuple(self._others(by_budget)),
+            standings=tuple(self._standings()),
         )
 
     def _dense_minima(self) -> list[Optimum]:
@@ -284,6 +316,35 @@ class _Study:
                 and self.manifest.arms.get(each.arm) is None
             ]
         return found
+
+    def _standings(self) -> list[Standing]:
+        found = []
+        for budget in reversed(self.budgets):
+            here = [each for each in self.confirmed.values() if each.budget == budget]
+            dense = self._confirmed_dense(budget)
+            controls = [each for each in here if self.manifest.arms[each.arm] is not None]
+            for arm in here:
+                if is_routed(arm.model):
+                    beside = [] if arm in controls else controls
+                    found.append(
+                        Standing(
+                            arm=arm,
+                            dense=compare(arm, dense) if dense else None,
+                            controls=tuple(compare(arm, control) for control in beside),
+                        )
+                    )
+        return found
+
+    def _confirmed_dense(self, budget: float) -> Confirmed | None:
+        """The one that measure chooses, or else the first in the order of the study."""
+        best = self._best(self.dense_arms, budget)
+        names = ([best.arm] if best else []) + self.dense_arms
+        found = (self.confirmed.get((name, budget)) for name in names)
+        return next((each for each in found if each is not None), None)
+
+
+def _same_but_router(a: ModelConfig, b: ModelConfig) -> bool:
+    return a.model_copy(update={"router": b.router}) == b
 
 
 def comparison_verdict(comparison: Comparison) -> Verdict:

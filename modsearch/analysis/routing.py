@@ -10,6 +10,7 @@ Shapes: L layers with decisions, W windows, T positions, N = W * T tokens.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean, variance
 from typing import Any
 
 import numpy as np
@@ -330,6 +331,41 @@ def fisher_z(value: float) -> float:
 def quantile(freedom: float) -> float:
     """Of Student's t, for a two-sided 95 % interval."""
     return float(special.stdtrit(freedom, 0.5 + LEVEL / 2))
+
+
+@dataclass(frozen=True)
+class Combined:
+    """A partial correlation over several seeds."""
+
+    partial: float
+    low: float | None
+    high: float | None
+
+
+def combined(found: Sequence[Correlation], num_windows: int) -> Combined | None:
+    """Mean over seeds on Fisher's z scale, with a 95 % interval; None where no seed has one.
+
+    All seeds are scored on the same windows, so more seeds do not average the windows' error
+    away: it enters whole, as the mean of the seeds' own, beside that of the mean over seeds.
+    Degrees of freedom after Satterthwaite.
+    """
+    partials = [each.partial for each in found if each.partial is not None]
+    if not partials:
+        return None
+    z = [fisher_z(value) for value in partials]
+    mean = fmean(z)
+    errors = [each.se for each in found if each.se is not None]
+    if len(errors) < len(z) or num_windows < MIN_WINDOWS:
+        return Combined(math.tanh(mean), None, None)
+    parts = [(fmean(errors) ** 2, num_windows - 1)]
+    if len(z) > 1:
+        parts.append((variance(z) / len(z), len(z) - 1))
+    total = sum(part for part, _ in parts)
+    if total == 0:
+        return Combined(math.tanh(mean), None, None)
+    freedom = total**2 / sum(part**2 / degrees for part, degrees in parts)
+    half = quantile(freedom) * math.sqrt(total)
+    return Combined(math.tanh(mean), math.tanh(mean - half), math.tanh(mean + half))
 
 
 def _sample(seen: Observed) -> RoutingSample:
