@@ -20,3 +20,8 @@ FFNS = {
 SCHEDULES = {
     "every_nth": "modsearch.nn.schedules:EveryNth",
 }
+
+TABLES = {"block": BLOCKS, "ffn": FFNS, "router": ROUTERS, "schedule": SCHEDULES}
+
+GROUPS = {kind: f"modsearch.{kind}s" for kind in TABLES}
+"""Of entry points of other packages."""

@@ -20,8 +20,10 @@ train budget documents provenance nn.generate
 nn.model
 nn.routers.* nn.blocks.* nn.ffn.* nn.schedules
 nn.layers nn.selection data space store analysis.*
-nn.contracts
-registry cost components schema axes
+nn.contracts inventory
+registry
+plugins
+cost components schema axes
 errors __init__
 """
 """A module imports lower rows only, never its own row."""
@@ -54,6 +56,8 @@ TORCH_FREE = (
     "store",
     "components",
     "registry",
+    "plugins",
+    "inventory",
     "cost",
     "errors",
 )
