@@ -119,8 +119,10 @@ def _run(name: str, path: Path, source: bytes) -> None:
         exec(compile(source, str(path), "exec", dont_inherit=True), module.__dict__)
     except BaseException as error:  # whatever a stranger's file raises
         del sys.modules[name]
-        if isinstance(error, ModsearchError | KeyboardInterrupt):
+        if isinstance(error, KeyboardInterrupt):
             raise
+        if isinstance(error, ModsearchError):
+            raise ConfigError(f"plugin {path}: {error}") from error
         raise ConfigError(
             f"plugin {path} fails{_line(error, path)}: {reason(error)}\n"
             f"mend the file, or leave it out"
