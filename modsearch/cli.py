@@ -2,11 +2,11 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,7 +14,8 @@ from modsearch import __version__
 from modsearch.errors import ModsearchError
 
 if TYPE_CHECKING:
-    from modsearch.schema import Candidate
+    from modsearch.registry import Registry
+    from modsearch.schema import Candidate, Plugin
     from modsearch.space import Space
 
 app = typer.Typer(
@@ -31,6 +32,10 @@ Sets = Annotated[
 SpaceName = Annotated[str, typer.Argument(help="A YAML file, or a shipped space's bare name.")]
 ConfigName = Annotated[Path, typer.Argument(help="A YAML file with model, optim and data.")]
 StudyDir = Annotated[Path, typer.Argument(help="A directory that `modsearch search` made.")]
+PluginFiles = Annotated[
+    list[Path] | None,
+    typer.Option("--plugin", metavar="FILE", help="Python file with components; repeatable."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -72,36 +77,71 @@ def _root(
     pass
 
 
+components_app = typer.Typer()
+app.add_typer(components_app, name="components")
+
+
+@components_app.callback(invoke_without_command=True)
+def components(context: typer.Context, plugin: PluginFiles = None) -> None:
+    """List what is registered: blocks, ffns, routers and schedules, and where they come from."""
+    from modsearch.inventory import listing
+
+    _plugins(plugin)
+    if context.invoked_subcommand is None:
+        text, warnings = listing(_registries())
+        print(text)
+        for warning in warnings:
+            print(f"warning: {warning}", file=sys.stderr)
+
+
+@components_app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="A component, as `modsearch components` lists it.")],
+    plugin: PluginFiles = None,
+) -> None:
+    """What a component is, where it comes from, and its options."""
+    _plugins(plugin)
+    from modsearch.inventory import description
+    from modsearch.nn.contracts import KINDS
+
+    print(description(KINDS, name))
+
+
+@components_app.command()
+def check(
+    name: Annotated[str, typer.Argument(help="A component; KIND:NAME where kinds share a name.")],
+    plugin: PluginFiles = None,
+) -> None:
+    """Run the conformance kit on a component: exit code 1 if a check fails."""
+    _plugins(plugin)
+    from modsearch.testing.conformance import report as conformance
+
+    text, passed = conformance(name)
+    print(text)
+    if not passed:
+        raise typer.Exit(1)
+
+
 @app.command()
-def components() -> None:
-    """List what is registered: routers, blocks, ffns and schedules."""
-    from modsearch import components as tables
-
-    for kind, table in (
-        ("router", tables.ROUTERS),
-        ("block", tables.BLOCKS),
-        ("ffn", tables.FFNS),
-        ("schedule", tables.SCHEDULES),
-    ):
-        for name, origin in sorted(table.items()):
-            print(f"{kind:10}{name:16}{origin}")
-
-
-@app.command()
-def flops(config: ConfigName, sets: Sets = None, as_json: Json = False) -> None:
+def flops(
+    config: ConfigName, sets: Sets = None, plugin: PluginFiles = None, as_json: Json = False
+) -> None:
     """The FLOP ledger of one configuration: parts, shares, and other conventions."""
     from modsearch.forecast import ledger, ledger_text
 
+    _plugins(plugin)
     table = ledger(_candidate(config, sets))
     print(json.dumps(table, indent=2) if as_json else ledger_text(table))
 
 
 @app.command()
-def plan(space: SpaceName, sets: Sets = None, as_json: Json = False) -> None:
+def plan(
+    space: SpaceName, sets: Sets = None, plugin: PluginFiles = None, as_json: Json = False
+) -> None:
     """Cells, trials, FLOPs, memory, hours and what the study can resolve; nothing is trained."""
     from modsearch.forecast import forecast, forecast_text
 
-    result = forecast(_space(space, sets))
+    result = forecast(_space(space, sets, plugin))
     print(json.dumps(result, indent=2) if as_json else forecast_text(result))
 
 
@@ -112,6 +152,7 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Where the trial's directory goes.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of parameters, data order and routing.")] = 0,
     sets: Sets = None,
+    plugin: PluginFiles = None,
 ) -> None:
     """Train one candidate at a budget; a second run resumes it."""
     from modsearch.forecast import single_job
@@ -124,7 +165,8 @@ def train(
     root = out or Path("runs/train")
     if (root / "manifest.json").exists():
         raise ModsearchError(f"{root} is a study: its trials are its own\nuse another --out")
-    job = single_job(_candidate(config, sets), flops, seed)
+    plugins = _plugins(plugin)
+    job = single_job(_candidate(config, sets), flops, seed, plugins)
     with _resumable():
         record = StudyDirectory(root).finished(job.hash) or run_trial(root, job)
     if record.state is not State.COMPLETE:
@@ -143,6 +185,7 @@ def search(
         bool, typer.Option("--allow-mixed", help="Resume under other code or another torch.")
     ] = False,
     sets: Sets = None,
+    plugin: PluginFiles = None,
 ) -> None:
     """Run or resume a study, score its winners, and write its report."""
     from modsearch.analysis.claims import study_claims
@@ -153,7 +196,7 @@ def search(
 
     if stage is not None and stage not in list(Stage):
         raise ModsearchError(f"--stage takes {', '.join(Stage)}, but got `{stage}`")
-    wanted = _space(space, sets)
+    wanted = _space(space, sets, plugin)
     root = out or Path("runs") / wanted.name
     with _resumable(), locked(root):
         study = Study(wanted, root, workers=workers, allow_mixed=allow_mixed)
@@ -197,16 +240,20 @@ def evaluate(
     corpus: Annotated[
         str | None, typer.Option(help="Text of the tasks; default: what the trial was trained on.")
     ] = None,
+    plugin: PluginFiles = None,
 ) -> None:
     """Score a study's winners or one checkpoint with lm-eval, in causal mode."""
     from modsearch.evaluate import evaluate_checkpoint, evaluate_winners, load_suite
+    from modsearch.provenance import check_plugins, trial_plugins
     from modsearch.schema import DataConfig, Stage
     from modsearch.space import load_candidate
     from modsearch.store import StudyDirectory
     from modsearch.train import load_model
 
+    plugins = _plugins(plugin)
     if (target / "manifest.json").is_file():
         directory = StudyDirectory(target)
+        check_plugins(directory.manifest().plugins, plugins, target)
         records = [r for r in directory.records() if r.stage is Stage.CONFIRM]
         if not records:
             raise ModsearchError(
@@ -218,6 +265,8 @@ def evaluate(
     folder = checkpoint_folder(target)
     config = folder.parent / "config.yaml"
     load_suite(suite)
+    if config.is_file():
+        check_plugins(trial_plugins(config), plugins, target)
     load_model(folder)
     if corpus is None and not config.is_file():
         raise ModsearchError(f"{target} does not say what it was trained on\nname a --corpus")
@@ -238,6 +287,7 @@ def generate(
         float, typer.Option(help="Only the likeliest tokens with this much probability.")
     ] = 1.0,
     seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
+    plugin: PluginFiles = None,
     as_json: Json = False,
 ) -> None:
     """Sample text from a checkpoint, with a key-value cache; what it took goes to stderr."""
@@ -246,6 +296,7 @@ def generate(
     from modsearch.train import load_model
 
     sampling = Sampling(temperature, top_k, top_p, seed)
+    _plugins(plugin)
     model = load_model(checkpoint_folder(checkpoint))
     result = sample(model, [list(text.encode()) for text in prompt], tokens, sampling)
     pairs = zip(prompt, result.tokens, strict=True)
@@ -276,11 +327,31 @@ def checkpoint_folder(path: Path) -> Path:
     return path / "checkpoint" if (path / "checkpoint").is_dir() else path
 
 
-def _space(name: str, sets: list[str] | None) -> "Space":
+def _plugins(files: list[Path] | None) -> "tuple[Plugin, ...]":
+    if not files:
+        return ()
+    from modsearch.plugins import load_plugins
+
+    return load_plugins(files)
+
+
+def _registries() -> "Mapping[str, Registry[Any]]":
+    """The registries, or where torch is not needed yet their names and origins."""
+    if "modsearch.nn.contracts" in sys.modules:
+        from modsearch.nn.contracts import KINDS
+
+        return KINDS
+    from modsearch.components import GROUPS, TABLES
+    from modsearch.registry import Registry
+
+    return {kind: Registry(kind, object, TABLES[kind], GROUPS[kind]) for kind in TABLES}
+
+
+def _space(name: str, sets: list[str] | None, plugins: list[Path] | None) -> "Space":
     from modsearch.space import load_space
     from modsearch.store import shipped
 
-    space = load_space(shipped("search_spaces", name), sets or [])
+    space = load_space(shipped("search_spaces", name), sets or [], plugins or [])
     if space.suite is not None:
         shipped("evals", space.suite)  # said now, not after hours of training
     return space

@@ -34,3 +34,8 @@ SCHEDULES = {
     "every_nth": "modsearch.nn.schedules:EveryNth",
     "explicit": "modsearch.nn.schedules:Explicit",
 }
+
+TABLES = {"block": BLOCKS, "ffn": FFNS, "router": ROUTERS, "schedule": SCHEDULES}
+
+GROUPS = {kind: f"modsearch.{kind}s" for kind in TABLES}
+"""Of entry points of other packages."""

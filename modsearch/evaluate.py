@@ -38,6 +38,7 @@ from modsearch.documents import SOURCES, Origin
 from modsearch.errors import ConfigError, DataError, ModsearchError, StudyError
 from modsearch.nn.contracts import Mode
 from modsearch.nn.model import Decoder
+from modsearch.plugins import load_plugins
 from modsearch.registry import unknown
 from modsearch.schema import DataConfig, Frozen, Record, Stage, State
 from modsearch.store import StudyDirectory, shipped, write_text
@@ -106,16 +107,16 @@ class ModsearchLM(TemplateLM):
     def create_from_arg_obj(
         cls, arg_dict: Mapping[str, Any], additional_config: Mapping[str, Any] | None = None
     ) -> Self:
-        """From `pretrained`, and optionally `mode`, `batch_size` and `device`.
+        """From `pretrained`, and optionally `mode`, `batch_size`, `device` and a `plugin` file.
 
         A batch size of `auto` means the default one, and CUDA without a GPU means the CPU:
         lm-eval's command line asks for `cuda:0` unless told otherwise.
 
         Raises:
-            ConfigError: `pretrained` is missing, or an argument is unknown.
+            ConfigError: `pretrained` is missing, an argument is unknown, or the plugin is wrong.
             StudyError: there is no checkpoint, or it is damaged.
         """
-        known = ("pretrained", "mode", "batch_size", "device")
+        known = ("pretrained", "mode", "batch_size", "device", "plugin")
         for name in arg_dict:
             if name not in known:
                 raise unknown("argument of model `modsearch`", name, known)
@@ -123,6 +124,8 @@ class ModsearchLM(TemplateLM):
         arguments = {**given, **arg_dict}
         if "pretrained" not in arguments:
             raise ConfigError("model `modsearch` needs a checkpoint: pretrained=CHECKPOINT_FOLDER")
+        if "plugin" in arguments:
+            load_plugins([str(arguments["plugin"])])
         device = str(arguments.get("device", "cpu"))
         if device.startswith("cuda") and not torch.cuda.is_available():
             device = "cpu"

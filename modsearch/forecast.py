@@ -27,12 +27,13 @@ from modsearch.schema import (
     Infeasible,
     Job,
     Plan,
+    Plugin,
     Record,
     Runtime,
     Stage,
     Validation,
 )
-from modsearch.space import Space, build, load_space, over
+from modsearch.space import Space, build, over, read_space
 from modsearch.store import StudyDirectory, read_metrics
 
 HEAD_WARNING = 0.25
@@ -101,7 +102,9 @@ def ledger_text(table: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def single_job(candidate: Candidate, flops: float, seed: int) -> Job:
+def single_job(
+    candidate: Candidate, flops: float, seed: int, plugins: tuple[Plugin, ...] = ()
+) -> Job:
     """A job outside any study.
 
     Raises:
@@ -123,6 +126,7 @@ def single_job(candidate: Candidate, flops: float, seed: int) -> Job:
         fingerprint=facts.fingerprint,
         runtime=Runtime(device=device, threads=torch.get_num_threads()),
         plan=spent,
+        plugins=plugins,
     )
 
 
@@ -141,7 +145,8 @@ def forecast(space: Space) -> dict[str, Any]:
     for stage in Stage:
         for budget in space.budgets(stage):
             for arm in space.arms if stage is Stage.CONFIRM else space.learned_arms:
-                candidates, trials = _cell_candidates(space, stage, arm, budget)
+                candidates = _cell_candidates(space, stage, arm, budget)
+                trials = _num_trials(space, stage, arm, budget)
                 plans = [
                     plan(candidate, Budget(flops=budget), facts.train_tokens)
                     for candidate in candidates
@@ -165,28 +170,32 @@ def forecast(space: Space) -> dict[str, Any]:
     }
 
 
-def _cell_candidates(
-    space: Space, stage: Stage, arm: str, budget: float
-) -> tuple[list[Candidate], int]:
-    """Candidates that stand for a cell, and its number of trials."""
+def _num_trials(space: Space, stage: Stage, arm: str, budget: float) -> int:
+    """Trials that a cell is asked for; builds nothing, so it needs no plugin."""
+    if stage is Stage.EXPLORE:
+        assert space.explore is not None
+        if space.explore.trials is not None:
+            return space.explore.trials
+        return len(list(grid({**space.recipe(arm), "size": parse_tree(space.explore.size)})))
+    if stage is Stage.MEASURE:
+        return len(space.sizes(budget))
+    assert space.confirm is not None
+    return space.confirm.seeds
+
+
+def _cell_candidates(space: Space, stage: Stage, arm: str, budget: float) -> list[Candidate]:
+    """Candidates that stand for a cell."""
     base = space.arms[arm].control_of or arm
     recipe = space.recipe(base)
     if stage is Stage.EXPLORE:
         assert space.explore is not None
         tree = {**recipe, "size": parse_tree(space.explore.size)}
-        first = build(resolve(tree, lambda path, axis: _first(axis)), space.data)
-        if space.explore.sampler == "grid":
-            return [first], len(list(grid(tree)))
-        assert space.explore.trials is not None
-        return [first], space.explore.trials
+        return [build(resolve(tree, lambda path, axis: _first(axis)), space.data)]
     fixed = resolve(recipe, lambda path, axis: _first(axis))
     if base != arm:
         fixed = over(fixed, space.arms[arm])
     sizes = [build({**fixed, "size": size}, space.data) for size in space.sizes(budget)]
-    if stage is Stage.MEASURE:
-        return sizes, len(sizes)
-    assert space.confirm is not None
-    return [sizes[len(sizes) // 2]], space.confirm.seeds
+    return sizes if stage is Stage.MEASURE else [sizes[len(sizes) // 2]]
 
 
 def _first(axis: Distribution) -> Any:
@@ -357,7 +366,7 @@ def status(root: Path) -> dict[str, Any]:
     """Trials of each stage and arm, and what runs."""
     directory = StudyDirectory(root)
     manifest = directory.manifest()
-    space = load_space(directory.space, [])
+    space = read_space(directory.space, [])
     records = directory.records()
     rows = []
     for stage in Stage:
@@ -367,7 +376,7 @@ def status(root: Path) -> dict[str, Any]:
                     r for r in records if (r.stage, r.arm, r.budget.flops) == (stage, arm, budget)
                 ]
                 losses = [r.scores.causal_loss for r in found if r.scores]
-                _, wanted = _cell_candidates(space, stage, arm, budget)
+                wanted = _num_trials(space, stage, arm, budget)
                 states = Counter(str(record.state) for record in found)
                 row = {"stage": str(stage), "arm": arm, "budget": budget, "wanted": wanted}
                 rows.append(

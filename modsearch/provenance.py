@@ -7,18 +7,23 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 
 from modsearch.data import Corpus
-from modsearch.errors import StudyError
-from modsearch.schema import CorpusFacts, Manifest, ModelConfig, Runtime, Stage
-from modsearch.space import Space, load_space
-from modsearch.store import StudyDirectory, write_yaml
+from modsearch.errors import ConfigError, StudyError
+from modsearch.nn.contracts import KINDS
+from modsearch.plugins import by_name, load_plugins, plugin_source
+from modsearch.schema import CorpusFacts, Manifest, ModelConfig, Plugin, Runtime, Stage
+from modsearch.space import Arm, Section, Space, read_space, read_yaml
+from modsearch.store import StudyDirectory, write_bytes, write_yaml
 
 LIBRARIES = ("torch", "numpy", "optuna", "lm_eval", "ray", "pandas", "scipy")
 
@@ -29,15 +34,17 @@ def open_manifest(
     """Make the manifest of a new study, or hold this run against the one that is there.
 
     Raises:
-        StudyError: the study was made with another space, corpus, code, torch or device.
+        StudyError: the study was made with another space, corpus, code, plugin, torch or device.
     """
-    fresh = _fresh_manifest(space, corpus)
+    plugins = load_plugins(space.plugins)
+    fresh = _fresh_manifest(space, corpus, plugins)
     if not (directory.root / "manifest.json").exists():
         write_yaml(directory.space, space.model_dump(mode="json"))
+        _keep_copies(directory, plugins)
         directory.write_manifest(fresh)
         return fresh
     old = directory.manifest()
-    before = load_space(directory.space, [])
+    before = read_space(directory.space, [])
     _refuse_other_space(before, space, directory.root)
     if fresh.corpus.fingerprint != old.corpus.fingerprint:
         raise StudyError(
@@ -51,6 +58,7 @@ def open_manifest(
             f"use another --out, or resume with --allow-mixed, which the report will show"
         )
     manifest = old.model_copy(update={"mixed": list(dict.fromkeys([*old.mixed, *other]))})
+    _keep_copies(directory, plugins)
     if manifest != old:
         directory.write_manifest(manifest)
     if before != space:
@@ -72,7 +80,47 @@ def check_windows(space: Space, corpus: Corpus) -> None:
                     corpus.windows(space.validation(stage), seq_len)
 
 
-def _fresh_manifest(space: Space, corpus: CorpusFacts) -> Manifest:
+def _keep_copies(directory: StudyDirectory, plugins: Iterable[Plugin]) -> None:
+    """For the record. A copy of another content stays, and the new one has its digest in its
+    name."""
+    for name, plugin in by_name(plugins).items():
+        source = plugin_source(plugin)
+        path = directory.plugins / name
+        if path.exists() and path.read_bytes() != source:
+            path = directory.plugins / f"{Path(plugin.path).stem}-{plugin.digest}.py"
+        write_bytes(path, source)
+
+
+def check_plugins(made_with: Mapping[str, str], plugins: Iterable[Plugin], what: Path) -> None:
+    """Weights are scored with the plugins that they were trained with, and no others' content.
+
+    Raises:
+        StudyError: one is not named, or has changed.
+    """
+    given = {plugin.digest for plugin in plugins}
+    for name, digest in made_with.items():
+        if digest not in given:
+            raise StudyError(
+                f"{what} was made with plugin {name}, content {digest}, which is not named or has "
+                f"changed\nname that file: --plugin {name}"
+            )
+
+
+def trial_plugins(config: Path) -> dict[str, str]:
+    """Digests of the plugin files that a trial was trained with, by name.
+
+    Raises:
+        ConfigError: its `config.yaml` can't be read.
+    """
+    rows = read_yaml(config, []).get("plugins", [])
+    try:
+        plugins = TypeAdapter(list[Plugin]).validate_python(rows)
+    except ValidationError as error:
+        raise ConfigError(f"{config}: plugins: {error.errors()[0]['msg']}") from error
+    return {name: plugin.digest for name, plugin in by_name(plugins).items()}
+
+
+def _fresh_manifest(space: Space, corpus: CorpusFacts, plugins: Iterable[Plugin]) -> Manifest:
     resources = space.resources
     device = resources.device
     if device == "auto":
@@ -96,6 +144,8 @@ def _fresh_manifest(space: Space, corpus: CorpusFacts) -> Manifest:
         | {library: version(library) for library in LIBRARIES},
         machine=_machine(device),
         command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        plugins={name: plugin.digest for name, plugin in by_name(plugins).items()},
+        packages=_packages(space),
     )
 
 
@@ -124,11 +174,51 @@ def locked(root: Path) -> Iterator[None]:
 
 def code_hash() -> str:
     """Hash of the package's sources: what a result depends on, committed or not."""
-    root = Path(__file__).parent
+    return _sources_hash(Path(__file__).parent)
+
+
+def _sources_hash(root: Path) -> str:
+    """Of a package's folder, or of a single module."""
+    paths = sorted(root.rglob("*.py")) if root.is_dir() else [root]
     digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
+    for path in paths:
         digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def _packages(space: Space) -> dict[str, str]:
+    """Installed packages whose components the space names, with version and hash of sources."""
+    sections: list[Section | Arm] = [space.fixed, space.axes, *space.arms.values()]
+    named = {word for section in sections for word in _words(section.model)}
+    found = {}
+    for registry in KINDS.values():
+        for name in named.intersection(registry.names()):
+            for origin in registry.origins(name):
+                if origin.how == "entry point":
+                    package, _, number = origin.distribution.rpartition(" ")
+                    top = origin.target.partition(":")[0].partition(".")[0]
+                    found[package] = f"{number} {_module_hash(top)}"
+    return dict(sorted(found.items()))
+
+
+def _words(value: Any) -> Iterator[str]:
+    """All texts in plain data."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for inner in value.values():
+            yield from _words(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _words(inner)
+
+
+def _module_hash(name: str) -> str:
+    spec = find_spec(name)
+    if spec is None or spec.origin is None:
+        return "unknown"
+    origin = Path(spec.origin)
+    return _sources_hash(origin.parent if spec.submodule_search_locations else origin)
 
 
 def _differences(old: Manifest, new: Manifest) -> list[str]:
@@ -136,11 +226,22 @@ def _differences(old: Manifest, new: Manifest) -> list[str]:
     found = []
     if old.code != new.code:
         found.append(f"code {old.code} is now {new.code}")
+    if set(old.plugins.values()) != set(new.plugins.values()):
+        found += _changes("plugin", old.plugins, new.plugins)
+    found += _changes("package", old.packages, new.packages)
     if old.versions["torch"] != new.versions["torch"]:
         found.append(f"torch {old.versions['torch']} is now {new.versions['torch']}")
     if old.runtime.device != new.runtime.device:
         found.append(f"device {old.runtime.device} is now {new.runtime.device}")
     return found
+
+
+def _changes(what: str, old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
+    names = [name for name in dict.fromkeys([*old, *new]) if old.get(name) != new.get(name)]
+    return [
+        f"{what} {name} {old.get(name, 'not there')} is now {new.get(name, 'not there')}"
+        for name in names
+    ]
 
 
 def _refuse_other_space(old: Space, new: Space, root: Path) -> None:

@@ -183,6 +183,15 @@ class Runtime(Frozen):
     """Between checkpoints of an unfinished trial."""
 
 
+class Plugin(Frozen):
+    """A plugin file, and what was in it."""
+
+    path: str
+    """Absolute."""
+    digest: str
+    """Hash of its content."""
+
+
 class Signal(StrEnum):
     """What a driver answers when it has no job to hand out."""
 
@@ -388,12 +397,14 @@ class Job(Frozen):
     """Of the tokens."""
     runtime: Runtime
     plan: Plan | Infeasible
+    plugins: tuple[Plugin, ...] = ()
+    """Files that are run before the model is built, in whatever process."""
 
     @property
     def hash(self) -> str:
-        """Identity: arm, candidate, budget, seed, sample and tokens.
+        """Identity: arm, candidate, budget, seed, sample, tokens and the content of plugins.
 
-        Where the trial ran does not count, nor where the corpus lies.
+        Where the trial ran does not count, nor where the corpus or a plugin lies.
         """
         identity = self.model_dump(
             mode="json",
@@ -406,6 +417,8 @@ class Job(Frozen):
                 "fingerprint": True,
             },
         )
+        if self.plugins:
+            identity["plugins"] = sorted({plugin.digest for plugin in self.plugins})
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
     def record(
@@ -458,4 +471,8 @@ class Manifest(Frozen):
     machine: dict[str, str]
     command: str
     mixed: list[str] = []
-    """Other code or torch versions that this study was resumed with."""
+    """Other code, plugins or torch versions that this study was resumed with."""
+    plugins: dict[str, str] = {}
+    """Digest of each plugin file, by the name of its copy in `plugins/`."""
+    packages: dict[str, str] = {}
+    """Version and hash of the sources of each package whose components the space names."""

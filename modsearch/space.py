@@ -1,6 +1,7 @@
 """A search space: YAML in, arms and candidates out."""
 
 import re
+from collections.abc import Sequence
 from itertools import combinations_with_replacement, product
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -22,6 +23,7 @@ from modsearch.axes import (
 )
 from modsearch.errors import ConfigError
 from modsearch.nn.contracts import completed
+from modsearch.plugins import load_plugins
 from modsearch.registry import unknown
 from modsearch.schema import Candidate, DataConfig, Frozen, Stage, Validation
 
@@ -103,6 +105,8 @@ class Space(Frozen):
 
     name: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
     seed: int = Field(0, ge=0)
+    plugins: list[str] = []
+    """Files with components of one's own, beside the YAML file or absolute."""
     data: DataConfig = DataConfig()
     fixed: Section = Section()
     axes: Section = Section()
@@ -296,8 +300,30 @@ def _override(tree: Tree, override: str) -> None:
         raise ConfigError(f"--set {path}: `{text}` is not valid YAML") from None
 
 
-def load_space(path: Path, overrides: list[str]) -> Space:
+def load_space(path: Path, overrides: list[str], plugins: Sequence[Path] = ()) -> Space:
     """A validated space; every candidate of it can be built.
+
+    The space's plugin files and `plugins` are run, and stand in it with absolute paths.
+
+    Raises:
+        ConfigError: what is wrong, and in which file.
+    """
+    space = read_space(path, overrides)
+    try:
+        files = [path.parent / file for file in space.plugins]
+        loaded = load_plugins([*files, *plugins])
+        space = space.model_copy(update={"plugins": [plugin.path for plugin in loaded]})
+        _check_candidates(space)
+    except ConfigError as error:
+        raise ConfigError(f"{path.name}: {error}") from error
+    return space
+
+
+def read_space(path: Path, overrides: list[str]) -> Space:
+    """A space whose candidates are not checked, and whose plugins are not run.
+
+    This is how a study's own `space.yaml` is read: no code is run because a folder of results
+    says so.
 
     Raises:
         ConfigError: what is wrong, and in which file.
@@ -305,13 +331,11 @@ def load_space(path: Path, overrides: list[str]) -> Space:
     values = read_yaml(path, overrides)
     _known_keys(values, path)
     try:
-        space = Space.model_validate(values)
-        _check_candidates(space)
+        return Space.model_validate(values)
     except ValidationError as error:
         raise ConfigError(f"{path.name}: {first_error(error, Space)}") from error
     except ConfigError as error:
         raise ConfigError(f"{path.name}: {error}") from error
-    return space
 
 
 def load_candidate(path: Path, overrides: list[str]) -> Candidate:

@@ -1,6 +1,6 @@
 """The study directory: written whole or not at all, readable without this tool.
 
-space.yaml  manifest.json  ledger.db
+space.yaml  manifest.json  ledger.db  plugins/*.py
 trials/HASH/config.yaml metrics.jsonl routing.json result.json checkpoint/ eval/*.json error.txt
 report/
 """
@@ -79,6 +79,11 @@ class StudyDirectory:
     def ledger(self) -> Path:
         """Optuna's storage."""
         return self.root / "ledger.db"
+
+    @property
+    def plugins(self) -> Path:
+        """Copies of the plugin files that were run, for the record; never run from here."""
+        return self.root / "plugins"
 
     @property
     def lock(self) -> Path:

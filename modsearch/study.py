@@ -18,6 +18,7 @@ from modsearch.data import load_corpus
 from modsearch.engines.local import LocalEngine
 from modsearch.errors import StudyError
 from modsearch.evaluate import evaluate_winners
+from modsearch.plugins import load_plugins
 from modsearch.progress import Progress, describe, summary
 from modsearch.provenance import check_windows, open_manifest
 from modsearch.schema import (
@@ -123,6 +124,7 @@ class Study:
         self.directory = StudyDirectory(root)
         corpus = load_corpus(space.data)
         check_windows(space, corpus)
+        self.plugins = load_plugins(space.plugins)
         self.corpus = corpus.facts
         self.manifest = open_manifest(self.directory, space, self.corpus, allow_mixed=allow_mixed)
         self.storage = open_storage(f"sqlite:///{self.directory.ledger}")
@@ -262,6 +264,7 @@ class Study:
             fingerprint=self.corpus.fingerprint,
             runtime=self.manifest.runtime,
             plan=plan(candidate, budget, self.corpus.train_tokens),
+            plugins=self.plugins,
         )
 
     def guess(self, spec: CellSpec, point: dict[str, object]) -> float:

@@ -13,6 +13,7 @@ import torch
 from modsearch.data import Batches, Corpus, load_corpus
 from modsearch.errors import DataError, Diverged
 from modsearch.nn.model import Decoder
+from modsearch.plugins import load_plugins
 from modsearch.schema import Job, Plan, Record, RoutingReport, Scores, State
 from modsearch.store import StudyDirectory, job_config, write_text, write_yaml
 from modsearch.train import Trainer, score
@@ -60,6 +61,7 @@ def _train_and_score(job: Job, plan: Plan, directory: Path) -> tuple[Scores, Rou
     torch.set_num_threads(job.runtime.threads)
     if job.runtime.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
+    load_plugins(job.plugins)  # a worker that was spawned has none
     corpus = _corpus(job)
     candidate = job.candidate
     windows = corpus.windows(job.validation, candidate.model.seq_len)

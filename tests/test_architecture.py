@@ -22,8 +22,10 @@ nn.model
 nn.routers.* nn.blocks.* nn.ffn.* nn.schedules
 nn.experts
 nn.layers nn.selection data space store analysis.*
-nn.contracts
-registry cost components schema axes nn.cache
+nn.contracts inventory
+registry
+plugins
+cost components schema axes nn.cache
 errors __init__
 """
 """A module imports lower rows only, never its own row."""
@@ -57,6 +59,8 @@ TORCH_FREE = (
     "store",
     "components",
     "registry",
+    "plugins",
+    "inventory",
     "cost",
     "errors",
 )

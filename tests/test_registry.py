@@ -1,8 +1,14 @@
 """Names, look-ups, and options of components: what is accepted, and what the errors say."""
 
+import importlib
+import sys
+from abc import ABC, abstractmethod
 from collections import Counter, OrderedDict
+from collections.abc import Callable
 from decimal import Decimal
-from typing import Any
+from pathlib import Path
+from types import ModuleType
+from typing import Any, ClassVar
 
 import pytest
 from pydantic import ValidationError
@@ -41,7 +47,7 @@ def test_get_imports_the_component() -> None:
     registry = mappings()
     assert registry.get("ordered") is OrderedDict
     assert registry.get("counter") is Counter
-    assert registry.origin("counter") == "collections:Counter"
+    assert str(registry.origin("counter")) == "collections:Counter (built-in)"
 
 
 def test_a_broken_entry_breaks_its_own_name_only() -> None:
@@ -67,7 +73,7 @@ def test_unknown_name_far_from_all_has_no_hint() -> None:
 
 
 def test_a_listed_component_of_another_base_is_an_error() -> None:
-    with pytest.raises(ConfigError, match=r"mapping `decimal` is not a subclass of dict.*Decimal"):
+    with pytest.raises(ConfigError, match=r"`decimal` from .* is not a subclass of dict.*Decimal"):
         mappings().get("decimal")
 
 
@@ -80,7 +86,7 @@ def test_register_adds_a_component() -> None:
 
     assert registry.get("mine") is Mine
     assert "mine" in registry.names()
-    assert registry.origin("mine") == f"{__name__}:{Mine.__qualname__}"
+    assert str(registry.origin("mine")) == f"{__name__}:{Mine.__qualname__} (registered)"
     with pytest.raises(ConfigError, match="did you mean `mine`"):
         registry.get("mime")
 
@@ -98,7 +104,8 @@ def test_collision_names_both_origins(loaded_before: bool) -> None:
     with pytest.raises(ConfigError) as caught:
         registry.register("ordered")(Counter)
     assert str(caught.value).startswith(
-        "mapping `ordered` comes from both collections:OrderedDict and collections:Counter\n"
+        "mapping `ordered` comes from both collections:OrderedDict (built-in) "
+        "and collections:Counter (registered)\n"
     )
     assert registry.get("ordered") is OrderedDict
 
@@ -106,15 +113,151 @@ def test_collision_names_both_origins(loaded_before: bool) -> None:
 def test_collision_of_two_registered_components_names_both_origins() -> None:
     registry = mappings()
     registry.register("mine")(OrderedDict)
-    with pytest.raises(ConfigError, match="both collections:OrderedDict and collections:Counter"):
+    with pytest.raises(ConfigError, match=r"both collections:OrderedDict .* collections:Counter"):
         registry.register("mine")(Counter)
+
+
+def test_the_same_registered_again_is_no_collision() -> None:
+    registry = mappings()
+    for _ in range(2):
+        registry.register("mine")(OrderedDict)
+    assert registry.get("mine") is OrderedDict
 
 
 def test_register_refuses_what_is_not_a_subclass() -> None:
     registry = mappings()
-    with pytest.raises(ConfigError, match="mapping `mine` is not a subclass of dict"):
+    with pytest.raises(ConfigError, match=r"mapping `mine` from .* is not a subclass of dict"):
         registry.register("mine")(Decimal)  # type: ignore[type-var]
     assert "mine" not in registry.names()
+
+
+def test_a_component_that_leaves_something_open_is_refused() -> None:
+    class Shape(ABC):
+        """Two things that each shape defines."""
+
+        Config: ClassVar[type]
+
+        @abstractmethod
+        def area(self) -> float: ...
+
+    class Blob(Shape):
+        pass
+
+    registry = Registry("shape", Shape, {})
+    with pytest.raises(ConfigError, match=r"shape `blob` from .*Blob .* lacks Config, area\n"):
+        registry.register("blob")(Blob)
+    assert registry.names() == []
+
+
+# --- entry points of other packages
+
+
+GROUP = "modsearch.mappings"
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Puts a package with entry points onto the path, by hand."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def add(package: str, code: str, **entries: str) -> None:
+        folder = tmp_path / f"{package}-1.5.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.5\n")
+        lines = [f"{name} = {target}" for name, target in entries.items()]
+        (folder / "entry_points.txt").write_text("\n".join([f"[{GROUP}]", *lines]))
+        (tmp_path / f"{package}.py").write_text(code)
+        importlib.invalidate_caches()
+
+    return add
+
+
+def with_entry_points() -> Registry[dict[Any, Any]]:
+    return Registry("mapping", dict, {"ordered": "collections:OrderedDict"}, GROUP)
+
+
+def test_entry_points_are_read_late_and_imported_later(install: Callable[..., None]) -> None:
+    registry = with_entry_points()
+    install("ms_late", "class Mine(dict): pass", mine="ms_late:Mine")
+    assert registry.names() == ["mine", "ordered"]
+    assert str(registry.origin("mine")) == "ms_late:Mine (entry point of ms_late 1.5)"
+    assert "ms_late" not in sys.modules
+    assert registry.get("mine").__module__ == "ms_late"
+
+
+@pytest.mark.parametrize(
+    ("code", "target", "why"),
+    [
+        ("import no_such_thing", "ms_broken:Mine", "ModuleNotFoundError: No module named"),
+        ("raise RuntimeError('one\\ntwo')", "ms_broken:Mine", "RuntimeError: one"),
+        ("import sys; sys.exit(0)", "ms_broken:Mine", "SystemExit: 0"),
+        ("class Mine(", "ms_broken:Mine", "SyntaxError: .* was never closed"),
+        ("class Mine(dict): pass", "ms_broken:Yours", "AttributeError: .*Yours"),
+        ("class Mine(dict): pass", "ms_broken", "AttributeError"),
+        ("class Mine(dict): pass", "ms_nowhere:Mine", "No module named 'ms_nowhere'"),
+        ("class Mine: pass", "ms_broken:Mine", "is not a subclass of dict"),
+        ("Mine = 3", "ms_broken:Mine", "is not a subclass of dict: 3"),
+    ],
+)
+def test_a_broken_package_is_named_and_breaks_its_own_name_only(
+    install: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    code: str,
+    target: str,
+    why: str,
+) -> None:
+    monkeypatch.delitem(sys.modules, "ms_broken", raising=False)
+    install("ms_broken", code, mine=target)
+    registry = with_entry_points()
+    assert registry.names() == ["mine", "ordered"]
+    with pytest.raises(ConfigError, match=why) as caught:
+        registry.get("mine")
+    assert "mapping `mine`" in str(caught.value)
+    assert "ms_broken 1.5" in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 2
+    assert registry.get("ordered") is OrderedDict
+
+
+def test_two_packages_with_one_name_are_both_named(install: Callable[..., None]) -> None:
+    install("ms_one", "class Mine(dict): pass", mine="ms_one:Mine", other="ms_one:Mine")
+    install("ms_two", "class Mine(dict): pass", mine="ms_two:Mine")
+    registry = with_entry_points()
+    with pytest.raises(ConfigError) as caught:
+        registry.get("mine")
+    assert "ms_one:Mine (entry point of ms_one 1.5)" in str(caught.value)
+    assert "ms_two:Mine (entry point of ms_two 1.5)" in str(caught.value)
+    assert registry.get("other").__module__ == "ms_one"
+    assert registry.names().count("mine") == 1
+
+
+def test_no_package_takes_the_place_of_what_is_built_in(install: Callable[..., None]) -> None:
+    install("ms_thief", "class Mine(dict): pass", ordered="ms_thief:Mine")
+    with pytest.raises(ConfigError, match=r"both collections:OrderedDict .*ms_thief:Mine"):
+        with_entry_points().get("ordered")
+
+
+def test_code_can_not_take_an_entry_points_name(install: Callable[..., None]) -> None:
+    install("ms_first", "class Mine(dict): pass", mine="ms_first:Mine")
+    registry = with_entry_points()
+    with pytest.raises(ConfigError, match=r"both ms_first:Mine .*collections:Counter"):
+        registry.register("mine")(Counter)
+
+
+def test_a_package_may_register_what_its_entry_point_names(
+    install: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = with_entry_points()
+    monkeypatch.setitem(sys.modules, "ms_registry", ModuleType("ms_registry"))
+    monkeypatch.setattr("ms_registry.REGISTRY", registry, raising=False)
+    code = "from ms_registry import REGISTRY\n@REGISTRY.register('mine')\nclass Mine(dict): pass\n"
+    install("ms_both", code, mine="ms_both:Mine")
+    assert registry.get("mine").__module__ == "ms_both"
+    assert len(registry.origins("mine")) == 1
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_each_kind_has_a_group_of_entry_points(kind: str) -> None:
+    assert KINDS[kind].group == f"modsearch.{kind}s"
 
 
 @pytest.mark.parametrize("kind", TABLES)

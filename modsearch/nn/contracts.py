@@ -25,7 +25,9 @@ Mode = Literal["train", "causal"]
 class Options(BaseModel):
     """Base of every component's own options."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 @dataclass(frozen=True)
@@ -245,10 +247,13 @@ class Schedule(ABC):
         """
 
 
-ROUTERS: Registry[Router] = Registry("router", Router, components.ROUTERS)
-BLOCKS: Registry[Block] = Registry("block", Block, components.BLOCKS)
-FFNS: Registry[Ffn] = Registry("ffn", Ffn, components.FFNS)
-SCHEDULES: Registry[Schedule] = Registry("schedule", Schedule, components.SCHEDULES)
+GROUPS = components.GROUPS
+ROUTERS: Registry[Router] = Registry("router", Router, components.ROUTERS, GROUPS["router"])
+BLOCKS: Registry[Block] = Registry("block", Block, components.BLOCKS, GROUPS["block"])
+FFNS: Registry[Ffn] = Registry("ffn", Ffn, components.FFNS, GROUPS["ffn"])
+SCHEDULES: Registry[Schedule] = Registry(
+    "schedule", Schedule, components.SCHEDULES, GROUPS["schedule"]
+)
 
 KINDS: dict[str, Registry[Any]] = {
     "block": BLOCKS,

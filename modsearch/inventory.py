@@ -1,0 +1,111 @@
+"""What is registered, as text: the list of components, and one component with its options."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any, Literal, get_args, get_origin
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from modsearch.components import COMPOSITES
+from modsearch.registry import Registry, unknown
+
+
+def listing(registries: Mapping[str, Registry[Any]]) -> tuple[str, list[str]]:
+    """Kind, name, source and target of every component, and warnings about clashing names.
+
+    Nothing is imported, so a broken package can't break the list.
+    """
+    rows: list[tuple[str, ...]] = []
+    warnings = []
+    for kind, registry in registries.items():
+        for name in registry.names():
+            origins = registry.origins(name)
+            rows += [(kind, name, origin.source, origin.target) for origin in origins]
+            if len(origins) > 1:
+                both = " and ".join(map(str, origins))
+                warnings.append(f"{kind} `{name}` can't be used: it comes from both {both}")
+    rows += [
+        ("block", name, "built-in", f"block {parts['block']} with ffn {parts['ffn']}")
+        for name, parts in COMPOSITES.items()
+    ]
+    return _table(sorted(rows)), warnings
+
+
+def description(registries: Mapping[str, Registry[Any]], name: str) -> str:
+    """First paragraph of the docstring, origin and options, of every kind that has the name.
+
+    Raises:
+        ConfigError: nobody knows the name, or the component can't be loaded.
+    """
+    kinds = [kind for kind, registry in registries.items() if name in registry.names()]
+    if name in COMPOSITES:
+        parts = COMPOSITES[name]
+        text = f"block `{name}`: block `{parts['block']}` with ffn `{parts['ffn']}`"
+        return "\n\n".join(
+            [
+                text,
+                _describe("block", parts["block"], registries["block"]),
+                _describe("ffn", parts["ffn"], registries["ffn"]),
+            ]
+        )
+    if not kinds:
+        names = set(COMPOSITES) | {
+            known for registry in registries.values() for known in registry.names()
+        }
+        raise unknown("component", name, names)
+    return "\n\n".join(_describe(kind, name, registries[kind]) for kind in kinds)
+
+
+def _describe(kind: str, name: str, registry: Registry[Any]) -> str:
+    component = registry.get(name)
+    # Not inspect.getdoc, which falls back on the base class.
+    paragraph = inspect.cleandoc(component.__doc__ or "no docstring").partition("\n\n")[0]
+    options: type[BaseModel] = component.Config
+    rows = [_option(option, field) for option, field in options.model_fields.items()]
+    return "\n".join(
+        [
+            f"{kind} `{name}`: {' '.join(paragraph.split())}",
+            f"origin: {registry.origin(name)}",
+            "options:" if rows else "options: none",
+            *(f"  {line}" for line in _table(rows).splitlines()),
+        ]
+    )
+
+
+def _option(name: str, field: FieldInfo) -> tuple[str, ...]:
+    default = (
+        "required" if field.is_required() else f"{field.get_default(call_default_factory=True)}"
+    )
+    return name, _type(field), default, " ".join((field.description or "").split())
+
+
+def _type(field: FieldInfo) -> str:
+    """As one writes it in YAML: the values of a literal, or a type and its bounds."""
+    annotation: Any = field.annotation
+    if get_origin(annotation) is Literal:
+        return " | ".join(map(str, get_args(annotation)))
+    plain = isinstance(annotation, type) and not get_args(annotation)
+    words = [annotation.__name__ if plain else str(annotation).replace("typing.", "")]
+    for bound in field.metadata:
+        match bound:
+            case Gt(gt=value):
+                words.append(f"> {value}")
+            case Ge(ge=value):
+                words.append(f">= {value}")
+            case Lt(lt=value):
+                words.append(f"< {value}")
+            case Le(le=value):
+                words.append(f"<= {value}")
+    return " ".join(words)
+
+
+def _table(rows: list[tuple[str, ...]]) -> str:
+    """Rows in aligned columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        for row in rows
+    ]
+    return "\n".join(line.rstrip() for line in lines)

@@ -1,0 +1,645 @@
+"""Plugin files and packages of third parties: how they are loaded, refused, kept and shown."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from modsearch import plugins
+from modsearch.cli import main
+from modsearch.errors import ConfigError
+from modsearch.evaluate import ModsearchLM
+from modsearch.nn.contracts import KINDS, ROUTERS
+from modsearch.nn.model import Decoder
+from modsearch.plugins import by_name, load_plugins, plugin_source
+from modsearch.schema import (
+    Budget,
+    Candidate,
+    Infeasible,
+    Job,
+    ModelConfig,
+    Plugin,
+    Runtime,
+    Stage,
+    Validation,
+)
+from modsearch.space import load_space, read_space
+from modsearch.store import StudyDirectory
+from modsearch.train import save_model
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "examples" / "modsearch-example"
+EXAMPLE = ROOT / "examples" / "my_router.py"
+CONFIG = """
+model: {depth: 2, width: 8, num_heads: 1, seq_len: 16, block: mod, router: stride, capacity: 0.25}
+optim: {batch_size: 2, min_steps: 10, max_epochs: 99}
+data: {corpus: CORPUS}
+"""
+SPACE = """
+name: own
+data: {corpus: CORPUS}
+plugins: [my_router.py]
+fixed:
+  model: {seq_len: 16, num_heads: 1, block: mod, capacity: 0.25}
+  optim: {min_steps: 10, max_epochs: 99}
+arms:
+  stride: {model: {router: {choice: [stride, random]}}}
+explore: {budgets: [5e7], size: {depth: 2, width: 8}, windows: 4}
+measure: {ladder: [{budget: 5e7, depth: 2, widths: [8]}], windows: 4}
+confirm: {budgets: [5e7], seeds: 2, windows: 4}
+resources: {workers: 2}
+"""
+REGISTERS = """
+from modsearch.nn.contracts import ROUTERS
+from modsearch.nn.routers.random import Random
+
+@ROUTERS.register({name!r})
+class Mine(Random):
+    "Mine."
+"""
+
+Run = Callable[..., "Done"]
+
+
+class Done:
+    """How a command ended."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+
+@pytest.fixture(autouse=True)
+def _fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Each test starts without plugins, and leaves none behind."""
+    monkeypatch.setattr(plugins, "_LOADED", {})
+    for registry in KINDS.values():
+        monkeypatch.setattr(registry, "_registered", {})
+        monkeypatch.setattr(registry, "_loaded", {})
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+    forget()
+
+
+def forget() -> None:
+    """As in a new process."""
+    plugins._LOADED.clear()
+    for registry in KINDS.values():
+        registry._registered.clear()
+        registry._loaded.clear()
+    for name in [name for name in sys.modules if name.startswith("modsearch_plugin_")]:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def modsearch(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command in this process."""
+
+    def run(*arguments: object) -> Done:
+        forget()
+        monkeypatch.setattr(sys, "argv", ["modsearch", *map(str, arguments)])
+        capfd.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        return Done(code, *capfd.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def refused(modsearch: Run) -> Callable[..., str]:
+    """Runs a command that must end as a user's mistake does; gives the message."""
+
+    def run(*arguments: object) -> str:
+        done = modsearch(*arguments)
+        assert done.code == 2, done.err
+        assert done.out == ""
+        assert 1 <= len(done.err.strip().splitlines()) <= 2, done.err
+        assert done.err.startswith("error: ")
+        return done.err
+
+    return run
+
+
+def process(*arguments: object, path: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """A command as a user runs it, in a process that knows no plugin."""
+    paths = [ROOT] if path is None else [ROOT, path]
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths)), "OMP_NUM_THREADS": "1"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corpus")
+    for number in range(200):
+        (folder / f"{number}.txt").write_text(f"{number} " + f"some text of {number}\n" * 200)
+    return folder
+
+
+def written(folder: Path, text: str, corpus: Path, name: str = "space.yaml") -> Path:
+    """A YAML file beside a copy of the example plugin."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "my_router.py").write_bytes(EXAMPLE.read_bytes())
+    (folder / name).write_text(text.replace("CORPUS", str(corpus)))
+    return folder / name
+
+
+# --- loading
+
+
+def test_a_file_is_run_once_whatever_it_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        f"with open({str(tmp_path / 'runs')!r}, 'a') as file:\n    file.write('x')\n"
+        + REGISTERS.format(name="mine")
+    )
+    (tmp_path / "link.py").symlink_to(file)
+    monkeypatch.chdir(tmp_path)
+    loaded = load_plugins([file, "mine.py", "./mine.py", "link.py"])
+    assert loaded == load_plugins([file]) == load_plugins(loaded)
+    assert [plugin.path for plugin in loaded] == [str(file.resolve())]
+    assert (tmp_path / "runs").read_text() == "x"
+    assert plugin_source(loaded[0]) == file.read_bytes()
+
+
+def test_its_classes_have_the_same_module_in_every_process(tmp_path: Path) -> None:
+    file = tmp_path / "my-own router.py"
+    file.write_text(REGISTERS.format(name="mine"))
+    load_plugins([file])
+    mine = ROUTERS.get("mine")
+    assert re.fullmatch(r"modsearch_plugin_my_own_router_[0-9a-f]{8}", mine.__module__)
+    assert sys.modules[mine.__module__].Mine is mine
+    code = (
+        "import sys; from modsearch.plugins import load_plugins; "
+        "from modsearch.nn.contracts import ROUTERS; load_plugins(sys.argv[1:]); "
+        "print(ROUTERS.get('mine').__module__)"
+    )
+    assert process("-c", code, file).stdout.strip() == mine.__module__
+    assert str(ROUTERS.origin("mine")) == f"{file.resolve()}:Mine (plugin file)"
+
+
+def test_nothing_is_written_beside_it(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(REGISTERS.format(name="mine"))
+    load_plugins([file])
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_its_options_have_their_docstrings(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    text = EXAMPLE.read_text().replace(
+        "    Config = Options\n",
+        '    class Config(Options):\n        much: int = 3\n        """So much."""\n',
+    )
+    file.write_text(text)
+    load_plugins([file])
+    assert ROUTERS.get("stride").Config.model_fields["much"].description == "So much."
+
+
+def test_two_files_with_one_name_are_both_named(tmp_path: Path) -> None:
+    files = [tmp_path / "one.py", tmp_path / "two.py"]
+    for file in files:
+        file.write_text(REGISTERS.format(name="mine"))
+    with pytest.raises(ConfigError) as caught:
+        load_plugins(files)
+    message = str(caught.value)
+    assert all(str(file.resolve()) in message for file in files)
+    assert len(message.splitlines()) == 2
+
+
+def test_a_plugin_can_not_take_a_built_in_name(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(REGISTERS.format(name="random"))
+    with pytest.raises(ConfigError, match=r"comes from both modsearch\S+:Random \(built-in\) and"):
+        load_plugins([file])
+    assert ROUTERS.get("random").__module__ == "modsearch.nn.routers.random"
+
+
+BROKEN = {
+    "syntax": ("x = 1\nclass Mine(\n", "fails in line 2: SyntaxError"),
+    "nul": ("x = '\0'\n", "fails"),
+    "encoding": ("# coding: nonsense\n", "fails"),
+    "import": ("import no_such_module\n", "fails in line 1: ModuleNotFoundError: No module"),
+    "name": ("\n\nx = y\n", "fails in line 3: NameError: name 'y' is not defined"),
+    "lines": ("raise RuntimeError('one\\ntwo')\n", "fails in line 1: RuntimeError: one\n"),
+    "silent": ("raise RuntimeError\n", "fails in line 1: RuntimeError\n"),
+    "exit": ("import sys\nsys.exit(0)\n", "fails in line 2: SystemExit: 0"),
+    "subclass": (
+        "from modsearch.nn.contracts import ROUTERS\nROUTERS.register('mine')(int)\n",
+        "router `mine` from builtins:int (registered) is not a subclass of Router",
+    ),
+    "abstract": (
+        "from modsearch.nn.contracts import ROUTERS, Router\n"
+        "@ROUTERS.register('mine')\nclass Mine(Router): pass\n",
+        "lacks Config, __init__, cost, forward, slots",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_file_is_told_in_two_lines(
+    tmp_path: Path, refused: Callable[..., str], case: str
+) -> None:
+    text, why = BROKEN[case]
+    file = tmp_path / "broken.py"
+    file.write_text(text)
+    for _ in range(2):
+        message = refused("components", "--plugin", file)
+        assert why in message
+        assert str(file) in message
+    assert not [name for name in sys.modules if name.startswith("modsearch_plugin_broken")]
+    file.write_text(REGISTERS.format(name="mine"))
+    load_plugins([file])
+    assert "mine" in ROUTERS.names()
+
+
+def test_a_missing_file_is_told_by_every_verb_that_builds_models(
+    tmp_path: Path, corpus: Path, refused: Callable[..., str]
+) -> None:
+    space = written(tmp_path, SPACE, corpus)
+    config = written(tmp_path, CONFIG, corpus, "config.yaml")
+    for verb in (
+        ["components"],
+        ["components", "show", "random"],
+        ["flops", config],
+        ["plan", space],
+        ["train", config, "--flops", 2e7],
+        ["search", space],
+        ["eval", tmp_path],
+    ):
+        assert "no plugin file" in refused(*verb, "--plugin", tmp_path / "none.py"), verb
+    assert "no plugin file" in refused("components", "--plugin", tmp_path)
+    (tmp_path / "my_router.py").rename(tmp_path / "my_router.txt")
+    assert "does not end in .py" in refused("components", "--plugin", tmp_path / "my_router.txt")
+
+
+def test_a_changed_file_is_not_run(tmp_path: Path) -> None:
+    """As in a worker that starts after the user has edited the file."""
+    file = tmp_path / "mine.py"
+    file.write_text(REGISTERS.format(name="mine"))
+    other = Plugin(path=str(file), digest="0" * 16)
+    with pytest.raises(ConfigError, match=r"has changed: 0{16} is now"):
+        load_plugins([other])
+    assert "mine" not in ROUTERS.names()
+    load_plugins([file])
+    with pytest.raises(ConfigError, match="has changed"):
+        load_plugins([other])
+
+
+def test_files_of_one_name_are_told_apart() -> None:
+    files = [Plugin(path="/a/x.py", digest="1" * 16), Plugin(path="/b/x.py", digest="2" * 16)]
+    assert list(by_name(files)) == ["x.py", f"x-{'2' * 16}.py"]
+
+
+# --- trials
+
+
+def job(*given: Plugin) -> Job:
+    return Job(
+        stage=Stage.MEASURE,
+        arm="arm",
+        candidate=Candidate(),
+        budget=Budget(flops=1e9),
+        seed=0,
+        validation=Validation(),
+        fingerprint="",
+        runtime=Runtime(),
+        plan=Infeasible(reason="nothing is trained here"),
+        plugins=given,
+    )
+
+
+def test_the_content_of_plugins_makes_the_trial_and_their_place_does_not() -> None:
+    one, moved, changed = (
+        Plugin(path="/a/x.py", digest="1"),
+        Plugin(path="/b/y.py", digest="1"),
+        Plugin(path="/a/x.py", digest="2"),
+    )
+    assert job(one).hash == job(moved).hash == job(moved, one).hash
+    assert job(one, changed).hash == job(changed, one).hash
+    assert len({job().hash, job(one).hash, job(changed).hash, job(one, changed).hash}) == 4
+
+
+def test_training_with_a_changed_plugin_is_another_trial(
+    tmp_path: Path, corpus: Path, modsearch: Run, refused: Callable[..., str]
+) -> None:
+    config = written(tmp_path, CONFIG, corpus, "config.yaml")
+    plugin, out = tmp_path / "my_router.py", tmp_path / "out"
+    command = ("train", config, "--flops", 2e7, "--out", out)
+    assert "unknown router `stride`" in refused(*command)
+    hashes = []
+    for text in (plugin.read_text(), plugin.read_text(), plugin.read_text() + "# changed\n"):
+        plugin.write_text(text)
+        done = modsearch(*command, "--plugin", plugin)
+        assert done.code == 0, done.err
+        hashes.append(json.loads(done.out)["hash"])
+    assert hashes[0] == hashes[1] != hashes[2]
+    assert len(StudyDirectory(out).records()) == 2
+
+
+# --- spaces and studies
+
+
+def test_a_space_names_files_beside_itself(
+    tmp_path: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = written(tmp_path / "folder", SPACE, corpus)
+    monkeypatch.chdir(tmp_path)
+    absolute = str((tmp_path / "folder" / "my_router.py").resolve())
+    assert load_space(space, []).plugins == [absolute]
+    relative = Path("folder/my_router.py")
+    assert load_space(space, [], [relative]).plugins == [absolute], "given twice, it counts once"
+    assert load_space(space, ["plugins=[]"], [relative]).plugins == [absolute]
+
+
+def test_what_a_space_names_wrongly_is_told(
+    tmp_path: Path, corpus: Path, refused: Callable[..., str]
+) -> None:
+    space = written(tmp_path, SPACE, corpus)
+    assert "unknown router `stride`" in refused("plan", space, "--set", "plugins=[]")
+    message = refused("plan", space, "--set", "plugins=[none.py]")
+    assert "space.yaml: no plugin file" in message
+    assert "plugins: " in refused("plan", space, "--set", "plugins=my_router.py")
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory, corpus: Path) -> Path:
+    """A study of a plugin's router, run by spawned workers; its space and plugin lie beside it."""
+    folder = tmp_path_factory.mktemp("study")
+    space = written(folder, SPACE, corpus)
+    given = ("--plugin", folder / "my_router.py")
+    done = process("-m", "modsearch.cli", "search", space, "--out", folder / "study", *given)
+    assert done.returncode == 0, done.stderr
+    return folder / "study"
+
+
+def results(study: Path) -> dict[str, int]:
+    return {path.parent.name: path.stat().st_mtime_ns for path in study.glob("trials/*/*.json")}
+
+
+def test_workers_run_the_plugin_and_the_study_keeps_a_copy(study: Path) -> None:
+    directory = StudyDirectory(study)
+    records = directory.records()
+    assert len(records) == 5
+    assert {record.candidate.model.router.name for record in records} == {"stride", "random"}
+    assert all(record.scores for record in records)
+    assert (study / "plugins" / "my_router.py").read_bytes() == EXAMPLE.read_bytes()
+    assert list(directory.manifest().plugins) == ["my_router.py"]
+    assert directory.manifest().packages == {}
+
+
+def test_the_same_plugin_goes_on_wherever_it_lies(
+    study: Path, corpus: Path, tmp_path: Path, modsearch: Run
+) -> None:
+    before = results(study)
+    done = modsearch("search", written(tmp_path, SPACE, corpus), "--out", study)
+    assert done.code == 0, done.err
+    assert results(study) == before
+
+
+def test_a_changed_plugin_is_refused_like_changed_code(
+    study: Path, corpus: Path, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    space = written(tmp_path, SPACE, corpus)
+    plugin = tmp_path / "my_router.py"
+    plugin.write_text(plugin.read_text() + "# changed\n")
+    before, kept = results(study), set((study / "plugins").iterdir())
+    message = refused("search", space, "--out", study)
+    assert re.search(r"plugin my_router.py [0-9a-f]{16} is now [0-9a-f]{16}", message)
+    assert "--allow-mixed" in message.splitlines()[1]
+    assert results(study) == before
+    assert set((study / "plugins").iterdir()) == kept
+
+
+def test_a_mixed_study_keeps_both_copies_and_says_so(
+    study: Path, corpus: Path, tmp_path: Path, modsearch: Run
+) -> None:
+    out = tmp_path / "study"
+    subprocess.run(["cp", "-r", study, out], check=True)
+    space = written(tmp_path, SPACE.replace("seeds: 2", "seeds: 3"), corpus)
+    plugin = tmp_path / "my_router.py"
+    plugin.write_text(plugin.read_text() + "# changed\n")
+    before = results(study)
+    done = modsearch("search", space, "--out", out, "--allow-mixed")
+    assert done.code == 0, done.err
+    assert set(before) < set(results(out)), "what was finished is kept"
+    copies = {path.name: path.read_bytes() for path in (out / "plugins").iterdir()}
+    assert copies.pop("my_router.py") == EXAMPLE.read_bytes()
+    assert list(copies.values()) == [plugin.read_bytes()]
+    assert any("plugin my_router.py" in line for line in StudyDirectory(out).manifest().mixed)
+
+
+def test_nothing_in_a_study_is_run(
+    study: Path, tmp_path: Path, modsearch: Run, refused: Callable[..., str]
+) -> None:
+    """What a folder of results holds must not run because somebody looks at it."""
+    out = tmp_path / "study"
+    subprocess.run(["cp", "-r", study, out], check=True)
+    trap, sprung = tmp_path / "trap.py", tmp_path / "sprung"
+    trap.write_text(f"open({str(sprung)!r}, 'w').close()\n")
+    (out / "plugins" / "my_router.py").write_bytes(trap.read_bytes())
+    text = (out / "space.yaml").read_text()
+    (out / "space.yaml").write_text(re.sub(r"- /.*my_router\.py", f"- {trap}", text))
+    assert read_space(out / "space.yaml", []).plugins == [str(trap)]
+    for verb in ("status", "best", "report"):
+        done = modsearch(verb, out)
+        assert done.code == 0, done.err
+    assert "2/2" in modsearch("status", out).out
+    refused("eval", out)
+    assert not sprung.exists()
+    refused("search", out / "space.yaml", "--out", tmp_path / "other")
+    assert sprung.exists(), "a space that the user names is run"
+
+
+def test_scores_need_the_plugin_that_the_weights_were_trained_with(
+    study: Path, tmp_path: Path, modsearch: Run, refused: Callable[..., str]
+) -> None:
+    changed = tmp_path / "my_router.py"
+    changed.write_text(EXAMPLE.read_text() + "# changed\n")
+    confirmed = next(r for r in StudyDirectory(study).records() if r.stage is Stage.CONFIRM)
+    for target in (study, study / "trials" / confirmed.hash):
+        for given in ([], ["--plugin", changed]):
+            assert "was made with plugin my_router.py" in refused("eval", target, *given)
+    done = modsearch("eval", study, "--plugin", EXAMPLE)
+    assert done.code == 0, done.err
+    assert len(list(study.glob("trials/*/eval/quick.json"))) == 2
+
+
+def test_lm_evals_own_command_line_takes_a_plugin(tmp_path: Path) -> None:
+    load_plugins([EXAMPLE])
+    model = ModelConfig(block="mod", router="stride", width=8, num_heads=1, seq_len=16)
+    save_model(Decoder(model), tmp_path)
+    forget()
+    with pytest.raises(ConfigError, match="unknown router `stride`"):
+        ModsearchLM.create_from_arg_string(f"pretrained={tmp_path}")
+    lm = ModsearchLM.create_from_arg_string(f"pretrained={tmp_path},plugin={EXAMPLE}")
+    assert lm.model.config == model
+
+
+# --- the list
+
+
+def test_the_list_says_where_each_component_comes_from(modsearch: Run) -> None:
+    done = modsearch("components", "--plugin", EXAMPLE)
+    assert done.code == 0, done.err
+    rows = [re.split(r" {2,}", line) for line in done.out.splitlines()]
+    assert ["router", "stride", "plugin file", f"{EXAMPLE}:Stride"] in rows
+    assert ["router", "random", "built-in", "modsearch.nn.routers.random:Random"] in rows
+
+
+def test_the_list_needs_no_torch() -> None:
+    code = (
+        "import sys; from modsearch.cli import main; sys.argv[1:] = ['components']\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "print('torch' in sys.modules)"
+    )
+    done = process("-c", code)
+    assert done.stdout.splitlines()[-1] == "False", done.stderr
+    assert "expert_choice" in done.stdout
+
+
+def test_a_component_is_shown_with_its_options(modsearch: Run) -> None:
+    shown = modsearch("components", "show", "expert_choice").out.splitlines()
+    assert shown[0].startswith("router `expert_choice`: score = w . x, in fp32")
+    assert shown[1] == "origin: modsearch.nn.routers.expert_choice:ExpertChoice (built-in)"
+    rows = {line.split()[0]: re.split(r" {2,}", line.strip()) for line in shown[3:]}
+    assert rows["gate"][1:3] == ["identity | sigmoid | scaled_sigmoid | tanh", "identity"]
+    assert rows["init_std"][1:3] == ["float > 0", "0.02"]
+    assert "dead block" in rows["init_std"][3]
+    option = ("--plugin", EXAMPLE)
+    for arguments in ((*option, "show", "stride"), ("show", "stride", *option)):
+        own = modsearch("components", *arguments).out
+        assert f"origin: {EXAMPLE}:Stride (plugin file)" in own
+        assert "options: none" in own
+
+
+def test_every_component_can_be_shown(modsearch: Run) -> None:
+    for kind, registry in KINDS.items():
+        for name in registry.names():
+            done = modsearch("components", "show", name)
+            assert done.code == 0, done.err
+            assert f"{kind} `{name}`: " in done.out
+            assert "no docstring" not in done.out
+
+
+def test_an_unknown_component_has_a_nearest_one(refused: Callable[..., str]) -> None:
+    assert "did you mean `expert_choice`?" in refused("components", "show", "expert_choise")
+    message = refused("components", "show", "strid", "--plugin", EXAMPLE)
+    assert "did you mean `stride`?" in message
+    assert "every_nth" in message
+
+
+# --- the example package
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example package in a folder of its own.
+
+    By pip; where its build backend can't be had (no network), by hand from what pyproject says.
+    """
+    target = tmp_path_factory.mktemp("installed")
+    done = process("-m", "pip", "install", "--quiet", "--no-deps", "--target", target, PACKAGE)
+    if done.returncode == 0:
+        return target
+    assert "hatchling" in done.stderr or "No module named pip" in done.stderr, done.stderr
+    project = tomllib.loads((PACKAGE / "pyproject.toml").read_text())["project"]
+    name, version = project["name"], project["version"]
+    info = target / f"{name.replace('-', '_')}-{version}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    lines = []
+    for group, entries in project["entry-points"].items():
+        lines += [f"[{group}]", *(f"{key} = {value}" for key, value in entries.items())]
+    (info / "entry_points.txt").write_text("\n".join(lines))
+    (target / "modsearch_example").symlink_to(PACKAGE / "modsearch_example")
+    return target
+
+
+def test_the_package_is_found_by_its_entry_point(installed: Path) -> None:
+    listed = process("-m", "modsearch.cli", "components", path=installed)
+    assert re.search(
+        r"router +norm_choice +entry point of modsearch-example 0\.1\.0 +modsearch_example\.",
+        listed.stdout,
+    )
+    shown = process("-m", "modsearch.cli", "components", "show", "norm_choice", path=installed)
+    assert "order  float >= 1  2.0  Of the norm" in shown.stdout, shown.stderr
+    without = process("-m", "modsearch.cli", "components", "show", "norm_choice")
+    assert without.returncode == 2
+
+
+def test_a_clash_is_listed_and_refused(installed: Path, tmp_path: Path, corpus: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(REGISTERS.format(name="norm_choice"))
+    done = process("-m", "modsearch.cli", "components", "--plugin", file, path=installed)
+    assert done.returncode == 2
+    assert "entry point of modsearch-example 0.1.0" in done.stderr
+    assert str(file) in done.stderr
+    thief = tmp_path / "thief-2.dist-info"
+    thief.mkdir()
+    (thief / "METADATA").write_text("Metadata-Version: 2.1\nName: thief\nVersion: 2\n")
+    (thief / "entry_points.txt").write_text("[modsearch.routers]\nrandom = nowhere:Thief\n")
+    done = process("-m", "modsearch.cli", "components", path=tmp_path)
+    assert done.returncode == 0
+    assert done.stdout.count("  random ") == 2
+    assert "warning: router `random` can't be used" in done.stderr
+    assert "expert_choice" in done.stdout
+
+
+def test_a_study_with_the_package_writes_its_version_down(
+    installed: Path, corpus: Path, tmp_path: Path
+) -> None:
+    text = SPACE.replace("stride", "norm_choice").replace("plugins: [my_router.py]\n", "")
+    text = text.replace("workers: 2", "workers: 1")
+    space, out = written(tmp_path, text, corpus), tmp_path / "study"
+    command = ("-m", "modsearch.cli", "search", space, "--out", out, "--stage", "explore")
+    done = process(*command, path=installed)
+    assert done.returncode == 0, done.stderr
+    [(package, content)] = StudyDirectory(out).manifest().packages.items()
+    assert package == "modsearch-example"
+    assert re.fullmatch(r"0\.1\.0 [0-9a-f]{16}", content)
+    assert all(record.scores for record in StudyDirectory(out).records())
+    changed = tmp_path / "changed"
+    subprocess.run(["cp", "-rL", installed, changed], check=True)
+    module = changed / "modsearch_example" / "norm_choice.py"
+    module.write_text(module.read_text() + "# changed\n")
+    done = process(*command, path=changed)
+    assert done.returncode == 2
+    assert "package modsearch-example 0.1.0" in done.stderr
+
+
+def test_the_examples_keep_the_contract_of_a_router(installed: Path) -> None:
+    """The tests of the built-in routers, run over these two."""
+    code = (
+        "import sys, pytest; from modsearch.plugins import load_plugins; "
+        "load_plugins([sys.argv[1]]); sys.exit(pytest.main(sys.argv[2:]))"
+    )
+    files = [ROOT / "tests" / name for name in ("test_components.py", "test_causal.py")]
+    done = process(
+        "-c", code, EXAMPLE, "-q", "-p", "no:cacheprovider", *files,
+        "-k", "stride or norm_choice", path=installed,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    assert int(re.findall(r"(\d+) passed", done.stdout)[0]) > 100
+
+
+def test_the_example_file_is_short() -> None:
+    assert len(EXAMPLE.read_text().splitlines()) <= 30
