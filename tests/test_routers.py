@@ -86,7 +86,7 @@ def test_token_choice_reaches_its_share(balance: str, activation: str, capacity:
     router = TokenChoice(WIDTH, capacity, options).train()
     with torch.no_grad():
         router.weight.normal_(std=0.3)
-        router.weight[0, 0] = 1.5
+        router.weight[0, 0] = 1.0
     optimizer = torch.optim.Adam(router.parameters(), lr=0.01)
     wanted = []
     for _ in range(600):
@@ -99,7 +99,7 @@ def test_token_choice_reaches_its_share(balance: str, activation: str, capacity:
             routing.aux.backward()
             optimizer.step()
         router.end_step()
-    assert wanted[0] > capacity + 0.2, "the start is off, or the end says nothing"
+    assert wanted[0] > capacity + 0.15
     assert sum(wanted[-50:]) / 50 == pytest.approx(capacity, abs=0.04)
 
 
@@ -374,9 +374,9 @@ def test_a_budget_is_met_by_the_sum_over_steps(block: str, schedule: dict[str, A
         block=block, schedule=schedule, depth=4, width=16, seq_len=32, capacity=0.3
     )
     given = Candidate(model=completed(config), optim=OptimConfig(min_steps=1))
-    found = plan(given, Budget(flops=3e10), 10**12)
+    found = plan(given, Budget(flops=4e9), 10**12)
     assert isinstance(found, Plan)
-    assert abs(found.flops - 3e10) <= 0.01 * 3e10
+    assert abs(found.flops - 4e9) <= 0.01 * 4e9
     with torch.device("meta"):
         model = Decoder(given.model)
     total = 0

@@ -171,8 +171,8 @@ def naive_experts(layer: ExpertLayer, x_BTD: Tensor, capacity: float, mode: Mode
             logits = torch.stack([(weight * row).sum() for weight in layer.weight])
             chances = logits.exp() / logits.exp().sum()
             wanted = [(chances[o] + layer.bias_O[o]).item() for o in range(num_outputs)]
-            # Equal ones in order: sorting is stable.
-            best = [o for _, o in sorted((-chance, o) for o, chance in enumerate(wanted))]
+            # Highest first, and the lowest output first among equals.
+            best = [o for _, o in sorted((-value, o) for o, value in enumerate(wanted))]
             delta = torch.zeros_like(row)
             for output in best[: options.top_k]:
                 load[output] += 1
