@@ -28,6 +28,7 @@ from modsearch.nn.contracts import (
     block_names,
 )
 from modsearch.nn.selection import gate, num_selected, pack, token_scores, top_k
+from modsearch.registry import Origin
 from modsearch.schema import Component, ModelConfig
 from modsearch.testing import conformance
 from modsearch.testing.conformance import (
@@ -460,6 +461,7 @@ def test_a_component_that_raises_is_a_finding(monkeypatch: pytest.MonkeyPatch) -
             raise KeyError("no such row")
 
     monkeypatch.setitem(ROUTERS._loaded, "raises", Raises)
+    monkeypatch.setitem(ROUTERS._registered, "raises", Origin("plugin file", "raises"))
     text, passed = report("raises")
     assert not passed
     assert "mod raises: later_tokens: KeyError: 'no such row'" in text

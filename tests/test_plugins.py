@@ -8,6 +8,7 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from modsearch.errors import ConfigError
 from modsearch.evaluate import ModsearchLM
 from modsearch.nn.contracts import KINDS, ROUTERS
 from modsearch.nn.model import Decoder
+from modsearch.nn.selection import Gate
 from modsearch.plugins import by_name, load_plugins, plugin_source
 from modsearch.schema import (
     Budget,
@@ -485,13 +487,13 @@ def test_scores_need_the_plugin_that_the_weights_were_trained_with(
 
 def test_lm_evals_own_command_line_takes_a_plugin(tmp_path: Path) -> None:
     load_plugins([EXAMPLE])
-    model = ModelConfig(block="mod", router="stride", width=8, num_heads=1, seq_len=16)
-    save_model(Decoder(model), tmp_path)
+    trained = Decoder(ModelConfig(block="mod", router="stride", width=8, num_heads=1, seq_len=16))
+    save_model(trained, tmp_path)
     forget()
     with pytest.raises(ConfigError, match="unknown router `stride`"):
         ModsearchLM.create_from_arg_string(f"pretrained={tmp_path}")
     lm = ModsearchLM.create_from_arg_string(f"pretrained={tmp_path},plugin={EXAMPLE}")
-    assert lm.model.config == model
+    assert lm.model.config == trained.config
 
 
 # --- the list
@@ -521,7 +523,7 @@ def test_a_component_is_shown_with_its_options(modsearch: Run) -> None:
     assert shown[0].startswith("router `expert_choice`: score = w . x, in fp32")
     assert shown[1] == "origin: modsearch.nn.routers.expert_choice:ExpertChoice (built-in)"
     rows = {line.split()[0]: re.split(r" {2,}", line.strip()) for line in shown[3:]}
-    assert rows["gate"][1:3] == ["identity | sigmoid | scaled_sigmoid | tanh", "identity"]
+    assert rows["gate"][1:3] == [" | ".join(get_args(Gate)), "identity"]
     assert rows["init_std"][1:3] == ["float > 0", "0.02"]
     assert "dead block" in rows["init_std"][3]
     option = ("--plugin", EXAMPLE)
@@ -627,18 +629,14 @@ def test_a_study_with_the_package_writes_its_version_down(
 
 
 def test_the_examples_keep_the_contract_of_a_router(installed: Path) -> None:
-    """The tests of the built-in routers, run over these two."""
-    code = (
-        "import sys, pytest; from modsearch.plugins import load_plugins; "
-        "load_plugins([sys.argv[1]]); sys.exit(pytest.main(sys.argv[2:]))"
-    )
-    files = [ROOT / "tests" / name for name in ("test_components.py", "test_causal.py")]
-    done = process(
-        "-c", code, EXAMPLE, "-q", "-p", "no:cacheprovider", *files,
-        "-k", "stride or norm_choice", path=installed,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout
-    assert int(re.findall(r"(\d+) passed", done.stdout)[0]) > 100
+    """The conformance kit, run over these two."""
+    for name, options in (("stride", ("--plugin", EXAMPLE)), ("norm_choice", ())):
+        command = ("-m", "modsearch.cli", "components", "check", name, *options)
+        done = process(*command, path=installed)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert f"router `{name}` in 2 models" in done.stdout
+        assert "decoding" in done.stdout
+        assert "FAIL" not in done.stdout
 
 
 def test_the_example_file_is_short() -> None:
