@@ -87,6 +87,7 @@ def trial(
     """One record through the schema; `recipe` goes to the model, or to `rate`."""
     rate = recipe.pop("rate", 0.005)
     block = recipe.pop("block", "dense" if arm.startswith("dense") else "mod")
+    recipe = {"ffn": "mlp", **recipe}  # records hold completed configurations
     model = ModelConfig(depth=depth, width=width, num_heads=1, block=block, **recipe)
     params = params_of(depth, width)
     value = law(block, budget, params) if loss is None else loss

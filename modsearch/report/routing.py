@@ -216,8 +216,8 @@ def _mean(name: str, values: Sequence[float | None], *, spread: bool = True) -> 
 
 
 def _text(token: int, vocab_size: int) -> str:
-    """A byte as Python writes it; other vocabularies are not known here."""
-    return repr(bytes([token]))[2:-1] if vocab_size == BYTES else decimal(None)
+    """A byte in quotes, as Python writes it; other vocabularies are not known here."""
+    return repr(bytes([token]))[1:] if vocab_size == BYTES else decimal(None)
 
 
 def _frame(rows: Sequence[Row]) -> pd.DataFrame:
