@@ -3,11 +3,14 @@
 Everything is known before anything is trained: the model is built on the meta device.
 """
 
+from collections import Counter
+
 import torch
 
 from modsearch.cost import conventions
 from modsearch.data import VOCAB_SIZE
-from modsearch.nn.model import Decoder
+from modsearch.errors import ConfigError
+from modsearch.nn.model import Decoder, routes, warmed_stair
 from modsearch.schema import Budget, Candidate, Infeasible, Plan
 
 TOLERANCE = 0.01
@@ -23,11 +26,15 @@ def plan(candidate: Candidate, budget: Budget, train_tokens: int) -> Plan | Infe
         train_tokens: tokens of the corpus's train part.
     """
     config, optim = candidate.model, candidate.optim
-    with torch.device("meta"):
-        model = Decoder(config)
-    if config.block.name != "dense" and not model.routed_layers:
+    try:
+        with torch.device("meta"):
+            model = Decoder(config)
+    except ConfigError as error:
+        return Infeasible(reason=" ".join(str(error).splitlines()))
+    if routes(model.config) and not model.routed_layers:
         return Infeasible(
-            reason=f"no layer is routed: depth {config.depth} with every {config.every}"
+            reason=f"no layer is routed: depth {config.depth}, every {config.every}, "
+            f"schedule `{config.schedule.name}`"
         )
     if config.vocab_size < VOCAB_SIZE:
         return Infeasible(
@@ -37,6 +44,8 @@ def plan(candidate: Candidate, budget: Budget, train_tokens: int) -> Plan | Infe
     flops_per_step = optim.batch_size * cost.training.total
     steps = round(budget.flops / flops_per_step)
     achieved = steps * flops_per_step
+    if model.schedule.warmup and model.routed_layers:
+        steps, achieved = _warmed_steps(model, candidate, budget)
     tokens_per_step = optim.batch_size * config.seq_len
     epochs = steps * tokens_per_step / train_tokens
     if steps < optim.min_steps:
@@ -53,7 +62,7 @@ def plan(candidate: Candidate, budget: Budget, train_tokens: int) -> Plan | Infe
             reason=f"{epochs:.1f} epochs of {train_tokens:,} tokens, over "
             f"max_epochs = {optim.max_epochs:g}"
         )
-    params = sum(parameter.numel() for parameter in model.parameters())
+    params = model.num_params
     embedding = config.vocab_size * config.width * (1 if config.tied else 2)
     return Plan(
         steps=steps,
@@ -63,12 +72,36 @@ def plan(candidate: Candidate, budget: Budget, train_tokens: int) -> Plan | Infe
         flops=achieved,
         forward_flops=cost.forward.total / config.seq_len,
         params=params,
-        active_params=params,
+        active_params=model.active_params,
         embedding_params=embedding,
         head_share=cost.forward.head / cost.forward.total,
         conventions=conventions(cost, config.seq_len, params, embedding),
         seconds=_guess_seconds(candidate, steps, flops_per_step),
     )
+
+
+def _warmed_steps(model: Decoder, candidate: Candidate, budget: Budget) -> tuple[int, int]:
+    """Steps and FLOPs of a schedule whose capacities fall, so that steps cost differently."""
+    costs: dict[float, int] = {}
+
+    def flops(steps: int) -> int:
+        stairs = Counter(warmed_stair(model.schedule.warmup, i / steps) for i in range(steps))
+        for stair in stairs.keys() - costs.keys():
+            model.set_progress(model.schedule.warmup * stair)
+            cost = model.cost(candidate.model.seq_len).training.total
+            costs[stair] = candidate.optim.batch_size * cost
+        model.set_progress(1.0)
+        return sum(count * costs[stair] for stair, count in stairs.items())
+
+    high = 1
+    while flops(high) < budget.flops:
+        high *= 2
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if flops(middle) < budget.flops else (low, middle)
+    steps = min((max(low, 1), high), key=lambda steps: abs(flops(steps) - budget.flops))
+    return steps, flops(steps)
 
 
 def _guess_seconds(candidate: Candidate, steps: int, flops_per_step: int) -> float:

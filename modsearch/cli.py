@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -104,6 +105,21 @@ def show(
     from modsearch.nn.contracts import KINDS
 
     print(description(KINDS, name))
+
+
+@components_app.command()
+def check(
+    name: Annotated[str, typer.Argument(help="A component, or KIND:NAME.")],
+    plugin: PluginFiles = None,
+) -> None:
+    """Run the conformance kit over a component; exit code 1 if it breaks a rule."""
+    _plugins(plugin)
+    from modsearch.testing.conformance import report as findings
+
+    text, passed = findings(name)
+    print(text)
+    if not passed:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -246,7 +262,7 @@ def evaluate(
         evaluate_winners(directory, records, suite, records[0].candidate.data)
         print(f"results: {target / 'trials'}/*/eval/{Path(suite).stem}.json")
         return
-    folder = target / "checkpoint" if (target / "checkpoint").is_dir() else target
+    folder = checkpoint_folder(target)
     config = folder.parent / "config.yaml"
     load_suite(suite)
     if config.is_file():
@@ -258,6 +274,45 @@ def evaluate(
     print(f"tasks from corpus `{data.corpus}`", file=sys.stderr)
     result = evaluate_checkpoint(folder, suite, data, "test")
     print(json.dumps(result["results"], indent=2))
+
+
+@app.command()
+def generate(
+    checkpoint: Annotated[Path, typer.Argument(help="A trial's folder, or one with weights.")],
+    prompt: Annotated[list[str], typer.Option(help="Text to go on from; give it more than once.")],
+    tokens: Annotated[int, typer.Option(min=1, help="New tokens for each prompt.")] = 200,
+    temperature: Annotated[float, typer.Option(help="0 takes the likeliest token.")] = 1.0,
+    top_k: Annotated[int | None, typer.Option(help="Only the so many likeliest tokens.")] = None,
+    top_p: Annotated[
+        float, typer.Option(help="Only the likeliest tokens with this much probability.")
+    ] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
+    plugin: PluginFiles = None,
+    as_json: Json = False,
+) -> None:
+    """Sample text from a checkpoint, with a key-value cache; what it took goes to stderr."""
+    from modsearch.nn.generate import Sampling
+    from modsearch.nn.generate import generate as sample
+    from modsearch.provenance import check_plugins, trial_plugins
+    from modsearch.train import load_model
+
+    plugins = _plugins(plugin)
+    folder = checkpoint_folder(checkpoint)
+    if (config := folder.parent / "config.yaml").is_file():
+        check_plugins(trial_plugins(config), plugins, checkpoint)
+    sampling = Sampling(temperature, top_k, top_p, seed)
+    model = load_model(folder)
+    result = sample(model, [list(text.encode()) for text in prompt], tokens, sampling)
+    pairs = zip(prompt, result.tokens, strict=True)
+    texts = [text + bytes(new).decode(errors="replace") for text, new in pairs]
+    if as_json:
+        print(json.dumps({"texts": texts, **asdict(result)}))
+        return
+    print("\n\n".join(texts))
+    print(
+        f"{sum(result.flops):,} forward FLOPs, {result.cache_bytes:,} bytes of keys and values",
+        file=sys.stderr,
+    )
 
 
 @app.command()
@@ -285,10 +340,18 @@ def _registries() -> "Mapping[str, Registry[Any]]":
         from modsearch.nn.contracts import KINDS
 
         return KINDS
-    from modsearch.components import GROUPS, TABLES
+    from modsearch.components import GROUPS, TABLES, TAKEN
     from modsearch.registry import Registry
 
-    return {kind: Registry(kind, object, TABLES[kind], GROUPS[kind]) for kind in TABLES}
+    return {
+        kind: Registry(kind, object, TABLES[kind], GROUPS[kind], TAKEN if kind == "block" else {})
+        for kind in TABLES
+    }
+
+
+def checkpoint_folder(path: Path) -> Path:
+    """A trial's weights, or the folder itself."""
+    return path / "checkpoint" if (path / "checkpoint").is_dir() else path
 
 
 def _space(name: str, sets: list[str] | None, plugins: list[Path] | None) -> "Space":

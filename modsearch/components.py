@@ -5,7 +5,11 @@ A new component is one file and one line here.
 
 ROUTERS = {
     "expert_choice": "modsearch.nn.routers.expert_choice:ExpertChoice",
+    "predictor": "modsearch.nn.routers.predictor:Predictor",
     "random": "modsearch.nn.routers.random:Random",
+    "static": "modsearch.nn.routers.static:Static",
+    "threshold": "modsearch.nn.routers.threshold:Threshold",
+    "token_choice": "modsearch.nn.routers.token_choice:TokenChoice",
 }
 
 BLOCKS = {
@@ -13,12 +17,27 @@ BLOCKS = {
     "mod": "modsearch.nn.blocks.mod:Mod",
 }
 
+COMPOSITES = {
+    "moe": {"block": "dense", "ffn": "moe"},
+    "mode_staged": {"block": "mod", "ffn": "moe"},
+    "mode_integrated": {"block": "dense", "ffn": "mode_integrated"},
+}
+"""Names of blocks that are another block with a certain ffn."""
+
+TAKEN = {
+    name: f"block {parts['block']} with ffn {parts['ffn']}" for name, parts in COMPOSITES.items()
+}
+"""The same in words; no block of a third party may have such a name."""
+
 FFNS = {
     "mlp": "modsearch.nn.ffn.mlp:Mlp",
+    "mode_integrated": "modsearch.nn.ffn.mode_integrated:ModeIntegrated",
+    "moe": "modsearch.nn.ffn.moe:Moe",
 }
 
 SCHEDULES = {
     "every_nth": "modsearch.nn.schedules:EveryNth",
+    "explicit": "modsearch.nn.schedules:Explicit",
 }
 
 TABLES = {"block": BLOCKS, "ffn": FFNS, "router": ROUTERS, "schedule": SCHEDULES}

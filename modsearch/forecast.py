@@ -52,7 +52,7 @@ def ledger(candidate: Candidate) -> dict[str, Any]:
     with torch.device("meta"):
         model = Decoder(config)
     cost = model.cost(config.seq_len)
-    params = sum(parameter.numel() for parameter in model.parameters())
+    params = model.num_params
     embedding = config.vocab_size * config.width * (1 if config.tied else 2)
     forward, backward = asdict(cost.forward), asdict(cost.backward)
     parts = {
@@ -65,6 +65,7 @@ def ledger(candidate: Candidate) -> dict[str, Any]:
     }
     return {
         "params": params,
+        "active_params": model.active_params,
         "embedding_params": embedding,
         "routed_layers": model.routed_layers,
         "parts": parts,
@@ -89,6 +90,7 @@ def ledger_text(table: dict[str, Any]) -> str:
         "",
         f"training step     {table['training_step']:,} FLOPs",
         f"parameters        {table['params']:,}, of the embedding {table['embedding_params']:,}",
+        f"active parameters {table['active_params']:,}, those that a token meets",
         f"routed layers     {', '.join(map(str, table['routed_layers'])) or 'none'}",
         "",
         "training FLOPs per token by convention",
@@ -279,8 +281,8 @@ class _StepTimer:
         for step in range(MEASURED_STEPS):
             started = time.perf_counter()
             tokens_BT = torch.from_numpy(batches(step)).to(self.device)
-            loss, aux = model.loss(tokens_BT[:, :-1], tokens_BT[:, 1:], step)
-            (loss if aux is None else loss + aux).backward()  # type: ignore[no-untyped-call]  # untyped in torch
+            loss, output = model.loss(tokens_BT[:, :-1], tokens_BT[:, 1:], step)
+            (loss if output.aux is None else loss + output.aux).backward()  # type: ignore[no-untyped-call]  # untyped in torch
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0).item()
             optimizer.step()
             optimizer.zero_grad()

@@ -8,6 +8,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from modsearch.components import TAKEN
 from modsearch.registry import Registry, unknown
 
 
@@ -25,6 +26,11 @@ def listing(registries: Mapping[str, Registry[Any]]) -> tuple[str, list[str]]:
             if len(origins) > 1:
                 both = " and ".join(map(str, origins))
                 warnings.append(f"{kind} `{name}` can't be used: it comes from both {both}")
+    clashing = registries["block"].names()
+    rows += [
+        ("block", name, "built-in", what) for name, what in TAKEN.items() if name not in clashing
+    ]
+    rows.sort(key=lambda row: row[:2])
     return _table(rows), warnings
 
 
@@ -35,10 +41,13 @@ def description(registries: Mapping[str, Registry[Any]], name: str) -> str:
         ConfigError: nobody knows the name, or the component can't be loaded.
     """
     kinds = [kind for kind, registry in registries.items() if name in registry.names()]
-    if not kinds:
+    if not kinds and name not in TAKEN:
         names = {known for registry in registries.values() for known in registry.names()}
-        raise unknown("component", name, names)
-    return "\n\n".join(_describe(kind, name, registries[kind]) for kind in kinds)
+        raise unknown("component", name, names | TAKEN.keys())
+    texts = [_describe(kind, name, registries[kind]) for kind in kinds]
+    if name in TAKEN:
+        texts.insert(0, f"block `{name}`: {TAKEN[name]}\noptions: those of the two")
+    return "\n\n".join(texts)
 
 
 def _describe(kind: str, name: str, registry: Registry[Any]) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import entry_points
-from typing import Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar, get_origin
 
 from modsearch.errors import ConfigError, ModsearchError
 from modsearch.plugins import plugin_path, reason
@@ -55,16 +55,23 @@ class Registry(Generic[T]):
 
     `table` maps a name to `"module:attribute"`, and so do the entry points of `group`; both are
     imported at the first look-up, so that listing names stays cheap. Every component must be a
-    subclass of `base`, and define what `base` leaves open.
+    subclass of `base`, and define what `base` leaves open. Names in `taken` are no components,
+    but nobody else may have them.
     """
 
     def __init__(
-        self, kind: str, base: type[T], table: Mapping[str, str], group: str | None = None
+        self,
+        kind: str,
+        base: type[T],
+        table: Mapping[str, str],
+        group: str | None = None,
+        taken: Mapping[str, str] | None = None,
     ) -> None:
         self.kind = kind
         self.base = base
         self.group = group
         self._table = dict(table)
+        self._taken = dict(taken or {})
         self._registered: dict[str, Origin] = {}
         self._loaded: dict[str, type[T]] = {}
 
@@ -91,7 +98,10 @@ class Registry(Generic[T]):
             origin.target for origin in found
         }:
             found.append(self._registered[name])
-        return found
+        return self._in_the_way(name) + found if found else []
+
+    def _in_the_way(self, name: str) -> list[Origin]:
+        return [Origin("built-in", self._taken[name])] if name in self._taken else []
 
     def origin(self, name: str) -> Origin:
         """The one place that a name comes from.
@@ -127,7 +137,7 @@ class Registry(Generic[T]):
 
         def add(component: type[T]) -> type[T]:
             new = _origin(component)
-            for origin in self.origins(name):
+            for origin in self.origins(name) or self._in_the_way(name):
                 # The same again is no clash: a package may register what its entry point names.
                 if origin.target != new.target:
                     raise self._clash(name, origin, new)
@@ -164,8 +174,12 @@ class Registry(Generic[T]):
                 f"{what} is not a subclass of {self.base.__name__}: {component!r}\n"
                 f"a {self.kind} derives from {self.base.__module__}:{self.base.__name__}"
             )
-        declared = inspect.get_annotations(self.base)
-        missing = [attribute for attribute in declared if attribute not in dir(component)]
+        declared = inspect.get_annotations(self.base).items()
+        missing = [
+            attribute
+            for attribute, annotation in declared
+            if _is_class_variable(annotation) and attribute not in dir(component)
+        ]
         if isinstance(component, ABCMeta):
             missing += sorted(component.__abstractmethods__)
         if missing:
@@ -174,6 +188,10 @@ class Registry(Generic[T]):
                 f"{self.base.__module__}:{self.base.__name__} says what each of them is"
             )
         return component
+
+
+def _is_class_variable(annotation: Any) -> bool:
+    return get_origin(annotation) is ClassVar
 
 
 def _origin(component: type) -> Origin:

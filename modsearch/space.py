@@ -4,10 +4,10 @@ import re
 from collections.abc import Sequence
 from itertools import combinations_with_replacement, product
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from modsearch.axes import (
     Choice,
@@ -209,18 +209,39 @@ def build(resolved: Tree, data: DataConfig) -> Candidate:
             {"model": model, "optim": resolved["optim"], "data": data}
         )
     except ValidationError as error:
-        raise ConfigError(first_error(error)) from error
+        raise ConfigError(first_error(error, Candidate)) from error
     return candidate.model_copy(update={"model": completed(candidate.model)})
 
 
-def first_error(error: ValidationError) -> str:
-    """One line for the first thing that is wrong: where, and what."""
-    first = error.errors()[0]
+def first_error(error: ValidationError, model: type[BaseModel]) -> str:
+    """For the first thing that is wrong in values of `model`: where, and what."""
+    # A misspelled key is often a missing one, too; what was written helps more.
+    first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
+    *parents, key = first["loc"] or ("",)
+    if first["type"] == "extra_forbidden" and (known := _fields_at(model, parents)):
+        kind = f"key in {'.'.join(map(str, parents))}" if parents else "key"
+        return str(unknown(kind, str(key), known))
     where = ".".join(str(part) for part in first["loc"])
     message = first["msg"].removeprefix("Value error, ")
     given = first["input"]
     shown = f", but got {given!r}" if isinstance(given, str | int | float) else ""
     return f"{where}: {message}{shown}" if where else message
+
+
+def _fields_at(model: type[BaseModel], path: list[int | str]) -> list[str]:
+    """Keys of the model that lies at a path inside another one; none where no model does."""
+    for part in path:
+        if part in model.model_fields:  # else an index or a name that the user gave
+            annotations = [model.model_fields[str(part)].annotation]
+            while annotations:
+                found = annotations.pop(0)
+                if isinstance(found, type) and issubclass(found, BaseModel):
+                    model = found
+                    break
+                annotations += get_args(found)
+            else:
+                return []
+    return list(model.model_fields)
 
 
 class _Loader(yaml.SafeLoader):
@@ -294,7 +315,7 @@ def load_space(path: Path, overrides: list[str], plugins: Sequence[Path] = ()) -
         space = space.model_copy(update={"plugins": [plugin.path for plugin in loaded]})
         _check_candidates(space)
     except ValidationError as error:
-        raise ConfigError(f"{path.name}: {first_error(error)}") from error
+        raise ConfigError(f"{path.name}: {first_error(error, Space)}") from error
     except ConfigError as error:
         raise ConfigError(f"{path.name}: {error}") from error
     return space
@@ -314,7 +335,7 @@ def read_space(path: Path, overrides: list[str]) -> Space:
     try:
         return Space.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"{path.name}: {first_error(error)}") from error
+        raise ConfigError(f"{path.name}: {first_error(error, Space)}") from error
     except ConfigError as error:
         raise ConfigError(f"{path.name}: {error}") from error
 
@@ -344,7 +365,7 @@ def load_candidate(path: Path, overrides: list[str]) -> Candidate:
                 raise ConfigError(f"{part} must be a mapping of keys to values, got {inner!r}")
         return build(parts, data)
     except ValidationError as error:
-        raise ConfigError(f"{path.name}: data: {first_error(error)}") from error
+        raise ConfigError(f"{path.name}: data: {first_error(error, DataConfig)}") from error
     except ConfigError as error:
         raise ConfigError(f"{path.name}: {error}") from error
 

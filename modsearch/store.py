@@ -1,7 +1,7 @@
 """The study directory: written whole or not at all, readable without this tool.
 
 space.yaml  manifest.json  ledger.db  plugins/*.py
-trials/HASH/config.yaml metrics.jsonl result.json checkpoint/ eval/*.json error.txt
+trials/HASH/config.yaml metrics.jsonl routing.json result.json checkpoint/ eval/*.json error.txt
 report/
 """
 
@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from modsearch.errors import ConfigError, StudyError
 from modsearch.registry import unknown
-from modsearch.schema import Job, Manifest, Record, State
+from modsearch.schema import Job, Manifest, Record, RoutingReport, State
 
 
 def write_text(path: Path, text: str) -> None:
@@ -142,6 +142,19 @@ class StudyDirectory:
 
     def _results(self) -> Iterator[Path]:
         yield from sorted((self.root / "trials").glob("*/result.json"))
+
+    def write_routing(self, trial_hash: str, report: RoutingReport) -> None:
+        """Write what a trial's routing did."""
+        write_model(self.trial(trial_hash) / "routing.json", report)
+
+    def routing(self, trial_hash: str) -> RoutingReport | None:
+        """What a trial's routing did, or None where that was not written (or is damaged)."""
+        try:
+            return RoutingReport.model_validate_json(
+                (self.trial(trial_hash) / "routing.json").read_bytes()
+            )
+        except (FileNotFoundError, NotADirectoryError, ValidationError):
+            return None
 
     def evaluations(self, trial_hash: str) -> dict[str, dict[str, object]]:
         """Results of lm-eval by suite, in its own shape."""

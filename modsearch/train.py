@@ -9,9 +9,10 @@ Shapes: B sequences, T positions, V vocabulary.
 import json
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean, median
+from statistics import median
 
 import numpy as np
 import numpy.typing as npt
@@ -24,9 +25,10 @@ from torch import Tensor
 
 from modsearch.data import Batches
 from modsearch.errors import Diverged, StudyError
-from modsearch.nn.contracts import Mode
-from modsearch.nn.model import Decoder
-from modsearch.schema import ModelConfig, OptimConfig, Plan, Runtime
+from modsearch.nn.contracts import Mode, Update
+from modsearch.nn.model import Decoder, statistics
+from modsearch.observe import Observer
+from modsearch.schema import ModelConfig, OptimConfig, Plan, RoutingReport, Runtime
 from modsearch.store import read_metrics, write_bytes, write_model, write_text
 
 LOGS_PER_TRIAL = 100
@@ -50,6 +52,8 @@ class Loss:
     realised_capacity: float | None
     realised_forward_flops: float
     agreement: float | None
+    routing: RoutingReport | None
+    """None without routed layers, and where a loss is not a number."""
 
 
 def learning_rate(optim: OptimConfig, width: int, step: int, steps: int) -> float:
@@ -81,6 +85,7 @@ class Trainer:
             fused=True,
         )
         self.step = 0
+        self._updates: Sequence[Update] = ()
         self.tail_loss = torch.zeros((), dtype=torch.float64, device=runtime.device)
 
     def run(self, batches: Batches, seed: int) -> Trained:
@@ -118,6 +123,7 @@ class Trainer:
                     saved = now
                 window_loss.zero_()
                 first, started = self.step, time.perf_counter()
+        self.model.set_progress(1.0)
         tail = self.tail_loss.item() / (self.plan.steps - tail_start)
         if not math.isfinite(tail):
             raise Diverged(f"the loss is {tail} at the end")
@@ -131,13 +137,17 @@ class Trainer:
         rate = learning_rate(self.optim, self.model.config.width, self.step, self.plan.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+        self.model.set_progress(self.step / self.plan.steps)
         with autocast(self.runtime):
-            loss, aux = self.model.loss(tokens_BT[:, :-1], tokens_BT[:, 1:], seed)
+            loss, output = self.model.loss(tokens_BT[:, :-1], tokens_BT[:, 1:], seed)
+        self._updates = output.updates
+        aux = output.aux
         total = loss if aux is None else loss + aux
         total.backward()  # type: ignore[no-untyped-call]  # untyped in torch
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.optim.clip)
         self.optimizer.step()
         self.optimizer.zero_grad()
+        self.model.end_step()
         return loss.detach(), norm
 
     def _line(self, loss: float, norm: float, seconds: float) -> str:
@@ -151,6 +161,7 @@ class Trainer:
             "gradient_norm": norm,
             "tokens": tokens,
             "step_seconds": seconds,
+            **{name: value.item() for name, value in statistics(self._updates).items()},
         }
         return json.dumps(row) + "\n"
 
@@ -160,9 +171,7 @@ class Trainer:
 
     def _save(self) -> None:
         """One file, so that weights, moments and step can never be of different moments."""
-        tensors: dict[str, Tensor] = {
-            f"model.{name}": t for name, t in self.model.named_parameters()
-        }
+        tensors = {f"model.{name}": tensor for name, tensor in self.model.state().items()}
         for index, state in self.optimizer.state_dict()["state"].items():
             for key, value in state.items():
                 tensors[f"adam.{index}.{key}"] = value
@@ -195,8 +204,8 @@ class Trainer:
             meta = file.metadata()
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
         with torch.no_grad():
-            for name, parameter in self.model.named_parameters():
-                parameter.copy_(tensors[f"model.{name}"])
+            for name, tensor in self.model.state().items():
+                tensor.copy_(tensors[f"model.{name}"])
         state: dict[int, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             if name.startswith("adam."):
@@ -227,7 +236,7 @@ def autocast(runtime: Runtime) -> torch.autocast:
 
 def save_model(model: Decoder, folder: Path) -> None:
     """Weights as safetensors and the configuration as JSON."""
-    tensors = {name: p.detach().cpu().contiguous() for name, p in model.named_parameters()}
+    tensors = {name: t.detach().cpu().contiguous() for name, t in model.state().items()}
     write_bytes(folder / "model.safetensors", safetensors.torch.save(tensors))
     write_model(folder / "model.json", model.config)
 
@@ -247,8 +256,8 @@ def load_model(folder: Path, device: str = "cpu") -> Decoder:
         tensors = safetensors.torch.load_file(weights, device=device)
         model = Decoder(ModelConfig.model_validate_json(config.read_text())).to(device)
         with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                parameter.copy_(tensors[name])
+            for name, tensor in model.state().items():
+                tensor.copy_(tensors[name])
     except (safetensors.SafetensorError, KeyError, RuntimeError, ValidationError) as error:
         why = str(error).splitlines()[0]
         raise StudyError(f"the checkpoint in {folder} is damaged: {why}") from error
@@ -261,36 +270,29 @@ def score(model: Decoder, windows: npt.NDArray[np.int64], device: str) -> Loss:
     model.eval()
     num_positions = windows.shape[1] - 1
     nats: dict[Mode, float] = {"causal": 0.0, "train": 0.0}
+    observer = Observer(model)
     flops = 0
-    shares: list[float] = []
-    agreed: list[float] = []
     for start in range(0, len(windows), SCORING_BATCH):
         tokens_BT = torch.from_numpy(windows[start : start + SCORING_BATCH]).to(device)
-        chosen: dict[Mode, list[Tensor | None]] = {}
         for mode in nats:
             output = model(tokens_BT[:, :-1], mode)
-            losses = F.cross_entropy(
+            losses_N = F.cross_entropy(
                 output.logits_BTV.flatten(0, 1).double(),
                 tokens_BT[:, 1:].flatten(),
-                reduction="sum",
+                reduction="none",
             )
-            nats[mode] += losses.item()
-            chosen[mode] = output.chosen
-        counts = [
-            torch.full((len(tokens_BT),), num_positions) if c is None else c.sum(1).cpu()
-            for c in chosen["causal"]
-        ]
-        for rows in torch.stack(counts, dim=1).tolist():
-            flops += model.causal_forward(num_positions, rows)
-        for causal, train in zip(chosen["causal"], chosen["train"], strict=True):
-            if causal is not None and train is not None:
-                shares += causal.double().mean(1).tolist()
-                agreed += (causal == train).double().mean(1).tolist()
+            nats[mode] += losses_N.sum().item()
+            observer.add(mode, output, losses_N.view(-1, num_positions))
+            if mode == "causal":
+                flops += sum(model.causal_forward(num_positions, rows) for rows in output.rows)
     num_tokens = len(windows) * num_positions
+    causal, train_mode = (total / num_tokens for total in nats.values())
+    finite = math.isfinite(causal + train_mode)
     return Loss(
-        causal=nats["causal"] / num_tokens,
-        train_mode=nats["train"] / num_tokens,
-        realised_capacity=fmean(shares) if shares else None,
+        causal=causal,
+        train_mode=train_mode,
+        realised_capacity=observer.realised_capacity,
         realised_forward_flops=flops / num_tokens,
-        agreement=fmean(agreed) if agreed else None,
+        agreement=observer.agreement,
+        routing=observer.report(windows[:, :-1]) if finite else None,
     )

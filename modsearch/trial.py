@@ -14,7 +14,7 @@ from modsearch.data import Batches, Corpus, load_corpus
 from modsearch.errors import DataError, Diverged
 from modsearch.nn.model import Decoder
 from modsearch.plugins import load_plugins
-from modsearch.schema import Job, Plan, Record, Scores, State
+from modsearch.schema import Job, Plan, Record, RoutingReport, Scores, State
 from modsearch.store import StudyDirectory, job_config, write_text, write_yaml
 from modsearch.train import Trainer, score
 
@@ -32,7 +32,10 @@ def run_trial(root: Path, job: Job) -> Record:
     scores = None
     try:
         write_yaml(directory / "config.yaml", job_config(job))
-        scores, state = _train_and_score(job, job.plan, directory), State.COMPLETE
+        scores, routing = _train_and_score(job, job.plan, directory)
+        if routing is not None:
+            study.write_routing(job.hash, routing)
+        state = State.COMPLETE
     except Diverged as error:
         state, reason = State.DIVERGED, str(error)
     except Exception as error:  # whatever it is, it must not end the study
@@ -53,7 +56,7 @@ def run_trial(root: Path, job: Job) -> Record:
     return record
 
 
-def _train_and_score(job: Job, plan: Plan, directory: Path) -> Scores:
+def _train_and_score(job: Job, plan: Plan, directory: Path) -> tuple[Scores, RoutingReport | None]:
     started = time.perf_counter()
     torch.set_num_threads(job.runtime.threads)
     if job.runtime.device == "cuda":
@@ -73,7 +76,7 @@ def _train_and_score(job: Job, plan: Plan, directory: Path) -> Scores:
     if not math.isfinite(loss.causal + loss.train_mode):
         raise Diverged(f"the {job.validation.part} loss is {loss.causal}")
     trainer.save_model()
-    return Scores(
+    scores = Scores(
         causal_loss=loss.causal,
         train_mode_loss=loss.train_mode,
         bits_per_byte=loss.causal / math.log(2) / corpus.facts.bytes_per_token,
@@ -85,6 +88,7 @@ def _train_and_score(job: Job, plan: Plan, directory: Path) -> Scores:
         step_seconds=trained.step_seconds,
         peak_memory=_peak_memory(job.runtime.device),
     )
+    return scores, loss.routing
 
 
 def _corpus(job: Job) -> Corpus:

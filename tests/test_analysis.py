@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from modsearch.analysis.claims import Claims, Verdict, study_claims
-from modsearch.analysis.compare import Welch, fieller, welch
+from modsearch.analysis.claims import Claims, Verdict, comparison_verdict, study_claims
+from modsearch.analysis.compare import Welch, compare, confirmed, fieller, welch
 from modsearch.analysis.fits import (
     Fit,
     Refusal,
@@ -19,9 +19,11 @@ from modsearch.analysis.fits import (
     confirm_choice,
     fit_curves,
     measured,
+    missed,
     noise,
     optima,
     optimum,
+    recipe_key,
     slope,
 )
 from modsearch.analysis.numbers import count, percent, percent_digits, scientific
@@ -470,6 +472,64 @@ def test_best_recipe_is_of_the_largest_explore_budget() -> None:
     assert best_recipe(rows, "mode") is None
 
 
+def explored_rows(losses: dict[float, list[float]]) -> list[Record]:
+    """One recipe a learning rate, at widths 16, 20, ... in that order."""
+    return [
+        trial(Stage.EXPLORE, rate=rate, width=16 + 4 * i, loss=loss, name=f"{rate}-{i}")
+        for rate, values in losses.items()
+        for i, loss in enumerate(values)
+    ]
+
+
+def test_a_recipe_counts_by_its_mean_where_all_have_the_same_sizes() -> None:
+    lucky = explored_rows({0.01: [2.0, 2.3, 2.3], 0.02: [2.1, 2.1, 2.2]})
+    best = best_recipe(lucky, "dense")
+    assert best is not None
+    assert best.hash == "0.02-0"
+    uneven = best_recipe(lucky[1:], "dense")
+    assert uneven is not None
+    assert uneven.hash == "0.02-0", "2.1 is the lowest that is left"
+    drawn = best_recipe(explored_rows({0.01: [2.0], 0.02: [2.1, 1.9]}), "dense")
+    assert drawn is not None
+    assert drawn.hash == "0.02-1", "a sampler's trials are compared one by one"
+
+
+def test_missed_is_the_upper_limit_of_what_another_recipe_may_gain() -> None:
+    rows = explored_rows({0.01: [2.0, 2.2], 0.02: [2.03, 2.21], 0.03: [9.0, 9.2]})
+    first, second = recipe_key(rows[0]), recipe_key(rows[2])
+    error = 2 * 0.02 * (1 / 2 + 1 / 2) ** 0.5
+    assert missed(rows, "dense", first, 0.02) == pytest.approx(-0.02 + error)
+    assert missed(rows, "dense", second, 0.02) == pytest.approx(0.02 + error)
+    scatter = 2 * 0.01  # of the gaps -0.03 and -0.01: sd 0.0141, over the root of 2
+    assert missed(rows, "dense", first, 0.001) == pytest.approx(-0.02 + scatter)
+    rows = explored_rows({0.01: [2.0, 2.2], 0.02: [2.05, 2.25]})
+    assert missed(rows, "dense", first, 0.001) == 0, "told apart"
+    assert missed(rows[:2], "dense", first, 0.02) == 0, "the only one"
+    assert missed([], "dense", first, 0.02) == 0
+
+
+def test_what_explore_may_have_missed_widens_the_interval() -> None:
+    arm, reference = (
+        confirmed(
+            [trial(Stage.CONFIRM, arm=name, loss=loss, seed=s) for s, loss in enumerate(losses)],
+            name,
+            1e11,
+        )
+        for name, losses in (("mod", [2.10, 2.11, 2.12]), ("dense", [2.05, 2.06, 2.07]))
+    )
+    assert arm is not None
+    assert reference is not None
+    plain, wide = compare(arm, reference), compare(arm, reference, (0.06, 0.01))
+    assert plain.welch is not None
+    assert wide.welch is not None
+    assert wide.difference == plain.difference == pytest.approx(-0.05)
+    half = plain.welch.high - plain.difference
+    assert wide.welch.high == pytest.approx(plain.difference + math.hypot(half, 0.06))
+    assert wide.welch.low == pytest.approx(plain.difference - math.hypot(half, 0.01))
+    assert comparison_verdict(plain) is Verdict.WORSE
+    assert comparison_verdict(wide) is Verdict.INCONCLUSIVE
+
+
 def test_a_second_recipe_in_measure_enters_no_fit() -> None:
     """Extending explore can change an arm's recipe; the curves must not mix the two."""
     old = [trial(width=width, rate=0.01, loss=1.0) for width in WIDTHS]
@@ -706,6 +766,48 @@ def test_a_control_is_never_the_headline() -> None:
     assert {each.reference.arm for each in claims.controls} == {"mod-random"}
     assert all(each.difference < 0 for each in claims.controls)
     assert all(each.difference > 0 for each in headline(study()).controls)
+
+
+def test_every_routed_arm_stands_against_dense_and_every_control() -> None:
+    """Also against a control that was made for another arm; controls against dense alone."""
+    arms = {"dense": None, "mod": None, "other": None, "random": "mod", "static": "mod"}
+    losses = {"dense": 1.9, "mod": 1.8, "other": 1.85, "random": 1.88, "static": 1.7}
+    routers = {"other": "predictor", "random": "random", "static": "static"}
+    rows = [
+        trial(
+            Stage.CONFIRM, arm, seed=seed, loss=losses[arm] + 0.001 * seed,
+            block="dense" if arm == "dense" else "mod",
+            router=routers.get(arm, "expert_choice"), width=40 if arm == "other" else 32,
+        )
+        for arm in arms
+        for seed in range(3)
+    ]  # fmt: skip
+    found = study_claims(manifest(arms), rows)
+    assert found.headline.verdict is Verdict.NONE, "nothing was measured"
+    by_arm = {each.arm.arm: each for each in found.standings}
+    assert list(by_arm) == ["mod", "other", "random", "static"]
+    for arm, each in by_arm.items():
+        assert each.dense is not None
+        assert each.dense.difference == pytest.approx(1.9 - losses[arm])
+        assert each.dense.welch is not None
+        controls = {c.reference.arm: c for c in each.controls}
+        assert set(controls) == ({"random", "static"} if arm in ("mod", "other") else set())
+        for name, comparison in controls.items():
+            assert comparison.difference == pytest.approx(losses[name] - losses[arm])
+            assert comparison.welch is not None
+    assert by_arm["mod"].notes == ()
+    assert [note.split()[0] for note in by_arm["other"].notes] == ["random", "static"]
+    assert [each.arm for each in found.routed] == list(by_arm)
+
+
+def test_arms_stand_at_their_largest_budget_first_and_without_dense() -> None:
+    rows = [
+        trial(Stage.CONFIRM, "mod", budget, seed=seed) for budget in BUDGETS for seed in range(3)
+    ]
+    found = headline(rows)
+    assert [each.arm.budget for each in found.standings] == [1e12, 1e11]
+    assert all(each.dense is None for each in found.standings)
+    assert [each.budget for each in found.routed] == [1e12]
 
 
 def test_measure_chooses_and_confirm_speaks() -> None:

@@ -9,13 +9,13 @@ from hypothesis import given, settings
 
 from modsearch.budget import TOLERANCE, plan
 from modsearch.data import VOCAB_SIZE
-from modsearch.nn.contracts import completed
-from modsearch.nn.model import Decoder
+from modsearch.nn.contracts import ROUTERS, block_names, completed
+from modsearch.nn.model import Decoder, routes
 from modsearch.schema import Budget, Candidate, Infeasible, ModelConfig, OptimConfig, Plan
 
 PLENTY = 10**15
 """Tokens: no candidate runs out of text."""
-BLOCKS = ("dense", "mod")
+BLOCKS = block_names()
 
 
 def candidate(block: str = "mod", min_steps: int = 1, **model: object) -> Candidate:
@@ -47,7 +47,7 @@ def reason(given: Candidate, flops: float, train_tokens: int = PLENTY) -> str:
 @settings(max_examples=50)
 @given(
     st.sampled_from(BLOCKS),
-    st.sampled_from(["expert_choice", "random"]),
+    st.sampled_from(ROUTERS.names()),
     st.integers(1, 6),
     st.integers(1, 24),
     st.integers(2, 300),
@@ -78,7 +78,7 @@ def test_a_plan_comes_within_one_percent_or_is_refused(
     flops = 10**log_flops
     found = plan(given, Budget(flops=flops), PLENTY)
     if isinstance(found, Infeasible):
-        assert round(flops / step_flops(given)) < 50 or (block == "mod" and every > depth)
+        assert round(flops / step_flops(given)) < 50 or (routes(given.model) and every > depth)
         return
     assert found.flops == found.steps * step_flops(given)
     assert abs(found.flops - flops) <= 0.01 * flops

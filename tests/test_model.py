@@ -7,7 +7,7 @@ Shapes: B sequences, T positions, K chosen rows, D width, V vocabulary.
 import math
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -16,15 +16,17 @@ from torch import Tensor
 
 from modsearch.nn.blocks.dense import Dense
 from modsearch.nn.blocks.mod import Mod
-from modsearch.nn.contracts import ROUTERS, Context, Mode, Options, Router, Routing
-from modsearch.nn.model import Decoder
+from modsearch.nn.contracts import ROUTERS, Context, Mode, Options, Router, Routing, block_names
+from modsearch.nn.model import Decoder, statistics
 from modsearch.nn.routers.expert_choice import ExpertChoice
-from modsearch.nn.selection import GATES, num_selected, pack, top_k
+from modsearch.nn.routers.threshold import Threshold
+from modsearch.nn.selection import Gate, num_selected, pack, share, top_k
 from modsearch.schema import ModelConfig
 from modsearch.testing.naive import naive_decoder
 
 VOCAB = 64
-EXACT_ONE = {"name": "expert_choice", "gate": "tanh"}
+GATES = get_args(Gate)
+EXACT_ONE = {"name": "expert_choice", "gate": "one_plus_tanh"}
 """With a zero weight its gate is 1 + 0.2 tanh(0), exactly 1."""
 
 
@@ -128,8 +130,8 @@ def test_the_dense_delta_is_a_sum_and_nothing_is_subtracted() -> None:
     assert isinstance(block, Dense)
     x_BTD = torch.randn(3, 37, 16)
     where = context("train", x_BTD)
-    attention_BTD = block.attention(block.attention_norm(x_BTD), where.positions_BT)
-    ffn_BTD = block.ffn.delta(block.ffn_norm(x_BTD + attention_BTD), where).delta_BKD
+    attention_BTD = block.attention.attention(block.attention.norm(x_BTD), where)
+    ffn_BTD = block.ffn.ffn.delta(block.ffn.norm(x_BTD + attention_BTD), where).delta_BKD
     delta_BTD = attention_BTD + ffn_BTD
     assert torch.equal(block.delta(x_BTD, where).delta_BKD, delta_BTD)
     assert not torch.equal((x_BTD + delta_BTD) - x_BTD, delta_BTD)
@@ -178,12 +180,20 @@ def test_num_selected_is_the_floor_of_the_exact_product() -> None:
 @pytest.mark.parametrize("router", ROUTERS.names())
 @pytest.mark.parametrize("capacity", [0.125, 0.29, 0.5, 1.0])
 @pytest.mark.parametrize("num_positions", [1, 37, 100])
-def test_exactly_k_rows_in_order(router: str, capacity: float, num_positions: int) -> None:
+def test_exactly_the_slots_in_order(router: str, capacity: float, num_positions: int) -> None:
     x_BTD = torch.randn(5, num_positions, 8)
     built = router_of(router, 8, capacity)
-    index_BK = built(x_BTD, context("train", x_BTD)).index_BK
+    routing = built(x_BTD, context("train", x_BTD))
+    index_BK = routing.index_BK
     assert index_BK.shape == (5, built.slots(num_positions))
-    assert (index_BK.diff(dim=1) > 0).all()
+    assert num_selected(capacity, num_positions) <= index_BK.shape[1] <= num_positions
+    valid_BK = routing.valid_BK
+    if valid_BK is None:
+        valid_BK = torch.ones_like(index_BK).bool()
+    assert not (valid_BK[:, 1:] & ~valid_BK[:, :-1]).any(), "padding stands last"
+    for index_K, valid_K in zip(index_BK, valid_BK, strict=True):
+        assert (index_K[valid_K].diff() > 0).all()
+        assert len(index_K.unique()) == len(index_K)
     assert index_BK.min() >= 0
     assert index_BK.max() < num_positions
 
@@ -223,7 +233,7 @@ def test_padding_is_never_chosen_while_real_rows_remain() -> None:
 
 def test_pack_pads_ragged_rows_with_unchosen_ones() -> None:
     chosen_BT = torch.tensor([[0, 0, 0, 0], [1, 0, 1, 1], [0, 0, 0, 1]]).bool()
-    index_BK, valid_BK = pack(chosen_BT)
+    index_BK, valid_BK = pack(chosen_BT, None)
     assert valid_BK.tolist() == [[False] * 3, [True] * 3, [True, False, False]]
     assert index_BK[1].tolist() == [0, 2, 3]
     assert index_BK[2, 0] == 3
@@ -233,7 +243,7 @@ def test_pack_pads_ragged_rows_with_unchosen_ones() -> None:
 
 
 def test_pack_of_nothing() -> None:
-    index_BK, valid_BK = pack(torch.zeros(2, 5, dtype=torch.bool))
+    index_BK, valid_BK = pack(torch.zeros(2, 5, dtype=torch.bool), None)
     assert index_BK.shape == valid_BK.shape == (2, 0)
 
 
@@ -281,7 +291,10 @@ def test_the_delta_is_that_of_the_wrapped_block_times_the_gate(gate: str) -> Non
         "identity": lambda r: r,
         "sigmoid": lambda r: 1 / (1 + torch.exp(-r)),
         "scaled_sigmoid": lambda r: 0.1 / (1 + torch.exp(-r)),
-        "tanh": lambda r: 1 + 0.2 * (1 - 2 / (torch.exp(2 * r) + 1)),
+        "one": lambda r: torch.ones_like(r),
+        "tanh": lambda r: 1 - 2 / (torch.exp(2 * r) + 1),
+        "one_plus_tanh": lambda r: 1 + 0.2 * (1 - 2 / (torch.exp(2 * r) + 1)),
+        "softmax_selected": lambda r: torch.exp(r) / torch.exp(r).sum(),
     }
     model = decoder(block="mod", every=1, router={"name": "expert_choice", "gate": gate})
     block = routed(model.double(), 0)
@@ -337,7 +350,37 @@ def test_a_skipped_token_is_not_attended_to() -> None:
 # The router's gradients and its auxiliary loss.
 
 
-@pytest.mark.parametrize("gate", GATES)
+@pytest.mark.parametrize("selection", ["token_choice", "expert_choice"])
+def test_losses_are_finite_where_no_token_enters(selection: str) -> None:
+    """Experts behind a router that chose nothing have no row to take a mean of."""
+    model = decoder(
+        block="mode_staged",
+        every=1,
+        router="threshold",
+        ffn={"name": "moe", "selection": selection, "z_weight": 0.1},
+    )
+    for module in model.modules():
+        if isinstance(module, Threshold):
+            module.cutoff.fill_(1e6)
+    tokens_BT = some_tokens()
+    loss, output = model.loss(tokens_BT, tokens_BT, 0)
+    assert output.aux is not None
+    assert output.aux.isfinite()
+    assert all(value.isfinite() for value in statistics(output.updates).values())
+    (loss + output.aux).backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_means_are_over_real_rows_only() -> None:
+    values_BT = torch.randn(3, 7)
+    valid_BT = torch.arange(7) < torch.tensor([[7], [3], [0]])
+    poisoned_BT = values_BT.masked_fill(~valid_BT, math.nan)
+    torch.testing.assert_close(share(poisoned_BT, valid_BT), values_BT[valid_BT].mean())
+    assert share(values_BT, None) == values_BT.mean()
+    assert share(values_BT, torch.zeros_like(valid_BT)) == 0
+
+
+@pytest.mark.parametrize("gate", [gate for gate in GATES if gate != "one"])
 def test_the_router_learns_from_the_language_model_alone(gate: str) -> None:
     router = {"name": "expert_choice", "gate": gate, "bce_weight": 0}
     model = decoder(block="mod", every=2, router=router)
@@ -387,12 +430,12 @@ def test_the_target_of_the_auxiliary_loss_is_the_top_k_mask(padded: bool) -> Non
 def test_the_auxiliary_loss_is_summed_over_layers_and_absent_in_causal_mode() -> None:
     model = decoder(block="mod", every=1, depth=3)
     tokens_BT = some_tokens()
-    _, aux = model.loss(tokens_BT, tokens_BT, 0)
+    aux = model.loss(tokens_BT, tokens_BT, 0)[1].aux
     assert aux is not None
     # Untrained scores are near 0, where each token's cross-entropy is ln 2.
     assert aux.item() == pytest.approx(3 * 0.01 * math.log(2), rel=0.05)
     assert model(tokens_BT, "causal").aux is None
-    assert decoder().loss(tokens_BT, tokens_BT, 0)[1] is None
+    assert decoder().loss(tokens_BT, tokens_BT, 0)[1].aux is None
 
 
 def test_the_auxiliary_loss_makes_the_causal_choice_the_top_k() -> None:
@@ -528,12 +571,16 @@ def test_dense_equals_the_slow_twin() -> None:
 
 
 def test_rotary_attention_sees_distances_only() -> None:
-    attention = decoder().double().stack()[0].get_submodule("attention")
+    attention = decoder().double().stack()[0].get_submodule("attention.attention")
     x_BTD = torch.randn(1, 9, 16, dtype=torch.float64)
     positions_BT = torch.tensor([[0, 1, 2, 5, 6, 9, 10, 20, 21]])
-    here, there = attention(x_BTD, positions_BT), attention(x_BTD, positions_BT + 1000)
+
+    def at(positions_BT: Tensor) -> Tensor:
+        return attention(x_BTD, Context("train", 0, positions_BT, None, 0))
+
+    here, there = at(positions_BT), at(positions_BT + 1000)
     torch.testing.assert_close(here, there, rtol=0, atol=1e-11)
-    assert (here - attention(x_BTD, 2 * positions_BT)).abs().max() > 1e-4
+    assert (here - at(2 * positions_BT)).abs().max() > 1e-4
 
 
 # The model as a whole.
@@ -543,8 +590,9 @@ def test_rotary_attention_sees_distances_only() -> None:
 def test_loss_is_the_mean_cross_entropy_routed_as_in_training(router: str) -> None:
     model = decoder(block="mod", every=1, router=router)
     tokens_BT, targets_BT = some_tokens(), some_tokens()
-    loss, aux = model.loss(tokens_BT, targets_BT, seed=3)
+    loss, of_loss = model.loss(tokens_BT, targets_BT, seed=3)
     output = model(tokens_BT, "train", 3)
+    aux = of_loss.aux
     picked = output.logits_BTV.log_softmax(-1).gather(-1, targets_BT[..., None])
     torch.testing.assert_close(loss, -picked.mean())
     assert (aux is None) == (output.aux is None)
@@ -567,7 +615,7 @@ def test_the_layer_reaches_the_router(mode: Mode) -> None:
 
 
 @pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize("block", ["dense", "mod"])
+@pytest.mark.parametrize("block", block_names())
 def test_an_untrained_model_is_near_the_uniform_loss(block: str, tied: bool) -> None:
     model = decoder(block=block, tied=tied, width=64, depth=6)
     loss, _ = model.loss(some_tokens(8, 64), some_tokens(8, 64), 0)
@@ -582,8 +630,9 @@ def test_a_tied_head_is_the_embedding() -> None:
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_matrices_decay_and_norms_do_not(tied: bool) -> None:
-    model = decoder(block="mod", tied=tied)
+@pytest.mark.parametrize("block", block_names())
+def test_matrices_decay_and_norms_do_not(block: str, tied: bool) -> None:
+    model = decoder(block=block, tied=tied)
     decayed, rest = model.parameter_groups(0.1)
     assert decayed["weight_decay"] == 0.1
     assert rest["weight_decay"] == 0.0
@@ -593,11 +642,14 @@ def test_matrices_decay_and_norms_do_not(tied: bool) -> None:
     assert {id(p) for p in rest["params"]} == norms  # type: ignore[attr-defined]
 
 
-def test_what_writes_to_the_residual_stream_starts_smaller() -> None:
-    model = decoder(depth=8, width=128, block="mod")
+@pytest.mark.parametrize("name", block_names())
+def test_what_writes_to_the_residual_stream_starts_smaller(name: str) -> None:
+    model = decoder(depth=8, width=128, block=name)
     for block in model.stack():
         for weight in block.output_weights():
-            expected = (weight.shape[1] * 2 * 8) ** -0.5
+            # A matrix of experts (E, H, D) has its inputs before its outputs.
+            fan_in = weight.shape[1]
+            expected = (fan_in * 2 * 8) ** -0.5
             assert weight.std().item() == pytest.approx(expected, rel=0.05)
 
 

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from modsearch import components
 from modsearch.errors import ConfigError
-from modsearch.nn.contracts import KINDS, Options, completed, component_options
+from modsearch.nn.contracts import KINDS, Options, base_name, completed, component_options
 from modsearch.registry import Registry
 from modsearch.schema import Component, ModelConfig
 
@@ -136,6 +136,8 @@ def test_a_component_that_leaves_something_open_is_refused() -> None:
         """Two things that each shape defines."""
 
         Config: ClassVar[type]
+        size: float
+        """Of an instance: its constructor sets it."""
 
         @abstractmethod
         def area(self) -> float: ...
@@ -292,7 +294,7 @@ def test_unknown_option_names_the_nearest() -> None:
         component_options("router", Component(name="expert_choice", bce_wieght=0.1))
     assert str(caught.value) == (
         "unknown option of router `expert_choice` `bce_wieght`; did you mean `bce_weight`?\n"
-        "known: bce_weight, gate, init_std"
+        "known: bce_weight, gate, init_std, z_weight"
     )
 
 
@@ -331,18 +333,27 @@ def test_a_bare_string_is_a_name() -> None:
 def test_completed_writes_the_defaults_out() -> None:
     config = ModelConfig(block="mod", router={"name": "expert_choice", "gate": "tanh"})
     full = completed(config)
-    assert full.router.options == {"gate": "tanh", "bce_weight": 0.01, "init_std": 0.02}
-    assert full.ffn.options == {"ratio": 8 / 3}
-    assert config.ffn.options == {}, "the original is unchanged"
-    rest = {"block", "ffn", "router", "schedule"}
+    assert full.router.options == {
+        "gate": "tanh",
+        "bce_weight": 0.01,
+        "z_weight": 0.0,
+        "init_std": 0.02,
+    }
+    assert full.ffn == Component(name="mlp", ratio=8 / 3)
+    assert full.num_kv_heads == config.num_heads
+    assert config.ffn is None, "the original is unchanged"
+    rest = {"block", "ffn", "router", "schedule", "num_kv_heads"}
     assert full.model_dump(exclude=rest) == config.model_dump(exclude=rest)
     assert completed(full) == full
 
 
-@pytest.mark.parametrize(("kind", "name"), NAMES)
+@pytest.mark.parametrize(
+    ("kind", "name"), [*NAMES, *(("block", name) for name in components.COMPOSITES)]
+)
 def test_completed_round_trips_through_json(kind: str, name: str) -> None:
     full = completed(ModelConfig(**{kind: name}))
-    assert set(getattr(full, kind).options) == set(KINDS[kind].get(name).Config.model_fields)
+    component = KINDS[kind].get(base_name(kind, name))
+    assert set(getattr(full, kind).options) == set(component.Config.model_fields)
     again = ModelConfig.model_validate_json(full.model_dump_json())
     assert again == full
     assert completed(again) == full

@@ -89,7 +89,7 @@ def test_page_answers_first(full: Path) -> None:
     assert sentence < text.index("<h2>")
     for heading in (
         "IsoFLOP curves", "Compute multiplier", "Loss against forward FLOPs", "Confirmed winners",
-        "Controls", "Explore&#39;s ranking", "Evaluation", "Corpus",
+        "Routed arms", "Controls", "Routing", "Explore&#39;s ranking", "Evaluation", "Corpus",
         "Rejected, failed and untrained", "FLOP conventions", "Manifest", "Reproduce",
     ):  # fmt: skip
         at = text.index(f"<h2>{heading}</h2>")

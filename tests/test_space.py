@@ -206,8 +206,22 @@ MISTAKES: dict[str, tuple[Change, str]] = {
         lambda s: s["measure"]["ladder"][2].update(widths=[13]),
         "width=13, num_heads=1",
     ),
-    "section": (lambda s: s["fixed"].update(modle={}), "fixed.modle"),
-    "explore": (lambda s: s["explore"].update(budget=[1e9]), "explore.budget"),
+    "section": (
+        lambda s: s["fixed"].update(modle={}),
+        "key in fixed `modle`; did you mean `model`?",
+    ),
+    "explore": (
+        lambda s: s["explore"].update(budget=[1e9]),
+        "key in explore `budget`; did you mean",
+    ),
+    "ladder": (
+        lambda s: s["measure"]["ladder"][0].update(width=s["measure"]["ladder"][0].pop("widths")),
+        "key in measure.ladder.0 `width`; did you mean `widths`?",
+    ),
+    "key of an arm": (
+        lambda s: s["arms"]["mod"].update(modl={}),
+        "key in arms.mod `modl`; did you mean",
+    ),
     "no stage": (
         lambda s: [s.pop(stage) for stage in ("explore", "measure", "confirm")],
         "at least one of explore, measure, confirm",
@@ -278,7 +292,7 @@ def test_a_mistake_is_told_with_its_place(tmp_path: Path, mistake: str) -> None:
         ("optim: [1]", "optim must be a mapping"),
         ("model: {1: 2}", "key in model `1`"),
         ("data: 5", "data: "),
-        ("data: {corpse: x}", "data: corpse"),
+        ("data: {corpse: x}", "data: unknown key `corpse`; did you mean `corpus`?"),
         ("model: {width: 6}", "width must be a multiple of 2 x num_heads"),
         ("model: {capacity: {choice: [0.1]}}", "model.capacity"),
         ("optim: {warmup: 1}", "optim.warmup"),

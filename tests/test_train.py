@@ -21,6 +21,7 @@ from modsearch.nn.model import Decoder
 from modsearch.schema import (
     Budget,
     Candidate,
+    Component,
     DataConfig,
     Job,
     ModelConfig,
@@ -53,6 +54,22 @@ RECIPES: dict[str, dict[str, Any]] = {
     "expert_choice": {"block": "mod", "router": "expert_choice", "capacity": 0.25},
     "random": {"block": "mod", "router": "random", "capacity": 0.25},
 }
+BUFFERED: dict[str, dict[str, Any]] = {
+    "threshold": {"block": "mod", "router": "threshold", "capacity": 0.25},
+    "token_choice": {
+        "block": "mod",
+        "router": {"name": "token_choice", "balance": "bias"},
+        "capacity": 0.25,
+    },
+    "moe": {"block": "moe", "ffn": {"name": "moe", "balance": "bias"}},
+    "warm-up": {
+        "block": "mode_integrated",
+        "ffn": {"name": "mode_integrated", "balance": "bias"},
+        "schedule": {"name": "every_nth", "warmup": 0.5},
+        "capacity": 0.25,
+    },
+}
+"""What moves between steps without a gradient: it must be in checkpoints."""
 TIMES = {"step_seconds", "seconds", "peak_memory"}
 
 
@@ -79,7 +96,13 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 
 def candidate(recipe: str, corpus: Corpus, **optim: float) -> Candidate:
     config = ModelConfig.model_validate(
-        {"depth": 2, "width": 8, "num_heads": 1, "seq_len": SEQ_LEN, **RECIPES[recipe]}
+        {
+            "depth": 2,
+            "width": 8,
+            "num_heads": 1,
+            "seq_len": SEQ_LEN,
+            **(RECIPES | BUFFERED)[recipe],
+        }
     )
     return Candidate(
         model=completed(config),
@@ -136,11 +159,11 @@ def rows(directory: Path) -> list[dict[str, float]]:
     return [{key: row[key] for key in row.keys() - TIMES} for row in found]
 
 
-def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+def weights(model: Decoder) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in model.state().items()}
 
 
-def assert_equal_to_the_bit(a: torch.nn.Module, b: torch.nn.Module) -> None:
+def assert_equal_to_the_bit(a: Decoder, b: Decoder) -> None:
     assert weights(a).keys() == weights(b).keys()
     for name, tensor in weights(a).items():
         assert torch.equal(tensor, weights(b)[name]), name
@@ -184,6 +207,38 @@ def test_an_interrupted_training_equals_an_uninterrupted_one(
     assert_equal_to_the_bit(last.model, whole.trainer.model)
     assert rows(tmp_path) == rows(whole.directory)
     assert len(rows(tmp_path)) == LOGS_PER_TRIAL
+
+
+@pytest.mark.parametrize("recipe", BUFFERED)
+def test_buffers_are_resumed_and_saved(recipe: str, corpus: Corpus, tmp_path: Path) -> None:
+    given, steps = candidate(recipe, corpus), 40
+    if recipe == "warm-up":
+        # Steps of a warm-up differ in cost, so that a plan of so many steps is made by hand.
+        spent = planned(given.model_copy(update={"model": plain(given.model)}), steps)
+    else:
+        spent = planned(given, steps)
+
+    def run(directory: Path, seed: int, stop: int = -1) -> Trainer:
+        torch.manual_seed(seed)
+        one = Trainer(Decoder(given.model), given.optim, spent, SAVING, directory)
+        one.run(batches(corpus, stop), seed=9)
+        return one
+
+    whole = run(tmp_path / "whole", 5)
+    with pytest.raises(Interrupted):
+        run(tmp_path / "parts", 5, stop=17)
+    resumed = run(tmp_path / "parts", 6)  # other initial weights
+    moved = [b for b in whole.model.buffers() if b.any()]
+    assert moved, "no buffer moved: nothing was compared"
+    assert_equal_to_the_bit(resumed.model, whole.model)
+    assert rows(tmp_path / "parts") == rows(tmp_path / "whole")
+    save_model(whole.model, tmp_path / "saved")
+    assert_equal_to_the_bit(load_model(tmp_path / "saved"), whole.model)
+
+
+def plain(config: ModelConfig) -> ModelConfig:
+    """Without warm-up."""
+    return completed(config.model_copy(update={"schedule": Component(name="every_nth")}))
 
 
 def test_a_resumed_training_does_not_repeat_what_was_saved(corpus: Corpus, tmp_path: Path) -> None:
@@ -424,7 +479,7 @@ def test_a_trial_writes_what_it_found(corpus: Corpus, tmp_path: Path) -> None:
     folder = tmp_path / "trials" / given.hash
     names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     saved = {"checkpoint/model.safetensors", "checkpoint/model.json"}
-    assert names == {"config.yaml", "metrics.jsonl", "result.json"} | saved
+    assert names == {"config.yaml", "metrics.jsonl", "routing.json", "result.json"} | saved
     scores = record.scores
     assert scores is not None
     written = json.loads((folder / "result.json").read_text())["scores"]

@@ -19,6 +19,7 @@ from modsearch.analysis.compare import (
     compare,
     confirmed,
     multiplier,
+    welch,
 )
 from modsearch.analysis.fits import (
     Curve,
@@ -26,7 +27,9 @@ from modsearch.analysis.fits import (
     Slope,
     finished,
     fit_curves,
+    missed,
     optima,
+    recipe_key,
     seed_sd,
     slope,
 )
@@ -84,6 +87,27 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class Standing:
+    """A routed arm, or a control, against all that stands beside it at its budget."""
+
+    arm: Confirmed
+    dense: Comparison | None
+    """None where no dense arm is confirmed."""
+    controls: tuple[Comparison, ...]
+    """Each confirmed control of the study, also those of other arms; none for a control."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Controls that are not this model with its router replaced."""
+        return tuple(
+            f"{each.reference.arm} is {describe(each.reference.model)}, depth "
+            f"{each.reference.model.depth}, width {each.reference.model.width}"
+            for each in self.controls
+            if not _same_but_router(self.arm.model, each.reference.model)
+        )
+
+
+@dataclass(frozen=True)
 class Claims:
     """Everything that is computed from the records of a study."""
 
@@ -100,6 +124,16 @@ class Claims:
     """The arm of each control against it: positive where learned routing is better."""
     others: tuple[Comparison, ...]
     """Every other confirmed arm against the dense one, for completeness."""
+    standings: tuple[Standing, ...]
+    """Every confirmed routed arm, controls too, largest budget first."""
+
+    @property
+    def routed(self) -> tuple[Confirmed, ...]:
+        """Every confirmed routed arm, controls too, at its own largest budget."""
+        found: dict[str, Confirmed] = {}
+        for each in self.standings:
+            found.setdefault(each.arm.arm, each.arm)
+        return tuple(found.values())
 
 
 def study_claims(manifest: Manifest, records: Sequence[Record]) -> Claims:
@@ -109,12 +143,16 @@ def study_claims(manifest: Manifest, records: Sequence[Record]) -> Claims:
 
 def is_routed(model: ModelConfig) -> bool:
     """Whether some tokens skip a part of the model."""
-    return model.block.name not in UNROUTED_BLOCKS or model.ffn.name == ROUTED_FFN
+    return model.block.name not in UNROUTED_BLOCKS or _ffn(model) == ROUTED_FFN
 
 
 def is_dense(model: ModelConfig) -> bool:
     """Whether every token meets every parameter."""
-    return model.block.name == "dense" and model.ffn.name in PLAIN_FFNS
+    return model.block.name == "dense" and _ffn(model) in PLAIN_FFNS
+
+
+def _ffn(model: ModelConfig) -> str:
+    return "mlp" if model.ffn is None else model.ffn.name
 
 
 def describe(model: ModelConfig) -> str:
@@ -164,6 +202,7 @@ class _Study:
             by_budget=tuple(by_budget),
             controls=tuple(self._controls()),
             others=tuple(self._others(by_budget)),
+            standings=tuple(self._standings()),
         )
 
     def _dense_minima(self) -> list[Optimum]:
@@ -190,7 +229,7 @@ class _Study:
         if pair is None:
             sentence = f"No verdict at {scientific(budget)} FLOPs: {reason}."
             return Claim(budget, Verdict.NONE, reason, sentence, no_multiplier="no verdict")
-        comparison = compare(*pair)
+        comparison = compare(*pair, self._missed(pair))
         verdict, reason = _verdict(comparison, self.manifest.corpus.bigram_entropy)
         needed = None
         if verdict is Verdict.INCONCLUSIVE:
@@ -223,8 +262,21 @@ class _Study:
             chosen.append(found)
         return "", (chosen[0], chosen[1])
 
+    def _missed(self, pair: tuple[Confirmed, Confirmed]) -> tuple[float, float]:
+        arm, reference = (
+            missed(self.records, side.arm, recipe_key(side.records[0]), self.sd) for side in pair
+        )
+        return arm, reference
+
     def _notes(self, comparison: Comparison) -> list[str]:
         notes = []
+        sides = (comparison.arm, comparison.reference)
+        notes += [
+            f"{side.arm}: by what explore saw, another recipe may be up to {loss:.3f} nats better "
+            f"than the one that it ranked first; the interval includes that"
+            for side, loss in zip(sides, comparison.missed, strict=True)
+            if loss > 0
+        ]
         for side in (comparison.arm, comparison.reference):
             best = self._best([side.arm], side.budget)
             marks = list(best.marks) if best else []
@@ -264,6 +316,35 @@ class _Study:
                 and self.manifest.arms.get(each.arm) is None
             ]
         return found
+
+    def _standings(self) -> list[Standing]:
+        found = []
+        for budget in reversed(self.budgets):
+            here = [each for each in self.confirmed.values() if each.budget == budget]
+            dense = self._confirmed_dense(budget)
+            controls = [each for each in here if self.manifest.arms[each.arm] is not None]
+            for arm in here:
+                if is_routed(arm.model):
+                    beside = [] if arm in controls else controls
+                    found.append(
+                        Standing(
+                            arm=arm,
+                            dense=compare(arm, dense) if dense else None,
+                            controls=tuple(compare(arm, control) for control in beside),
+                        )
+                    )
+        return found
+
+    def _confirmed_dense(self, budget: float) -> Confirmed | None:
+        """The one that measure chooses, or else the first in the order of the study."""
+        best = self._best(self.dense_arms, budget)
+        names = ([best.arm] if best else []) + self.dense_arms
+        found = (self.confirmed.get((name, budget)) for name in names)
+        return next((each for each in found if each is not None), None)
+
+
+def _same_but_router(a: ModelConfig, b: ModelConfig) -> bool:
+    return a.model_copy(update={"router": b.router}) == b
 
 
 def comparison_verdict(comparison: Comparison) -> Verdict:
@@ -357,9 +438,11 @@ def _needed(comparison: Comparison, pooled_sd: float) -> Needed | None:
     observed = abs(comparison.difference)
     counts = [len(side.records) for side in (comparison.arm, comparison.reference)]
     have = min(counts)
+    # The seeds' own error: more of them do not tell recipes apart.
+    found = welch(comparison.reference.losses, comparison.arm.losses)
     sd = pooled_sd
-    if comparison.welch is not None:
-        sd = max(sd, comparison.welch.se / math.sqrt(sum(1 / each for each in counts)))
+    if found is not None:
+        sd = max(sd, found.se / math.sqrt(sum(1 / each for each in counts)))
     effect = max(observed, PAPER_EFFECT)
     seeds = seeds_for(effect, sd)
     if seeds is not None and seeds <= have:

@@ -4,7 +4,7 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, median, stdev
 
 from scipy import stats
@@ -119,6 +119,9 @@ class Comparison:
     reference: Confirmed
     welch: Welch | None
     """Mean of the reference minus mean of the arm: positive where the arm is better."""
+    missed: tuple[float, float] = (0.0, 0.0)
+    """How much lower the losses of the best recipes of the arm and of the reference may be than
+    those of the compared ones, in nats: what explore could not tell. Part of the interval."""
 
     @property
     def difference(self) -> float:
@@ -236,9 +239,19 @@ def welch(a: Sequence[float], b: Sequence[float]) -> Welch | None:
     return Welch(difference, difference - half, difference + half, math.sqrt(variance), freedom)
 
 
-def compare(arm: Confirmed, reference: Confirmed) -> Comparison:
-    """An arm against a reference."""
-    return Comparison(arm, reference, welch(reference.losses, arm.losses))
+def compare(
+    arm: Confirmed, reference: Confirmed, missed: tuple[float, float] = (0.0, 0.0)
+) -> Comparison:
+    """An arm against a reference; `missed` widens the interval, as errors of their own do."""
+    found = welch(reference.losses, arm.losses)
+    if found is not None and any(missed):
+        better, worse = missed
+        low = found.difference - math.hypot(found.difference - found.low, worse)
+        high = found.difference + math.hypot(found.high - found.difference, better)
+        t = float(stats.t.ppf(0.5 + LEVEL / 2, found.freedom))
+        widest = max(found.difference - low, high - found.difference)
+        found = replace(found, low=low, high=high, se=widest / t)
+    return Comparison(arm, reference, found, missed)
 
 
 def multiplier(comparison: Comparison, along: Slope) -> Multiplier | None:

@@ -12,6 +12,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean, stdev
 
 import numpy as np
 
@@ -22,9 +23,9 @@ WINDOW = 2.5
 MIN_POINTS = 3
 MIN_SIZES = 4
 FLAT = 1e-9
-LUCK = 2.0
-"""Deviations by which a depth without a sound fit must be lower to stand for its arm."""
 """Curvature (nats per squared e-fold) below which a parabola has no minimum to speak of."""
+LUCK = 2.0
+"""Run-to-run deviations up to which a difference may be luck: 95 %."""
 
 
 @dataclass(frozen=True)
@@ -171,14 +172,60 @@ def recipe_key(record: Record) -> str:
     return json.dumps(recipe, sort_keys=True)
 
 
-def best_recipe(records: Sequence[Record], arm: str) -> Record | None:
-    """The finished trial of `explore` with the lowest causal loss at the arm's largest budget."""
+def explored(records: Sequence[Record], arm: str) -> list[list[Record]]:
+    """An arm's finished trials of `explore` at its largest budget, by recipe, best first.
+
+    A trial is as noisy as what recipes differ by, so that where all recipes were tried at the
+    same sizes, as in a grid, a recipe counts by its mean; elsewhere by its lowest loss.
+    """
     rows = [record for record in records if record.arm == arm and _scored(record, Stage.EXPLORE)]
-    if not rows:
-        return None
-    largest = max(record.budget.flops for record in rows)
-    top = (record for record in rows if record.budget.flops == largest)
-    return min(top, key=lambda record: (causal_loss(record), record.hash))
+    largest = max((record.budget.flops for record in rows), default=0.0)
+    recipes: dict[str, list[Record]] = defaultdict(list)
+    for record in sorted(rows, key=lambda record: (causal_loss(record), record.hash)):
+        if record.budget.flops == largest:
+            recipes[recipe_key(record)].append(record)
+    sizes = {tuple(sorted(map(_size, group))) for group in recipes.values()}
+
+    def rank(group: list[Record]) -> tuple[float, str]:
+        losses = [causal_loss(record) for record in group]
+        return (fmean(losses) if len(sizes) == 1 else losses[0], group[0].hash)
+
+    return sorted(recipes.values(), key=rank)
+
+
+def best_recipe(records: Sequence[Record], arm: str) -> Record | None:
+    """The best trial of the recipe that `explore` ranks first."""
+    ranked = explored(records, arm)
+    return ranked[0][0] if ranked else None
+
+
+def missed(records: Sequence[Record], arm: str, chosen: str, sd: float) -> float:
+    """How much lower the loss of the arm's best recipe may be than that of the chosen one, in
+    nats: the 95 % upper limit, at least 0, by what `explore` saw of the others.
+
+    Explore's few trials of a recipe choose it, and fresh seeds do not undo a wrong choice. The
+    error of a difference comes from `sd`, that of one trial, or from the scatter of the
+    differences over sizes that both were tried at, if that is larger.
+    """
+    ranked = explored(records, arm)
+    mine = [group for group in ranked if recipe_key(group[0]) == chosen]
+    if not mine:
+        return 0.0
+    own = {_size(record): causal_loss(record) for record in mine[0]}
+    limits = [0.0]
+    for group in ranked:
+        if group is not mine[0]:
+            other = {_size(record): causal_loss(record) for record in group}
+            error = sd * math.sqrt(1 / len(own) + 1 / len(other))
+            gaps = [own[size] - other[size] for size in sorted(own.keys() & other.keys())]
+            if len(gaps) > 1:
+                error = max(error, stdev(gaps) / math.sqrt(len(gaps)))
+            limits.append(fmean(own.values()) - fmean(other.values()) + LUCK * error)
+    return max(limits)
+
+
+def _size(record: Record) -> tuple[int, int]:
+    return record.candidate.model.depth, record.candidate.model.width
 
 
 def confirm_choice(records: Sequence[Record], arm: str, budget: float) -> Choice | None:

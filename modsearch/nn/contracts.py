@@ -13,8 +13,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
 from modsearch import components
-from modsearch.cost import Cost
+from modsearch.cost import Cost, Flops
 from modsearch.errors import ConfigError
+from modsearch.nn.cache import LayerCache
 from modsearch.registry import Registry, unknown
 from modsearch.schema import Component, ModelConfig
 
@@ -45,6 +46,8 @@ class Context:
     """False for padding; None where all rows are real."""
     seed: int
     """Of this step, for routers that draw."""
+    cache: LayerCache | None = None
+    """What the layer processed before these rows, in decoding."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,21 @@ class Routing:
     """A scalar that training adds to the loss."""
     statistics: Mapping[str, Tensor] = field(default_factory=dict)
     """Detached scalars."""
+    scores_BT: Tensor | None = None
+    """What a learned router ranks or cuts tokens by; sigmoid(score) is their router weight."""
+    membership_BT: Tensor | None = None
+    """Log-odds, known at t, that the token is one of those that training chooses; causal mode
+    chooses where they are positive. None for routers that choose the same way in both modes."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows that one sequence put through a layer's parts whose load varies, in causal mode."""
+
+    routed: int | None = None
+    """Through the routed part; None without one."""
+    experts: int | None = None
+    """Through experts, each visit counted; None without experts."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +91,10 @@ class Update:
     valid_BK: Tensor | None = None
     aux: Tensor | None = None
     statistics: Mapping[str, Tensor] = field(default_factory=dict)
+    routing: Routing | None = None
+    """The decision behind it; None where every row was processed."""
+    expert_rows_B: Tensor | None = None
+    """Visits to experts of each sequence; None without experts."""
 
     def add_to(self, x_BTD: Tensor) -> Tensor:
         """The residual stream after the block; rows that are not in the index are unchanged."""
@@ -96,10 +118,13 @@ class Router(nn.Module, ABC):
     """Scores tokens and decides which ones a block processes."""
 
     Config: ClassVar[type[Options]]
+    capacity: float
+    """Share of tokens to choose; a schedule may change it from step to step."""
 
     @abstractmethod
     def __init__(self, width: int, capacity: float, options: Options) -> None:
         super().__init__()
+        self.capacity = capacity
 
     @abstractmethod
     def forward(self, x_BTD: Tensor, context: Context) -> Routing:
@@ -117,15 +142,24 @@ class Router(nn.Module, ABC):
     def cost(self, num_positions: int, mode: Mode) -> Cost:
         """FLOPs of the routing itself for one sequence."""
 
+    def end_step(self) -> None:
+        """Called once after each optimiser step: the place to move what is not learned by
+        gradient. Such values are buffers, so that checkpoints hold them."""
+
 
 class Ffn(nn.Module, ABC):
     """The position-wise part of a block."""
 
     Config: ClassVar[type[Options]]
+    routes: ClassVar[bool] = False
+    """Whether it lets tokens pass unchanged; the schedule then gives it a capacity."""
+    capacity: float
+    """Share of token slots that it processes; 1 where it is not routed."""
 
     @abstractmethod
-    def __init__(self, width: int, options: Options) -> None:
+    def __init__(self, width: int, capacity: float, options: Options) -> None:
         super().__init__()
+        self.capacity = capacity
 
     @abstractmethod
     def delta(self, x_BTD: Tensor, context: Context) -> Update:
@@ -133,11 +167,23 @@ class Ffn(nn.Module, ABC):
 
     @abstractmethod
     def cost(self, num_positions: int) -> Cost:
-        """FLOPs for one sequence."""
+        """FLOPs for one sequence in training."""
 
     @abstractmethod
     def output_weights(self) -> list[Tensor]:
         """Matrices that write to the residual stream; the model scales their initial values."""
+
+    def causal_forward(self, num_positions: int, rows: Rows) -> Flops:
+        """Forward FLOPs of one sequence in causal mode; only experts make them vary."""
+        return self.cost(num_positions).forward
+
+    @property
+    def idle_params(self) -> int:
+        """Parameters that a token does not meet."""
+        return 0
+
+    def end_step(self) -> None:
+        """Called once after each optimiser step, as a router's is."""
 
 
 class Block(nn.Module, ABC):
@@ -154,8 +200,8 @@ class Block(nn.Module, ABC):
         """FLOPs for one sequence in training."""
 
     @abstractmethod
-    def causal_forward(self, num_positions: int, num_rows: int) -> int:
-        """Forward FLOPs for one sequence in causal mode when `num_rows` rows are processed."""
+    def causal_forward(self, num_positions: int, rows: Rows) -> Flops:
+        """Forward FLOPs for one sequence in causal mode when its routed parts process `rows`."""
 
     @abstractmethod
     def output_weights(self) -> list[Tensor]:
@@ -169,12 +215,16 @@ class PlainBlock(Block):
     def __init__(self, config: ModelConfig, options: Options, ffn: Ffn) -> None:
         super().__init__()
 
+    @abstractmethod
+    def sublayers(self) -> Mapping[str, Block]:
+        """Its parts by name, in order; its delta is the sum of theirs."""
+
 
 class RoutedBlock(Block):
     """A block that wraps another one and lets only some tokens enter it."""
 
     @abstractmethod
-    def __init__(self, options: Options, inner: Block, router: Router) -> None:
+    def __init__(self, options: Options, inner: PlainBlock, router: Router) -> None:
         super().__init__()
 
 
@@ -182,18 +232,26 @@ class Schedule(ABC):
     """Which layers are routed, with what capacity."""
 
     Config: ClassVar[type[Options]]
+    warmup: float
+    """Share of the steps over which capacities fall from 1 to their values."""
 
     @abstractmethod
     def __init__(self, options: Options) -> None: ...
 
     @abstractmethod
     def capacities(self, config: ModelConfig) -> list[float | None]:
-        """Capacity of each layer; None where the layer is not routed."""
+        """Capacity of each layer after warm-up; None where the layer is not routed.
+
+        Raises:
+            ConfigError: the schedule does not fit the depth.
+        """
 
 
 GROUPS = components.GROUPS
 ROUTERS: Registry[Router] = Registry("router", Router, components.ROUTERS, GROUPS["router"])
-BLOCKS: Registry[Block] = Registry("block", Block, components.BLOCKS, GROUPS["block"])
+BLOCKS: Registry[Block] = Registry(
+    "block", Block, components.BLOCKS, GROUPS["block"], components.TAKEN
+)
 FFNS: Registry[Ffn] = Registry("ffn", Ffn, components.FFNS, GROUPS["ffn"])
 SCHEDULES: Registry[Schedule] = Registry(
     "schedule", Schedule, components.SCHEDULES, GROUPS["schedule"]
@@ -207,13 +265,27 @@ KINDS: dict[str, Registry[Any]] = {
 }
 
 
+def base_name(kind: str, name: str) -> str:
+    """The component behind a name; a composite block stands for a block with a certain ffn."""
+    if kind == "block" and name in components.COMPOSITES:
+        return components.COMPOSITES[name]["block"]
+    return name
+
+
+def block_names() -> list[str]:
+    """Every name that `block` takes: blocks, and blocks with a certain ffn."""
+    return sorted([*BLOCKS.names(), *components.COMPOSITES])
+
+
 def component_options(kind: str, component: Component) -> Options:
     """The component's options, completed and validated.
 
     Raises:
         ConfigError: unknown name, unknown option or a value out of range.
     """
-    config = KINDS[kind].get(component.name).Config
+    if kind == "block" and component.name not in block_names():
+        raise unknown(kind, component.name, block_names())
+    config = KINDS[kind].get(base_name(kind, component.name)).Config
     for name in component.options:
         if name not in config.model_fields:
             raise unknown(f"option of {kind} `{component.name}`", name, config.model_fields)
@@ -228,12 +300,36 @@ def component_options(kind: str, component: Component) -> Options:
 
 
 def completed(config: ModelConfig) -> ModelConfig:
-    """The same configuration with every component's defaults written out."""
-    parts = {
-        kind: Component(
-            name=getattr(config, kind).name,
-            **component_options(kind, getattr(config, kind)).model_dump(),
+    """The same configuration with every component's defaults written out.
+
+    Raises:
+        ConfigError: a component is wrong, or the ffn is not the one of a composite block.
+    """
+    ffn = config.ffn
+    if config.block.name in components.COMPOSITES:
+        wanted = components.COMPOSITES[config.block.name]["ffn"]
+        ffn = ffn or Component(name=wanted)
+        if ffn.name != wanted:
+            raise ConfigError(
+                f"block `{config.block.name}` has ffn `{wanted}`, but got ffn `{ffn.name}`"
+            )
+    ffn = ffn or Component(name="mlp")
+    if FFNS.get(ffn.name).routes and issubclass(
+        BLOCKS.get(base_name("block", config.block.name)), RoutedBlock
+    ):
+        raise ConfigError(
+            f"block `{config.block.name}` and ffn `{ffn.name}` both route\n"
+            f"use ffn `{ffn.name}` with block `dense`"
         )
-        for kind in KINDS
+    chosen = {
+        "block": config.block,
+        "ffn": ffn,
+        "router": config.router,
+        "schedule": config.schedule,
     }
+    parts: dict[str, Any] = {
+        kind: Component(name=part.name, **component_options(kind, part).model_dump())
+        for kind, part in chosen.items()
+    }
+    parts["num_kv_heads"] = config.num_kv_heads or config.num_heads
     return config.model_copy(update=parts)

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modsearch.cost import Cost
+from modsearch.nn.contracts import Context
 
 ROTARY_BASE = 10_000.0
 
@@ -37,26 +38,48 @@ def rotate(x_BNTH: Tensor, positions_BT: Tensor) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Causal self-attention among the rows it is given, at their original positions."""
+    """Causal self-attention among the rows it is given, at their original positions.
 
-    def __init__(self, width: int, num_heads: int) -> None:
+    With fewer heads of keys and values than of queries, groups of queries share one (Ainslie et
+    al. 2023, arXiv 2305.13245).
+    """
+
+    def __init__(self, width: int, num_heads: int, num_kv_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.num_kv_heads = num_kv_heads
+        self.head = width // num_heads
+        self.qkv = nn.Linear(width, (num_heads + 2 * num_kv_heads) * self.head, bias=False)
         self.out = nn.Linear(width, width, bias=False)
 
-    def forward(self, x_BTD: Tensor, positions_BT: Tensor) -> Tensor:
-        """Rows ascend in position and padding stands last, so a causal mask is all it takes."""
+    def forward(self, x_BTD: Tensor, context: Context) -> Tensor:
+        """Rows ascend in position and padding stands last, so a causal mask is all it takes;
+        with a cache, the rows of earlier passes come first."""
         B, T, D = x_BTD.shape
-        qkv = self.qkv(x_BTD).view(B, T, 3 * self.num_heads, D // self.num_heads).transpose(1, 2)
-        q_and_k, v_BNTH = qkv[:, : 2 * self.num_heads], qkv[:, 2 * self.num_heads :]
-        q_BNTH, k_BNTH = rotate(q_and_k, positions_BT).chunk(2, dim=1)
-        mixed_BNTH = F.scaled_dot_product_attention(q_BNTH, k_BNTH, v_BNTH, is_causal=True)
+        qkv = self.qkv(x_BTD).view(B, T, -1, self.head).transpose(1, 2)
+        num_turned = self.num_heads + self.num_kv_heads
+        q_and_k, v_BNTH = qkv[:, :num_turned], qkv[:, num_turned:]
+        turned = rotate(q_and_k, context.positions_BT)
+        q_BNTH, k_BNTH = turned[:, : self.num_heads], turned[:, self.num_heads :]
+        mask = None
+        if context.cache is not None:
+            keys, values, mask = context.cache.extend(
+                k_BNTH.transpose(1, 2), v_BNTH.transpose(1, 2), context.valid_BT
+            )
+            k_BNTH, v_BNTH = keys.transpose(1, 2), values.transpose(1, 2)
+        if self.num_kv_heads != self.num_heads:
+            group = self.num_heads // self.num_kv_heads
+            k_BNTH = k_BNTH.repeat_interleave(group, dim=1)
+            v_BNTH = v_BNTH.repeat_interleave(group, dim=1)
+        mixed_BNTH = F.scaled_dot_product_attention(
+            q_BNTH, k_BNTH, v_BNTH, attn_mask=mask, is_causal=context.cache is None
+        )
         return self.out(mixed_BNTH.transpose(1, 2).reshape(B, T, D))
 
     def cost(self, num_positions: int) -> Cost:
-        """FLOPs for one sequence: four projections, scores and values over the whole square."""
-        width = self.out.in_features
-        projections = 2 * num_positions * width * 4 * width
-        square = 2 * 2 * num_positions * num_positions * width
-        return Cost.product("matmul", projections) + Cost.product("attention", square)
+        """FLOPs for one sequence: projections, and scores and values over the whole square."""
+        products = self.qkv.weight.numel() + self.out.weight.numel()
+        square = 2 * 2 * num_positions * num_positions * self.out.in_features
+        return Cost.product("matmul", 2 * num_positions * products) + Cost.product(
+            "attention", square
+        )

@@ -4,13 +4,14 @@ Shapes: B sequences, T positions, D width, V vocabulary.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modsearch.cost import Cost
+from modsearch.nn.cache import LayerCache
 from modsearch.nn.contracts import (
     BLOCKS,
     FFNS,
@@ -18,13 +19,19 @@ from modsearch.nn.contracts import (
     SCHEDULES,
     Block,
     Context,
+    Ffn,
     Mode,
     PlainBlock,
     RoutedBlock,
+    Router,
+    Rows,
     Update,
+    base_name,
+    completed,
     component_options,
 )
 from modsearch.nn.layers import RmsNorm
+from modsearch.nn.selection import chosen_mask
 from modsearch.schema import ModelConfig
 
 
@@ -33,10 +40,48 @@ class Output:
     """Of one forward pass."""
 
     logits_BTV: Tensor
-    aux: Tensor | None
-    """Sum of the blocks' auxiliary losses."""
-    chosen: list[Tensor | None]
-    """For each layer which tokens entered it (B, T); None where all did."""
+    updates: Sequence[Update]
+    """What each layer said; their deltas are not kept."""
+
+    @property
+    def aux(self) -> Tensor | None:
+        """Sum of the layers' auxiliary losses."""
+        terms = [update.aux for update in self.updates if update.aux is not None]
+        return sum(terms[1:], start=terms[0]) if terms else None
+
+    @property
+    def chosen(self) -> list[Tensor | None]:
+        """For each layer which tokens entered its routed part (B, T); None where all did."""
+        num_positions = self.logits_BTV.shape[1]
+        routings = [update.routing for update in self.updates]
+        return [
+            None if r is None else chosen_mask(r.index_BK, r.valid_BK, num_positions)
+            for r in routings
+        ]
+
+    @property
+    def rows(self) -> list[list[Rows]]:
+        """For each sequence and each layer, the rows that routed parts and experts processed."""
+        num_sequences = len(self.logits_BTV)
+        layers = []
+        for update, chosen_BT in zip(self.updates, self.chosen, strict=True):
+            routed = _counts(None if chosen_BT is None else chosen_BT.sum(1), num_sequences)
+            experts = _counts(update.expert_rows_B, num_sequences)
+            layers.append([Rows(*pair) for pair in zip(routed, experts, strict=True)])
+        return [list(rows) for rows in zip(*layers, strict=True)]
+
+
+def statistics(updates: Sequence[Update]) -> dict[str, Tensor]:
+    """What layers report, each a mean over the layers that report it."""
+    found: dict[str, list[Tensor]] = {}
+    for update in updates:
+        for name, value in update.statistics.items():
+            found.setdefault(name, []).append(value)
+    return {name: torch.stack(values).mean() for name, values in sorted(found.items())}
+
+
+def _counts(counts_B: Tensor | None, num_sequences: int) -> Sequence[int | None]:
+    return [None] * num_sequences if counts_B is None else counts_B.tolist()
 
 
 class Decoder(nn.Module):
@@ -44,15 +89,15 @@ class Decoder(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.config = config
-        schedule = SCHEDULES.get(config.schedule.name)(
+        self.config = config = completed(config)
+        self.schedule = SCHEDULES.get(config.schedule.name)(
             component_options("schedule", config.schedule)
         )
-        routed = issubclass(BLOCKS.get(config.block.name), RoutedBlock)
-        capacities = schedule.capacities(config) if routed else [None] * config.depth
-        self.capacities = capacities
+        capacities = self.schedule.capacities(config)
+        self.capacities = capacities if routes(config) else [None] * config.depth
+        """Of each layer, after warm-up; None where the layer is not routed."""
         self.embedding = nn.Embedding(config.vocab_size, config.width)
-        self.blocks = nn.ModuleList(_block(config, capacity) for capacity in capacities)
+        self.blocks = nn.ModuleList(_block(config, capacity) for capacity in self.capacities)
         self.norm = RmsNorm(config.width)
         self.head = nn.Linear(config.width, config.vocab_size, bias=False)
         self._initialise()
@@ -61,8 +106,38 @@ class Decoder(nn.Module):
 
     @property
     def routed_layers(self) -> list[int]:
-        """Layers that some tokens skip."""
+        """Layers that some tokens skip, or whose experts they skip."""
         return [layer for layer, capacity in enumerate(self.capacities) if capacity is not None]
+
+    @property
+    def num_params(self) -> int:
+        """All parameters."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    @property
+    def active_params(self) -> int:
+        """Parameters that a token meets when no block skips it."""
+        idle = sum(module.idle_params for module in self.modules() if isinstance(module, Ffn))
+        return self.num_params - idle
+
+    def state(self) -> dict[str, Tensor]:
+        """Every parameter, once, and every buffer, by name: what a checkpoint holds."""
+        return {**dict(self.named_parameters()), **dict(self.named_buffers())}
+
+    def set_progress(self, progress: float) -> None:
+        """Set capacities for a point of training, from 0 at its start to 1 at its end."""
+        stair = warmed_stair(self.schedule.warmup, progress)
+        for capacity, block in zip(self.capacities, self.stack(), strict=True):
+            if capacity is not None:
+                for module in block.modules():
+                    if isinstance(module, Router | Ffn) and _is_routed(module):
+                        module.capacity = 1 + (capacity - 1) * stair if stair < 1 else capacity
+
+    def end_step(self) -> None:
+        """Let routers and experts move what they do not learn by gradient."""
+        for module in self.modules():
+            if isinstance(module, Router | Ffn):
+                module.end_step()
 
     def _initialise(self) -> None:
         """Fan-in scaling; what writes to the residual stream is scaled down by the square root
@@ -81,49 +156,58 @@ class Decoder(nn.Module):
         return [block for block in self.blocks if isinstance(block, Block)]
 
     def forward(
-        self, tokens_BT: Tensor, mode: Mode, seed: int = 0, valid_BT: Tensor | None = None
+        self,
+        tokens_BT: Tensor,
+        mode: Mode,
+        seed: int = 0,
+        valid_BT: Tensor | None = None,
+        positions_BT: Tensor | None = None,
+        caches: Sequence[LayerCache] | None = None,
     ) -> Output:
         """Logits of the next token at every position.
 
-        Padding, where `valid_BT` is false, must stand last in each sequence.
+        Args:
+            tokens_BT: token ids.
+            mode: routing as in training, or without a look at later tokens.
+            seed: of the step, for routers that draw.
+            valid_BT: false for padding, which must stand last in each sequence.
+            positions_BT: of the tokens; 0, 1, 2, ... where nothing is said.
+            caches: one a layer, with what earlier calls processed; they are extended.
         """
         B, T = tokens_BT.shape
-        positions_BT = torch.arange(T, device=tokens_BT.device).expand(B, T)
+        if positions_BT is None:
+            positions_BT = torch.arange(T, device=tokens_BT.device).expand(B, T)
         x_BTD = self.embedding(tokens_BT)
-        aux: Tensor | None = None
-        chosen: list[Tensor | None] = []
+        updates = []
         for layer, block in enumerate(self.stack()):
-            context = Context(mode, layer, positions_BT, valid_BT, seed)
-            update = block.delta(x_BTD, context)
+            cache = None if caches is None else caches[layer]
+            update = block.delta(x_BTD, Context(mode, layer, positions_BT, valid_BT, seed, cache))
             x_BTD = update.add_to(x_BTD)
-            if update.aux is not None:
-                aux = update.aux if aux is None else aux + update.aux
-            chosen.append(_chosen(update, B, T))
-        return Output(self.head(self.norm(x_BTD)), aux, chosen)
+            updates.append(replace(update, delta_BKD=x_BTD.new_empty(0)))
+        return Output(self.head(self.norm(x_BTD)), updates)
 
-    def loss(
-        self, tokens_BT: Tensor, targets_BT: Tensor, seed: int
-    ) -> tuple[Tensor, Tensor | None]:
-        """Mean cross-entropy in nats and the auxiliary loss, routing as in training."""
-        output = self(tokens_BT, "train", seed)
+    def loss(self, tokens_BT: Tensor, targets_BT: Tensor, seed: int) -> tuple[Tensor, Output]:
+        """Mean cross-entropy in nats, routing as in training, and the pass that it is of."""
+        output: Output = self(tokens_BT, "train", seed)
         loss = F.cross_entropy(output.logits_BTV.flatten(0, 1).float(), targets_BT.flatten())
-        return loss, output.aux
+        return loss, output
 
     def cost(self, num_positions: int) -> Cost:
         """FLOPs of one training sequence."""
-        total = Cost.product("head", self._head_flops(num_positions))
+        total = Cost.product("head", self.head_flops(num_positions))
         for block in self.stack():
             total = total + block.cost(num_positions)
         return total
 
-    def causal_forward(self, num_positions: int, num_rows: Sequence[int]) -> int:
-        """Forward FLOPs of one sequence whose layers process `num_rows` rows each."""
-        blocks = zip(self.stack(), num_rows, strict=True)
-        return self._head_flops(num_positions) + sum(
-            block.causal_forward(num_positions, rows) for block, rows in blocks
+    def causal_forward(self, num_positions: int, rows: Sequence[Rows]) -> int:
+        """Forward FLOPs of one sequence whose layers process `rows` each."""
+        blocks = zip(self.stack(), rows, strict=True)
+        return self.head_flops(num_positions) + sum(
+            block.causal_forward(num_positions, of_layer).total for block, of_layer in blocks
         )
 
-    def _head_flops(self, num_positions: int) -> int:
+    def head_flops(self, num_positions: int) -> int:
+        """Forward FLOPs of the LM head."""
         return 2 * num_positions * self.config.width * self.config.vocab_size
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, object]]:
@@ -136,10 +220,30 @@ class Decoder(nn.Module):
         ]
 
 
+def routes(config: ModelConfig) -> bool:
+    """Whether some tokens skip a part of the model."""
+    assert config.ffn is not None
+    block = BLOCKS.get(base_name("block", config.block.name))
+    return issubclass(block, RoutedBlock) or FFNS.get(config.ffn.name).routes
+
+
+def warmed_stair(warmup: float, progress: float) -> float:
+    """How far capacities have come from 1 to their values, in 64 stairs, so that few shapes
+    occur; 1 after warm-up."""
+    return 1.0 if progress >= warmup else int(64 * progress / warmup + 1e-9) / 64
+
+
+def _is_routed(module: Router | Ffn) -> bool:
+    return isinstance(module, Router) or module.routes
+
+
 def _block(config: ModelConfig, capacity: float | None) -> Block:
     """One layer; a routed block wraps a dense one."""
-    ffn = FFNS.get(config.ffn.name)(config.width, component_options("ffn", config.ffn))
-    cls = BLOCKS.get(config.block.name)
+    assert config.ffn is not None
+    ffn_cls = FFNS.get(config.ffn.name)
+    share = capacity if capacity is not None and ffn_cls.routes else 1.0
+    ffn = ffn_cls(config.width, share, component_options("ffn", config.ffn))
+    cls = BLOCKS.get(base_name("block", config.block.name))
     options = component_options("block", config.block)
     if issubclass(cls, PlainBlock):
         return cls(config, options, ffn)
@@ -153,12 +257,3 @@ def _block(config: ModelConfig, capacity: float | None) -> Block:
         config.width, capacity, component_options("router", config.router)
     )
     return cls(options, inner, router)
-
-
-def _chosen(update: Update, B: int, T: int) -> Tensor | None:
-    if update.index_BK is None:
-        return None
-    index_BK = update.index_BK
-    ones = torch.ones_like(index_BK) if update.valid_BK is None else update.valid_BK.long()
-    counts_BT = torch.zeros(B, T, dtype=torch.long, device=index_BK.device)
-    return counts_BT.scatter_add(1, index_BK, ones) > 0

@@ -1,29 +1,87 @@
-"""What routers share: choosing rows, and the gate.
+"""What routers share: scores, choosing rows, losses on scores, and the gate.
 
-Shapes: B sequences, T positions, K chosen rows.
+Shapes: B sequences, T positions, K chosen rows, D width.
 """
 
 import math
-from collections.abc import Callable
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-Gate = Literal["identity", "sigmoid", "scaled_sigmoid", "tanh"]
+from modsearch.cost import Cost, Flops
+from modsearch.nn.contracts import Context
 
-GATES: dict[Gate, Callable[[Tensor], Tensor]] = {
-    "identity": lambda scores: scores,
-    "sigmoid": torch.sigmoid,
-    "scaled_sigmoid": lambda scores: 0.1 * torch.sigmoid(scores),
-    "tanh": lambda scores: 1 + 0.2 * torch.tanh(scores),
-}
-"""`identity` is eq. 1 of Raposo et al. 2024 (arXiv 2404.02258); the others are of later work."""
+Gate = Literal[
+    "identity", "one", "sigmoid", "scaled_sigmoid", "tanh", "one_plus_tanh", "softmax_selected"
+]
+"""Factor of a chosen token's update, from its score r.
+
+`identity` is r, eq. 1 of Raposo et al. 2024 (arXiv 2404.02258); `scaled_sigmoid` is
+0.1 sigmoid(r), of Bae et al. 2025 (arXiv 2507.10524); `one_plus_tanh` is 1 + 0.2 tanh(r), of
+Zhang et al. 2024 (arXiv 2412.04449); `softmax_selected` is a softmax over the chosen tokens of
+a sequence: in causal mode over those up to now. `one` gives the router no gradient.
+"""
+
+
+def token_scores(x_BTD: Tensor, weight_ED: Tensor) -> Tensor:
+    """Linear scores without bias (B, T, E), in fp32 at least, whatever autocast says."""
+    with torch.autocast("cuda" if x_BTD.is_cuda else "cpu", enabled=False):
+        wide = torch.promote_types(x_BTD.dtype, torch.float32)
+        return F.linear(x_BTD.to(wide), weight_ED.to(wide))
+
+
+def score_cost(flops: int, learned: bool) -> Cost:
+    """Of scores that cost `flops` forward; without a loss that looks at them, no gradient goes
+    back."""
+    return Cost.product("router", flops) if learned else Cost(Flops(router=flops))
+
+
+def gate(
+    name: Gate, scores_BT: Tensor, index_BK: Tensor, valid_BK: Tensor | None, context: Context
+) -> Tensor:
+    """Factors of the chosen rows (B, K); those of padding are finite and not used."""
+    scores_BK = scores_BT.gather(1, index_BK)
+    if name == "identity":
+        return scores_BK
+    if name == "one":
+        return torch.ones_like(scores_BK)
+    if name == "sigmoid":
+        return torch.sigmoid(scores_BK)
+    if name == "scaled_sigmoid":
+        return 0.1 * torch.sigmoid(scores_BK)
+    if name == "tanh":
+        return torch.tanh(scores_BK)
+    if name == "one_plus_tanh":
+        return 1 + 0.2 * torch.tanh(scores_BK)
+    return _softmax_selected(scores_BK, valid_BK, context)
+
+
+def _softmax_selected(scores_BK: Tensor, valid_BK: Tensor | None, context: Context) -> Tensor:
+    # A large negative number and not -inf: a row without a valid score must not become NaN.
+    masked_BK = scores_BK if valid_BK is None else scores_BK.masked_fill(~valid_BK, -1e30)
+    if context.mode == "train":
+        return masked_BK.softmax(dim=1)
+    if scores_BK.shape[1] == 0:
+        return scores_BK
+    log_sum_BK = masked_BK.logcumsumexp(dim=1)
+    if context.cache is not None:
+        before_B1 = context.cache.log_weight_A.to(log_sum_BK.dtype)[:, None]
+        log_sum_BK = torch.logaddexp(log_sum_BK, before_B1)
+        context.cache.set_log_weight(log_sum_BK[:, -1])
+    return (masked_BK - log_sum_BK).exp()
 
 
 def num_selected(capacity: float, num_positions: int) -> int:
     """Rows that a capacity means: at least one; the small term undoes float error (0.29 * 100)."""
     return max(1, math.floor(capacity * num_positions + 1e-9))
+
+
+def num_slots(capacity: float, num_positions: int, factor: float) -> int:
+    """Slots for a router whose load varies: ceil(factor * k), at most all rows."""
+    wanted = math.ceil(factor * num_selected(capacity, num_positions) - 1e-9)
+    return max(1, min(num_positions, wanted))
 
 
 def top_k(scores_BT: Tensor, k: int, valid_BT: Tensor | None) -> Tensor:
@@ -43,14 +101,55 @@ def chosen_valid(valid_BT: Tensor | None, index_BK: Tensor) -> Tensor | None:
     return None if valid_BT is None else valid_BT.gather(1, index_BK)
 
 
-def pack(chosen_BT: Tensor) -> tuple[Tensor, Tensor]:
+def pack(
+    chosen_BT: Tensor, valid_BT: Tensor | None, num_rows: int | None = None
+) -> tuple[Tensor, Tensor]:
     """Ascending indices (B, K) of the chosen rows, and which of them are real.
 
-    K is the largest count in the batch; shorter rows are padded with unchosen rows, which
-    stand last.
+    K is `num_rows`, beyond which the last chosen rows are dropped, or else the largest count in
+    the batch. Shorter rows are padded with unchosen ones, which stand last. Rows that are not
+    valid are never chosen.
     """
+    if valid_BT is not None:
+        chosen_BT = chosen_BT & valid_BT
     count_B = chosen_BT.sum(dim=1)
-    k = int(count_B.max())
+    k = int(count_B.max()) if num_rows is None else num_rows
     index_BK = chosen_BT.to(torch.uint8).sort(dim=1, descending=True, stable=True).indices[:, :k]
     valid_BK = torch.arange(k, device=chosen_BT.device) < count_B[:, None]
     return index_BK, valid_BK
+
+
+def share(values_BT: Tensor, valid_BT: Tensor | None) -> Tensor:
+    """Mean over the real rows of a batch, in fp32 at least; 0 where no row is real."""
+    values_BT = values_BT.to(torch.promote_types(values_BT.dtype, torch.float32))
+    if valid_BT is None:
+        return values_BT.mean()
+    # A mask and not an index: shapes stay static, on the meta device too.
+    return values_BT.masked_fill(~valid_BT, 0.0).sum() / valid_BT.sum().clamp(min=1)
+
+
+def load(chosen_BT: Tensor, valid_BK: Tensor, valid_BT: Tensor | None) -> dict[str, Tensor]:
+    """Statistics of a choice with slots: the shares of tokens that were wanted and dropped."""
+    wanted = share(chosen_BT, valid_BT)
+    num_rows = chosen_BT.numel() if valid_BT is None else valid_BT.sum()
+    return {"wanted": wanted, "dropped": wanted - valid_BK.sum() / num_rows}
+
+
+def membership_loss(scores_BT: Tensor, index_BK: Tensor, valid_BT: Tensor | None) -> Tensor:
+    """Mean binary cross-entropy of sigmoid(score) against top-k membership (section 3.5)."""
+    target_BT = torch.zeros_like(scores_BT).scatter(1, index_BK, 1.0)
+    losses_BT = F.binary_cross_entropy_with_logits(scores_BT, target_BT, reduction="none")
+    return share(losses_BT, valid_BT)
+
+
+def z_loss(scores_BTE: Tensor, valid_BT: Tensor | None) -> Tensor:
+    """Mean squared log-sum-exp of the scores of a token (Zoph et al. 2022, arXiv 2202.08906);
+    with one score a token it is the score's square."""
+    return share(scores_BTE.logsumexp(dim=-1).square(), valid_BT)
+
+
+def chosen_mask(index_BK: Tensor, valid_BK: Tensor | None, num_positions: int) -> Tensor:
+    """Which of the rows (B, T) are among the chosen ones."""
+    ones_BK = torch.ones_like(index_BK) if valid_BK is None else valid_BK.long()
+    counts_BT = index_BK.new_zeros(index_BK.shape[0], num_positions)
+    return counts_BT.scatter_add(1, index_BK, ones_BK) > 0

@@ -5,21 +5,26 @@ Matplotlib without pyplot: no global state, no display. The bytes depend on the 
 """
 
 import io
+import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import matplotlib as mpl
 import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from modsearch.analysis.claims import Claims
-from modsearch.analysis.compare import Comparison
+from modsearch.analysis.compare import Comparison, Confirmed
 from modsearch.analysis.fits import Curve, Fit
-from modsearch.analysis.numbers import count, scientific
-from modsearch.schema import Manifest
+from modsearch.analysis.numbers import count, percent, scientific
+from modsearch.schema import Manifest, RoutingReport
 
 PALETTE = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933",
@@ -31,7 +36,20 @@ WIDTH = 5.2
 """Inches: 10 pt text stays legible when this is shown at 360 pixels."""
 
 
-def figures(manifest: Manifest, claims: Claims) -> dict[str, tuple[bytes, bytes]]:
+AROUND = "#e8e8e8"
+STATES = (
+    (AROUND, "route around"),
+    ("#D55E00", "causal only"),
+    ("#E69F00", "in training only"),
+    ("#0072B2", "use block"),
+)
+"""Colours of causal + 2 * train decisions."""
+Array = npt.NDArray[np.float64]
+
+
+def figures(
+    manifest: Manifest, claims: Claims, telemetry: Mapping[str, RoutingReport]
+) -> dict[str, tuple[bytes, bytes]]:
     """PNG and SVG of every figure that the records allow, by file name."""
     colours = {arm: PALETTE[i % len(PALETTE)] for i, arm in enumerate(manifest.arms)}
     drawn: dict[str, tuple[bytes, bytes]] = {}
@@ -45,6 +63,13 @@ def figures(manifest: Manifest, claims: Claims) -> dict[str, tuple[bytes, bytes]
             drawn["forward"] = _render(_forward(claims, colours))
         if claims.confirmed:
             drawn["confirm"] = _render(_confirm(claims, colours))
+        decided = _decided(claims.routed, telemetry)
+        if decided:
+            drawn["routing_positions"] = _render(_positions(decided))
+            drawn["routing_sample"] = _render(_routing_sample(decided))
+        weighed = {arm: counts for arm, found in decided.items() if (counts := _weights(found))}
+        if weighed:
+            drawn["routing_weights"] = _render(_routing_weights(weighed))
     return drawn
 
 
@@ -213,6 +238,145 @@ def _differences(claims: Claims) -> Figure:
     ax.set_xlabel("difference in loss (nats per token)\n\N{LEFTWARDS ARROW} worse"
                   "        first arm        better \N{RIGHTWARDS ARROW}")  # fmt: skip
     return figure
+
+
+def _decided(
+    arms: Sequence[Confirmed], telemetry: Mapping[str, RoutingReport]
+) -> dict[str, list[RoutingReport]]:
+    """Reports of the arms that have decisions by token."""
+    found = {
+        arm.arm: [
+            telemetry[record.hash]
+            for record in arm.records
+            if record.hash in telemetry and telemetry[record.hash].sample is not None
+        ]
+        for arm in arms
+    }
+    return {arm: reports for arm, reports in found.items() if reports}
+
+
+def _positions(decided: Mapping[str, Sequence[RoutingReport]]) -> Figure:
+    """Layer by position, in both modes; the paper's figure 5, left, but of many windows."""
+    maps = {arm: (_shares(reports, "causal"), _shares(reports, "train"))
+            for arm, reports in decided.items()}  # fmt: skip
+    top = max(float(np.nanmax(each)) for pair in maps.values() for each in pair)
+    colours = mpl.colormaps["viridis"].with_extremes(bad=AROUND)
+    figure, axes = _grid([len(pair[0]) for pair in maps.values()], 2)
+    image = None
+    for row, (arm, pair) in zip(axes, maps.items(), strict=True):
+        for ax, shares, mode in zip(row, pair, ("causal", "as in training"), strict=True):
+            image = ax.imshow(
+                shares, cmap=colours, vmin=0, vmax=top or 1, origin="lower", aspect="auto",
+                interpolation="nearest", extent=(0, decided[arm][0].positions, -0.5,
+                                                 len(shares) - 0.5),
+            )  # fmt: skip
+            _layer_axis(ax, len(shares))
+            ax.set_title(f"{_short(arm, 18)}, {mode}", fontsize=9, loc="left")
+        row[0].set_ylabel("layer", fontsize=9)
+        row[1].set_yticklabels([])
+    for ax in axes[-1]:
+        ax.set_xlabel("position")
+    assert image is not None
+    figure.colorbar(image, ax=[ax for row in axes for ax in row], location="bottom",
+                    label="share of tokens", aspect=40, shrink=0.8,
+                    extendrect=True)  # fmt: skip
+    return figure
+
+
+def _shares(reports: Sequence[RoutingReport], mode: Literal["causal", "train"]) -> Array:
+    """Layers by position bins, mean over seeds; NaN where a layer takes every token."""
+    decisions = [
+        (layer.layer, layer.decisions)
+        for report in reports
+        for layer in report.layers
+        if layer.decisions is not None
+    ]
+    total = np.zeros((reports[0].depth, len(decisions[0][1].causal_shares)))
+    for layer, found in decisions:
+        total[layer] += found.causal_shares if mode == "causal" else found.train_shares
+    total /= len(reports)
+    routed = sorted({layer for layer, _ in decisions})
+    total[[layer for layer in range(len(total)) if layer not in routed]] = np.nan
+    return total
+
+
+def _routing_sample(decided: Mapping[str, Sequence[RoutingReport]]) -> Figure:
+    """The paper's figure 1: which layers take the first tokens of one window."""
+    samples = {arm: found[0].sample for arm, found in decided.items() if found[0].sample}
+    figure, axes = _grid([len(sample.causal) for sample in samples.values()], 1, 0.35)
+    for [ax], (arm, sample) in zip(axes, samples.items(), strict=True):
+        states = np.array(sample.causal) + 2 * np.array(sample.train)
+        ax.pcolormesh(
+            states, cmap=ListedColormap([colour for colour, _ in STATES]), vmin=0, vmax=3,
+            edgecolors="white", lw=0.4,
+        )  # fmt: skip
+        _layer_axis(ax, len(states), 0.5)
+        ax.set_title(_short(arm), fontsize=9, loc="left")
+        ax.set_ylabel("layer", fontsize=9)
+    axes[-1][0].set_xlabel("position")
+    figure.legend(
+        handles=[Patch(color=STATES[i][0], label=STATES[i][1]) for i in (3, 0, 2, 1)],
+        loc="outside lower center", ncols=2, fontsize=9,
+    )  # fmt: skip
+    return figure
+
+
+def _weights(reports: Sequence[RoutingReport]) -> list[int]:
+    """Counts of router weights over layers and seeds; empty without any."""
+    found = [
+        layer.decisions.weights
+        for report in reports
+        for layer in report.layers
+        if layer.decisions is not None and layer.decisions.weights is not None
+    ]
+    return [sum(counts) for counts in zip(*found, strict=True)]
+
+
+def _routing_weights(weighed: Mapping[str, Sequence[int]]) -> Figure:
+    """Router weights with a logarithmic count, split at 0.5; the paper's figure 5, right."""
+    figure, axes = _panels(len(weighed), 1.25, 0.5)
+    for ax, (arm, counts) in zip(axes, weighed.items(), strict=True):
+        edges = np.linspace(0, 1, len(counts) + 1)
+        colours = [STATES[3][0] if edge >= 0.5 - 1e-9 else "#999999" for edge in edges[:-1]]
+        ax.bar(edges[:-1], counts, width=1 / len(counts), align="edge", color=colours,
+               ec="white", lw=0.4)  # fmt: skip
+        ax.axvline(0.5, c="#222222", lw=1, ls=":")
+        above = sum(counts[len(counts) // 2 :]) / sum(counts)
+        ax.set_title(f"{_short(arm)}: {percent(above)} above 0.5", fontsize=9, loc="left")
+        ax.set_yscale("log")
+        ax.set_ylim(bottom=0.7)
+        ax.set_xlim(0, 1)
+        ax.yaxis.set_major_locator(LogLocator(numticks=4))
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: count(y)))
+        ax.yaxis.set_minor_locator(NullLocator())
+        ax.set_ylabel("tokens", fontsize=9)
+    axes[-1].set_xlabel("router weight, sigmoid(score)")
+    figure.legend(
+        handles=[Patch(color="#999999", label="below 0.5"),
+                 Patch(color=STATES[3][0], label="above 0.5")],
+        loc="outside lower center", ncols=2, fontsize=9,
+    )  # fmt: skip
+    return figure
+
+
+def _grid(
+    depths: Sequence[int], columns: int, extra: float = 0.9
+) -> tuple[Figure, list[list[Axes]]]:
+    """Rows of panels whose height goes with the number of layers."""
+    heights = [0.55 + max(0.5, 0.11 * depth) for depth in depths]
+    figure = Figure(figsize=(WIDTH, sum(heights) + extra + 0.3), layout="constrained")
+    grid = figure.subplots(len(depths), columns, sharex=True, squeeze=False, height_ratios=heights)
+    return figure, [list(row) for row in grid]
+
+
+def _layer_axis(ax: Axes, depth: int, offset: float = 0.0) -> None:
+    step = max(1, math.ceil(depth / 6))
+    layers = range(0, depth, step)
+    ax.set_yticks([layer + offset for layer in layers], [str(layer) for layer in layers],
+                  fontsize=8)  # fmt: skip
+    ax.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 1.6, 2, 3.2, 4, 6.4, 8], integer=True))
+    ax.tick_params(axis="x", labelsize=8)
+    ax.grid(visible=False)
 
 
 def _versus(each: Comparison) -> str:

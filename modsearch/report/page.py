@@ -15,9 +15,10 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from modsearch.analysis.claims import Claim, Claims, Verdict, study_claims
+from modsearch.analysis.compare import Confirmed
 from modsearch.analysis.fits import MIN_POINTS, MIN_SIZES, WINDOW, finished
 from modsearch.analysis.numbers import decimal, scientific
-from modsearch.report import tables
+from modsearch.report import routing, tables
 from modsearch.report.figures import figures
 from modsearch.schema import Manifest, Record, Stage, State
 from modsearch.store import StudyDirectory, write_bytes, write_text
@@ -35,6 +36,12 @@ CAPTIONS = {
     "isoflop": "IsoFLOP curves: causal validation loss of measured trials against parameters.",
     "forward": "Loss against realised forward FLOPs per token, measured trials.",
     "confirm": "Confirmed seeds, their means and 95 % intervals.",
+    "routing_positions": "Share of tokens that each layer takes, by position, mean over seeds: "
+    "under causal routing and as in training. Grey layers take every token.",
+    "routing_sample": "The first tokens of one window, first seed: which layers take them.",
+    "routing_weights": "Router weights, sigmoid(score), of all layers and seeds. Where the score "
+    "alone decides, causal routing takes what is above 0.5; a predictor, a bias or a cut-off moves "
+    "that.",
 }
 
 
@@ -49,8 +56,8 @@ class Table:
 
     @property
     def header(self) -> list[str]:
-        """Names of the columns."""
-        return [str(name) for name in self.frame.columns]
+        """Names of the columns shown."""
+        return [str(name) for name in tables.display(self.frame).columns]
 
     @property
     def rows(self) -> list[list[str]]:
@@ -65,11 +72,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with paragraphs, then a figure, then tables."""
+    """A heading with paragraphs, then figures, then tables."""
 
     title: str
     text: list[str] = field(default_factory=list)
-    figure: str | None = None
+    figures: Sequence[str] = ()
     tables: list[Table] = field(default_factory=list)
     always: bool = False
     """Whether it stands on the page without a figure or a table."""
@@ -86,10 +93,16 @@ def compile_report(root: Path, out: Path | None = None) -> Path:
     out = out or root / "report"
     claims = study_claims(manifest, records)
     results = {record.hash: directory.evaluations(record.hash) for record in records}
-    drawn = figures(manifest, claims)
+    found = {
+        record.hash: report
+        for arm in claims.routed
+        for record in arm.records
+        if (report := directory.routing(record.hash)) is not None
+    }
+    drawn = figures(manifest, claims, found)
     sections = [
         replace(section, tables=[table for table in section.tables if len(table.frame)])
-        for section in _sections(manifest, records, claims, results)
+        for section in _sections(manifest, records, claims, results, found)
     ]
     for name, (png, svg) in drawn.items():
         write_bytes(out / "figures" / f"{name}.png", png)
@@ -133,7 +146,7 @@ class _Page:
             sections=[
                 section
                 for section in self.sections
-                if section.always or section.tables or section.figure in self.drawn
+                if section.always or section.tables or set(section.figures) & set(self.drawn)
             ],
             figures={name: _data_url(svg) for name, (_, svg) in self.drawn.items()},
             captions=CAPTIONS,
@@ -142,7 +155,11 @@ class _Page:
 
 
 def _sections(
-    manifest: Manifest, records: Sequence[Record], claims: Claims, results: tables.Evaluations
+    manifest: Manifest,
+    records: Sequence[Record],
+    claims: Claims,
+    results: tables.Evaluations,
+    telemetry: routing.Telemetry,
 ) -> list[Section]:
     evaluations = tables.evaluations(records, results)
     evaluation_tables = [
@@ -151,48 +168,71 @@ def _sections(
     ]
     return [
         Section(
-            "IsoFLOP curves", [_fit_rules()], "isoflop", [Table("minima", tables.minima(claims))]
+            "IsoFLOP curves",
+            [_fit_rules()],
+            ["isoflop"],
+            [Table("minima", tables.minima(claims))],
         ),
         Section(
             "Compute multiplier",
             _multiplier_text(claims),
-            None,
+            (),
             [Table("multipliers", tables.multipliers(claims))],
             always=bool(claims.by_budget),
         ),
-        Section("Loss against forward FLOPs", [FORWARD], "forward"),
+        Section("Loss against forward FLOPs", [FORWARD], ["forward"]),
         Section(
             "Confirmed winners",
             [CONFIRMED],
-            "confirm",
+            ["confirm"],
             [
                 Table("winners", tables.winners(claims)),
                 Table("comparisons", tables.comparisons(claims)),
             ],
         ),
-        Section("Controls", [CONTROLS], None, [Table("controls", tables.controls(claims))]),
+        Section("Routed arms", [STANDINGS], (), [Table("standings", tables.standings(claims))]),
+        Section("Controls", [CONTROLS], (), [Table("controls", tables.controls(claims))]),
+        _routing_section(claims.routed, telemetry),
+        Section("Routing maps", [], ["routing_positions", "routing_sample", "routing_weights"]),
         Section(
-            "Explore's ranking", [EXPLORE], None, [Table("explore", tables.exploration(records))]
+            "Explore's ranking", [EXPLORE], (), [Table("explore", tables.exploration(records))]
         ),
-        Section("Evaluation", [EVALUATION], None, evaluation_tables),
-        Section("Corpus", [CORPUS], None, [Table("corpus", tables.corpus(manifest))]),
+        Section("Evaluation", [EVALUATION], (), evaluation_tables),
+        Section("Corpus", [CORPUS], (), [Table("corpus", tables.corpus(manifest))]),
         Section(
             "Rejected, failed and untrained",
             [],
-            None,
+            (),
             [Table("left_out", tables.left_out(manifest, records))],
         ),
-        Section("Every trial", [], None, [Table("trials", tables.trials(records), folded=True)]),
+        Section("Every trial", [], (), [Table("trials", tables.trials(records), folded=True)]),
         Section(
             "FLOP conventions",
             [CONVENTIONS],
-            None,
+            (),
             [Table("conventions", tables.conventions(claims))],
         ),
-        Section(
-            "Manifest", [], None, [Table("manifest", tables.provenance(manifest), folded=True)]
-        ),
+        Section("Manifest", [], (), [Table("manifest", tables.provenance(manifest), folded=True)]),
     ]
+
+
+def _routing_section(arms: Sequence[Confirmed], telemetry: routing.Telemetry) -> Section:
+    """Of confirmed trials at each arm's largest budget."""
+    return Section(
+        "Routing",
+        [ROUTING, *routing.missing(arms, telemetry)],
+        (),
+        [
+            Table("routing", routing.decisions(arms, telemetry)),
+            Table("routing_membership", routing.membership(arms, telemetry)),
+            Table("routing_correlations", routing.correlations(arms, telemetry)),
+            Table("routing_layers", routing.layers(arms, telemetry), folded=True),
+            Table("routing_overlaps", routing.overlaps(arms, telemetry), folded=True),
+            Table("routing_calibration", routing.calibration(arms, telemetry), folded=True),
+            Table("routing_tokens", routing.tokens(arms, telemetry), folded=True),
+        ],
+        always=bool(arms),
+    )
 
 
 FORWARD = (
@@ -210,6 +250,23 @@ CONFIRMED = (
 CONTROLS = (
     "A control is the arm's model with the router replaced: it tells the effect of routing from "
     "that of cheaper blocks. Positive differences: learned routing is better."
+)
+STANDINGS = (
+    "Confirmed arms that route, controls too. Differences are in nats per token with 95 % "
+    "intervals, each for itself: with many arms some exclude zero by chance. Positive: the arm "
+    "has the lower loss. At the same budget an arm may have another size than a control that was "
+    "made for another arm: the note says where."
+)
+ROUTING = (
+    "Confirmed trials at each arm's largest budget, on the test part: means over seeds with their "
+    "standard deviation. Flip rate: tokens that causal routing and training's rule decide "
+    "differently, each on its own hidden states. Membership: the causal decision against "
+    "training's on the same hidden states; always skip is the accuracy of routing no token at "
+    "all, whose F1 is 0. Dead and always ids: shares of the vocabulary ids seen 20 times or more "
+    "that no block, or every block, ever takes. Correlations: of the number of routed blocks that "
+    "take a token with its loss and with the entropy of its prediction; the partial one compares "
+    "tokens at the same position, and its interval holds for other windows and seeds. A dash "
+    "there: position alone decides, or no token is routed."
 )
 EXPLORE = (
     "Ranks recipes within an arm, by causal validation loss. Its values are the best of many "

@@ -78,6 +78,31 @@ def controls(claims: Claims) -> pd.DataFrame:
     return _frame([_comparison(each, "control") for each in claims.controls])
 
 
+def standings(claims: Claims) -> pd.DataFrame:
+    """Every routed arm against the dense one and against each control of the study."""
+    rows: list[Row] = []
+    for each in claims.standings:
+        row: Row = {
+            "budget": each.arm.budget,
+            "arm": each.arm.arm,
+            "seeds": len(each.arm.records),
+            "causal loss": each.arm.mean,
+            "causal loss sd": each.arm.sd,
+        }
+        row |= _against("dense", each.dense)
+        for control in each.controls:
+            row |= _against(control.reference.arm, control)
+        rows.append(row)
+    frame = _frame(rows)
+    # Last, whichever controls the budgets have.
+    if rows:
+        dense = [each.dense for each in claims.standings]
+        frame["forward ratio"] = [each.forward_ratio if each else None for each in dense]
+        frame["dense arm"] = [each.reference.arm if each else None for each in dense]
+        frame["note"] = ["; ".join(each.notes) for each in claims.standings]
+    return frame
+
+
 def multipliers(claims: Claims) -> pd.DataFrame:
     """Compute multipliers of all budgets, plain and in training time."""
     rows: list[Row] = []
@@ -212,14 +237,45 @@ def provenance(manifest: Manifest) -> pd.DataFrame:
 
 
 def display(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame as rounded text, a dash for what is missing."""
-    shown = {name: [_text(str(name), value) for value in frame[name]] for name in frame.columns}
-    return pd.DataFrame(shown, columns=frame.columns, dtype=object)
+    """The frame as rounded text, a dash for what is missing.
+
+    Deviations and ends of intervals stand in the cell of what they belong to.
+    """
+    shown = {name: _cells(frame, name) for name in _shown(frame)}
+    return pd.DataFrame(shown, columns=list(shown), dtype=object)
 
 
 def numeric(frame: pd.DataFrame) -> list[bool]:
-    """For each column whether it holds numbers, which stand to the right."""
-    return [pd.api.types.is_numeric_dtype(frame[name]) for name in frame.columns]
+    """For each column of `display` whether it holds numbers, which stand to the right."""
+    return [pd.api.types.is_numeric_dtype(frame[name]) for name in _shown(frame)]
+
+
+COMPANIONS = ("sd", "low", "high")
+"""`x sd`, `x low` and `x high` belong to a column `x`."""
+
+
+def _shown(frame: pd.DataFrame) -> list[str]:
+    names = [str(name) for name in frame.columns]
+    hidden = {f"{name} {companion}" for name in names for companion in COMPANIONS}
+    return [name for name in names if name not in hidden]
+
+
+def _cells(frame: pd.DataFrame, name: str) -> list[str]:
+    cells = [_text(name, value) for value in frame[name]]
+    if f"{name} sd" in frame:
+        spreads = [_text(name, value) for value in frame[f"{name} sd"]]
+        cells = [
+            cell if spread == MISSING else f"{cell} \N{PLUS-MINUS SIGN} {spread}"
+            for cell, spread in zip(cells, spreads, strict=True)
+        ]
+    if f"{name} low" in frame and f"{name} high" in frame:
+        ends = zip(frame[f"{name} low"], frame[f"{name} high"], strict=True)
+        brackets = [[_text(name, end) for end in pair] for pair in ends]
+        cells = [
+            cell if MISSING in pair else f"{cell} [{', '.join(pair)}]"
+            for cell, pair in zip(cells, brackets, strict=True)
+        ]
+    return cells
 
 
 _FORMATS: dict[str, Callable[[float], str]] = {
@@ -241,15 +297,23 @@ _FORMATS: dict[str, Callable[[float], str]] = {
     "adjusted low": lambda value: decimal(value, 3),
     "adjusted high": lambda value: decimal(value, 3),
     "relative": lambda value: percent(value, 2),
-    "relative low": lambda value: percent(value, 2),
-    "relative high": lambda value: percent(value, 2),
     "forward ratio": lambda value: percent(value, 0),
     "head share": percent,
     "training seconds": lambda value: decimal(value, 1),
     "peak MiB": lambda value: decimal(value, 0),
     "bits per byte": lambda value: decimal(value, 3),
     "agreement of modes": lambda value: decimal(value, 3),
-}
+    "causal - train loss": decimal,
+    **dict.fromkeys(
+        (
+            "flip rate", "weights over 0.5", "no block", "every block", "dead ids", "always ids",
+            "accuracy", "always skip", "precision", "recall", "F1", "calibration error",
+            "sd over windows", "overlap", "if independent", "share of layers",
+            "loss, raw", "loss, partial", "entropy, raw", "entropy, partial",
+        ),
+        lambda value: decimal(value, 3),
+    ),
+}  # fmt: skip
 
 
 def _text(name: str, value: object) -> str:
@@ -259,6 +323,8 @@ def _text(name: str, value: object) -> str:
         return str(value)
     if name in _FORMATS:
         return _FORMATS[name](value)
+    if name.startswith("against "):
+        return decimal(value, 3)
     if "FLOPs" in name:
         return scientific(value)
     if float(value).is_integer() and abs(value) < 1e15:
@@ -387,6 +453,15 @@ def _comparison(each: Comparison, role: str, verdict: str | None = None) -> Row:
         "forward ratio": each.forward_ratio,
         "time ratio": each.time_ratio,
         "verdict": verdict or comparison_verdict(each).value,
+    }
+
+
+def _against(name: str, each: Comparison | None) -> Row:
+    found = each.welch if each else None
+    return {
+        f"against {name}": each.difference if each else None,
+        f"against {name} low": found.low if found else None,
+        f"against {name} high": found.high if found else None,
     }
 
 

@@ -1,6 +1,7 @@
-"""A slow, obvious twin of the decoder with expert choice: one sequence, one token at a time.
+"""Slow, obvious twins: of the decoder with expert choice, and of a mixture of experts by token
+choice. One sequence, one token at a time.
 
-It reads the weights of a model and calls none of its code, so that a fast path that errs in
+They read the weights of a model and call none of its code, so that a fast path that errs in
 values or gradients has something to differ from. Eq. 1 of Raposo et al. 2024 (arXiv
 2404.02258), with f read as the block's delta and the identity gate.
 
@@ -16,6 +17,7 @@ from torch import Tensor
 from modsearch.nn.blocks.dense import Dense
 from modsearch.nn.blocks.mod import Mod
 from modsearch.nn.contracts import Mode
+from modsearch.nn.experts import ExpertLayer
 from modsearch.nn.ffn.mlp import Mlp
 from modsearch.nn.layers import RmsNorm
 from modsearch.nn.model import Decoder
@@ -90,27 +92,33 @@ def naive_mod(
 
 def naive_dense(block: Dense, rows: list[Tensor], positions: list[int]) -> list[Tensor]:
     """What the block adds to each of these rows, which see each other and nothing else."""
-    assert isinstance(block.ffn, Mlp)
-    num_heads = block.attention.num_heads
+    attention, mlp = block.attention.attention, block.ffn.ffn
+    assert isinstance(mlp, Mlp)
+    num_heads = attention.num_heads
+    group = num_heads // attention.num_kv_heads
     queries, keys, values = [], [], []
     for row, position in zip(rows, positions, strict=True):
-        projected = block.attention.qkv.weight @ _normalised(block.attention_norm, row)
-        q, k, v = (part.view(num_heads, -1) for part in projected.chunk(3))
-        queries.append(torch.stack([_rotated(head, position) for head in q]))
-        keys.append(torch.stack([_rotated(head, position) for head in k]))
+        projected = attention.qkv.weight @ _normalised(block.attention.norm, row)
+        heads = list(projected.view(num_heads + 2 * attention.num_kv_heads, -1))
+        queries.append([_rotated(head, position) for head in heads[:num_heads]])
+        k, v = heads[num_heads:][: attention.num_kv_heads], heads[-attention.num_kv_heads :]
+        keys.append([_rotated(head, position) for head in k])
         values.append(v)
     deltas = []
     for t, row in enumerate(rows):
         mixed = []
         for head in range(num_heads):
-            scale = math.sqrt(len(values[t][head]))
-            scores = torch.stack([queries[t][head] @ keys[s][head] for s in range(t + 1)]) / scale
+            shared = head // group
+            scale = math.sqrt(attention.head)
+            products = [queries[t][head] @ keys[s][shared] for s in range(t + 1)]
+            scores = torch.stack(products) / scale
             weights = scores.exp() / scores.exp().sum()
-            mixed.append(torch.stack([w * values[s][head] for s, w in enumerate(weights)]).sum(0))
-        attention = block.attention.out.weight @ torch.cat(mixed)
-        hidden = block.ffn.up.weight @ _normalised(block.ffn_norm, row + attention)
+            parts = [w * values[s][shared] for s, w in enumerate(weights)]
+            mixed.append(torch.stack(parts).sum(0))
+        seen = attention.out.weight @ torch.cat(mixed)
+        hidden = mlp.up.weight @ _normalised(block.ffn.norm, row + seen)
         gate, value = hidden.chunk(2)
-        deltas.append(attention + block.ffn.down.weight @ (gate * torch.sigmoid(gate) * value))
+        deltas.append(seen + mlp.down.weight @ (gate * torch.sigmoid(gate) * value))
     return deltas
 
 
@@ -133,3 +141,57 @@ def _rotated(head: Tensor, position: int) -> Tensor:
         turned[i] = head[i] * cos - head[half + i] * sin
         turned[half + i] = head[half + i] * cos + head[i] * sin
     return torch.stack(turned)
+
+
+@dataclass(frozen=True)
+class NaiveExperts:
+    """Of one pass, for comparison with `ExpertLayer.delta`."""
+
+    delta_BTD: Tensor
+    aux: Tensor
+    """The balancing loss, from the choices before any is dropped."""
+    visits_B: list[int]
+    """Visits to experts that were not dropped."""
+
+
+def naive_experts(layer: ExpertLayer, x_BTD: Tensor, capacity: float, mode: Mode) -> NaiveExperts:
+    """Token choice with dropping: a row's best outputs, while their experts have room."""
+    options = layer.options
+    assert options.selection == "token_choice"
+    num_experts, num_outputs = options.num_experts, len(layer.weight)
+    num_sequences, num_positions = x_BTD.shape[:2]
+    even = capacity * options.top_k * num_positions / num_experts
+    room = max(1, min(num_positions, math.ceil(options.capacity_factor * even - 1e-9)))
+    load = [0] * num_outputs
+    sums = [x_BTD.new_zeros(()) for _ in range(num_outputs)]
+    deltas, visits_B = [], []
+    for rows in x_BTD:
+        used, visits = [0] * num_experts, 0
+        for row in rows:
+            logits = torch.stack([(weight * row).sum() for weight in layer.weight])
+            chances = logits.exp() / logits.exp().sum()
+            wanted = [(chances[o] + layer.bias_O[o]).item() for o in range(num_outputs)]
+            best = sorted(range(num_outputs), key=lambda o, wanted=wanted: (-wanted[o], o))
+            delta = torch.zeros_like(row)
+            for output in best[: options.top_k]:
+                load[output] += 1
+                if output >= num_experts:
+                    continue
+                if mode == "train" and used[output] == room:
+                    continue
+                used[output] += 1
+                visits += 1
+                gate, value = (row @ layer.experts.up[output]).chunk(2)
+                hidden = gate * torch.sigmoid(gate) * value
+                delta = delta + chances[output] * (hidden @ layer.experts.down[output])
+            sums = [total + chance for total, chance in zip(sums, chances, strict=True)]
+            deltas.append(delta)
+        visits_B.append(visits)
+    num_rows = num_sequences * num_positions
+    target = layer.targets(capacity)
+    terms = [
+        load[o] / (num_rows * options.top_k) * sums[o] / num_rows / target[o]
+        for o in range(num_outputs)
+    ]
+    aux = options.balance_weight * torch.stack(terms).sum()
+    return NaiveExperts(torch.stack(deltas).view_as(x_BTD), aux, visits_B)

@@ -20,8 +20,8 @@ class Mlp(Ffn):
         ratio: float = Field(8 / 3, gt=0)
         """Hidden width over width: 8/3 has as many parameters as a plain MLP of ratio 4."""
 
-    def __init__(self, width: int, options: Config) -> None:
-        super().__init__(width, options)
+    def __init__(self, width: int, capacity: float, options: Config) -> None:
+        super().__init__(width, capacity, options)
         self.hidden = 4 * max(1, round(options.ratio * width / 4))
         self.up = nn.Linear(width, 2 * self.hidden, bias=False)
         self.down = nn.Linear(self.hidden, width, bias=False)

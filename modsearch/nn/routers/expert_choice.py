@@ -9,13 +9,22 @@ Shapes: B sequences, T positions, K chosen rows, D width.
 """
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
 from modsearch.cost import Cost
 from modsearch.nn.contracts import Context, Mode, Options, Router, Routing
-from modsearch.nn.selection import GATES, Gate, chosen_valid, num_selected, pack, top_k
+from modsearch.nn.selection import (
+    Gate,
+    chosen_valid,
+    gate,
+    membership_loss,
+    num_selected,
+    pack,
+    token_scores,
+    top_k,
+    z_loss,
+)
 
 
 class ExpertChoice(Router):
@@ -25,45 +34,40 @@ class ExpertChoice(Router):
         """Options of the router."""
 
         gate: Gate = "identity"
+        """Factor of a chosen token's update."""
         bce_weight: float = Field(0.01, ge=0)
+        """Weight of the loss that teaches the causal choice."""
+        z_weight: float = Field(0.0, ge=0)
+        """Weight of the z-loss on the scores."""
         init_std: float = Field(0.02, gt=0)
         """Zero with the identity gate would be a dead block that takes the first k tokens."""
 
     def __init__(self, width: int, capacity: float, options: Config) -> None:
         super().__init__(width, capacity, options)
-        self.capacity = capacity
         self.options = options
         self.weight = nn.Parameter(torch.empty(1, width).normal_(std=options.init_std))
 
     def forward(self, x_BTD: Tensor, context: Context) -> Routing:
         """Top-k in training; the sign of the score in causal mode."""
         scores_BT = self.scores(x_BTD)
-        gates_BT = GATES[self.options.gate](scores_BT)
+        aux: Tensor | None = None
+        valid_BK: Tensor | None
         if context.mode == "causal":
-            chosen_BT = scores_BT > 0
-            if context.valid_BT is not None:
-                chosen_BT = chosen_BT & context.valid_BT
-            index_BK, valid_BK = pack(chosen_BT)
-            return Routing(index_BK, gates_BT.gather(1, index_BK), valid_BK)
-        index_BK = top_k(scores_BT, self.slots(x_BTD.shape[1]), context.valid_BT)
+            index_BK, valid_BK = pack(scores_BT > 0, context.valid_BT)
+        else:
+            index_BK = top_k(scores_BT, self.slots(x_BTD.shape[1]), context.valid_BT)
+            valid_BK = chosen_valid(context.valid_BT, index_BK)
+            aux = self.options.bce_weight * membership_loss(scores_BT, index_BK, context.valid_BT)
+            if self.options.z_weight:
+                aux = aux + self.options.z_weight * z_loss(scores_BT[..., None], context.valid_BT)
+        gate_BK = gate(self.options.gate, scores_BT, index_BK, valid_BK, context)
         return Routing(
-            index_BK,
-            gates_BT.gather(1, index_BK),
-            chosen_valid(context.valid_BT, index_BK),
-            aux=self.options.bce_weight * self._bce(scores_BT, index_BK, context.valid_BT),
+            index_BK, gate_BK, valid_BK, aux, scores_BT=scores_BT, membership_BT=scores_BT
         )
 
     def scores(self, x_BTD: Tensor) -> Tensor:
         """One logit a token."""
-        with torch.autocast("cuda" if x_BTD.is_cuda else "cpu", enabled=False):
-            wide = torch.promote_types(x_BTD.dtype, torch.float32)
-            return F.linear(x_BTD.to(wide), self.weight.to(wide)).squeeze(-1)
-
-    def _bce(self, scores_BT: Tensor, index_BK: Tensor, valid_BT: Tensor | None) -> Tensor:
-        target_BT = torch.zeros_like(scores_BT).scatter(1, index_BK, 1.0)
-        if valid_BT is None:
-            return F.binary_cross_entropy_with_logits(scores_BT, target_BT)
-        return F.binary_cross_entropy_with_logits(scores_BT[valid_BT], target_BT[valid_BT])
+        return token_scores(x_BTD, self.weight).squeeze(-1)
 
     def slots(self, num_positions: int) -> int:
         """k rows."""

@@ -25,7 +25,6 @@ class Random(Router):
 
     def __init__(self, width: int, capacity: float, options: Config) -> None:
         super().__init__(width, capacity, options)
-        self.capacity = capacity
 
     def forward(self, x_BTD: Tensor, context: Context) -> Routing:
         """Top-k of fresh scores in training; in causal mode a fixed cut-off on fixed scores."""
@@ -33,10 +32,7 @@ class Random(Router):
             # Nothing of the batch: the score is a function of layer and position alone.
             scores_BT = gaussian(context.positions_BT, 0, context.layer)
             cut = NormalDist().inv_cdf(1 - self.capacity) if self.capacity < 1 else -math.inf
-            chosen_BT = scores_BT > cut
-            if context.valid_BT is not None:
-                chosen_BT = chosen_BT & context.valid_BT
-            index_BK, valid_BK = pack(chosen_BT)
+            index_BK, valid_BK = pack(scores_BT > cut, context.valid_BT)
             return Routing(index_BK, torch.ones_like(index_BK, dtype=x_BTD.dtype), valid_BK)
         rows_B1 = torch.arange(x_BTD.shape[0], device=x_BTD.device)[:, None]
         scores_BT = gaussian(

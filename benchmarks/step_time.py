@@ -1,0 +1,99 @@
+"""Does a training step cost what its FLOPs say? Step time over that of the dense model of the
+same shape, for each router, beside the ratio of their FLOPs.
+
+Capacity 12.5 %, every 2; forward, backward, clipping and AdamW. Models take turns in every round,
+and a ratio is the median over rounds. 1.00 in the last column means that a FLOP of the routed
+model takes as long as one of the dense model.
+
+    python benchmarks/step_time.py [--rounds 5] [--threads 2] [--shape small|large|both]
+"""
+
+import argparse
+import platform
+import time
+from statistics import median
+
+import torch
+
+from modsearch.nn.contracts import ROUTERS
+from modsearch.nn.model import Decoder
+from modsearch.schema import ModelConfig
+
+SHAPES = {
+    "small": ({"depth": 8, "width": 256, "num_heads": 4, "seq_len": 512}, 8),
+    "large": ({"depth": 12, "width": 512, "num_heads": 8, "seq_len": 1024}, 2),
+}
+
+
+class Stepper:
+    """One model and its optimiser."""
+
+    def __init__(self, config: ModelConfig, batch: int, device: str) -> None:
+        torch.manual_seed(0)
+        self.model = Decoder(config).to(device)
+        self.tokens_BT = torch.randint(config.vocab_size, (batch, config.seq_len + 1)).to(device)
+        groups = self.model.parameter_groups(0.1)
+        self.optimizer = torch.optim.AdamW(groups, lr=1e-4, fused=True)
+        self.flops = self.model.cost(config.seq_len).training.total
+        self.seed = 0
+
+    def seconds(self) -> float:
+        """Of one step."""
+        started = time.perf_counter()
+        self.seed += 1
+        tokens_BT = self.tokens_BT
+        loss, output = self.model.loss(tokens_BT[:, :-1], tokens_BT[:, 1:], self.seed)
+        (loss if output.aux is None else loss + output.aux).backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0).item()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.model.end_step()
+        if tokens_BT.is_cuda:
+            torch.cuda.synchronize()
+        return time.perf_counter() - started
+
+
+def main() -> None:
+    """Print a table for each shape."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--shape", choices=[*SHAPES, "both"], default="both")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    device = options.device
+    name = torch.cuda.get_device_name() if device == "cuda" else platform.processor()
+    print(f"{name or platform.machine()}, {options.threads} threads, torch {torch.__version__}")
+    for shape in SHAPES if options.shape == "both" else [options.shape]:
+        compare(shape, options.rounds, device)
+
+
+def compare(shape: str, rounds: int, device: str) -> None:
+    """One table."""
+    values, batch = SHAPES[shape]
+    dense = Stepper(ModelConfig(vocab_size=256, **values), batch, device)
+    routed = {
+        router: Stepper(
+            ModelConfig(vocab_size=256, **values, block="mod", router=router), batch, device
+        )
+        for router in ROUTERS.names()
+    }
+    steppers = {"dense": dense, **routed}
+    seconds: dict[str, list[float]] = {name: [] for name in steppers}
+    for turn in range(rounds + 1):
+        for name, stepper in steppers.items():
+            spent = stepper.seconds()
+            if turn:  # the first pays for allocations
+                seconds[name].append(spent)
+    print(f"\n{shape}: {values}, batch {batch}, dense {median(seconds['dense']):.3f} s a step")
+    print(f"{'router':14}{'time ratio':>12}{'FLOP ratio':>12}{'time / FLOPs':>14}")
+    for name, stepper in routed.items():
+        pairs = zip(seconds[name], seconds["dense"], strict=True)
+        ratio = median(mine / other for mine, other in pairs)
+        flops = stepper.flops / dense.flops
+        print(f"{name:14}{ratio:12.3f}{flops:12.3f}{ratio / flops:14.3f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,467 @@
+"""The conformance kit: the registries pass it, and each check catches what it is meant for.
+
+Shapes: B sequences, T positions, K chosen rows, D width.
+"""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from modsearch.cost import Cost, Flops
+from modsearch.errors import ConfigError
+from modsearch.nn.contracts import (
+    FFNS,
+    KINDS,
+    ROUTERS,
+    SCHEDULES,
+    Context,
+    Ffn,
+    Mode,
+    Options,
+    Router,
+    Routing,
+    Schedule,
+    Update,
+    block_names,
+)
+from modsearch.nn.selection import gate, num_selected, pack, token_scores, top_k
+from modsearch.schema import Component, ModelConfig
+from modsearch.testing import conformance
+from modsearch.testing.conformance import (
+    CHECKS,
+    Finding,
+    Trial,
+    cases,
+    check,
+    conformance_cases,
+    registry_cases,
+    report,
+    run_case,
+    table,
+)
+
+EVERYTHING = registry_cases()
+MORE = [
+    ("block", Component(name="mod", part="attention")),
+    ("block", Component(name="mod", part="ffn")),
+    ("router", Component(name="expert_choice", gate="softmax_selected")),
+    ("router", Component(name="threshold", gate="softmax_selected")),
+    ("router", Component(name="token_choice", balance="bias", activation="sigmoid")),
+    ("ffn", Component(name="moe", top_k=2, num_experts=3, capacity_factor=2.0)),
+    ("ffn", Component(name="mode_integrated", top_k=2, num_noops=2, z_weight=0.1)),
+]
+"""Options that are not one of a few words."""
+
+
+@pytest.mark.parametrize("trial", EVERYTHING, ids=str)
+def test_what_is_registered_conforms(trial: Trial) -> None:
+    run_case(trial)
+
+
+def first_host(kind: str, component: Component) -> list[Trial]:
+    """The checks on one model only."""
+    found = conformance_cases(kind, component)
+    return [trial for trial in found if trial.case == found[0].case]
+
+
+@pytest.mark.parametrize("trial", [trial for each in MORE for trial in first_host(*each)], ids=str)
+def test_other_options_conform(trial: Trial) -> None:
+    run_case(trial)
+
+
+# What the kit runs.
+
+
+def test_everything_that_is_registered_is_there() -> None:
+    seen = {(trial.case.kind, trial.case.name) for trial in EVERYTHING if trial.check == "options"}
+    wanted = {(kind, name) for kind, registry in KINDS.items() for name in registry.names()}
+    assert wanted <= seen
+    assert {name for kind, name in seen if kind == "block"} == set(block_names())
+    assert {trial.check for trial in EVERYTHING} == set(CHECKS)
+    assert len({str(trial) for trial in EVERYTHING}) == len(EVERYTHING), "names of tests differ"
+
+
+def test_every_router_meets_every_routed_block_and_selection() -> None:
+    configs = [trial.case.config for trial in EVERYTHING if trial.check == "decoding"]
+    mod = {config.router.name for config in configs if config.block.name == "mod"}
+    staged = {
+        (config.router.name, config.ffn.options["selection"])
+        for config in configs
+        if config.ffn is not None and config.ffn.name == "moe" and config.block.name != "moe"
+    }
+    assert mod == set(ROUTERS.names())
+    selections = {"token_choice", "expert_choice"}
+    assert {(r, s) for r in ROUTERS.names() for s in selections} <= staged
+    for block in ("moe", "mode_integrated"):
+        of_block = [case.config.ffn for case in cases("block", block)]
+        assert {ffn.options["selection"] for ffn in of_block if ffn is not None} == selections
+
+
+def test_a_router_runs_in_a_dense_block_and_with_experts() -> None:
+    found = cases("router", "threshold")
+    assert [case.config.block.name for case in found] == ["mod", "mode_staged"]
+    assert {case.config.router.name for case in found} == {"threshold"}
+
+
+def test_cases_take_options() -> None:
+    [first, *_] = cases("router", Component(name="expert_choice", gate="sigmoid"))
+    assert first.config.router.options["gate"] == "sigmoid"
+    assert str(first) == "mod expert_choice(gate=sigmoid)"
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "said"),
+    [
+        ("router", "treshold", "did you mean `threshold`"),
+        ("block", "mode_stage", "did you mean `mode_staged`"),
+        ("rooter", "threshold", "did you mean `router`"),
+    ],
+)
+def test_unknown_names_are_told(kind: str, name: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        cases(kind, name)
+
+
+def test_a_trial_leaves_the_random_stream_and_does_not_depend_on_it() -> None:
+    [trial] = [t for t in conformance_cases("router", "random") if str(t) == "mod random: saves"]
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    run_case(trial)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_table_counts_and_gives_reasons() -> None:
+    findings = [
+        Finding("mod mine", "order", True, ""),
+        Finding("mode_staged mine", "order", False, "a row stands twice"),
+        Finding("mod mine", "saves", True, ""),
+    ]
+    text = table(findings)
+    first, second, _, reason = text.splitlines()
+    assert first.startswith("FAIL  order  1/2  Chosen rows ascend")
+    assert second.startswith("ok    saves  1/1  ")
+    assert reason == "mode_staged mine: order: a row stands twice"
+
+
+def test_a_report_names_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        conformance, "check", lambda kind, name: [Finding(kind, "order", True, "")]
+    )
+    text, passed = report("moe")
+    assert passed
+    assert text.startswith("block `moe` in 1 models")
+    assert "\n\nffn `moe` in 1 models" in text
+    text, _ = report("ffn:moe")
+    assert "block" not in text
+    with pytest.raises(ConfigError, match="unknown component `mo`"):
+        report("mo")
+    with pytest.raises(ConfigError, match="unknown router `moe`"):
+        report("router:moe")
+    with pytest.raises(ConfigError, match="unknown kind of component"):
+        report("rooter:threshold")
+    bad = [Finding("a", "order", False, "no")]
+    monkeypatch.setattr(conformance, "check", lambda kind, name: bad)
+    assert report("ffn:moe")[1] is False
+
+
+# Components that are broken on purpose: the check that is meant for it, and no other, catches it.
+
+
+class Base(Router):
+    """A correct router: top-k in training, a positive score in causal mode."""
+
+    class Config(Options):
+        """No options."""
+
+    def __init__(self, width: int, capacity: float, options: Options) -> None:
+        super().__init__(width, capacity, options)
+        self.weight = nn.Parameter(torch.empty(1, width).normal_(std=0.1))
+
+    def forward(self, x_BTD: Tensor, context: Context) -> Routing:
+        scores_BT = token_scores(x_BTD, self.weight).squeeze(-1)
+        index_BK: Tensor
+        valid_BK: Tensor | None
+        if context.mode == "causal":
+            index_BK, valid_BK = self.causal(scores_BT, context)
+        else:
+            index_BK = top_k(scores_BT, self.slots(x_BTD.shape[1]), context.valid_BT)
+            valid_BT = context.valid_BT
+            valid_BK = None if valid_BT is None else valid_BT.gather(1, index_BK)
+        gate_BK = gate("identity", scores_BT, index_BK, valid_BK, context)
+        return self.changed(Routing(index_BK, gate_BK, valid_BK, scores_BT=scores_BT), context)
+
+    def causal(self, scores_BT: Tensor, context: Context) -> tuple[Tensor, Tensor]:
+        """Which rows in causal mode."""
+        return pack(scores_BT > 0, context.valid_BT)
+
+    def changed(self, routing: Routing, context: Context) -> Routing:
+        """What a broken router does to its answer."""
+        return routing
+
+    def slots(self, num_positions: int) -> int:
+        return num_selected(self.capacity, num_positions)
+
+    def cost(self, num_positions: int, mode: Mode) -> Cost:
+        return Cost.product("router", 2 * num_positions * self.weight.shape[1])
+
+
+class SeesTheFuture(Base):
+    """Its cut-off is the mean score of the whole sequence."""
+
+    def causal(self, scores_BT: Tensor, context: Context) -> tuple[Tensor, Tensor]:
+        seen_BT = scores_BT
+        if context.valid_BT is not None:
+            seen_BT = scores_BT.masked_fill(~context.valid_BT, math.nan)
+        return pack(scores_BT > seen_BT.nanmean(dim=1, keepdim=True), context.valid_BT)
+
+
+class SeesOtherRows(Base):
+    """Its cut-off is the first score of the whole batch."""
+
+    def causal(self, scores_BT: Tensor, context: Context) -> tuple[Tensor, Tensor]:
+        return pack(scores_BT > scores_BT[:, 0].mean() - 1e-3, context.valid_BT)
+
+
+class SeesPadding(Base):
+    """It chooses padding too."""
+
+    def causal(self, scores_BT: Tensor, context: Context) -> tuple[Tensor, Tensor]:
+        return pack(scores_BT > 0, None)
+
+
+class SaysTooFewFlops(Base):
+    """Its cost forgets the scores."""
+
+    def cost(self, num_positions: int, mode: Mode) -> Cost:
+        return Cost()
+
+
+class SaysWrongCausalFlops(Base):
+    """Its cost is right for training alone."""
+
+    def cost(self, num_positions: int, mode: Mode) -> Cost:
+        cost = super().cost(num_positions, mode)
+        return cost if mode == "train" else Cost(Flops(router=1))
+
+
+class Unsorted(Base):
+    """Best first."""
+
+    def changed(self, routing: Routing, context: Context) -> Routing:
+        if context.mode == "causal" or routing.valid_BK is not None:
+            return routing
+        order_BK = routing.gate_BK.argsort(dim=1, descending=True)
+        index_BK, gate_BK = (
+            each.gather(1, order_BK) for each in (routing.index_BK, routing.gate_BK)
+        )
+        return replace(routing, index_BK=index_BK, gate_BK=gate_BK)
+
+
+class LosesAToken(Base):
+    """The first chosen token's gate is 0: it enters and nothing comes out."""
+
+    def changed(self, routing: Routing, context: Context) -> Routing:
+        if context.mode == "causal":
+            return routing
+        keep_K = torch.ones_like(routing.gate_BK[0])
+        keep_K[0] = 0
+        return replace(routing, gate_BK=routing.gate_BK * keep_K)
+
+
+class TakesTooMany(Base):
+    """One row over its slots."""
+
+    def slots(self, num_positions: int) -> int:
+        return max(1, super().slots(num_positions) - 1)
+
+    def forward(self, x_BTD: Tensor, context: Context) -> Routing:
+        slots = self.capacity
+        self.capacity = min(1.0, slots + 1 / x_BTD.shape[1])
+        routing = super().forward(x_BTD, context)
+        self.capacity = slots
+        return routing
+
+
+class ForgetsItsState(Base):
+    """A cut-off that moves with training and that no checkpoint holds."""
+
+    cutoff = 0.0
+
+    def causal(self, scores_BT: Tensor, context: Context) -> tuple[Tensor, Tensor]:
+        return pack(scores_BT > self.cutoff, context.valid_BT)
+
+    def end_step(self) -> None:
+        self.cutoff += 0.05
+
+
+class MovesInEvaluation(Base):
+    """A buffer counts passes, in evaluation too."""
+
+    count: Tensor
+
+    def __init__(self, width: int, capacity: float, options: Options) -> None:
+        super().__init__(width, capacity, options)
+        self.register_buffer("count", torch.zeros(()))
+
+    def changed(self, routing: Routing, context: Context) -> Routing:
+        if not self.count.is_meta:
+            self.count += 1
+        return routing
+
+
+class Draws(Base):
+    """It takes from torch's generator, and does nothing with it."""
+
+    def changed(self, routing: Routing, context: Context) -> Routing:
+        torch.rand(1)
+        return routing
+
+
+class ForgetsTheCache(Base):
+    """It chooses every other row of what it is given, wherever that lies in the sequence."""
+
+    def causal(self, scores_BT: Tensor, context: Context) -> tuple[Tensor, Tensor]:
+        return pack(
+            (torch.arange(scores_BT.shape[1]) % 2 == 0).expand_as(scores_BT), context.valid_BT
+        )
+
+
+class NeverLearns(Base):
+    """A parameter that nothing uses."""
+
+    def __init__(self, width: int, capacity: float, options: Options) -> None:
+        super().__init__(width, capacity, options)
+        self.unused = nn.Parameter(torch.zeros(1))
+
+
+class TeachesTheTrunk(Base):
+    """Its membership lets a gradient flow to the residual stream."""
+
+    def changed(self, routing: Routing, context: Context) -> Routing:
+        assert routing.scores_BT is not None
+        return replace(routing, membership_BT=2 * routing.scores_BT)
+
+
+class Undocumented(Base):
+    """An option without a docstring."""
+
+    class Config(Options):
+        """One option."""
+
+        undocumented: int = 3
+
+
+BROKEN: dict[str, tuple[type[Router], set[str], set[str]]] = {
+    # The checks that must catch it, and others that can't but see it too.
+    "sees_the_future": (SeesTheFuture, {"later_tokens"}, {"fp32", "decoding"}),
+    "sees_other_rows": (SeesOtherRows, {"other_rows"}, {"batch_size", "padding", "decoding"}),
+    "sees_padding": (SeesPadding, {"padding"}, {"no_token_lost", "decoding"}),
+    "says_too_few_flops": (SaysTooFewFlops, {"flops", "router_flops"}, {"causal_flops"}),
+    "says_wrong_causal_flops": (SaysWrongCausalFlops, {"router_flops", "causal_flops"}, set()),
+    "unsorted": (Unsorted, {"order"}, set()),
+    "loses_a_token": (LosesAToken, {"no_token_lost"}, set()),
+    "takes_too_many": (TakesTooMany, {"capacity", "flops"}, set()),
+    "forgets_its_state": (ForgetsItsState, {"saves"}, {"fp32"}),
+    "moves_in_evaluation": (MovesInEvaluation, {"evaluation"}, set()),
+    "draws": (Draws, {"repeats"}, set()),
+    "forgets_the_cache": (ForgetsTheCache, {"decoding"}, set()),
+    "never_learns": (NeverLearns, {"gradients"}, set()),
+    "teaches_the_trunk": (TeachesTheTrunk, {"stop_gradient"}, set()),
+    "undocumented": (Undocumented, {"options"}, set()),
+}
+
+
+@pytest.mark.parametrize("name", ["correct", *BROKEN])
+def test_a_broken_router_is_caught_by_the_check_meant_for_it(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    router, meant, others = BROKEN.get(name, (Base, set(), set()))
+    monkeypatch.setitem(ROUTERS._loaded, name, router)
+    findings = [
+        conformance.finding(trial)
+        for trial in conformance_cases("router", name)
+        if trial.case.config.block.name == "mod"
+    ]
+    failed = {found.check: found.why for found in findings if not found.passed}
+    assert meant <= set(failed), failed
+    assert set(failed) <= meant | others, failed
+    assert all(failed.values()), "a reason is given"
+
+
+class MixesRows(Ffn):
+    """Adds the mean of all rows to each."""
+
+    class Config(Options):
+        """No options."""
+
+    def __init__(self, width: int, capacity: float, options: Options) -> None:
+        super().__init__(width, capacity, options)
+        self.down = nn.Linear(width, width, bias=False)
+
+    def delta(self, x_BTD: Tensor, context: Context) -> Update:
+        return Update(self.down(x_BTD + x_BTD.mean(dim=1, keepdim=True)))
+
+    def cost(self, num_positions: int) -> Cost:
+        return Cost.product("matmul", 2 * num_positions * self.down.weight.numel())
+
+    def output_weights(self) -> list[Tensor]:
+        return [self.down.weight]
+
+
+class CostsLess(MixesRows):
+    """Right, but for its cost and its output weights."""
+
+    def delta(self, x_BTD: Tensor, context: Context) -> Update:
+        return Update(self.down(x_BTD))
+
+    def cost(self, num_positions: int) -> Cost:
+        return Cost.product("matmul", num_positions * self.down.weight.numel())
+
+    def output_weights(self) -> list[Tensor]:
+        return []
+
+
+def test_a_broken_ffn_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FFNS._loaded, "mixes", MixesRows)
+    failed = {f.check for f in check("ffn", "mixes") if not f.passed and f.case == "dense mixes"}
+    assert failed == {"later_tokens", "padding", "padding_in_training", "decoding", "fp32"}
+    monkeypatch.setitem(FFNS._loaded, "costs_less", CostsLess)
+    failed = {f.check for f in check("ffn", "costs_less") if not f.passed}
+    assert failed == {"flops", "causal_flops", "output_weights"}
+
+
+class TooShort(Schedule):
+    """One capacity too few, and one over 1."""
+
+    class Config(Options):
+        """No options."""
+
+    def __init__(self, options: Options) -> None:
+        self.warmup = 0.0
+
+    def capacities(self, config: ModelConfig) -> list[float | None]:
+        return [1.5] * (config.depth - 1)
+
+
+def test_a_broken_schedule_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SCHEDULES._loaded, "too_short", TooShort)
+    failed = {f.check: f.why for f in check("schedule", "too_short") if not f.passed}
+    assert "0 capacities" in failed["capacities"]
+
+
+def test_a_component_that_raises_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Raises(Base):
+        """It fails in causal mode."""
+
+        def causal(self, scores_BT: Tensor, context: Context) -> tuple[Tensor, Tensor]:
+            raise KeyError("no such row")
+
+    monkeypatch.setitem(ROUTERS._loaded, "raises", Raises)
+    text, passed = report("raises")
+    assert not passed
+    assert "mod raises: later_tokens: KeyError: 'no such row'" in text
+    with pytest.raises(KeyError):
+        run_case(next(t for t in conformance_cases("router", "raises") if t.check == "shapes"))
