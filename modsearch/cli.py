@@ -109,14 +109,14 @@ def show(
 
 @components_app.command()
 def check(
-    name: Annotated[str, typer.Argument(help="A component, or KIND:NAME.")],
+    name: Annotated[str, typer.Argument(help="A component; KIND:NAME where kinds share a name.")],
     plugin: PluginFiles = None,
 ) -> None:
-    """Run the conformance kit over a component; exit code 1 if it breaks a rule."""
+    """Run the conformance kit on a component: exit code 1 if a check fails."""
     _plugins(plugin)
-    from modsearch.testing.conformance import report as findings
+    from modsearch.testing.conformance import report as conformance
 
-    text, passed = findings(name)
+    text, passed = conformance(name)
     print(text)
     if not passed:
         raise typer.Exit(1)
@@ -326,6 +326,11 @@ def report(
     print(f"report: {compile_report(study, out)}")
 
 
+def checkpoint_folder(path: Path) -> Path:
+    """A trial's weights, or the folder itself."""
+    return path / "checkpoint" if (path / "checkpoint").is_dir() else path
+
+
 def _plugins(files: list[Path] | None) -> "tuple[Plugin, ...]":
     if not files:
         return ()
@@ -347,11 +352,6 @@ def _registries() -> "Mapping[str, Registry[Any]]":
         kind: Registry(kind, object, TABLES[kind], GROUPS[kind], TAKEN if kind == "block" else {})
         for kind in TABLES
     }
-
-
-def checkpoint_folder(path: Path) -> Path:
-    """A trial's weights, or the folder itself."""
-    return path / "checkpoint" if (path / "checkpoint").is_dir() else path
 
 
 def _space(name: str, sets: list[str] | None, plugins: list[Path] | None) -> "Space":

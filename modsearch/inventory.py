@@ -8,7 +8,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from modsearch.components import TAKEN
+from modsearch.components import COMPOSITES, TAKEN
 from modsearch.registry import Registry, unknown
 
 
@@ -41,13 +41,22 @@ def description(registries: Mapping[str, Registry[Any]], name: str) -> str:
         ConfigError: nobody knows the name, or the component can't be loaded.
     """
     kinds = [kind for kind, registry in registries.items() if name in registry.names()]
-    if not kinds and name not in TAKEN:
-        names = {known for registry in registries.values() for known in registry.names()}
-        raise unknown("component", name, names | TAKEN.keys())
-    texts = [_describe(kind, name, registries[kind]) for kind in kinds]
-    if name in TAKEN:
-        texts.insert(0, f"block `{name}`: {TAKEN[name]}\noptions: those of the two")
-    return "\n\n".join(texts)
+    if name in COMPOSITES:
+        parts = COMPOSITES[name]
+        text = f"block `{name}`: block `{parts['block']}` with ffn `{parts['ffn']}`"
+        return "\n\n".join(
+            [
+                text,
+                _describe("block", parts["block"], registries["block"]),
+                _describe("ffn", parts["ffn"], registries["ffn"]),
+            ]
+        )
+    if not kinds:
+        names = set(COMPOSITES) | {
+            known for registry in registries.values() for known in registry.names()
+        }
+        raise unknown("component", name, names)
+    return "\n\n".join(_describe(kind, name, registries[kind]) for kind in kinds)
 
 
 def _describe(kind: str, name: str, registry: Registry[Any]) -> str:

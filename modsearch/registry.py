@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import entry_points
-from typing import Any, ClassVar, Generic, Literal, TypeVar, get_origin
+from typing import Generic, Literal, TypeVar
 
 from modsearch.errors import ConfigError, ModsearchError
 from modsearch.plugins import plugin_path, reason
@@ -174,12 +174,9 @@ class Registry(Generic[T]):
                 f"{what} is not a subclass of {self.base.__name__}: {component!r}\n"
                 f"a {self.kind} derives from {self.base.__module__}:{self.base.__name__}"
             )
-        declared = inspect.get_annotations(self.base).items()
-        missing = [
-            attribute
-            for attribute, annotation in declared
-            if _is_class_variable(annotation) and attribute not in dir(component)
-        ]
+        annotations = inspect.get_annotations(self.base)
+        declared = [name for name, kind in annotations.items() if "ClassVar" in str(kind)]
+        missing = [attribute for attribute in declared if attribute not in dir(component)]
         if isinstance(component, ABCMeta):
             missing += sorted(component.__abstractmethods__)
         if missing:
@@ -188,10 +185,6 @@ class Registry(Generic[T]):
                 f"{self.base.__module__}:{self.base.__name__} says what each of them is"
             )
         return component
-
-
-def _is_class_variable(annotation: Any) -> bool:
-    return get_origin(annotation) is ClassVar
 
 
 def _origin(component: type) -> Origin:

@@ -314,8 +314,6 @@ def load_space(path: Path, overrides: list[str], plugins: Sequence[Path] = ()) -
         loaded = load_plugins([*files, *plugins])
         space = space.model_copy(update={"plugins": [plugin.path for plugin in loaded]})
         _check_candidates(space)
-    except ValidationError as error:
-        raise ConfigError(f"{path.name}: {first_error(error, Space)}") from error
     except ConfigError as error:
         raise ConfigError(f"{path.name}: {error}") from error
     return space

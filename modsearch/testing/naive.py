@@ -171,7 +171,8 @@ def naive_experts(layer: ExpertLayer, x_BTD: Tensor, capacity: float, mode: Mode
             logits = torch.stack([(weight * row).sum() for weight in layer.weight])
             chances = logits.exp() / logits.exp().sum()
             wanted = [(chances[o] + layer.bias_O[o]).item() for o in range(num_outputs)]
-            best = sorted(range(num_outputs), key=lambda o, wanted=wanted: (-wanted[o], o))
+            # Highest first, and the lowest output first among equals.
+            best = [o for _, o in sorted((-value, o) for o, value in enumerate(wanted))]
             delta = torch.zeros_like(row)
             for output in best[: options.top_k]:
                 load[output] += 1

@@ -74,13 +74,14 @@ class Mod(RoutedBlock):
         routing = self.router(x_BTD, context)
         index_BK, valid_BK = routing.index_BK, routing.valid_BK
         if index_BK.shape[1] == 0:
-            counts_B = index_BK.new_zeros(len(index_BK))
-            return _update(x_BTD[:, :0], Update(x_BTD[:, :0], expert_rows_B=counts_B), routing)
+            return self._nothing(x_BTD, routing)
         if context.cache is None or valid_BK is None:
             return _update(*self._chosen(inner, x_BTD, routing, context), routing)
 
         # In decoding most sequences have no chosen row: they cost nothing.
         rows_A = valid_BK[:, 0].nonzero().squeeze(1)
+        if len(rows_A) == 0:
+            return self._nothing(x_BTD, routing)
         if len(rows_A) == len(x_BTD):
             return _update(*self._chosen(inner, x_BTD, routing, context), routing)
         active = replace(
@@ -104,6 +105,13 @@ class Mod(RoutedBlock):
             counts_B[rows_A] = expert_rows_B
             inner_update = replace(inner_update, expert_rows_B=counts_B)
         return _update(delta_BKD, inner_update, routing)
+
+    def _nothing(self, x_BTD: Tensor, routing: Routing) -> Update:
+        """The update where no row is chosen."""
+        counts_B = x_BTD.new_zeros(len(x_BTD), dtype=torch.long)
+        inner = Update(x_BTD[:, :0], expert_rows_B=counts_B)
+        empty = replace(routing, index_BK=routing.index_BK[:, :0], valid_BK=None)
+        return _update(x_BTD[:, :0], inner, empty)
 
     def _chosen(
         self, inner: Block, x_BTD: Tensor, routing: Routing, context: Context
