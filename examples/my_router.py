@@ -4,11 +4,12 @@ from torch import Tensor
 
 from modsearch.cost import Cost
 from modsearch.nn.contracts import ROUTERS, Context, Mode, Options, Router, Routing
+from modsearch.nn.selection import num_selected, pack
 
 
-@ROUTERS.register("stride")
-class Stride(Router):
-    """Every n-th position for capacity 1/n, gate 1: what does choosing add to skipping?"""
+@ROUTERS.register("staggered")
+class Staggered(Router):
+    """A control that learns nothing: positions spread evenly, one further on in each layer."""
 
     Config = Options
 
@@ -16,14 +17,13 @@ class Stride(Router):
         super().__init__(width, capacity, options)
 
     def forward(self, x_BTD: Tensor, context: Context) -> Routing:
-        skipped_BT = context.positions_BT % int(1 / self.capacity) != 0
-        if context.valid_BT is not None:
-            skipped_BT = skipped_BT | ~context.valid_BT
-        index_BK = skipped_BT.byte().sort(stable=True).indices[:, : self.slots(x_BTD.size(1))]
-        return Routing(index_BK, x_BTD.new_ones(index_BK.shape), ~skipped_BT.gather(1, index_BK))
+        turn_BT = (context.positions_BT + context.layer).double() * self.capacity + 1e-9
+        slots = self.slots(x_BTD.shape[1]) if context.mode == "train" else None
+        index_BK, valid_BK = pack(turn_BT % 1 + self.capacity >= 1, context.valid_BT, slots)
+        return Routing(index_BK, x_BTD.new_ones(index_BK.shape), valid_BK)
 
     def slots(self, num_positions: int) -> int:
-        return len(range(0, num_positions, int(1 / self.capacity)))
+        return num_selected(self.capacity, num_positions)
 
     def cost(self, num_positions: int, mode: Mode) -> Cost:
         return Cost()  # no matrix product

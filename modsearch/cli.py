@@ -293,11 +293,15 @@ def generate(
     """Sample text from a checkpoint, with a key-value cache; what it took goes to stderr."""
     from modsearch.nn.generate import Sampling
     from modsearch.nn.generate import generate as sample
+    from modsearch.provenance import check_plugins, trial_plugins
     from modsearch.train import load_model
 
+    plugins = _plugins(plugin)
+    folder = checkpoint_folder(checkpoint)
+    if (config := folder.parent / "config.yaml").is_file():
+        check_plugins(trial_plugins(config), plugins, checkpoint)
     sampling = Sampling(temperature, top_k, top_p, seed)
-    _plugins(plugin)
-    model = load_model(checkpoint_folder(checkpoint))
+    model = load_model(folder)
     result = sample(model, [list(text.encode()) for text in prompt], tokens, sampling)
     pairs = zip(prompt, result.tokens, strict=True)
     texts = [text + bytes(new).decode(errors="replace") for text, new in pairs]
@@ -341,10 +345,13 @@ def _registries() -> "Mapping[str, Registry[Any]]":
         from modsearch.nn.contracts import KINDS
 
         return KINDS
-    from modsearch.components import GROUPS, TABLES
+    from modsearch.components import GROUPS, TABLES, TAKEN
     from modsearch.registry import Registry
 
-    return {kind: Registry(kind, object, TABLES[kind], GROUPS[kind]) for kind in TABLES}
+    return {
+        kind: Registry(kind, object, TABLES[kind], GROUPS[kind], TAKEN if kind == "block" else {})
+        for kind in TABLES
+    }
 
 
 def _space(name: str, sets: list[str] | None, plugins: list[Path] | None) -> "Space":

@@ -24,6 +24,11 @@ COMPOSITES = {
 }
 """Names of blocks that are another block with a certain ffn."""
 
+TAKEN = {
+    name: f"block {parts['block']} with ffn {parts['ffn']}" for name, parts in COMPOSITES.items()
+}
+"""The same in words; no block of a third party may have such a name."""
+
 FFNS = {
     "mlp": "modsearch.nn.ffn.mlp:Mlp",
     "mode_integrated": "modsearch.nn.ffn.mode_integrated:ModeIntegrated",

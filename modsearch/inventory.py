@@ -8,7 +8,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from modsearch.components import COMPOSITES
+from modsearch.components import COMPOSITES, TAKEN
 from modsearch.registry import Registry, unknown
 
 
@@ -26,11 +26,12 @@ def listing(registries: Mapping[str, Registry[Any]]) -> tuple[str, list[str]]:
             if len(origins) > 1:
                 both = " and ".join(map(str, origins))
                 warnings.append(f"{kind} `{name}` can't be used: it comes from both {both}")
+    clashing = registries["block"].names()
     rows += [
-        ("block", name, "built-in", f"block {parts['block']} with ffn {parts['ffn']}")
-        for name, parts in COMPOSITES.items()
+        ("block", name, "built-in", what) for name, what in TAKEN.items() if name not in clashing
     ]
-    return _table(sorted(rows)), warnings
+    rows.sort(key=lambda row: row[:2])
+    return _table(rows), warnings
 
 
 def description(registries: Mapping[str, Registry[Any]], name: str) -> str:

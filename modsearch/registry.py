@@ -55,16 +55,23 @@ class Registry(Generic[T]):
 
     `table` maps a name to `"module:attribute"`, and so do the entry points of `group`; both are
     imported at the first look-up, so that listing names stays cheap. Every component must be a
-    subclass of `base`, and define what `base` leaves open.
+    subclass of `base`, and define what `base` leaves open. Names in `taken` are no components,
+    but nobody else may have them.
     """
 
     def __init__(
-        self, kind: str, base: type[T], table: Mapping[str, str], group: str | None = None
+        self,
+        kind: str,
+        base: type[T],
+        table: Mapping[str, str],
+        group: str | None = None,
+        taken: Mapping[str, str] | None = None,
     ) -> None:
         self.kind = kind
         self.base = base
         self.group = group
         self._table = dict(table)
+        self._taken = dict(taken or {})
         self._registered: dict[str, Origin] = {}
         self._loaded: dict[str, type[T]] = {}
 
@@ -91,7 +98,10 @@ class Registry(Generic[T]):
             origin.target for origin in found
         }:
             found.append(self._registered[name])
-        return found
+        return self._in_the_way(name) + found if found else []
+
+    def _in_the_way(self, name: str) -> list[Origin]:
+        return [Origin("built-in", self._taken[name])] if name in self._taken else []
 
     def origin(self, name: str) -> Origin:
         """The one place that a name comes from.
@@ -127,7 +137,7 @@ class Registry(Generic[T]):
 
         def add(component: type[T]) -> type[T]:
             new = _origin(component)
-            for origin in self.origins(name):
+            for origin in self.origins(name) or self._in_the_way(name):
                 # The same again is no clash: a package may register what its entry point names.
                 if origin.target != new.target:
                     raise self._clash(name, origin, new)

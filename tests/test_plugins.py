@@ -8,7 +8,6 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import get_args
 
 import pytest
 import torch
@@ -17,9 +16,8 @@ from modsearch import plugins
 from modsearch.cli import main
 from modsearch.errors import ConfigError
 from modsearch.evaluate import ModsearchLM
-from modsearch.nn.contracts import KINDS, ROUTERS
+from modsearch.nn.contracts import KINDS, ROUTERS, block_names
 from modsearch.nn.model import Decoder
-from modsearch.nn.selection import Gate
 from modsearch.plugins import by_name, load_plugins, plugin_source
 from modsearch.schema import (
     Budget,
@@ -40,7 +38,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "examples" / "modsearch-example"
 EXAMPLE = ROOT / "examples" / "my_router.py"
 CONFIG = """
-model: {depth: 2, width: 8, num_heads: 1, seq_len: 16, block: mod, router: stride, capacity: 0.25}
+model: {depth: 2, width: 8, num_heads: 1, seq_len: 16, block: mod, capacity: 0.25,
+  router: staggered}
 optim: {batch_size: 2, min_steps: 10, max_epochs: 99}
 data: {corpus: CORPUS}
 """
@@ -52,7 +51,7 @@ fixed:
   model: {seq_len: 16, num_heads: 1, block: mod, capacity: 0.25}
   optim: {min_steps: 10, max_epochs: 99}
 arms:
-  stride: {model: {router: {choice: [stride, random]}}}
+  staggered: {model: {router: {choice: [staggered, random]}}}
 explore: {budgets: [5e7], size: {depth: 2, width: 8}, windows: 4}
 measure: {ladder: [{budget: 5e7, depth: 2, widths: [8]}], windows: 4}
 confirm: {budgets: [5e7], seeds: 2, windows: 4}
@@ -213,7 +212,7 @@ def test_its_options_have_their_docstrings(tmp_path: Path) -> None:
     )
     file.write_text(text)
     load_plugins([file])
-    assert ROUTERS.get("stride").Config.model_fields["much"].description == "So much."
+    assert ROUTERS.get("staggered").Config.model_fields["much"].description == "So much."
 
 
 def test_two_files_with_one_name_are_both_named(tmp_path: Path) -> None:
@@ -233,6 +232,17 @@ def test_a_plugin_can_not_take_a_built_in_name(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"comes from both modsearch\S+:Random \(built-in\) and"):
         load_plugins([file])
     assert ROUTERS.get("random").__module__ == "modsearch.nn.routers.random"
+
+
+def test_a_plugin_can_not_take_the_name_of_a_composite_block(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from modsearch.nn.contracts import BLOCKS\n"
+        "from modsearch.nn.blocks.dense import Dense\n"
+        "BLOCKS.register('moe')(Dense)\n"
+    )
+    with pytest.raises(ConfigError, match=r"block `moe` comes from both block dense with ffn moe"):
+        load_plugins([file])
 
 
 BROKEN = {
@@ -286,6 +296,8 @@ def test_a_missing_file_is_told_by_every_verb_that_builds_models(
         ["train", config, "--flops", 2e7],
         ["search", space],
         ["eval", tmp_path],
+        ["generate", tmp_path, "--prompt", "x"],
+        ["components", "check", "random"],
     ):
         assert "no plugin file" in refused(*verb, "--plugin", tmp_path / "none.py"), verb
     assert "no plugin file" in refused("components", "--plugin", tmp_path)
@@ -346,7 +358,7 @@ def test_training_with_a_changed_plugin_is_another_trial(
     config = written(tmp_path, CONFIG, corpus, "config.yaml")
     plugin, out = tmp_path / "my_router.py", tmp_path / "out"
     command = ("train", config, "--flops", 2e7, "--out", out)
-    assert "unknown router `stride`" in refused(*command)
+    assert "unknown router `staggered`" in refused(*command)
     hashes = []
     for text in (plugin.read_text(), plugin.read_text(), plugin.read_text() + "# changed\n"):
         plugin.write_text(text)
@@ -376,7 +388,7 @@ def test_what_a_space_names_wrongly_is_told(
     tmp_path: Path, corpus: Path, refused: Callable[..., str]
 ) -> None:
     space = written(tmp_path, SPACE, corpus)
-    assert "unknown router `stride`" in refused("plan", space, "--set", "plugins=[]")
+    assert "unknown router `staggered`" in refused("plan", space, "--set", "plugins=[]")
     message = refused("plan", space, "--set", "plugins=[none.py]")
     assert "space.yaml: no plugin file" in message
     assert "plugins: " in refused("plan", space, "--set", "plugins=my_router.py")
@@ -401,7 +413,7 @@ def test_workers_run_the_plugin_and_the_study_keeps_a_copy(study: Path) -> None:
     directory = StudyDirectory(study)
     records = directory.records()
     assert len(records) == 5
-    assert {record.candidate.model.router.name for record in records} == {"stride", "random"}
+    assert {record.candidate.model.router.name for record in records} == {"staggered", "random"}
     assert all(record.scores for record in records)
     assert (study / "plugins" / "my_router.py").read_bytes() == EXAMPLE.read_bytes()
     assert list(directory.manifest().plugins) == ["my_router.py"]
@@ -487,13 +499,13 @@ def test_scores_need_the_plugin_that_the_weights_were_trained_with(
 
 def test_lm_evals_own_command_line_takes_a_plugin(tmp_path: Path) -> None:
     load_plugins([EXAMPLE])
-    trained = Decoder(ModelConfig(block="mod", router="stride", width=8, num_heads=1, seq_len=16))
-    save_model(trained, tmp_path)
+    model = ModelConfig(block="mod", router="staggered", width=8, num_heads=1, seq_len=16)
+    save_model(Decoder(model), tmp_path)
     forget()
-    with pytest.raises(ConfigError, match="unknown router `stride`"):
+    with pytest.raises(ConfigError, match="unknown router `staggered`"):
         ModsearchLM.create_from_arg_string(f"pretrained={tmp_path}")
     lm = ModsearchLM.create_from_arg_string(f"pretrained={tmp_path},plugin={EXAMPLE}")
-    assert lm.model.config == trained.config
+    assert lm.model.config.router.name == "staggered"
 
 
 # --- the list
@@ -503,7 +515,7 @@ def test_the_list_says_where_each_component_comes_from(modsearch: Run) -> None:
     done = modsearch("components", "--plugin", EXAMPLE)
     assert done.code == 0, done.err
     rows = [re.split(r" {2,}", line) for line in done.out.splitlines()]
-    assert ["router", "stride", "plugin file", f"{EXAMPLE}:Stride"] in rows
+    assert ["router", "staggered", "plugin file", f"{EXAMPLE}:Staggered"] in rows
     assert ["router", "random", "built-in", "modsearch.nn.routers.random:Random"] in rows
 
 
@@ -523,19 +535,22 @@ def test_a_component_is_shown_with_its_options(modsearch: Run) -> None:
     assert shown[0].startswith("router `expert_choice`: score = w . x, in fp32")
     assert shown[1] == "origin: modsearch.nn.routers.expert_choice:ExpertChoice (built-in)"
     rows = {line.split()[0]: re.split(r" {2,}", line.strip()) for line in shown[3:]}
-    assert rows["gate"][1:3] == [" | ".join(get_args(Gate)), "identity"]
+    assert rows["gate"][1].startswith("identity | ")
+    assert " | sigmoid | " in rows["gate"][1]
+    assert rows["gate"][2] == "identity"
     assert rows["init_std"][1:3] == ["float > 0", "0.02"]
     assert "dead block" in rows["init_std"][3]
     option = ("--plugin", EXAMPLE)
-    for arguments in ((*option, "show", "stride"), ("show", "stride", *option)):
+    for arguments in ((*option, "show", "staggered"), ("show", "staggered", *option)):
         own = modsearch("components", *arguments).out
-        assert f"origin: {EXAMPLE}:Stride (plugin file)" in own
+        assert f"origin: {EXAMPLE}:Staggered (plugin file)" in own
         assert "options: none" in own
 
 
 def test_every_component_can_be_shown(modsearch: Run) -> None:
-    for kind, registry in KINDS.items():
-        for name in registry.names():
+    known = {kind: registry.names() for kind, registry in KINDS.items()}
+    for kind, names in {**known, "block": block_names()}.items():
+        for name in names:
             done = modsearch("components", "show", name)
             assert done.code == 0, done.err
             assert f"{kind} `{name}`: " in done.out
@@ -544,8 +559,8 @@ def test_every_component_can_be_shown(modsearch: Run) -> None:
 
 def test_an_unknown_component_has_a_nearest_one(refused: Callable[..., str]) -> None:
     assert "did you mean `expert_choice`?" in refused("components", "show", "expert_choise")
-    message = refused("components", "show", "strid", "--plugin", EXAMPLE)
-    assert "did you mean `stride`?" in message
+    message = refused("components", "show", "stagered", "--plugin", EXAMPLE)
+    assert "did you mean `staggered`?" in message
     assert "every_nth" in message
 
 
@@ -609,7 +624,7 @@ def test_a_clash_is_listed_and_refused(installed: Path, tmp_path: Path, corpus: 
 def test_a_study_with_the_package_writes_its_version_down(
     installed: Path, corpus: Path, tmp_path: Path
 ) -> None:
-    text = SPACE.replace("stride", "norm_choice").replace("plugins: [my_router.py]\n", "")
+    text = SPACE.replace("staggered", "norm_choice").replace("plugins: [my_router.py]\n", "")
     text = text.replace("workers: 2", "workers: 1")
     space, out = written(tmp_path, text, corpus), tmp_path / "study"
     command = ("-m", "modsearch.cli", "search", space, "--out", out, "--stage", "explore")
@@ -629,14 +644,21 @@ def test_a_study_with_the_package_writes_its_version_down(
 
 
 def test_the_examples_keep_the_contract_of_a_router(installed: Path) -> None:
-    """The conformance kit, run over these two."""
-    for name, options in (("stride", ("--plugin", EXAMPLE)), ("norm_choice", ())):
-        command = ("-m", "modsearch.cli", "components", "check", name, *options)
-        done = process(*command, path=installed)
+    check = ("-m", "modsearch.cli", "components", "check")
+    for arguments in (("norm_choice",), ("staggered", "--plugin", EXAMPLE)):
+        done = process(*check, *arguments, path=installed)
         assert done.returncode == 0, done.stdout + done.stderr
-        assert f"router `{name}` in 2 models" in done.stdout
-        assert "decoding" in done.stdout
-        assert "FAIL" not in done.stdout
+        assert f"router `{arguments[0]}` in " in done.stdout
+
+
+def test_a_plugin_that_breaks_the_contract_is_told(tmp_path: Path, modsearch: Run) -> None:
+    file = tmp_path / "greedy.py"
+    file.write_text(
+        EXAMPLE.read_text().replace("return Cost()", "return Cost.product('router', 2)")
+    )
+    done = modsearch("components", "check", "staggered", "--plugin", file)
+    assert done.code == 1
+    assert "FLOPs" in done.out
 
 
 def test_the_example_file_is_short() -> None:

@@ -136,6 +136,8 @@ def test_a_component_that_leaves_something_open_is_refused() -> None:
         """Two things that each shape defines."""
 
         Config: ClassVar[type]
+        size: float
+        """Of an instance: its constructor sets it."""
 
         @abstractmethod
         def area(self) -> float: ...

@@ -249,7 +249,9 @@ class Schedule(ABC):
 
 GROUPS = components.GROUPS
 ROUTERS: Registry[Router] = Registry("router", Router, components.ROUTERS, GROUPS["router"])
-BLOCKS: Registry[Block] = Registry("block", Block, components.BLOCKS, GROUPS["block"])
+BLOCKS: Registry[Block] = Registry(
+    "block", Block, components.BLOCKS, GROUPS["block"], components.TAKEN
+)
 FFNS: Registry[Ffn] = Registry("ffn", Ffn, components.FFNS, GROUPS["ffn"])
 SCHEDULES: Registry[Schedule] = Registry(
     "schedule", Schedule, components.SCHEDULES, GROUPS["schedule"]

@@ -3,6 +3,8 @@
 Training takes the top-k of each sequence, which compares a token with later ones. For causal
 mode a threshold learns the (1 - capacity) quantile of the scores by the pinball loss (Koenker
 and Bassett 1978): a token enters if it exceeds the threshold, whatever comes after it.
+
+Shapes: B sequences, T positions, K chosen rows, D width.
 """
 
 import torch
@@ -11,7 +13,7 @@ from torch import Tensor, nn
 
 from modsearch.cost import Cost
 from modsearch.nn.contracts import Context, Mode, Options, Router, Routing
-from modsearch.nn.selection import chosen_valid, num_selected, pack, top_k
+from modsearch.nn.selection import chosen_valid, num_selected, pack, share, top_k
 
 
 class NormChoice(Router):
@@ -33,14 +35,17 @@ class NormChoice(Router):
         wide_BTD = x_BTD.detach().to(torch.promote_types(x_BTD.dtype, torch.float32))
         norm_BT = torch.linalg.vector_norm(wide_BTD, ord=self.order, dim=-1)
         over_BT = norm_BT.clamp_min(1e-30).log() - self.threshold
+        aux: Tensor | None = None
+        valid_BK: Tensor | None
         if context.mode == "causal":
-            index_BK, real_BK = pack(over_BT > 0, context.valid_BT)
-            return Routing(index_BK, x_BTD.new_ones(index_BK.shape), real_BK)
-        index_BK = top_k(over_BT, self.slots(x_BTD.shape[1]), context.valid_BT)
-        real = over_BT if context.valid_BT is None else over_BT[context.valid_BT]
-        pinball = torch.maximum((1 - self.capacity) * real, -self.capacity * real).mean()
-        valid_BK = chosen_valid(context.valid_BT, index_BK)
-        return Routing(index_BK, x_BTD.new_ones(index_BK.shape), valid_BK, aux=pinball)
+            index_BK, valid_BK = pack(over_BT > 0, context.valid_BT)
+        else:
+            index_BK = top_k(over_BT, self.slots(x_BTD.shape[1]), context.valid_BT)
+            valid_BK = chosen_valid(context.valid_BT, index_BK)
+            pinball_BT = torch.maximum((1 - self.capacity) * over_BT, -self.capacity * over_BT)
+            aux = share(pinball_BT, context.valid_BT)
+        gate_BK = x_BTD.new_ones(index_BK.shape)
+        return Routing(index_BK, gate_BK, valid_BK, aux, scores_BT=over_BT, membership_BT=over_BT)
 
     def slots(self, num_positions: int) -> int:
         """k rows."""
