@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from modsearch.registry import Registry
     from modsearch.schema import Candidate, Plugin
     from modsearch.space import Space
+    from modsearch.study import MakeEngine
 
 app = typer.Typer(
     help="Architecture search for Mixture-of-Depths transformers at equal training FLOPs.",
@@ -181,6 +183,11 @@ def search(
     out: Annotated[Path | None, typer.Option(help="Study directory; default runs/NAME.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Parallel trials.")] = None,
     stage: Annotated[str | None, typer.Option(help="Only explore, measure or confirm.")] = None,
+    engine: Annotated[str, typer.Option(help="What executes trials: local or ray.")] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(help="HOST:PORT of a Ray cluster; default: a Ray of its own, here."),
+    ] = None,
     allow_mixed: Annotated[
         bool, typer.Option("--allow-mixed", help="Resume under other code or another torch.")
     ] = False,
@@ -192,14 +199,25 @@ def search(
     from modsearch.provenance import locked
     from modsearch.report.page import compile_report
     from modsearch.schema import Stage
-    from modsearch.study import Study
+    from modsearch.study import Study, local
 
     if stage is not None and stage not in list(Stage):
         raise ModsearchError(f"--stage takes {', '.join(Stage)}, but got `{stage}`")
+    if engine not in ("local", "ray"):
+        raise ModsearchError(f"--engine takes local or ray, but got `{engine}`")
+    if address is not None and engine != "ray":
+        raise ModsearchError("--address names a Ray cluster\nadd --engine ray")
     wanted = _space(space, sets, plugin)
     root = out or Path("runs") / wanted.name
+    make_engine: MakeEngine = local
+    if engine == "ray":
+        from modsearch.engines.ray import RayEngine
+
+        make_engine = partial(RayEngine, address=address)
     with _resumable(), locked(root):
-        study = Study(wanted, root, workers=workers, allow_mixed=allow_mixed)
+        study = Study(
+            wanted, root, workers=workers, allow_mixed=allow_mixed, make_engine=make_engine
+        )
         study.run(Stage(stage) if stage else None)
         study.evaluate_winners()
     page = compile_report(root)

@@ -29,15 +29,22 @@ LIBRARIES = ("torch", "numpy", "optuna", "lm_eval", "ray", "pandas", "scipy")
 
 
 def open_manifest(
-    directory: StudyDirectory, space: Space, corpus: CorpusFacts, *, allow_mixed: bool
+    directory: StudyDirectory,
+    space: Space,
+    corpus: CorpusFacts,
+    *,
+    allow_mixed: bool,
+    elsewhere: bool = False,
 ) -> Manifest:
     """Make the manifest of a new study, or hold this run against the one that is there.
+
+    `elsewhere`: trials run on other machines, whose devices this one can't see.
 
     Raises:
         StudyError: the study was made with another space, corpus, code, plugin, torch or device.
     """
     plugins = load_plugins(space.plugins)
-    fresh = _fresh_manifest(space, corpus, plugins)
+    fresh = _fresh_manifest(space, corpus, plugins, elsewhere=elsewhere)
     if not (directory.root / "manifest.json").exists():
         write_yaml(directory.space, space.model_dump(mode="json"))
         _keep_copies(directory, plugins)
@@ -120,12 +127,14 @@ def trial_plugins(config: Path) -> dict[str, str]:
     return {name: plugin.digest for name, plugin in by_name(plugins).items()}
 
 
-def _fresh_manifest(space: Space, corpus: CorpusFacts, plugins: Iterable[Plugin]) -> Manifest:
+def _fresh_manifest(
+    space: Space, corpus: CorpusFacts, plugins: Iterable[Plugin], *, elsewhere: bool
+) -> Manifest:
     resources = space.resources
     device = resources.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
+    if device == "cuda" and not torch.cuda.is_available() and not elsewhere:
         raise StudyError("device `cuda` is asked for, but torch sees none\nuse device: auto")
     return Manifest(
         name=space.name,
@@ -314,7 +323,12 @@ def _git_revision() -> str:
 
 
 def _machine(device: str) -> dict[str, str]:
-    name = torch.cuda.get_device_name() if device == "cuda" else _cpu_name()
+    if device == "cpu":
+        name = _cpu_name()
+    elif torch.cuda.is_available():
+        name = torch.cuda.get_device_name()
+    else:
+        name = "cuda, on the cluster's nodes"
     return {"device": name, "cores": str(os.cpu_count()), "system": platform.system()}
 
 

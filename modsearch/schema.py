@@ -192,6 +192,14 @@ class Plugin(Frozen):
     """Hash of its content."""
 
 
+class Share(Frozen):
+    """What one trial takes of a machine; an engine places trials by it."""
+
+    threads: int = Field(1, gt=0)
+    cpus: float = Field(1, gt=0)
+    gpus: float = Field(0, ge=0)
+
+
 class Signal(StrEnum):
     """What a driver answers when it has no job to hand out."""
 
@@ -470,6 +478,8 @@ class Manifest(Frozen):
     versions: dict[str, str]
     machine: dict[str, str]
     command: str
+    ledger: str | None = None
+    """Where the ledger is, without credentials; None: `ledger.db` in the study directory."""
     mixed: list[str] = []
     """Other code, plugins or torch versions that this study was resumed with."""
     plugins: dict[str, str] = {}

@@ -89,10 +89,14 @@ class Confirm(Frozen):
 
 
 class Resources(Frozen):
-    """How trials are executed; all but `workers` are constants of the study."""
+    """How trials are executed; `threads`, `device` and `precision` are constants of the study."""
 
     workers: Annotated[int, Field(gt=0)] | Literal["auto"] = "auto"
     threads: int = Field(1, gt=0)
+    cpus: float | None = Field(None, gt=0)
+    """CPUs that engine `ray` reserves for a trial; None: as many as `threads`."""
+    gpus: float | None = Field(None, ge=0)
+    """GPUs, also a fraction of one; None: one where the device is `cuda`."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["fp32", "bf16"] = "fp32"
     checkpoint_seconds: float = Field(10.0, ge=0)

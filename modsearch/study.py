@@ -6,10 +6,13 @@ directories hold the whole state: running a study again goes on where it stopped
 """
 
 import os
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from pathlib import Path
+from typing import Protocol, Self
+
+import torch
 
 from modsearch.analysis.fits import best_recipe, confirm_choice
 from modsearch.axes import Choice, Int, Tree, grid, label, parse_tree, resolve
@@ -28,6 +31,7 @@ from modsearch.schema import (
     Plan,
     Record,
     Runtime,
+    Share,
     Signal,
     Stage,
     State,
@@ -39,6 +43,34 @@ from modsearch.trial import run_trial
 
 ANY_SIZE = Int(1, 1_000_000, 1)
 SEEDS_PER_STUDY = 1000
+
+
+RunTrial = Callable[[Job], Record]
+
+
+class Engine(Protocol):
+    """What executes jobs, as many at once as it has workers."""
+
+    num_workers: int
+
+    def started(self) -> AbstractContextManager[Self]:
+        """Workers live inside this context."""
+
+    def run(
+        self,
+        next_job: Callable[[], Job | Signal],
+        on_record: Callable[[Job, Record], None],
+    ) -> None:
+        """Pull jobs and push records until there is nothing left."""
+
+
+MakeEngine = Callable[[RunTrial, int | None, Share], Engine]
+"""An engine from what a trial is, the workers that were asked for, and what a trial takes."""
+
+
+def local(run_trial: RunTrial, workers: int | None, share: Share) -> Engine:
+    """Worker processes on this machine."""
+    return LocalEngine(run_trial, workers or 1, share.threads)
 
 
 def trial_seed(study_seed: int, stage: Stage, index: int = 0) -> int:
@@ -118,31 +150,45 @@ class Study:
     """One study directory, its space, its ledger and its one driver."""
 
     def __init__(
-        self, space: Space, root: Path, *, workers: int | None = None, allow_mixed: bool = False
+        self,
+        space: Space,
+        root: Path,
+        *,
+        workers: int | None = None,
+        allow_mixed: bool = False,
+        make_engine: MakeEngine = local,
     ) -> None:
         self.space = space
+        self.make_engine = make_engine
         self.directory = StudyDirectory(root)
         corpus = load_corpus(space.data)
         check_windows(space, corpus)
         self.plugins = load_plugins(space.plugins)
         self.corpus = corpus.facts
-        self.manifest = open_manifest(self.directory, space, self.corpus, allow_mixed=allow_mixed)
+        self.manifest = open_manifest(
+            self.directory,
+            space,
+            self.corpus,
+            allow_mixed=allow_mixed,
+            elsewhere=make_engine is not local,
+        )
         self.storage = open_storage(f"sqlite:///{self.directory.ledger}")
-        self.workers = workers or _num_workers(space, self.manifest.runtime)
+        runtime = self.manifest.runtime
+        asked = space.resources.workers
+        self.asked_workers = workers or (asked if asked != "auto" else None)
+        self.workers = self.asked_workers or _num_workers(runtime)
         self.progress = Progress(self.directory, self.workers)
 
     def run(self, only: Stage | None = None) -> None:
         """Run or resume the stages that the space asks for, or one of them."""
-        runtime = self.manifest.runtime
-        engine = LocalEngine(
-            partial(run_trial, self.directory.root), self.workers, runtime.threads
-        )
+        engine = self.engine()
         wanted = [stage for stage in Stage if self.space.budgets(stage)]
         if only is not None and only not in wanted:
             raise StudyError(
                 f"space `{self.space.name}` has no stage `{only}`, only {', '.join(wanted)}"
             )
         with engine.started(), self.progress:
+            self.progress.workers = engine.num_workers
             for stage in [only] if only else wanted:
                 specs = self.cell_specs(stage)
                 driver = Driver(self, specs)
@@ -152,6 +198,12 @@ class Study:
         self.progress.say(f"trials: {summary(records)}")
         if any(record.state is State.FAILED for record in records):
             self.progress.say("failed trials are tried again by the same command")
+
+    def engine(self) -> Engine:
+        """What executes this study's trials; not started yet."""
+        workers = self.workers if self.make_engine is local else self.asked_workers
+        share = _share(self.space, self.manifest.runtime)
+        return self.make_engine(partial(run_trial, self.directory.root.resolve()), workers, share)
 
     def evaluate_winners(self) -> None:
         """Score the confirmed trials with the space's suite."""
@@ -164,7 +216,7 @@ class Study:
             records,
             self.space.suite,
             self.space.data,
-            self.manifest.runtime.device,
+            "cpu" if not torch.cuda.is_available() else self.manifest.runtime.device,
         )
 
     def _announce(self, stage: Stage, driver: Driver) -> None:
@@ -292,9 +344,16 @@ def _value(axis: object, stored: object) -> object:
     return stored
 
 
-def _num_workers(space: Space, runtime: Runtime) -> int:
-    if space.resources.workers != "auto":
-        return space.resources.workers
+def _share(space: Space, runtime: Runtime) -> Share:
+    cpus, gpus = space.resources.cpus, space.resources.gpus
+    return Share(
+        threads=runtime.threads,
+        cpus=runtime.threads if cpus is None else cpus,
+        gpus=float(runtime.device == "cuda") if gpus is None else gpus,
+    )
+
+
+def _num_workers(runtime: Runtime) -> int:
     if runtime.device == "cuda":
         return 1  # local workers share the first GPU: more of them is the user's choice
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

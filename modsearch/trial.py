@@ -1,11 +1,13 @@
 """One trial from job to record: the same call inline, in a worker, and on a cluster."""
 
+import fcntl
 import math
 import resource
 import sys
 import time
 import traceback
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -26,6 +28,30 @@ def run_trial(root: Path, job: Job) -> Record:
     the record; nothing is raised but what ends the process.
     """
     study = StudyDirectory(root)
+    with _alone(study.trial(job.hash)):
+        return study.finished(job.hash) or _run(study, job)
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Wait for another worker that has this trial, and keep others out.
+
+    On a cluster a worker can outlive its driver for a moment, or the network link over which
+    it was watched; a second one then finds its result.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        file = (directory / ".lock").open("a")
+    except OSError:  # the training will say so, as a state of its record
+        yield
+        return
+    with file:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _run(study: StudyDirectory, job: Job) -> Record:
     directory = study.trial(job.hash)
     assert isinstance(job.plan, Plan), "an infeasible job was handed out"
     reason = None

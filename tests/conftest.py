@@ -1,6 +1,8 @@
 """Fixtures of all tests: fixed seeds, a token cache of their own, real corpora where present."""
 
+import os
 import random
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +12,9 @@ import pytest
 import torch
 
 torch.set_num_threads(1)  # tensors are small: a second thread costs more than it brings
+
+# Ray reads these when it is imported, and tests that drive it share this process.
+os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
 ROOT = Path(__file__).resolve().parent.parent
 
