@@ -22,7 +22,6 @@ from modsearch.space import Space
 from modsearch.store import StudyDirectory
 from modsearch.study import MakeEngine, Study, local
 
-
 pytestmark = pytest.mark.slow  # each starts Ray, for seconds
 
 
