@@ -479,7 +479,9 @@ def test_a_trial_writes_what_it_found(corpus: Corpus, tmp_path: Path) -> None:
     folder = tmp_path / "trials" / given.hash
     names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     saved = {"checkpoint/model.safetensors", "checkpoint/model.json"}
-    assert names == {"config.yaml", "metrics.jsonl", "routing.json", "result.json"} | saved
+    assert (
+        names == {".lock", "config.yaml", "metrics.jsonl", "routing.json", "result.json"} | saved
+    )
     scores = record.scores
     assert scores is not None
     written = json.loads((folder / "result.json").read_text())["scores"]
