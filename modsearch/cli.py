@@ -159,7 +159,6 @@ def train(
     """Train one candidate at a budget; a second run resumes it."""
     from modsearch.forecast import single_job
     from modsearch.schema import State
-    from modsearch.store import StudyDirectory
     from modsearch.trial import run_trial
 
     if not 0 < flops < float("inf"):
@@ -170,7 +169,7 @@ def train(
     plugins = _plugins(plugin)
     job = single_job(_candidate(config, sets), flops, seed, plugins)
     with _resumable():
-        record = StudyDirectory(root).finished(job.hash) or run_trial(root, job)
+        record = run_trial(root, job)
     if record.state is not State.COMPLETE:
         raise ModsearchError(f"{record.state}: {record.reason}")
     print(record.model_dump_json(indent=2, include={"hash", "plan", "scores"}))

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from modsearch.nn.contracts import FFNS, Context, Ffn, Mode, Rows
-from modsearch.nn.experts import ExpertLayer, ExpertOptions
+from modsearch.nn.contracts import FFNS, Context, Mode, Rows
+from modsearch.nn.experts import ExpertFfn
 from modsearch.nn.model import Decoder
 from modsearch.schema import ModelConfig
 from modsearch.testing.naive import naive_experts
@@ -25,9 +25,10 @@ def context(mode: Mode, x_BTD: Tensor, valid_BT: Tensor | None = None) -> Contex
     return Context(mode, 0, torch.arange(num_rows).expand(B, num_rows), valid_BT, 0)
 
 
-def layer_of(num_noops: int = 0, **options: Any) -> ExpertLayer:
+def layer_of(num_noops: int = 0, capacity: float = 1.0, **options: Any) -> ExpertFfn:
     """In fp64, with scores that tell rows apart."""
-    layer = ExpertLayer(WIDTH, ExpertOptions(**options), num_noops).double()
+    noops = {"num_noops": num_noops} if num_noops else {}
+    layer = ffn_of("mode_integrated" if num_noops else "moe", capacity, **noops, **options)
     with torch.no_grad():
         layer.weight.normal_(std=0.5)
     return layer
@@ -53,7 +54,7 @@ def rows(num_sequences: int = 2) -> Tensor:
 def test_values_and_gradients_equal_the_slow_twin(
     mode: Mode, num_noops: int, capacity: float, options: dict[str, Any]
 ) -> None:
-    layer, x_BTD = layer_of(num_noops, **options), rows()
+    layer, x_BTD = layer_of(num_noops, capacity, **options), rows()
     layer.bias_O.copy_(torch.randn_like(layer.bias_O) * 0.1)
     upstream_BTD = torch.randn_like(x_BTD)
     found = []
@@ -61,12 +62,12 @@ def test_values_and_gradients_equal_the_slow_twin(
         layer.zero_grad()
         leaf_BTD = x_BTD.clone().requires_grad_()
         if fast:
-            update = layer.delta(leaf_BTD, capacity, context(mode, x_BTD))
+            update = layer.delta(leaf_BTD, context(mode, x_BTD))
             assert update.expert_rows_B is not None
             delta_BTD, aux = update.delta_BKD, update.aux
             visits = update.expert_rows_B.tolist()
         else:
-            slow = naive_experts(layer, leaf_BTD, capacity, mode)
+            slow = naive_experts(layer, leaf_BTD, mode)
             delta_BTD, aux, visits = slow.delta_BTD, slow.aux, slow.visits_B
         total = (delta_BTD * upstream_BTD).sum()
         (total if mode == "causal" or aux is None else total + 100 * aux).backward()
@@ -86,9 +87,9 @@ def test_values_and_gradients_equal_the_slow_twin(
 
 def test_rows_that_are_dropped_are_the_last_by_position() -> None:
     layer, x_BTD = layer_of(num_experts=1, capacity_factor=0.5), rows()
-    update = layer.delta(x_BTD, 1.0, context("train", x_BTD))
+    update = layer.delta(x_BTD, context("train", x_BTD))
     entered_BT = (update.delta_BKD != 0).any(dim=-1)
-    slots = layer.slots(T, 1.0)
+    slots = layer.slots(T)
     assert slots == 19
     assert entered_BT.tolist() == [[True] * slots + [False] * (T - slots)] * 2
     assert update.statistics["expert_dropped"].item() == pytest.approx(1 - slots / T)
@@ -96,7 +97,7 @@ def test_rows_that_are_dropped_are_the_last_by_position() -> None:
 
 def test_expert_choice_is_top_k_of_each_expert() -> None:
     layer, x_BTD = layer_of(selection="expert_choice", num_experts=3), rows()
-    slots = layer.slots(T, 1.0)
+    slots = layer.slots(T)
     assert slots == T // 3
     expected_BTD = torch.zeros_like(x_BTD)
     for b, sequence in enumerate(x_BTD):
@@ -106,13 +107,13 @@ def test_expert_choice_is_top_k_of_each_expert() -> None:
                 gate, value = (sequence[t] @ layer.experts.up[expert]).chunk(2)
                 done = (torch.nn.functional.silu(gate) * value) @ layer.experts.down[expert]
                 expected_BTD[b, t] += torch.sigmoid(scores[t]) * done
-    found_BTD = layer.delta(x_BTD, 1.0, context("train", x_BTD)).delta_BKD
+    found_BTD = layer.delta(x_BTD, context("train", x_BTD)).delta_BKD
     torch.testing.assert_close(found_BTD, expected_BTD, rtol=0, atol=1e-12)
 
 
 def test_the_causal_rule_of_expert_choice_is_a_positive_score() -> None:
     layer, x_BTD = layer_of(selection="expert_choice"), rows()
-    update = layer.delta(x_BTD, 1.0, context("causal", x_BTD))
+    update = layer.delta(x_BTD, context("causal", x_BTD))
     assert update.expert_rows_B is not None
     wanted = (x_BTD @ layer.weight.T > 0).sum(dim=(1, 2))
     assert torch.equal(update.expert_rows_B, wanted)
@@ -127,18 +128,18 @@ def test_the_causal_rule_of_expert_choice_is_a_positive_score() -> None:
         torch.testing.assert_close(update.delta_BKD[0, t], expected, rtol=0, atol=1e-12)
 
 
-def ffn_of(name: str, capacity: float, **options: Any) -> Ffn:
+def ffn_of(name: str, capacity: float, **options: Any) -> ExpertFfn:
     """An ffn in fp64."""
     cls = FFNS.get(name)
-    return cls(WIDTH, capacity, cls.Config(**options)).double()
+    ffn = cls(WIDTH, capacity, cls.Config(**options)).double()
+    assert isinstance(ffn, ExpertFfn)
+    return ffn
 
 
 @pytest.mark.parametrize("mode", ["train", "causal"])
 def test_a_no_op_adds_nothing_and_costs_nothing(mode: Mode) -> None:
     ffn, x_BTD = ffn_of("mode_integrated", 0.3), rows()
-    layer = ffn.get_submodule("layer")
-    assert isinstance(layer, ExpertLayer)
-    layer.bias_O[:-1] = -10.0  # all choose the no-op
+    ffn.bias_O[:-1] = -10.0  # all choose the no-op
     update = ffn.delta(x_BTD, context(mode, x_BTD))
     assert not update.delta_BKD.any()
     assert update.expert_rows_B is not None
@@ -146,15 +147,15 @@ def test_a_no_op_adds_nothing_and_costs_nothing(mode: Mode) -> None:
     assert update.statistics["load"] == 0
     scores = 2 * T * WIDTH * (4 + 1)
     assert ffn.causal_forward(T, Rows(experts=0)).total == scores
-    slots = layer.slots(T, 0.3)
-    expected = scores + 4 * slots * 2 * 3 * WIDTH * layer.hidden
+    slots = ffn.slots(T)
+    expected = scores + 4 * slots * 2 * 3 * WIDTH * ffn.hidden
     assert ffn.cost(T).forward.total == expected, "training is charged slots"
 
 
 def test_a_layer_that_is_not_routed_has_no_no_ops() -> None:
     full, routed = ffn_of("mode_integrated", 1.0), ffn_of("mode_integrated", 0.5, num_noops=3)
-    assert full.get_buffer("layer.bias_O").shape == (4,)
-    assert routed.get_buffer("layer.bias_O").shape == (7,)
+    assert full.bias_O.shape == (4,)
+    assert routed.bias_O.shape == (7,)
     assert full.cost(T) == ffn_of("moe", 1.0).cost(T)
 
 
@@ -163,7 +164,7 @@ def test_a_layer_that_is_not_routed_has_no_no_ops() -> None:
 def test_balance_reaches_the_target_shares(balance: str, num_noops: int, capacity: float) -> None:
     """On rows that all lean to the first expert."""
     options = {"balance": balance, "balance_weight": 1.0, "bias_rate": 0.01}
-    layer = ExpertLayer(WIDTH, ExpertOptions.model_validate(options), num_noops)
+    layer = layer_of(num_noops, capacity, **options).float()
     draw = torch.randn(4000, WIDTH)
     draw[:, 0] = 1.0
     with torch.no_grad():
@@ -173,18 +174,18 @@ def test_balance_reaches_the_target_shares(balance: str, num_noops: int, capacit
     optimizer = torch.optim.Adam([layer.weight], lr=0.02)
     for _ in range(300):
         x_BTD = draw[torch.randint(len(draw), (4, 64))]
-        update = layer.delta(x_BTD, capacity, context("train", x_BTD))
+        update = layer.delta(x_BTD, context("train", x_BTD))
         if update.aux is not None:
             optimizer.zero_grad()
             update.aux.backward()
             optimizer.step()
-        layer.end_step(capacity)
-    target_O = torch.tensor(layer.targets(capacity))
+        layer.end_step()
+    target_O = torch.tensor(layer.targets())
     assert (before_O - target_O).abs().max() > 0.25
     assert (shares(layer, draw) - target_O).abs().max() < 0.08
 
 
-def shares(layer: ExpertLayer, rows_ND: Tensor) -> Tensor:
+def shares(layer: ExpertFfn, rows_ND: Tensor) -> Tensor:
     """Share of the rows whose first choice each output is."""
     best_N = ((rows_ND @ layer.weight.T).softmax(-1) + layer.bias_O).argmax(dim=-1)
     counts = Counter(best_N.tolist())

@@ -4,7 +4,7 @@ Shapes: B sequences, T positions, K rows that a routed block computes, D width.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -106,6 +106,12 @@ class Update:
         flat = flat_index(self.index_BK, x_BTD.shape[1])
         rows = x_BTD.flatten(0, 1).index_add(0, flat, delta_BKD.flatten(0, 1))
         return rows.view_as(x_BTD)
+
+
+def total(terms: Iterable[Tensor | None]) -> Tensor | None:
+    """Sum of the auxiliary losses that there are; None without any."""
+    found = [term for term in terms if term is not None]
+    return sum(found[1:], start=found[0]) if found else None
 
 
 def flat_index(index_BK: Tensor, num_positions: int) -> Tensor:

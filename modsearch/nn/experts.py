@@ -11,6 +11,7 @@ S slots of an expert, N rows of all sequences together.
 """
 
 import math
+from abc import abstractmethod
 from typing import Literal
 
 import torch
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 
 from modsearch.cost import Cost, Flops
 from modsearch.errors import ConfigError
-from modsearch.nn.contracts import Context, Options, Rows, Update, flat_index
+from modsearch.nn.contracts import Context, Ffn, Options, Rows, Update, flat_index, total
 from modsearch.nn.selection import (
     chosen_valid,
     membership_loss,
@@ -81,18 +82,24 @@ class Experts(nn.Module):
         return torch.cat(parts) if parts else rows_ND
 
 
-class ExpertLayer(nn.Module):
-    """Selection, dispatch, computation and combination."""
+class ExpertFfn(Ffn):
+    """Selection, dispatch, computation and combination.
+
+    The capacity is the share of visits that go to experts; the rest goes to no-ops.
+    """
 
     bias_O: Tensor
 
-    def __init__(self, width: int, options: ExpertOptions, num_noops: int = 0) -> None:
-        """Args are the width of a row, the options, and how many outputs are no-ops.
+    @abstractmethod
+    def __init__(
+        self, width: int, capacity: float, options: ExpertOptions, num_noops: int = 0
+    ) -> None:
+        """With `num_noops` outputs beside the experts.
 
         Raises:
             ConfigError: the options ask for more outputs than there are.
         """
-        super().__init__()
+        super().__init__(width, capacity, options)
         num_outputs = options.num_experts + num_noops
         if options.top_k > num_outputs:
             raise ConfigError(f"top_k = {options.top_k} of {num_outputs} outputs")
@@ -104,16 +111,14 @@ class ExpertLayer(nn.Module):
         self.register_buffer("bias_O", torch.zeros(num_outputs))
         self._load_O: Tensor | None = None
 
-    def delta(self, x_BTD: Tensor, capacity: float, context: Context) -> Update:
+    def delta(self, x_BTD: Tensor, context: Context) -> Update:
         """The weighted sum of the experts of each row; nothing for padding."""
         logits_BTO = token_scores(x_BTD, self.weight)
         if self.options.selection == "expert_choice":
-            return self._expert_choice(x_BTD, logits_BTO, capacity, context)
-        return self._token_choice(x_BTD, logits_BTO, capacity, context)
+            return self._expert_choice(x_BTD, logits_BTO, context)
+        return self._token_choice(x_BTD, logits_BTO, context)
 
-    def _token_choice(
-        self, x_BTD: Tensor, logits_BTO: Tensor, capacity: float, context: Context
-    ) -> Update:
+    def _token_choice(self, x_BTD: Tensor, logits_BTO: Tensor, context: Context) -> Update:
         B, T, _ = x_BTD.shape
         num_experts, top = self.options.num_experts, self.options.top_k
         chances_BTO = logits_BTO.softmax(dim=-1)
@@ -131,7 +136,7 @@ class ExpertLayer(nn.Module):
         one_hot_BVE = F.one_hot(expert_BV.clamp(max=num_experts - 1), num_experts)
         one_hot_BVE = one_hot_BVE * real_BV[..., None]
         rank_BV = (one_hot_BVE.cumsum(dim=1) * one_hot_BVE).sum(dim=-1) - 1
-        slots = self.slots(T, capacity)
+        slots = self.slots(T)
         kept_BV = real_BV & (rank_BV < slots)
         row_BV = torch.arange(T, device=x_BTD.device).repeat_interleave(top).expand(B, -1)
         # One address more, for visits that are not kept.
@@ -148,12 +153,10 @@ class ExpertLayer(nn.Module):
             "expert_imbalance": load_O[:num_experts].max()
             / load_O[:num_experts].mean().clamp(min=1e-9),
         }
-        aux = self._balance(load_O, chances_BTO, logits_BTO, capacity, context)
+        aux = self._balance(load_O, chances_BTO, logits_BTO, context)
         return Update(delta_BTD, aux=aux, statistics=statistics, expert_rows_B=kept_BV.sum(dim=1))
 
-    def _expert_choice(
-        self, x_BTD: Tensor, logits_BTE: Tensor, capacity: float, context: Context
-    ) -> Update:
+    def _expert_choice(self, x_BTD: Tensor, logits_BTE: Tensor, context: Context) -> Update:
         T = x_BTD.shape[1]
         if context.mode == "causal":
             real_BTE = logits_BTE > 0
@@ -164,7 +167,7 @@ class ExpertLayer(nn.Module):
             )
             weights_BTE = torch.sigmoid(logits_BTE)
             return self._combine_ragged(x_BTD, every_BTE, weights_BTE, real_BTE, context)
-        slots = self.slots(T, capacity)
+        slots = self.slots(T)
         columns = []
         weights = []
         loss = x_BTD.new_zeros((), dtype=logits_BTE.dtype)
@@ -225,53 +228,48 @@ class ExpertLayer(nn.Module):
             self._load_O = load_O.detach()
         return load_O
 
-    def targets(self, capacity: float) -> list[float]:
+    def targets(self) -> list[float]:
         """Share of the visits that each output is to get."""
         if not self.num_noops:
             return [1 / self.options.num_experts] * self.options.num_experts
-        target = min(max(capacity, 0.01), 0.99)
+        target = min(max(self.capacity, 0.01), 0.99)
         return [target / self.options.num_experts] * self.options.num_experts + [
             (1 - target) / self.num_noops
         ] * self.num_noops
 
     def _balance(
-        self,
-        load_O: Tensor,
-        chances_BTO: Tensor,
-        logits_BTO: Tensor,
-        capacity: float,
-        context: Context,
+        self, load_O: Tensor, chances_BTO: Tensor, logits_BTO: Tensor, context: Context
     ) -> Tensor | None:
         terms = []
         if self.options.balance == "loss":
             chances = [share(chance_BT, context.valid_BT) for chance_BT in chances_BTO.unbind(-1)]
-            target_O = load_O.new_tensor(self.targets(capacity))
+            target_O = load_O.new_tensor(self.targets())
             spread = (load_O * torch.stack(chances) / target_O).sum()
             terms.append(self.options.balance_weight * spread)
         if self.options.z_weight:
             terms.append(self.options.z_weight * z_loss(logits_BTO, context.valid_BT))
-        return sum(terms[1:], start=terms[0]) if terms else None
+        return total(terms)
 
     @torch.no_grad()
-    def end_step(self, capacity: float) -> None:
+    def end_step(self) -> None:
         """Raise the bias of outputs with too few visits, lower that of those with too many."""
         if self.options.balance == "bias" and self._load_O is not None:
-            target_O = self._load_O.new_tensor(self.targets(capacity))
+            target_O = self._load_O.new_tensor(self.targets())
             step_O = self.options.bias_rate * torch.sign(target_O - self._load_O)
             self.bias_O += step_O.to(self.bias_O.dtype)
         self._load_O = None
 
-    def slots(self, num_positions: int, capacity: float) -> int:
+    def slots(self, num_positions: int) -> int:
         """Rows of a sequence that one expert computes in training."""
-        even = capacity * self.options.top_k / self.options.num_experts
+        even = self.capacity * self.options.top_k / self.options.num_experts
         if self.options.selection == "expert_choice":
             return min(num_positions, num_selected(even, num_positions))
         wanted = math.ceil(self.options.capacity_factor * even * num_positions - 1e-9)
         return max(1, min(num_positions, wanted))
 
-    def cost(self, num_positions: int, capacity: float) -> Cost:
+    def cost(self, num_positions: int) -> Cost:
         """Scores, and three products on every slot."""
-        visits = self.options.num_experts * self.slots(num_positions, capacity)
+        visits = self.options.num_experts * self.slots(num_positions)
         return Cost.product("router", self._score_flops(num_positions)) + Cost.product(
             "experts", self._visit_flops(visits)
         )
@@ -288,6 +286,10 @@ class ExpertLayer(nn.Module):
 
     def _visit_flops(self, visits: int) -> int:
         return 2 * visits * 3 * self.weight.shape[1] * self.hidden
+
+    def output_weights(self) -> list[Tensor]:
+        """The down projections."""
+        return [self.experts.down]
 
     @property
     def idle_params(self) -> int:

@@ -29,6 +29,7 @@ from modsearch.nn.contracts import (
     base_name,
     completed,
     component_options,
+    total,
 )
 from modsearch.nn.layers import RmsNorm
 from modsearch.nn.selection import chosen_mask
@@ -46,8 +47,7 @@ class Output:
     @property
     def aux(self) -> Tensor | None:
         """Sum of the layers' auxiliary losses."""
-        terms = [update.aux for update in self.updates if update.aux is not None]
-        return sum(terms[1:], start=terms[0]) if terms else None
+        return total(update.aux for update in self.updates)
 
     @property
     def chosen(self) -> list[Tensor | None]:

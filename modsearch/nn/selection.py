@@ -8,10 +8,11 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
 from modsearch.cost import Cost, Flops
-from modsearch.nn.contracts import Context
+from modsearch.nn.contracts import Context, Options, Routing
 
 Gate = Literal[
     "identity", "one", "sigmoid", "scaled_sigmoid", "tanh", "one_plus_tanh", "softmax_selected"
@@ -23,6 +24,31 @@ Gate = Literal[
 Zhang et al. 2024 (arXiv 2412.04449); `softmax_selected` is a softmax over the chosen tokens of
 a sequence: in causal mode over those up to now. `one` gives the router no gradient.
 """
+
+
+class ScoreOptions(Options):
+    """Options of every router with learned scores."""
+
+    gate: Gate = "identity"
+    """Factor of a chosen token's update."""
+    z_weight: float = Field(0.0, ge=0)
+    """Weight of the z-loss on the scores."""
+    init_std: float = Field(0.02, gt=0)
+    """Of the scores' weights; zero with the identity gate would be a dead block that takes the
+    first k tokens."""
+
+    @property
+    def scores_learn(self) -> bool:
+        """Whether the gate or a loss looks at the scores."""
+        return self.gate != "one" or self.z_weight > 0
+
+
+class TopKOptions(ScoreOptions):
+    """Options of routers that take the k best tokens in training."""
+
+    bce_weight: float = Field(0.01, ge=0)
+    """Weight of the loss that teaches the causal choice. Adam undoes its scale where only the
+    predictor of membership learns from it; a small one stays out of the clipped norm."""
 
 
 def token_scores(x_BTD: Tensor, weight_ED: Tensor) -> Tensor:
@@ -94,6 +120,27 @@ def top_k(scores_BT: Tensor, k: int, valid_BT: Tensor | None) -> Tensor:
         scores_BT = scores_BT.masked_fill(~valid_BT, -torch.inf)
     order_BT = scores_BT.sort(dim=1, descending=True, stable=True).indices
     return order_BT[:, :k].sort(dim=1).values
+
+
+def top_k_routing(
+    scores_BT: Tensor, membership_BT: Tensor, k: int, options: TopKOptions, context: Context
+) -> Routing:
+    """The k best scores of each sequence in training; in causal mode, where the log-odds of
+    being one of them are positive (Raposo et al. 2024, sections 3.4 and 3.5)."""
+    aux: Tensor | None = None
+    valid_BK: Tensor | None
+    if context.mode == "causal":
+        index_BK, valid_BK = pack(membership_BT > 0, context.valid_BT)
+    else:
+        index_BK = top_k(scores_BT, k, context.valid_BT)
+        valid_BK = chosen_valid(context.valid_BT, index_BK)
+        aux = options.bce_weight * membership_loss(membership_BT, index_BK, context.valid_BT)
+        if options.z_weight:
+            aux = aux + options.z_weight * z_loss(scores_BT[..., None], context.valid_BT)
+    gate_BK = gate(options.gate, scores_BT, index_BK, valid_BK, context)
+    return Routing(
+        index_BK, gate_BK, valid_BK, aux, scores_BT=scores_BT, membership_BT=membership_BT
+    )
 
 
 def chosen_valid(valid_BT: Tensor | None, index_BK: Tensor) -> Tensor | None:

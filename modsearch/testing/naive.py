@@ -17,7 +17,7 @@ from torch import Tensor
 from modsearch.nn.blocks.dense import Dense
 from modsearch.nn.blocks.mod import Mod
 from modsearch.nn.contracts import Mode
-from modsearch.nn.experts import ExpertLayer
+from modsearch.nn.experts import ExpertFfn
 from modsearch.nn.ffn.mlp import Mlp
 from modsearch.nn.layers import RmsNorm
 from modsearch.nn.model import Decoder
@@ -145,7 +145,7 @@ def _rotated(head: Tensor, position: int) -> Tensor:
 
 @dataclass(frozen=True)
 class NaiveExperts:
-    """Of one pass, for comparison with `ExpertLayer.delta`."""
+    """Of one pass, for comparison with `ExpertFfn.delta`."""
 
     delta_BTD: Tensor
     aux: Tensor
@@ -154,13 +154,13 @@ class NaiveExperts:
     """Visits to experts that were not dropped."""
 
 
-def naive_experts(layer: ExpertLayer, x_BTD: Tensor, capacity: float, mode: Mode) -> NaiveExperts:
+def naive_experts(layer: ExpertFfn, x_BTD: Tensor, mode: Mode) -> NaiveExperts:
     """Token choice with dropping: a row's best outputs, while their experts have room."""
     options = layer.options
     assert options.selection == "token_choice"
     num_experts, num_outputs = options.num_experts, len(layer.weight)
     num_sequences, num_positions = x_BTD.shape[:2]
-    even = capacity * options.top_k * num_positions / num_experts
+    even = layer.capacity * options.top_k * num_positions / num_experts
     room = max(1, min(num_positions, math.ceil(options.capacity_factor * even - 1e-9)))
     load = [0] * num_outputs
     sums = [x_BTD.new_zeros(()) for _ in range(num_outputs)]
@@ -189,7 +189,7 @@ def naive_experts(layer: ExpertLayer, x_BTD: Tensor, capacity: float, mode: Mode
             deltas.append(delta)
         visits_B.append(visits)
     num_rows = num_sequences * num_positions
-    target = layer.targets(capacity)
+    target = layer.targets()
     terms = [
         load[o] / (num_rows * options.top_k) * sums[o] / num_rows / target[o]
         for o in range(num_outputs)

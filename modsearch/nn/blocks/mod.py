@@ -26,6 +26,7 @@ from modsearch.nn.contracts import (
     Rows,
     Update,
     flat_index,
+    total,
 )
 
 
@@ -169,12 +170,11 @@ class Mod(RoutedBlock):
 
 def _update(delta_BKD: Tensor, inner: Update, routing: Routing) -> Update:
     """The routed update with what the router and the inner block said."""
-    aux = [part for part in (routing.aux, inner.aux) if part is not None]
     return Update(
         delta_BKD,
         routing.index_BK,
         routing.valid_BK,
-        aux=sum(aux[1:], start=aux[0]) if aux else None,
+        aux=total((routing.aux, inner.aux)),
         statistics={**inner.statistics, **routing.statistics},
         routing=routing,
         expert_rows_B=inner.expert_rows_B,
@@ -183,12 +183,11 @@ def _update(delta_BKD: Tensor, inner: Update, routing: Routing) -> Update:
 
 def _together(total_BTD: Tensor, updates: list[Update]) -> Update:
     """The update of all rows, of which one part was routed."""
-    aux = [update.aux for update in updates if update.aux is not None]
     counts = [u.expert_rows_B for u in updates if u.expert_rows_B is not None]
     routings = [update.routing for update in updates if update.routing is not None]
     return Update(
         total_BTD,
-        aux=sum(aux[1:], start=aux[0]) if aux else None,
+        aux=total(update.aux for update in updates),
         statistics={key: value for u in updates for key, value in u.statistics.items()},
         routing=routings[0],
         expert_rows_B=counts[0] if counts else None,

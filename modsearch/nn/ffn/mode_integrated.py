@@ -14,12 +14,11 @@ from typing import ClassVar
 from pydantic import Field
 from torch import Tensor
 
-from modsearch.cost import Cost, Flops
-from modsearch.nn.contracts import Context, Ffn, Rows, Update
-from modsearch.nn.experts import ExpertLayer, ExpertOptions
+from modsearch.nn.contracts import Context, Update
+from modsearch.nn.experts import ExpertFfn, ExpertOptions
 
 
-class ModeIntegrated(Ffn):
+class ModeIntegrated(ExpertFfn):
     """SwiGLU experts and no-ops."""
 
     routes: ClassVar[bool] = True
@@ -31,36 +30,14 @@ class ModeIntegrated(Ffn):
         """No-op experts. Under expert choice there are none: a row that no expert takes is one."""
 
     def __init__(self, width: int, capacity: float, options: Config) -> None:
-        super().__init__(width, capacity, options)
         routed = capacity < 1 and options.selection == "token_choice"
-        self.layer = ExpertLayer(width, options, options.num_noops if routed else 0)
+        super().__init__(width, capacity, options, options.num_noops if routed else 0)
 
     def delta(self, x_BTD: Tensor, context: Context) -> Update:
         """The weighted sum of each row's experts; `load` is the share of visits to experts."""
-        update = self.layer.delta(x_BTD, self.capacity, context)
+        update = super().delta(x_BTD, context)
         assert update.expert_rows_B is not None
         valid_BT = context.valid_BT
         num_rows = x_BTD[..., 0].numel() if valid_BT is None else valid_BT.sum()
-        load = update.expert_rows_B.sum() / (num_rows * self.layer.options.top_k)
+        load = update.expert_rows_B.sum() / (num_rows * self.options.top_k)
         return replace(update, statistics={**update.statistics, "load": load})
-
-    def cost(self, num_positions: int) -> Cost:
-        """Scores and slots."""
-        return self.layer.cost(num_positions, self.capacity)
-
-    def causal_forward(self, num_positions: int, rows: Rows) -> Flops:
-        """Scores and visits."""
-        return self.layer.causal_forward(num_positions, rows)
-
-    def output_weights(self) -> list[Tensor]:
-        """The down projections."""
-        return [self.layer.experts.down]
-
-    @property
-    def idle_params(self) -> int:
-        """Experts that a token does not take."""
-        return self.layer.idle_params
-
-    def end_step(self) -> None:
-        """Move the loss-free bias."""
-        self.layer.end_step(self.capacity)

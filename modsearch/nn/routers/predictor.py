@@ -13,38 +13,24 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from modsearch.cost import Cost, Flops
-from modsearch.nn.contracts import Context, Mode, Options, Router, Routing
+from modsearch.nn.contracts import Context, Mode, Router, Routing
 from modsearch.nn.selection import (
-    Gate,
-    chosen_valid,
-    gate,
-    membership_loss,
+    TopKOptions,
     num_selected,
-    pack,
     score_cost,
     token_scores,
-    top_k,
-    z_loss,
+    top_k_routing,
 )
 
 
 class Predictor(Router):
     """Top-k of w . x in training; an MLP's decision in causal mode."""
 
-    class Config(Options):
+    class Config(TopKOptions):
         """Options of the router."""
 
-        gate: Gate = "identity"
-        """Factor of a chosen token's update."""
         hidden: int = Field(16, gt=0)
         """Hidden width of the predictor."""
-        bce_weight: float = Field(0.01, ge=0)
-        """Weight of the predictor's loss. Adam undoes its scale; a small one keeps it out of the
-        gradient norm that training clips."""
-        z_weight: float = Field(0.0, ge=0)
-        """Weight of the z-loss on the scores."""
-        init_std: float = Field(0.02, gt=0)
-        """Of the scores' weights."""
 
     def __init__(self, width: int, capacity: float, options: Config) -> None:
         super().__init__(width, capacity, options)
@@ -58,22 +44,8 @@ class Predictor(Router):
     def forward(self, x_BTD: Tensor, context: Context) -> Routing:
         """Top-k in training; the sign of the predictor's logit in causal mode."""
         scores_BT = token_scores(x_BTD, self.weight).squeeze(-1)
-        membership_BT = self.membership(x_BTD)
-        aux: Tensor | None = None
-        valid_BK: Tensor | None
-        if context.mode == "causal":
-            index_BK, valid_BK = pack(membership_BT > 0, context.valid_BT)
-        else:
-            index_BK = top_k(scores_BT, self.slots(x_BTD.shape[1]), context.valid_BT)
-            valid_BK = chosen_valid(context.valid_BT, index_BK)
-            loss = membership_loss(membership_BT, index_BK, context.valid_BT)
-            aux = self.options.bce_weight * loss
-            if self.options.z_weight:
-                aux = aux + self.options.z_weight * z_loss(scores_BT[..., None], context.valid_BT)
-        gate_BK = gate(self.options.gate, scores_BT, index_BK, valid_BK, context)
-        return Routing(
-            index_BK, gate_BK, valid_BK, aux, scores_BT=scores_BT, membership_BT=membership_BT
-        )
+        k = self.slots(x_BTD.shape[1])
+        return top_k_routing(scores_BT, self.membership(x_BTD), k, self.options, context)
 
     def membership(self, x_BTD: Tensor) -> Tensor:
         """Log-odds (B, T) that top-k takes the token; no gradient flows to `x_BTD`."""
@@ -90,8 +62,6 @@ class Predictor(Router):
         """A dot product a token, and the MLP: its first product has no gradient for its input."""
         width, hidden = self.weight.shape[1], self.options.hidden
         first = 2 * num_positions * width * hidden
-        scores = score_cost(
-            2 * num_positions * width, self.options.gate != "one" or self.options.z_weight > 0
-        )
+        scores = score_cost(2 * num_positions * width, self.options.scores_learn)
         last = Cost.product("router", 2 * num_positions * hidden)
         return scores + last + Cost(Flops(router=first), Flops(router=first))

@@ -12,9 +12,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from modsearch.cost import Cost
-from modsearch.nn.contracts import Context, Mode, Options, Router, Routing
+from modsearch.nn.contracts import Context, Mode, Router, Routing
 from modsearch.nn.selection import (
-    Gate,
+    ScoreOptions,
     gate,
     load,
     num_slots,
@@ -28,19 +28,13 @@ from modsearch.nn.selection import (
 class Threshold(Router):
     """score = w . x; chosen where it is above the cut-off."""
 
-    class Config(Options):
+    class Config(ScoreOptions):
         """Options of the router."""
 
-        gate: Gate = "identity"
-        """Factor of a chosen token's update."""
         momentum: float = Field(0.9, ge=0, lt=1)
         """Of the running quantile, per optimiser step."""
         capacity_factor: float = Field(1.25, gt=0)
         """Training slots over k: room for a load that varies."""
-        z_weight: float = Field(0.0, ge=0)
-        """Weight of the z-loss on the scores."""
-        init_std: float = Field(0.02, gt=0)
-        """Of the scores' weights."""
 
     cutoff: Tensor
     updates: Tensor
@@ -93,5 +87,4 @@ class Threshold(Router):
 
     def cost(self, num_positions: int, mode: Mode) -> Cost:
         """One dot product a token."""
-        learned = self.options.gate != "one" or self.options.z_weight > 0
-        return score_cost(2 * num_positions * self.weight.shape[1], learned)
+        return score_cost(2 * num_positions * self.weight.shape[1], self.options.scores_learn)

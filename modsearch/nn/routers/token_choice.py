@@ -14,9 +14,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from modsearch.cost import Cost
-from modsearch.nn.contracts import Context, Mode, Options, Router, Routing
+from modsearch.nn.contracts import Context, Mode, Router, Routing, total
 from modsearch.nn.selection import (
     Gate,
+    ScoreOptions,
     gate,
     load,
     num_slots,
@@ -31,7 +32,7 @@ from modsearch.nn.selection import (
 class TokenChoice(Router):
     """Two scores a token; the higher one, after its activation, is the token's path."""
 
-    class Config(Options):
+    class Config(ScoreOptions):
         """Options of the router."""
 
         activation: Literal["softmax", "sigmoid"] = "softmax"
@@ -46,10 +47,6 @@ class TokenChoice(Router):
         """Step of the loss-free bias, per optimiser step."""
         capacity_factor: float = Field(1.0, gt=0)
         """Training slots over k: what is chosen beyond is dropped."""
-        z_weight: float = Field(0.0, ge=0)
-        """Weight of the z-loss on the scores."""
-        init_std: float = Field(0.02, gt=0)
-        """Of the scores' weights."""
 
     bias: Tensor
 
@@ -102,7 +99,7 @@ class TokenChoice(Router):
             terms.append(self.options.balance_weight * spread)
         if self.options.z_weight:
             terms.append(self.options.z_weight * z_loss(scores_BT2, valid_BT))
-        return sum(terms[1:], start=terms[0]) if terms else None
+        return total(terms)
 
     @torch.no_grad()
     def end_step(self) -> None:
@@ -117,6 +114,5 @@ class TokenChoice(Router):
 
     def cost(self, num_positions: int, mode: Mode) -> Cost:
         """Two dot products a token."""
-        options = self.options
-        learned = options.gate != "one" or options.balance == "loss" or options.z_weight > 0
+        learned = self.options.scores_learn or self.options.balance == "loss"
         return score_cost(2 * num_positions * 2 * self.weight.shape[1], learned)
