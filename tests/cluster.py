@@ -169,10 +169,10 @@ def _answers(port: int) -> bool:
 
 def postgres_programs() -> Path | None:
     """Where `initdb` and `postgres` are; None where PostgreSQL is not installed."""
+    places = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     found = shutil.which("initdb")
-    places = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda p: p.parent.name)
-    candidates = [Path(found).parent] if found else places[-1:]
-    return next((place for place in candidates if (place / "initdb").exists()), None)
+    places += [Path(found).resolve()] if found else []
+    return places[0].parent if places else None
 
 
 @dataclass
