@@ -92,6 +92,7 @@ class Driver:
         self.in_flight: dict[str, list[tuple[Cell, int]]] = {}
         self._orphans = [(cell, asked) for cell in self.cells for asked in cell.orphans()]
         self.lost = self._without_results()
+        self.failed = 0
 
     def _without_results(self) -> list[Job]:
         """Trainings that the ledger has and the study directory lost.
@@ -159,6 +160,7 @@ class Driver:
         self.study.progress.ended(job, record)
         self.study.ledger.check()
         if record.state is State.FAILED:
+            self.failed += 1
             with suppress(OSError):  # the disk may be what failed
                 self.study.directory.write_record(record)
             return
@@ -232,9 +234,14 @@ class Study:
             self.progress.workers = engine.num_workers
             for stage in [only] if only else wanted:
                 specs = self.cell_specs(stage)
-                driver = Driver(self, specs)
-                self._announce(stage, driver)
-                engine.run(driver.next_job, driver.on_record)
+                # What failed is tried once more before the next stage builds on this one: nodes
+                # that come and go must not decide which size is confirmed.
+                for _ in range(2):
+                    driver = Driver(self, specs)
+                    self._announce(stage, driver)
+                    engine.run(driver.next_job, driver.on_record)
+                    if not driver.failed:
+                        break
         records = self.directory.records()
         self.progress.say(f"trials: {summary(records)}")
         if any(record.state is State.FAILED for record in records):

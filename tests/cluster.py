@@ -114,6 +114,9 @@ class Cluster:
             f"--num-gpus={gpus}",
             "--object-store-memory=100000000",
             "--disable-usage-stats",
+            # Any free ports: raylets of one machine share the default range, and would collide.
+            "--min-worker-port=0",
+            "--max-worker-port=0",
         ]
         with (self.folder / f"node-{len(self.nodes)}.log").open("wb") as log:
             process = subprocess.Popen(
