@@ -4,6 +4,7 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -255,3 +256,18 @@ def test_folders_of_dead_processes_are_removed_and_others_stay(
     with scratch("kind-") as first, scratch("kind-") as second:
         assert sorted(tmp_path.iterdir()) == sorted([first, second])
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_studies_survive_what_the_script_does_to_them() -> None:
+    """A short run of it; `python tests/faults.py` is the long one."""
+    script = Path(__file__).parent / "faults.py"
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_AUTH")}
+    paths = [str(script.parent.parent), environment.get("PYTHONPATH", "")]
+    done = subprocess.run(
+        [sys.executable, script, "--kills", "3"],
+        env=environment | {"PYTHONPATH": os.pathsep.join(filter(None, paths))},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
