@@ -2,9 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from modsearch.schema import Job, Record, Share, Signal
 from modsearch.study import RunTrial
+
+CORPUS = str(Path(__file__).resolve().parent.parent / "modsearch" / "*.py")
+"""Small, so that looking for its files takes no time."""
 
 
 class Inline:

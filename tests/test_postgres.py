@@ -11,10 +11,11 @@ from pathlib import Path
 import optuna
 import pytest
 from cluster import ROOT, Postgres, postgres, postgres_programs
-from inline import Inline, quietly
+from inline import CORPUS, Inline, quietly
 
 from modsearch.errors import StudyError
 from modsearch.provenance import redacted
+from modsearch.report.page import compile_report
 from modsearch.schema import Stage
 from modsearch.search.ledger import Ledger, place, server_url
 from modsearch.space import Space
@@ -23,6 +24,7 @@ from modsearch.study import Study
 
 TPE = {
     "name": "shared",
+    "data": {"corpus": CORPUS},
     "fixed": {"model": {"seq_len": 64, "num_heads": 1}, "optim": {"min_steps": 20}},
     "arms": {"mod": {"model": {"block": "mod", "capacity": {"float": [0.1, 0.9]}}}},
     "explore": {
@@ -204,39 +206,35 @@ def test_two_drivers_at_once_from_two_directories(
     assert len(str(told.value).splitlines()) == 2
 
 
-def test_credentials_are_in_no_file_and_no_output(server: Postgres, tmp_path: Path) -> None:
+def test_credentials_are_in_no_file_and_no_output(
+    server: Postgres,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     """The command line has them: everything that is written and printed is searched."""
-    (tmp_path / "space.yaml").write_text(json.dumps({**TPE, "name": "secret"}))
     out = tmp_path / "study"
-    trials = '--set=explore={"budgets": [2e8], "size": {"depth": 2, "width": 8}, "windows": 4}'
-    arguments = [sys.executable, "-m", "modsearch.cli", "search", tmp_path / "space.yaml"]
-    arguments += [
-        "--out",
-        out,
-        "--workers",
-        "1",
-        trials,
-        "--set=arms={mod: {model: {block: mod}}}",
-    ]
-    said = ""
-    for url in (server.url, server.url, server.url.replace(str(server.port), "1")):
-        done = subprocess.run(
-            [*arguments, "--ledger", url], capture_output=True, text=True, cwd=ROOT
-        )
-        said += done.stdout + done.stderr
-        assert done.returncode == (0 if url == server.url else 2), done.stderr
-    assert len(done.stderr.splitlines()) == 2
-    written = [path for path in out.rglob("*") if path.is_file()]
+    monkeypatch.setattr(sys, "argv", ["modsearch", "search", "x.yaml", "--ledger", server.url])
+    study(Space.model_validate({**GRID, "name": "secret"}), out, server.url).run()
+    compile_report(out)
+    (tmp_path / "x.yaml").write_text(json.dumps({**GRID, "name": "secret"}))
+    url = server.url.replace(str(server.port), "1")
+    command = [sys.executable, "-m", "modsearch.cli", "search", tmp_path / "x.yaml"]
+    for more in (["--ledger", url, "--out", tmp_path / "other"], ["--out", out]):
+        done = subprocess.run([*command, *more], cwd=ROOT)
+        assert done.returncode == 2
+    said = capfd.readouterr()
+    *_, first, second, third, fourth = said.err.splitlines()
+    assert "can't open the ledger postgresql://127.0.0.1:1/postgres" in first + second
+    assert "name it with --ledger" in third + fourth
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert any(path.name == "index.html" for path in written)
     for path in written:
         assert server.password.encode() not in path.read_bytes(), path
-    assert server.password not in said
+    assert server.password not in said.out + said.err
     manifest = StudyDirectory(out).manifest()
     assert manifest.ledger == f"postgresql://127.0.0.1:{server.port}/postgres"
     assert "--ledger 'postgresql://***@127.0.0.1" in manifest.command
-    without = subprocess.run(arguments, capture_output=True, text=True, cwd=ROOT)
-    assert without.returncode == 2
-    assert "name it with --ledger" in without.stderr
 
 
 @pytest.mark.parametrize(
