@@ -47,5 +47,5 @@ help:  ## show this list
 	@echo "installing into .venv; the first time takes a few minutes"
 	$(PYTHON) -m venv .venv
 	$(PIP_INSTALL) torch
-	$(PIP_INSTALL) -e ".[dev]"
+	$(PIP_INSTALL) -e ".[dev,postgres]"
 	@touch $@

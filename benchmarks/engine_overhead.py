@@ -1,10 +1,11 @@
-"""What does the local engine cost beside the training itself?
+"""What do the engines cost beside the training itself?
 
-Runs one measure-only study of at least 24 trials and prints wall time / (sum of trial seconds /
-workers), after the workers have started. Trial seconds include validation. 1.00 would be an
+Runs one measure-only study of 26 trials under each engine and prints wall time / (sum of trial
+seconds / workers), from the moment at which every worker has begun its first trial; what came
+before is start-up, and is printed beside it. Trial seconds include validation. 1.00 would be an
 engine, a ledger and a disk that take no time, and trials that end together.
 
-    python benchmarks/engine_overhead.py [--budget 3e10] [--workers 2]
+    python benchmarks/engine_overhead.py [--budget 3e10] [--workers 2] [--engines local ray]
 """
 
 import argparse
@@ -13,13 +14,13 @@ import time
 from functools import partial
 from pathlib import Path
 
-from modsearch.engines.local import LocalEngine
-from modsearch.schema import Signal, Stage
+from modsearch.engines.ray import RayEngine
+from modsearch.schema import Stage
 from modsearch.space import Space
-from modsearch.study import Driver, Study
-from modsearch.trial import run_trial
+from modsearch.study import Driver, MakeEngine, Study, local
 
 WIDTHS = list(range(12, 64, 4))
+ENGINES: dict[str, MakeEngine] = {"local": local, "ray": partial(RayEngine, address=None)}
 
 
 def space(budget: float, workers: int) -> Space:
@@ -38,38 +39,36 @@ def space(budget: float, workers: int) -> Space:
     )
 
 
+def measure(name: str, budget: float, workers: int, root: Path) -> str:
+    """One engine's line."""
+    study = Study(space(budget, workers), root / name, make_engine=ENGINES[name])
+    called = time.time()
+    with study.ledger.held(), study.engine().started() as engine:
+        driver = Driver(study, study.cell_specs(Stage.MEASURE))
+        engine.run(driver.next_job, driver.on_record)
+    spans = []
+    for record in study.directory.records():
+        if record.scores is not None:
+            end = (study.directory.trial(record.hash) / "result.json").stat().st_mtime
+            spans.append((end - record.scores.seconds, end))
+    began = sorted(start for start, _ in spans)[workers - 1]
+    wall = max(end for _, end in spans) - began
+    share = sum(end - max(start, began) for start, end in spans) / workers
+    return (
+        f"{name}: {len(spans)} trials, {workers} workers: wall {wall:.1f} s, trial seconds / "
+        f"workers {share:.1f} s, ratio {wall / share:.3f}; start-up {began - called:.1f} s"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--budget", type=float, default=3e10)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES))
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        study = Study(space(options.budget, options.workers), Path(folder) / "study")
-        driver = Driver(study, study.cell_specs(Stage.MEASURE))
-        first = study.job(driver.cells[0].spec, _smallest(study))
-        root, threads = study.directory.root, study.manifest.runtime.threads
-        engine = LocalEngine(partial(run_trial, root), study.workers, threads)
-        with engine.started():
-            # One training a worker, of different seeds: imports and first calls are paid here.
-            update = {"stage": Stage.EXPLORE}
-            jobs = iter(
-                [first.model_copy(update={**update, "seed": n}) for n in range(study.workers)]
-            )
-            engine.run(lambda: next(jobs, Signal.DONE), lambda job, record: None)
-            started = time.perf_counter()
-            engine.run(driver.next_job, driver.on_record)
-            wall = time.perf_counter() - started
-        records = study.directory.records()
-        trained = [r.scores.seconds for r in records if r.scores and r.stage is Stage.MEASURE]
-    share = sum(trained) / study.workers
-    print(
-        f"{len(trained)} trials, {study.workers} workers: wall {wall:.1f} s, trial seconds / "
-        f"workers {share:.1f} s, ratio {wall / share:.3f}"
-    )
-
-
-def _smallest(study: Study) -> dict[str, object]:
-    return {**study.recipe("dense"), "size": {"depth": 2, "width": WIDTHS[-1]}}
+        for name in options.engines:
+            print(measure(name, options.budget, options.workers, Path(folder)), flush=True)
 
 
 if __name__ == "__main__":

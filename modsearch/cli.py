@@ -187,6 +187,17 @@ def search(
         str | None,
         typer.Option(help="HOST:PORT of a Ray cluster; default: a Ray of its own, here."),
     ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(help="Shared path or fsspec URI for trials; default: the study directory."),
+    ] = None,
+    ledger: Annotated[
+        str | None,
+        typer.Option(
+            envvar="MODSEARCH_LEDGER",
+            help="postgresql://USER@HOST/DATABASE; default: a file in the study directory.",
+        ),
+    ] = None,
     allow_mixed: Annotated[
         bool, typer.Option("--allow-mixed", help="Resume under other code or another torch.")
     ] = False,
@@ -204,8 +215,9 @@ def search(
         raise ModsearchError(f"--stage takes {', '.join(Stage)}, but got `{stage}`")
     if engine not in ("local", "ray"):
         raise ModsearchError(f"--engine takes local or ray, but got `{engine}`")
-    if address is not None and engine != "ray":
-        raise ModsearchError("--address names a Ray cluster\nadd --engine ray")
+    for option, value in (("--address", address), ("--storage", storage)):
+        if value is not None and engine != "ray":
+            raise ModsearchError(f"{option} is for a Ray cluster\nadd --engine ray")
     wanted = _space(space, sets, plugin)
     root = out or Path("runs") / wanted.name
     make_engine: MakeEngine = local
@@ -215,7 +227,13 @@ def search(
         make_engine = partial(RayEngine, address=address)
     with _resumable(), locked(root):
         study = Study(
-            wanted, root, workers=workers, allow_mixed=allow_mixed, make_engine=make_engine
+            wanted,
+            root,
+            workers=workers,
+            allow_mixed=allow_mixed,
+            make_engine=make_engine,
+            ledger=ledger,
+            storage=storage,
         )
         study.run(Stage(stage) if stage else None)
         study.evaluate_winners()

@@ -2,8 +2,10 @@
 
 import fcntl
 import hashlib
+import json
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -25,6 +27,15 @@ from modsearch.schema import CorpusFacts, Manifest, ModelConfig, Plugin, Runtime
 from modsearch.space import Arm, Section, Space, read_space, read_yaml
 from modsearch.store import StudyDirectory, write_bytes, write_yaml
 
+CONSTANT_RESOURCES = {"threads", "device", "precision"}
+
+EXTENSIBLE = {
+    "explore": {"budgets", "trials"},
+    "measure": {"ladder"},
+    "confirm": {"budgets", "seeds"},
+}
+"""What may grow in a stage."""
+
 LIBRARIES = ("torch", "numpy", "optuna", "lm_eval", "ray", "pandas", "scipy")
 
 
@@ -35,16 +46,18 @@ def open_manifest(
     *,
     allow_mixed: bool,
     elsewhere: bool = False,
+    ledger: str | None = None,
 ) -> Manifest:
     """Make the manifest of a new study, or hold this run against the one that is there.
 
+    `ledger` is where its database is, where that is not a file of the study directory.
     `elsewhere`: trials run on other machines, whose devices this one can't see.
 
     Raises:
         StudyError: the study was made with another space, corpus, code, plugin, torch or device.
     """
     plugins = load_plugins(space.plugins)
-    fresh = _fresh_manifest(space, corpus, plugins, elsewhere=elsewhere)
+    fresh = _fresh_manifest(space, corpus, plugins, elsewhere=elsewhere, ledger=ledger)
     if not (directory.root / "manifest.json").exists():
         write_yaml(directory.space, space.model_dump(mode="json"))
         _keep_copies(directory, plugins)
@@ -57,6 +70,12 @@ def open_manifest(
         raise StudyError(
             f"the corpus has changed: {old.corpus.fingerprint} is now "
             f"{fresh.corpus.fingerprint}\nuse another --out, or bring the old text back"
+        )
+    if fresh.ledger != old.ledger:
+        raise StudyError(
+            f"the ledger of {directory.root} is {old.ledger or directory.ledger}, not "
+            f"{fresh.ledger or directory.ledger}\nname it with --ledger; if it has moved, change "
+            f"`ledger` in {directory.root / 'manifest.json'}"
         )
     other = _differences(old, fresh)
     if other and not allow_mixed:
@@ -71,6 +90,29 @@ def open_manifest(
     if before != space:
         write_yaml(directory.space, space.model_dump(mode="json"))
     return manifest
+
+
+def study_key(space: Space, corpus: CorpusFacts) -> str:
+    """Name of a study in a database that studies share: the same on every machine."""
+    constant = space.resources.model_dump(mode="json", include=CONSTANT_RESOURCES)
+    fixed = space.model_dump(mode="json", include={"seed", "fixed", "axes", "arms"})
+    return f"{space.name}-{_digest([fixed, constant, corpus.fingerprint])}"
+
+
+def stage_key(space: Space, stage: Stage) -> str:
+    """What a stage is beside what may grow in it."""
+    section = getattr(space, stage)
+    return _digest(section and section.model_dump(mode="json", exclude=EXTENSIBLE[stage]))
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def redacted(text: str) -> str:
+    """An argument or a message without the credentials of a URL in it."""
+    text = re.sub(r"(\w://).*@", r"\1***@", text, flags=re.DOTALL)
+    return re.sub(r"(password=)[^&\s]+", r"\1***", text)
 
 
 def check_windows(space: Space, corpus: Corpus) -> None:
@@ -128,7 +170,12 @@ def trial_plugins(config: Path) -> dict[str, str]:
 
 
 def _fresh_manifest(
-    space: Space, corpus: CorpusFacts, plugins: Iterable[Plugin], *, elsewhere: bool
+    space: Space,
+    corpus: CorpusFacts,
+    plugins: Iterable[Plugin],
+    *,
+    elsewhere: bool,
+    ledger: str | None,
 ) -> Manifest:
     resources = space.resources
     device = resources.device
@@ -152,9 +199,10 @@ def _fresh_manifest(
         versions={"python": platform.python_version()}
         | {library: version(library) for library in LIBRARIES},
         machine=_machine(device),
-        command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        command=shlex.join([Path(sys.argv[0]).name, *map(redacted, sys.argv[1:])]),
         plugins={name: plugin.digest for name, plugin in by_name(plugins).items()},
         packages=_packages(space),
+        ledger=ledger,
     )
 
 
@@ -265,18 +313,13 @@ def _refuse_other_space(old: Space, new: Space, root: Path) -> None:
                 f"{root} was made with other `{name}`: a study may be extended, not changed\n"
                 f"use another --out for the changed space"
             )
-    constant = {"threads", "device", "precision"}
+    constant = CONSTANT_RESOURCES
     if old.resources.model_dump(include=constant) != new.resources.model_dump(include=constant):
         raise StudyError(
             f"{root} was made with other `resources`: {', '.join(sorted(constant))} are "
             f"constants of a study\nuse another --out for the changed space"
         )
-    free: dict[str, set[str]] = {
-        "explore": {"budgets", "trials"},
-        "measure": {"ladder"},
-        "confirm": {"budgets", "seeds"},
-    }
-    for stage, extensible in free.items():
+    for stage, extensible in EXTENSIBLE.items():
         before, after = getattr(old, stage), getattr(new, stage)
         if before is not None and (
             after is None

@@ -21,9 +21,10 @@ from modsearch.data import load_corpus
 from modsearch.engines.local import LocalEngine
 from modsearch.errors import StudyError
 from modsearch.evaluate import evaluate_winners
+from modsearch.mirror import Mirror, first_line
 from modsearch.plugins import load_plugins
 from modsearch.progress import Progress, describe, summary
-from modsearch.provenance import check_windows, open_manifest
+from modsearch.provenance import check_windows, open_manifest, stage_key, study_key
 from modsearch.schema import (
     Budget,
     Infeasible,
@@ -36,10 +37,10 @@ from modsearch.schema import (
     Stage,
     State,
 )
-from modsearch.search.ledger import Asked, Cell, CellSpec, open_storage
+from modsearch.search.ledger import Asked, Cell, CellSpec, Ledger, place, server_url
 from modsearch.space import Space, build, over
 from modsearch.store import StudyDirectory
-from modsearch.trial import run_trial
+from modsearch.trial import run_mirrored, run_trial
 
 ANY_SIZE = Int(1, 1_000_000, 1)
 SEEDS_PER_STUDY = 1000
@@ -88,12 +89,47 @@ class Driver:
 
     def __init__(self, study: "Study", specs: Sequence[CellSpec]) -> None:
         self.study = study
-        self.cells = [Cell(study.storage, spec, study.space.seed) for spec in specs]
+        self.cells = [study.cell(spec) for spec in specs]
         self.in_flight: dict[str, list[tuple[Cell, int]]] = {}
         self._orphans = [(cell, asked) for cell in self.cells for asked in cell.orphans()]
+        self.lost = self._without_results()
+        self.failed = 0
+
+    def _without_results(self) -> list[Job]:
+        """Trainings that the ledger has and the study directory lost.
+
+        Raises:
+            StudyError: it lost all: this is another directory.
+        """
+        told = {
+            trial_hash: (cell, asked) for cell in self.cells for trial_hash, asked in cell.told()
+        }
+        lost = [
+            self.study.job(cell.spec, asked.values)
+            for trial_hash, (cell, asked) in told.items()
+            if self.study.directory.finished(trial_hash) is None
+        ]
+        if lost and not self.study.directory.records():
+            raise StudyError(
+                f"the ledger has {len(lost)} finished trials of this study, but "
+                f"{self.study.directory.root} has none of their results\n"
+                f"name the directory that it was run in with --out, or use another ledger"
+            )
+        return lost
 
     def next_job(self) -> Job | Signal:
         """The next training; rejected and known trials are told on the way."""
+        self.study.ledger.check()
+        while self.lost:
+            job = self.lost.pop()
+            if isinstance(job.plan, Infeasible):
+                reason = job.plan.reason
+                self.study.directory.write_record(job.record(State.INFEASIBLE, reason=reason))
+            elif job.hash not in self.in_flight:
+                self.study.progress.say(f"{describe(job)} has no result here: run again")
+                self.in_flight[job.hash] = []  # told already
+                self.study.progress.started(job)
+                return job
         while True:
             found = self._next_ask()
             if found is None:
@@ -121,8 +157,11 @@ class Driver:
         """Tell every trial that waited for this training. A failed one stays asked: the same
         command tries it again, under its own number."""
         waiting = self.in_flight.pop(job.hash)
+        record = self.study.fetch(job, record)
         self.study.progress.ended(job, record)
+        self.study.ledger.check()
         if record.state is State.FAILED:
+            self.failed += 1
             with suppress(OSError):  # the disk may be what failed
                 self.study.directory.write_record(record)
             return
@@ -157,10 +196,14 @@ class Study:
         workers: int | None = None,
         allow_mixed: bool = False,
         make_engine: MakeEngine = local,
+        ledger: str | None = None,
+        storage: str | None = None,
     ) -> None:
         self.space = space
         self.make_engine = make_engine
         self.directory = StudyDirectory(root)
+        url = server_url(ledger) if ledger else None
+        self.mirror = Mirror.of(storage, space.name) if storage else None
         corpus = load_corpus(space.data)
         check_windows(space, corpus)
         self.plugins = load_plugins(space.plugins)
@@ -171,8 +214,10 @@ class Study:
             self.corpus,
             allow_mixed=allow_mixed,
             elsewhere=make_engine is not local,
+            ledger=place(url) if url else None,
         )
-        self.storage = open_storage(f"sqlite:///{self.directory.ledger}")
+        self._key = study_key(space, self.corpus) if url else ""
+        self.ledger = Ledger(url, self._key) if url else Ledger.in_file(self.directory.ledger)
         runtime = self.manifest.runtime
         asked = space.resources.workers
         self.asked_workers = workers or (asked if asked != "auto" else None)
@@ -187,23 +232,50 @@ class Study:
             raise StudyError(
                 f"space `{self.space.name}` has no stage `{only}`, only {', '.join(wanted)}"
             )
-        with engine.started(), self.progress:
+        with self.ledger.held(), engine.started(), self.progress:
             self.progress.workers = engine.num_workers
             for stage in [only] if only else wanted:
                 specs = self.cell_specs(stage)
-                driver = Driver(self, specs)
-                self._announce(stage, driver)
-                engine.run(driver.next_job, driver.on_record)
+                # What failed is tried once more before the next stage builds on this one: nodes
+                # that come and go must not decide which size is confirmed.
+                for _ in range(2):
+                    driver = Driver(self, specs)
+                    self._announce(stage, driver)
+                    engine.run(driver.next_job, driver.on_record)
+                    if not driver.failed:
+                        break
         records = self.directory.records()
         self.progress.say(f"trials: {summary(records)}")
         if any(record.state is State.FAILED for record in records):
             self.progress.say("failed trials are tried again by the same command")
 
+    def cell(self, spec: CellSpec) -> Cell:
+        """A cell on this study's ledger."""
+        prefix = f"{self._key}/{stage_key(self.space, spec.stage)}/" if self._key else ""
+        return Cell(self.ledger.storage, spec, self.space.seed, prefix)
+
     def engine(self) -> Engine:
         """What executes this study's trials; not started yet."""
         workers = self.workers if self.make_engine is local else self.asked_workers
         share = _share(self.space, self.manifest.runtime)
-        return self.make_engine(partial(run_trial, self.directory.root.resolve()), workers, share)
+        run = partial(run_trial, self.directory.root.resolve())
+        if self.mirror is not None:
+            run = partial(run_mirrored, self.mirror)
+        return self.make_engine(run, workers, share)
+
+    def fetch(self, job: Job, record: Record) -> Record:
+        """Bring a trial's directory here from the storage, where there is one."""
+        if self.mirror is None:
+            return record
+        weights = () if self._keeps_weights(record) else ("checkpoint/model.safetensors",)
+        try:
+            folder = self.directory.trial(job.hash)
+            self.mirror.pull(job.hash, folder, without=("checkpoint/resume.safetensors", *weights))
+            for name in weights:
+                self.mirror.remove(job.hash, name)
+        except Exception as error:  # each file system has its own
+            return job.record(State.FAILED, reason=f"storage: {first_line(error)}")
+        return record
 
     def evaluate_winners(self) -> None:
         """Score the confirmed trials with the space's suite."""
@@ -227,6 +299,7 @@ class Study:
             left = max(0, cell.wanted - told)
             seconds = [self.guess(cell.spec, point) for point in points] or [0.0]
             guesses += [sum(seconds) / len(seconds)] * left
+        guesses += [_seconds(job) for job in driver.lost]
         self.progress.begin(stage, len(guesses), sum(guesses))
 
     def cell_specs(self, stage: Stage) -> list[CellSpec]:
@@ -327,10 +400,13 @@ class Study:
 
     def drop_weights(self, record: Record) -> None:
         """Delete final weights that the study does not keep."""
-        keep = self.space.resources.keep
-        if keep == "none" or (keep == "winners" and record.stage is not Stage.CONFIRM):
+        if not self._keeps_weights(record):
             folder = self.directory.trial(record.hash) / "checkpoint"
             (folder / "model.safetensors").unlink(missing_ok=True)
+
+    def _keeps_weights(self, record: Record) -> bool:
+        keep = self.space.resources.keep
+        return keep == "all" or (keep == "winners" and record.stage is Stage.CONFIRM)
 
 
 def _seconds(job: Job) -> float:

@@ -14,9 +14,11 @@ import torch
 
 from modsearch.data import Batches, Corpus, load_corpus
 from modsearch.errors import DataError, Diverged
+from modsearch.mirror import Mirror, first_line
 from modsearch.nn.model import Decoder
 from modsearch.plugins import load_plugins
 from modsearch.schema import Job, Plan, Record, RoutingReport, Scores, State
+from modsearch.scratch import scratch
 from modsearch.store import StudyDirectory, job_config, write_text, write_yaml
 from modsearch.train import Trainer, score
 
@@ -30,6 +32,18 @@ def run_trial(root: Path, job: Job) -> Record:
     study = StudyDirectory(root)
     with _alone(study.trial(job.hash)):
         return study.finished(job.hash) or _run(study, job)
+
+
+def run_mirrored(mirror: Mirror, job: Job) -> Record:
+    """The same in a folder of this machine, with a copy on a storage that others go on from."""
+    with scratch("modsearch-trial-") as root:
+        directory = StudyDirectory(root).trial(job.hash)
+        try:
+            mirror.pull(job.hash, directory)
+            with mirror.following(job.hash, directory, job.runtime.checkpoint_seconds):
+                return run_trial(root, job)
+        except Exception as error:  # each file system has its own
+            return job.record(State.FAILED, reason=f"storage: {first_line(error)}")
 
 
 @contextmanager

@@ -114,6 +114,9 @@ class Cluster:
             f"--num-gpus={gpus}",
             "--object-store-memory=100000000",
             "--disable-usage-stats",
+            # Any free ports: raylets of one machine share the default range, and would collide.
+            "--min-worker-port=0",
+            "--max-worker-port=0",
         ]
         with (self.folder / f"node-{len(self.nodes)}.log").open("wb") as log:
             process = subprocess.Popen(
@@ -169,10 +172,10 @@ def _answers(port: int) -> bool:
 
 def postgres_programs() -> Path | None:
     """Where `initdb` and `postgres` are; None where PostgreSQL is not installed."""
+    places = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     found = shutil.which("initdb")
-    places = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda p: p.parent.name)
-    candidates = [Path(found).parent] if found else places[-1:]
-    return next((place for place in candidates if (place / "initdb").exists()), None)
+    places += [Path(found).resolve()] if found else []
+    return places[0].parent if places else None
 
 
 @dataclass

@@ -16,7 +16,7 @@ cli
 study report.page testing.*
 trial engines.* report.tables report.routing report.figures progress forecast
 evaluate search.*
-train budget documents provenance nn.generate
+train budget documents provenance mirror nn.generate
 observe
 nn.model
 nn.routers.* nn.blocks.* nn.ffn.* nn.schedules

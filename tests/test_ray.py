@@ -12,6 +12,7 @@ from pathlib import Path
 import optuna
 import pytest
 from cluster import ROOT, Cluster, ray_cluster
+from inline import CORPUS
 from ray_jobs import run_with_others
 from test_engine import Driver, run_and_die, starts
 
@@ -39,6 +40,7 @@ def space(sampler: str, trials: int | None, workers: int) -> Space:
     return Space.model_validate(
         {
             "name": sampler,
+            "data": {"corpus": CORPUS},
             "fixed": {
                 "model": {"seq_len": 64, "num_heads": 1},
                 "optim": {"min_steps": 20},
@@ -70,7 +72,7 @@ def trials(out: Path) -> dict[str, list[tuple[object, ...]]]:
 
 
 @pytest.mark.parametrize(
-    ("sampler", "count", "workers"), [("grid", None, 2), ("qmc", 6, 2), ("tpe", 13, 1)]
+    ("sampler", "count", "workers"), [("grid", None, 2), ("qmc", 6, 2), ("tpe", 12, 1)]
 )
 def test_local_and_ray_give_the_same_trials(
     cluster: Cluster, tmp_path: Path, sampler: str, count: int | None, workers: int
@@ -80,7 +82,14 @@ def test_local_and_ray_give_the_same_trials(
         "ray": partial(RayEngine, address=cluster.address),
     }
     for name, make_engine in engines.items():
-        study = Study(space(sampler, count, workers), tmp_path / name, make_engine=make_engine)
+        # Where trials lie makes no difference either.
+        storage = str(tmp_path / "shared") if (name, sampler) == ("ray", "qmc") else None
+        study = Study(
+            space(sampler, count, workers),
+            tmp_path / name,
+            make_engine=make_engine,
+            storage=storage,
+        )
         study.run()
     ours, theirs = trials(tmp_path / "local"), trials(tmp_path / "ray")
     trained = [state for _, state, _ in ours["losses"] if state is not State.INFEASIBLE]
@@ -184,8 +193,25 @@ def test_another_token_is_told_in_two_lines(cluster: Cluster, tmp_path: Path) ->
     assert "it refuses the token" in done.stderr
 
 
-def test_a_ray_of_its_own_leaves_nothing(tmp_path: Path) -> None:
-    """Neither when the study ends, nor when its driver is killed: Ray's processes go with it."""
+def test_a_ray_of_its_own_ends_with_the_engine() -> None:
+    """Its workers can't import what the tests alone have, and that is what they say."""
+    driver = Driver([0])
+    with RayEngine(nothing, 1, Share()).started() as engine:
+        engine.run(driver.next_job, driver.on_record)
+        folder = engine._folder
+    [(_, done)] = driver.back
+    assert done.state is State.FAILED
+    assert done.reason == (
+        f"its worker died {TRIES} times: ModuleNotFoundError: No module named 'test_ray'"
+    )
+    assert folder is not None
+    assert not folder.exists()
+    assert _gone(folder)
+
+
+@pytest.mark.slow
+def test_a_ray_of_its_own_goes_with_its_driver(tmp_path: Path) -> None:
+    """A driver that was killed; the next one removes its folder."""
     (tmp_path / "space.yaml").write_text(space("grid", None, 2).model_dump_json())
     arguments = command(tmp_path / "space.yaml", "--out", tmp_path / "out", "--engine", "ray")
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}

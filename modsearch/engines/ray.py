@@ -8,6 +8,7 @@ import contextlib
 import io
 import logging
 import os
+import re
 import secrets
 import socket
 import tempfile
@@ -124,6 +125,7 @@ class RayEngine:
                 storage_path=str(self._folder / "tune"),
                 verbose=0,
                 stop=_Failed(jobs),
+                callbacks=[_Recovered(jobs)],
                 failure_config=tune.FailureConfig(max_failures=TRIES - 1),
                 # Trials keep checkpoints of their own, in the trial's directory.
                 checkpoint_config=tune.CheckpointConfig(
@@ -177,6 +179,8 @@ class _Jobs(Searcher):
         self.on_record = on_record
         self.limit = limit
         self.running: dict[str, Job] = {}
+        self.recovered: dict[str, Any] = {}
+        """Tune's own trials that have lost a worker; they know why."""
         self.failure: Exception | None = None
 
     def __reduce__(self) -> tuple[type[dict[str, str]], tuple[()]]:
@@ -204,10 +208,11 @@ class _Jobs(Searcher):
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         job = self.running.pop(trial_id)
+        trial = self.recovered.pop(trial_id, None)
         if self.failure is not None:
             return  # stopped, not done
         if error or result is None:
-            record = job.record(State.FAILED, reason=f"its worker died {TRIES} times")
+            record = job.record(State.FAILED, reason=_why(trial))
         else:
             record = result["record"]
         try:
@@ -235,8 +240,30 @@ class _Failed(tune.Stopper):
         return self.jobs.failure is not None
 
 
+class _Recovered(tune.Callback):
+    """Notes trials that are tried again."""
+
+    def __init__(self, jobs: _Jobs) -> None:
+        self.jobs = jobs
+
+    def on_trial_recover(  # type: ignore[override]  # of Tune's further keywords it sends none
+        self, iteration: int, trials: list[Any], trial: Any
+    ) -> None:
+        self.jobs.recovered[trial.trial_id] = trial
+
+
 def _short_name(trial: Any) -> str:
     return str(trial.trial_id)
+
+
+def _why(trial: Any) -> str:
+    """What took a trial's workers: an error with a name, such as of an import, or their death."""
+    try:
+        said = Path(trial.error_file).read_text() if trial is not None else ""
+    except (OSError, TypeError):  # none was written
+        said = ""
+    named = [line for line in said.splitlines() if re.match(r"[\w.]*(Error|Exception): ", line)]
+    return f"its worker died {TRIES} times" + (f": {named[-1]}" if named else "")
 
 
 def _start(folder: Path, workers: int, share: Share, fill: bool) -> None:

@@ -5,14 +5,20 @@ on under its own number; a candidate that is known already is told without train
 """
 
 import hashlib
+import os
+import socket
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from pathlib import Path
 from typing import Any, Literal
 
 import optuna
+import sqlalchemy
+from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, Trial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from modsearch.axes import Choice, Distribution, grid, is_finite, label, resolve
 from modsearch.errors import StudyError
@@ -63,27 +69,182 @@ class Asked:
     values: dict[str, Any]
 
 
-def open_storage(url: str) -> optuna.storages.BaseStorage:
+def open_storage(url: str) -> optuna.storages.RDBStorage:
     """Optuna's storage at a database URL.
 
     Raises:
         StudyError: it can't be opened.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    arguments = FILE if url.startswith("sqlite") else SERVER
+    engine = {"connect_args": arguments, "pool_pre_ping": True}
     try:
-        return optuna.storages.RDBStorage(url)
-    except (SQLAlchemyError, RuntimeError, ImportError) as error:
-        raise StudyError(f"can't open the ledger {url}: {str(error).splitlines()[0]}") from error
+        return optuna.storages.RDBStorage(url, engine_kwargs=engine)
+    except ImportError as error:
+        raise StudyError(
+            "a ledger on PostgreSQL needs the library psycopg\n"
+            "install it with `pip install 'modsearch[postgres]'`"
+        ) from error
+    except (SQLAlchemyError, StorageInternalError, RuntimeError) as error:
+        raise StudyError(f"can't open the ledger {place(url)}: {_cause(error)}") from error
+
+
+FILE = {"timeout": 20.0}
+"""Seconds to wait for another program that writes to the file."""
+
+SERVER = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "application_name": f"modsearch on {socket.gethostname()[:30]}, process {os.getpid()}",
+}
+"""How a database server is spoken to: a link that was cut is noticed within half a minute, and
+the server's list of clients names this one."""
+
+
+def server_url(url: str) -> str:
+    """A user's URL of a PostgreSQL database, with the driver that we use.
+
+    Raises:
+        StudyError: it is something else. The message does not repeat it: it may have a password.
+    """
+    scheme, _, rest = url.partition("://")
+    if scheme not in ("postgresql", "postgres", "postgresql+psycopg") or not rest:
+        raise StudyError(
+            "--ledger takes postgresql://USER@HOST/DATABASE, but got another kind of address\n"
+            "leave it out for a ledger in the study directory"
+        )
+    try:
+        sqlalchemy.make_url(f"postgresql+psycopg://{rest}")
+    except (ArgumentError, ValueError) as error:
+        raise StudyError(
+            "--ledger takes postgresql://USER@HOST/DATABASE, but what it got can't be read\n"
+            "write special characters of a password as %40 and the like"
+        ) from error
+    return f"postgresql+psycopg://{rest}"
+
+
+def place(url: str) -> str:
+    """Where a database is, without user, password and options."""
+    parsed = sqlalchemy.make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        return str(parsed.database)
+    host = f"{parsed.host or parsed.query.get('host', 'localhost')}:{parsed.port or 5432}"
+    return f"postgresql://{host}/{parsed.database or ''}"
+
+
+class Ledger:
+    """A study's storage, and the lock on it.
+
+    A file needs none beside the study directory's. On a server one connection holds an advisory
+    lock, which the server frees when that connection ends, however its driver died.
+    """
+
+    def __init__(self, url: str, study: str) -> None:
+        self.url = url
+        self.study = study
+        self.storage = open_storage(url)
+        self._connection: sqlalchemy.Connection | None = None
+
+    @classmethod
+    def in_file(cls, path: Path) -> "Ledger":
+        """SQLite: for one machine, and one study."""
+        return cls(f"sqlite:///{path}", "")
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Locked inside this context, and what the database says is told in two lines.
+
+        Raises:
+            StudyError: another driver has it, or the database does not answer any more.
+        """
+        try:
+            if self.url.startswith("sqlite"):
+                yield
+                return
+            engine = sqlalchemy.create_engine(
+                self.url, connect_args=SERVER, poolclass=sqlalchemy.NullPool
+            ).execution_options(isolation_level="AUTOCOMMIT")
+            with engine.connect() as self._connection:
+                self._lock(self._connection)
+                yield
+        except (SQLAlchemyError, StorageInternalError) as error:
+            raise StudyError(
+                f"the ledger {place(self.url)} does not answer: {_cause(error)}\n"
+                f"when it does again, the same command goes on from here"
+            ) from error
+        finally:
+            self._connection = None
+            self.close()
+
+    def close(self) -> None:
+        """Drop the connections; those that are needed later are made anew."""
+        self.storage.engine.dispose()
+
+    def check(self) -> None:
+        """Whether the lock is still ours: with its connection it is gone.
+
+        Raises:
+            SQLAlchemyError: it is not; `held` tells it.
+        """
+        if self._connection is not None:
+            self._connection.execute(sqlalchemy.text("select 1"))
+
+    def _lock(self, connection: sqlalchemy.Connection) -> None:
+        digest = hashlib.sha256(f"modsearch {self.study}".encode()).digest()
+        # Two keys of 31 bits: in pg_locks they stand as they are.
+        keys = {
+            "one": int.from_bytes(digest[:4], "little") >> 1,
+            "two": int.from_bytes(digest[4:8], "little") >> 1,
+        }
+        # The server's side of what SERVER asks of ours, so that a lost machine's lock goes, too.
+        for name, value in (("idle", "10"), ("interval", "5"), ("count", "3")):
+            connection.execute(sqlalchemy.text(f"set tcp_keepalives_{name} = {value}"))
+        got = connection.execute(sqlalchemy.text("select pg_try_advisory_lock(:one, :two)"), keys)
+        if got.scalar_one():
+            return
+        holder = connection.execute(
+            sqlalchemy.text(
+                "select application_name from pg_stat_activity join pg_locks using (pid) where "
+                "locktype = 'advisory' and classid = :one and objid = :two and granted"
+            ),
+            keys,
+        ).scalar()
+        who = holder.removeprefix("modsearch ") if holder else "who does not say its name"
+        raise StudyError(
+            f"another driver ({who}) has study {self.study} at {place(self.url)}\n"
+            f"wait for it, or end it: its lock goes with its connection"
+        )
+
+
+def _cause(error: BaseException) -> str:
+    """The database's own words, which have neither statements nor credentials, in one line."""
+    root = error
+    while root.__cause__ is not None:
+        root = root.__cause__
+    lines = str(root).strip().splitlines()
+    return lines[0] if lines else type(root).__name__
 
 
 class Cell:
     """Asks and tells of one cell."""
 
-    def __init__(self, storage: optuna.storages.BaseStorage, spec: CellSpec, seed: int) -> None:
+    def __init__(
+        self,
+        storage: optuna.storages.BaseStorage,
+        spec: CellSpec,
+        seed: int,
+        prefix: str = "",
+    ) -> None:
         self.spec = spec
         self.seed = seed
+        # Studies that share a database are told apart; draws must not depend on where they are.
         self.study = optuna.create_study(
-            storage=storage, study_name=spec.name, load_if_exists=True, direction="minimize"
+            storage=storage,
+            study_name=prefix + spec.name,
+            load_if_exists=True,
+            direction="minimize",
         )
 
     @cached_property
@@ -110,6 +271,13 @@ class Cell:
         for trial in self.trials():
             if trial.state is TrialState.RUNNING:
                 yield self._suggest(self._continued(trial))
+
+    def told(self) -> Iterator[tuple[str, Asked]]:
+        """Finished trials, by the hash of what was trained."""
+        for trial in self.trials():
+            if trial.state.is_finished() and "hash" in trial.user_attrs:
+                values = resolve(self.spec.tree, partial(_stored, trial.params))
+                yield trial.user_attrs["hash"], Asked(trial.number, values)
 
     def upcoming(self) -> dict[str, Any] | None:
         """The point that a grid would ask next, or None."""
@@ -188,11 +356,17 @@ class Cell:
 
         def pick(path: str, axis: Distribution) -> Any:
             value = trial._suggest(path, optuna_distribution(axis))
-            if isinstance(axis, Choice):
-                return next(choice for choice in axis.values if label(choice) == value)
-            return value
+            return _stored({path: value}, path, axis)
 
         return Asked(trial.number, resolve(self.spec.tree, pick))
+
+
+def _stored(params: dict[str, Any], path: str, axis: Distribution) -> Any:
+    """A value as a candidate has it; of a choice the ledger has the label."""
+    value = params[path]
+    if isinstance(axis, Choice):
+        return next(choice for choice in axis.values if label(choice) == value)
+    return value
 
 
 def _key(params: dict[str, Any]) -> str:

@@ -1,0 +1,280 @@
+"""What breaks around a study becomes a state or two lines, and the study goes on afterwards."""
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import fsspec
+import pytest
+from inline import CORPUS, Inline, quietly
+
+import modsearch.scratch
+import modsearch.search.ledger
+from modsearch.errors import StudyError
+from modsearch.schema import Stage, State
+from modsearch.scratch import scratch
+from modsearch.space import Space
+from modsearch.store import StudyDirectory
+from modsearch.study import Study
+
+SPACE = Space.model_validate(
+    {
+        "name": "faults",
+        "data": {"corpus": CORPUS},
+        "fixed": {"model": {"seq_len": 64, "num_heads": 1}, "optim": {"min_steps": 20}},
+        "arms": {"mod": {"model": {"block": "mod", "capacity": {"choice": [0.25, 0.5, 1.0]}}}},
+        "explore": {"budgets": [2e8], "size": {"depth": 2, "width": 8}, "windows": 4},
+        "resources": {"checkpoint_seconds": 0.05},
+    }
+)
+
+
+def study(out: Path, before: Callable[[int], None] = quietly, storage: str | None = None) -> Study:
+    return Study(SPACE, out, make_engine=partial(Inline, before), storage=storage)
+
+
+def end_state(out: Path) -> tuple[object, ...]:
+    """The ledger and every loss."""
+    made = study(out)
+    [spec] = made.cell_specs(Stage.EXPLORE)
+    told = [(t.number, t.params, t.value, t.state) for t in made.cell(spec).trials()]
+    made.ledger.close()
+    records = StudyDirectory(out).records()
+    return told, [(r.hash, r.state, r.scores and r.scores.causal_loss) for r in records]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[object, ...]:
+    """What a study without faults ends with."""
+    out = tmp_path_factory.mktemp("whole") / "study"
+    study(out).run()
+    return end_state(out)
+
+
+def test_lost_results_are_trained_again_and_the_ledger_stays(
+    tmp_path: Path, whole: tuple[object, ...]
+) -> None:
+    """A deleted trial directory, and a result that was cut short."""
+    out = tmp_path / "study"
+    study(out).run()
+    first, second, third = sorted((out / "trials").iterdir())
+    shutil.rmtree(first)
+    (second / "result.json").write_text('{"hash": ')
+    kept = (third / "result.json").stat().st_mtime_ns
+    trained: list[int] = []
+    study(out, trained.append).run()
+    assert len(trained) == 2
+    assert (third / "result.json").stat().st_mtime_ns == kept
+    assert end_state(out) == whole
+
+
+def test_a_study_without_any_result_is_not_begun_anew_by_mistake(tmp_path: Path) -> None:
+    out = tmp_path / "study"
+    study(out).run()
+    shutil.rmtree(out / "trials")
+    with pytest.raises(StudyError, match="has none of their results") as told:
+        study(out).run()
+    assert len(str(told.value).splitlines()) == 2
+
+
+def test_a_checkpoint_that_was_cut_short_fails_by_name_and_starts_over(
+    tmp_path: Path, whole: tuple[object, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "study"
+    made = study(out)
+    [spec] = made.cell_specs(Stage.EXPLORE)
+    cell = made.cell(spec)
+    job = made.job(spec, cell.ask().values)
+    made.ledger.close()
+    broken = out / "trials" / job.hash / "checkpoint" / "resume.safetensors"
+    broken.parent.mkdir(parents=True)
+    broken.write_bytes(b"\x10\x00")
+    trained: list[int] = []
+    study(out, trained.append).run()
+    assert "was damaged and has been removed" in " ".join(capsys.readouterr().err.split())
+    assert len(trained) == 4, "the failed one is tried once more, the others are not"
+    assert end_state(out) == whole
+
+
+def test_a_locked_ledger_is_told_in_two_lines(
+    tmp_path: Path, whole: tuple[object, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By another program that writes: SQLite waits a while, then gives up."""
+    out = tmp_path / "study"
+    monkeypatch.setattr(modsearch.search.ledger, "FILE", {"timeout": 0.2})
+    holders: list[sqlite3.Connection] = []
+
+    def lock(number: int) -> None:
+        if number == 2:
+            holders.append(sqlite3.connect(out / "ledger.db", isolation_level=None))
+            holders[0].execute("begin exclusive")
+
+    with pytest.raises(StudyError, match="database is locked") as told:
+        study(out, lock).run()
+    holders[0].close()
+    assert len(str(told.value).splitlines()) == 2
+    assert "same command" in str(told.value)
+    study(out).run()
+    assert end_state(out) == whole
+
+
+@pytest.fixture
+def disk() -> Iterator[Path]:
+    """A small file system of its own."""
+    folder = Path(tempfile.mkdtemp(prefix="ms-disk-"))
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
+    if os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
+        folder.rmdir()
+        pytest.skip("not allowed to mount a tmpfs: tests of full and read-only disks need it")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+        folder.rmdir()
+
+
+def attempt(out: Path, before: Callable[[int], None]) -> str:
+    """Run a study; what it ends with, where that is an error."""
+    try:
+        study(out, before).run()
+    except (StudyError, OSError) as error:
+        return str(error)
+    return ""
+
+
+def fill(folder: Path) -> Path:
+    """Leave no byte free."""
+    path = folder / "filler"
+    with path.open("wb", buffering=0) as file:
+        for block in (2**16, 1):
+            try:
+                while True:
+                    file.write(b"\0" * block)
+            except OSError:
+                continue
+    return path
+
+
+def test_a_full_disk_and_what_comes_after(disk: Path, whole: tuple[object, ...]) -> None:
+    out = disk / "study"
+
+    def full(number: int) -> None:
+        if number == 2:
+            fill(disk)
+
+    said = attempt(out, full)
+    assert len(said.splitlines()) <= 2
+    states = {record.state for record in StudyDirectory(out).records()}
+    assert states <= {State.COMPLETE, State.FAILED}
+    assert State.COMPLETE in states, "what had finished is lost"
+    (disk / "filler").unlink()
+    study(out).run()
+    assert end_state(out) == whole
+
+
+def test_a_directory_that_turns_read_only_and_back(disk: Path, whole: tuple[object, ...]) -> None:
+    """In the middle of a study, and before one is resumed."""
+    out = disk / "study"
+
+    def read_only(number: int) -> None:
+        if number == 2:
+            # A mount over the folder: what is open stays open, as on a disk with errors.
+            subprocess.run(["mount", "--bind", str(out), str(out)], check=True)
+            subprocess.run(["mount", "-o", "remount,bind,ro", str(out)], check=True)
+
+    try:
+        said = attempt(out, read_only), attempt(out, quietly)
+    finally:
+        subprocess.run(["umount", "-l", str(out)], check=True)
+    assert all(len(text.splitlines()) <= 2 for text in said)
+    assert any("read" in text.lower() for text in said), said
+    study(out).run()
+    assert end_state(out) == whole
+
+
+@pytest.mark.parametrize("kind", ["memory", "path"])
+def test_trials_on_a_storage_come_back_whole(
+    tmp_path: Path, whole: tuple[object, ...], kind: str
+) -> None:
+    """An fsspec URI and a shared path; a driver that died after a training finds its result."""
+    storage = str(tmp_path / "shared") if kind == "path" else f"memory://{tmp_path.name}"
+    out = tmp_path / "study"
+    study(out, storage=storage).run()
+    assert end_state(out) == whole
+    files, root = fsspec.url_to_fs(storage)
+    names = {path.rpartition("/")[2] for path in files.find(root)}
+    assert names == {
+        "config.yaml",
+        "metrics.jsonl",
+        "result.json",
+        "routing.json",
+        "model.json",
+    }, "no weights"
+    first, *_ = sorted((out / "trials").iterdir())
+    shutil.rmtree(first)
+    before = {path: files.info(path) for path in files.find(root)}
+    study(out, storage=storage).run()
+    assert end_state(out) == whole
+    assert {path: files.info(path) for path in files.find(root)} == before, "trained again"
+
+
+def test_a_trial_goes_on_from_the_checkpoint_on_the_storage(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On another machine, whose own folder is empty."""
+    storage = str(tmp_path / "shared")
+    out = tmp_path / "study"
+    made = study(out, storage=storage)
+    [spec] = made.cell_specs(Stage.EXPLORE)
+    job = made.job(spec, made.cell(spec).ask().values)
+    made.ledger.close()
+    assert made.mirror is not None
+    capsys.readouterr()
+    trial = tmp_path / "shared" / "faults" / "trials" / job.hash
+    (trial / "checkpoint").mkdir(parents=True)
+    (trial / "checkpoint" / "resume.safetensors").write_bytes(b"cut short")
+    study(out, storage=storage).run()
+    assert "checkpoint" in capsys.readouterr().err, "the checkpoint was not read"
+    assert StudyDirectory(out).finished(job.hash) is not None
+    assert not (trial / "checkpoint" / "resume.safetensors").exists()
+
+
+def test_a_storage_that_can_not_be_used_is_told_in_two_lines(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for storage in (str(tmp_path / "file" / "below"), "nosuchscheme://bucket"):
+        with pytest.raises(StudyError, match="can't use --storage") as told:
+            study(tmp_path / "study", storage=storage)
+        assert len(str(told.value).splitlines()) == 2
+
+
+def test_folders_of_dead_processes_are_removed_and_others_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(modsearch.scratch, "GRACE_SECONDS", -1.0)
+    (tmp_path / "kind-dead").mkdir()
+    (tmp_path / "kind-dead" / ".alive").touch()
+    with scratch("kind-") as first, scratch("kind-") as second:
+        assert sorted(tmp_path.iterdir()) == sorted([first, second])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_studies_survive_what_the_script_does_to_them() -> None:
+    """A short run of it; `python tests/faults.py` is the long one."""
+    script = Path(__file__).parent / "faults.py"
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_AUTH")}
+    paths = [str(script.parent.parent), environment.get("PYTHONPATH", "")]
+    done = subprocess.run(
+        [sys.executable, script, "--kills", "3"],
+        env=environment | {"PYTHONPATH": os.pathsep.join(filter(None, paths))},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
