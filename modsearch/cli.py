@@ -51,6 +51,13 @@ def main() -> None:
     except OSError as error:
         print(f"error: {error.strerror or error}: {error.filename}", file=sys.stderr)
         sys.exit(2)
+    except Exception as error:
+        from modsearch.plugins import fault
+
+        if (told := fault(error)) is None:
+            raise
+        print(f"error: {told}", file=sys.stderr)
+        sys.exit(2)
 
 
 @contextmanager

@@ -129,6 +129,18 @@ def _run(name: str, path: Path, source: bytes) -> None:
         ) from error
 
 
+def fault(error: BaseException) -> str | None:
+    """What code of a plugin file did wrong, and where; None where none of it ran."""
+    files = {known.plugin.path for known in _LOADED.values()}
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if (file := frame.filename) in files:
+            return (
+                f"plugin {file}, line {frame.lineno}, in `{frame.name}`: {reason(error)}\n"
+                f"`modsearch components check NAME --plugin {file}` says more"
+            )
+    return None
+
+
 def reason(error: BaseException) -> str:
     """Kind and first line of an error of code that is not ours."""
     if isinstance(error, SyntaxError):

@@ -661,5 +661,19 @@ def test_a_plugin_that_breaks_the_contract_is_told(tmp_path: Path, modsearch: Ru
     assert "FLOPs" in done.out
 
 
+def test_a_component_that_fails_is_told_with_its_line(
+    tmp_path: Path, corpus: Path, refused: Callable[..., str]
+) -> None:
+    space = written(tmp_path, SPACE, corpus)
+    file = tmp_path / "my_router.py"
+    file.write_text(file.read_text().replace("return Cost()", "return Cost(router=1)"))
+    line = next(n for n, text in enumerate(file.read_text().splitlines(), 1) if "router=1" in text)
+    for verb in (["flops", written(tmp_path / "c", CONFIG, corpus)], ["plan", space]):
+        message = refused(*verb, "--plugin", file)
+        assert f"plugin {file}, line {line}, in `cost`: TypeError" in message
+        assert "components check" in message
+    assert "in `cost`" in refused("search", space, "--out", tmp_path / "out")
+
+
 def test_the_example_file_is_short() -> None:
     assert len(EXAMPLE.read_text().splitlines()) <= 30
