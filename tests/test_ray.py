@@ -16,14 +16,15 @@ from inline import CORPUS
 from ray_jobs import run_with_others
 from test_engine import Driver, run_and_die, starts
 
+from modsearch import plugins
 from modsearch.engines.ray import TRIES, RayEngine
 from modsearch.errors import StudyError
+from modsearch.nn.contracts import ROUTERS
+from modsearch.plugins import load_plugins
 from modsearch.schema import Job, Record, Share, Signal, State
 from modsearch.space import Space
 from modsearch.store import StudyDirectory
 from modsearch.study import MakeEngine, Study, local
-
-pytestmark = pytest.mark.slow  # each starts Ray, for seconds
 
 
 @pytest.fixture(scope="module")
@@ -35,17 +36,22 @@ def cluster() -> Iterator[Cluster]:
         yield cluster
 
 
-def space(sampler: str, trials: int | None, workers: int) -> Space:
+PLUGIN = ROOT / "examples" / "my_router.py"
+
+
+def space(sampler: str, trials: int | None, workers: int, *, plugin: bool = False) -> Space:
     capacity = {"choice": [0.25, 0.5, 1.0]} if sampler == "grid" else {"float": [0.1, 0.9]}
+    router = "staggered" if plugin else "expert_choice"
     return Space.model_validate(
         {
             "name": sampler,
+            "plugins": [str(PLUGIN)] if plugin else [],
             "data": {"corpus": CORPUS},
             "fixed": {
                 "model": {"seq_len": 64, "num_heads": 1},
                 "optim": {"min_steps": 20},
             },
-            "arms": {"mod": {"model": {"block": "mod", "capacity": capacity}}},
+            "arms": {"mod": {"model": {"block": "mod", "router": router, "capacity": capacity}}},
             "explore": {
                 "budgets": [2e8],
                 "size": {"depth": 2, "width": {"int": [8, 12], "step": 4}},
@@ -75,17 +81,26 @@ def trials(out: Path) -> dict[str, list[tuple[object, ...]]]:
     ("sampler", "count", "workers"), [("grid", None, 2), ("qmc", 6, 2), ("tpe", 12, 1)]
 )
 def test_local_and_ray_give_the_same_trials(
-    cluster: Cluster, tmp_path: Path, sampler: str, count: int | None, workers: int
+    cluster: Cluster,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    sampler: str,
+    count: int | None,
+    workers: int,
 ) -> None:
     engines: dict[str, MakeEngine] = {
         "local": local,
         "ray": partial(RayEngine, address=cluster.address),
     }
+    # With the components of a plugin file once, and where trials lie makes no difference either.
+    plugin = sampler == "qmc"
+    monkeypatch.setattr(plugins, "_LOADED", {})
+    monkeypatch.setattr(ROUTERS, "_registered", {})
+    load_plugins([PLUGIN] if plugin else [])
     for name, make_engine in engines.items():
-        # Where trials lie makes no difference either.
         storage = str(tmp_path / "shared") if (name, sampler) == ("ray", "qmc") else None
         study = Study(
-            space(sampler, count, workers),
+            space(sampler, count, workers, plugin=plugin),
             tmp_path / name,
             make_engine=make_engine,
             storage=storage,
