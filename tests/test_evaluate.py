@@ -20,7 +20,6 @@ from modsearch.data import Batches, load_corpus
 from modsearch.errors import ConfigError, DataError, ModsearchError, StudyError
 from modsearch.evaluate import (
     SOURCES,
-    ModsearchLM,
     Origin,
     evaluate,
     evaluate_checkpoint,
@@ -28,6 +27,7 @@ from modsearch.evaluate import (
     load_suite,
     ratio_error,
 )
+from modsearch.lm import ModsearchLM
 from modsearch.nn.model import Decoder
 from modsearch.schema import (
     Budget,
@@ -151,10 +151,12 @@ def test_later_text_does_not_change_a_score(config: ModelConfig) -> None:
     assert scores[1][0] == pytest.approx(scores[0][0] + rest[0][0], abs=1e-10)
 
 
+@pytest.mark.parametrize("times", [1, 8, 12], ids=["cached", "across", "beyond"])
 @pytest.mark.parametrize("config", [DENSE, ROUTED], ids=["dense", "mod"])
-def test_what_is_generated_is_greedy(config: ModelConfig) -> None:
+def test_what_is_generated_is_greedy(config: ModelConfig, times: int) -> None:
+    """From the cache, across the end of the model's sequence, and from windows that slide."""
     lm = ModsearchLM(decoder(config, seed=1))
-    context = "class A" * 12
+    context = "class A" * times
     tokens = list(context.encode())
     for _ in range(12):
         row = torch.tensor([tokens[-config.seq_len :]])

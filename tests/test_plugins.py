@@ -15,7 +15,7 @@ import torch
 from modsearch import plugins
 from modsearch.cli import main
 from modsearch.errors import ConfigError
-from modsearch.evaluate import ModsearchLM
+from modsearch.lm import ModsearchLM
 from modsearch.nn.contracts import KINDS, ROUTERS, block_names
 from modsearch.nn.model import Decoder
 from modsearch.plugins import by_name, load_plugins, plugin_source
