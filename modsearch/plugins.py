@@ -131,14 +131,19 @@ def _run(name: str, path: Path, source: bytes) -> None:
 
 def fault(error: BaseException) -> str | None:
     """What code of a plugin file did wrong, and where; None where none of it ran."""
+    if (at := plugin_frame(error)) is None:
+        return None
+    return (
+        f"plugin {at.filename}, line {at.lineno}, in `{at.name}`: {reason(error)}\n"
+        f"`modsearch components check NAME --plugin {at.filename}` says more"
+    )
+
+
+def plugin_frame(error: BaseException) -> traceback.FrameSummary | None:
+    """The innermost line of a plugin file that an error passed through."""
     files = {known.plugin.path for known in _LOADED.values()}
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if (file := frame.filename) in files:
-            return (
-                f"plugin {file}, line {frame.lineno}, in `{frame.name}`: {reason(error)}\n"
-                f"`modsearch components check NAME --plugin {file}` says more"
-            )
-    return None
+    frames = reversed(traceback.extract_tb(error.__traceback__))
+    return next((frame for frame in frames if frame.filename in files), None)
 
 
 def reason(error: BaseException) -> str:

@@ -662,7 +662,7 @@ def test_a_plugin_that_breaks_the_contract_is_told(tmp_path: Path, modsearch: Ru
 
 
 def test_a_component_that_fails_is_told_with_its_line(
-    tmp_path: Path, corpus: Path, refused: Callable[..., str]
+    tmp_path: Path, corpus: Path, refused: Callable[..., str], modsearch: Run
 ) -> None:
     space = written(tmp_path, SPACE, corpus)
     file = tmp_path / "my_router.py"
@@ -673,6 +673,9 @@ def test_a_component_that_fails_is_told_with_its_line(
         assert f"plugin {file}, line {line}, in `cost`: TypeError" in message
         assert "components check" in message
     assert "in `cost`" in refused("search", space, "--out", tmp_path / "out")
+    done = modsearch("components", "check", "staggered", "--plugin", file)
+    assert done.code == 1
+    assert done.out.count(f"({file}, line {line})") == 1, "one mistake, told more than once"
 
 
 def test_the_example_file_is_short() -> None:

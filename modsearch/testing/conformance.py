@@ -27,6 +27,7 @@ from modsearch.nn.contracts import (
     completed,
     component_options,
 )
+from modsearch.plugins import plugin_frame
 from modsearch.registry import unknown
 from modsearch.schema import Component, ModelConfig
 from modsearch.testing.checks import (
@@ -260,6 +261,8 @@ def finding(trial: Trial) -> Finding:
         why = str(broken)
     except Exception as error:  # whatever a component of somebody else's raises is a finding
         why = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        if (at := plugin_frame(error)) is not None:
+            why += f" ({at.filename}, line {at.lineno})"
     else:
         return Finding(trial.subject, trial.check, True, "")
     return Finding(trial.subject, trial.check, False, why)
@@ -275,7 +278,7 @@ def check(kind: str, component: str | Component) -> list[Finding]:
 
 
 def table(findings: list[Finding]) -> str:
-    """A line for each check, then a line for each failure."""
+    """A line for each check, then a line for each reason of failures."""
     by_check: dict[str, list[Finding]] = {}
     for each in findings:
         by_check.setdefault(each.check, []).append(each)
@@ -286,9 +289,14 @@ def table(findings: list[Finding]) -> str:
         says = (CHECKS[name].__doc__ or "").splitlines()[0]
         state = "ok  " if passed == len(of_check) else "FAIL"
         lines.append(f"{state}  {name:<{width}}  {passed}/{len(of_check)}  {says}")
-    failed = [each for each in findings if not each.passed]
-    if failed:
-        lines += ["", *(f"{each.case}: {each.check}: {each.why}" for each in failed)]
+    by_reason: dict[str, list[Finding]] = {}
+    for each in findings:
+        if not each.passed:
+            by_reason.setdefault(each.why, []).append(each)
+    lines += [""] * bool(by_reason)
+    for why, (first, *others) in by_reason.items():
+        more = f" (and {len(others)} more)" if others else ""
+        lines.append(f"{first.case}: {first.check}{more}: {why}")
     return "\n".join(lines)
 
 
