@@ -43,7 +43,7 @@ def measure(name: str, budget: float, workers: int, root: Path) -> str:
     """One engine's line."""
     study = Study(space(budget, workers), root / name, make_engine=ENGINES[name])
     called = time.time()
-    with study.ledger.held(), study.engine().started() as engine:
+    with study.ledger.held(study.key), study.engine().started() as engine:
         driver = Driver(study, study.cell_specs(Stage.MEASURE))
         engine.run(driver.next_job, driver.on_record)
     spans = []

@@ -29,7 +29,8 @@ app = typer.Typer(
 )
 
 Sets = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a value: a.b=c.")
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a value: a.b=c; repeatable."),
 ]
 SpaceName = Annotated[str, typer.Argument(help="A YAML file, or a shipped space's bare name.")]
 ConfigName = Annotated[Path, typer.Argument(help="A YAML file with model, optim and data.")]
@@ -49,7 +50,8 @@ def main() -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
-        print(f"error: {error.strerror or error}: {error.filename}", file=sys.stderr)
+        place = f": {error.filename}" if error.filename else ""
+        print(f"error: {error.strerror or error}{place}", file=sys.stderr)
         sys.exit(2)
     except Exception as error:
         from modsearch.plugins import fault

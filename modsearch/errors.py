@@ -3,6 +3,8 @@
 Each carries one string and nothing else, so that it survives pickling between processes.
 """
 
+import re
+
 
 class ModsearchError(ValueError):
     """What the user asked for can't be done; the message says what is wrong and what is right."""
@@ -22,3 +24,15 @@ class StudyError(ModsearchError):
 
 class Diverged(ModsearchError):
     """A training loss became NaN or infinite."""
+
+
+def redacted(text: str) -> str:
+    """An argument or a message without the credentials of a URL in it."""
+    text = re.sub(r"(\w://).*@", r"\1***@", text, flags=re.DOTALL)
+    return re.sub(r"(password=)[^&\s]+", r"\1***", text)
+
+
+def first_line(error: BaseException) -> str:
+    """What went wrong, in one line and without credentials."""
+    lines = str(error).strip().splitlines()
+    return redacted(lines[0]) if lines else type(error).__name__

@@ -17,8 +17,8 @@ from modsearch.analysis.power import SEED_SD, detectable_effect
 from modsearch.axes import Choice, Distribution, grid, parse_tree, resolve
 from modsearch.budget import plan
 from modsearch.cost import conventions
-from modsearch.data import Batches, load_corpus
-from modsearch.errors import ConfigError, StudyError
+from modsearch.data import Batches, Corpus, load_corpus
+from modsearch.errors import ConfigError, DataError, StudyError
 from modsearch.nn.model import Decoder
 from modsearch.provenance import check_windows
 from modsearch.schema import (
@@ -137,7 +137,6 @@ def forecast(space: Space) -> dict[str, Any]:
     for sizes too large to try here, from the speed of the largest one that was tried.
     """
     corpus = load_corpus(space.data)
-    check_windows(space, corpus)
     facts = corpus.facts
     workers = space.resources.workers if space.resources.workers != "auto" else 1
     timer = _StepTimer(space)
@@ -146,7 +145,7 @@ def forecast(space: Space) -> dict[str, Any]:
         for budget in space.budgets(stage):
             for arm in space.arms if stage is Stage.CONFIRM else space.learned_arms:
                 candidates = _cell_candidates(space, stage, arm, budget)
-                trials = _num_trials(space, stage, arm, budget)
+                trials = num_trials(space, stage, arm, budget)
                 plans = [
                     plan(candidate, Budget(flops=budget), facts.train_tokens)
                     for candidate in candidates
@@ -166,11 +165,11 @@ def forecast(space: Space) -> dict[str, Any]:
         "extrapolated": timer.extrapolated,
         "confirm_seeds": seeds,
         "detectable_difference": detectable_effect(seeds) if seeds > 1 else None,
-        "warnings": _warnings(space, cells),
+        "warnings": [*_too_small(space, corpus), *_warnings(space, cells)],
     }
 
 
-def _num_trials(space: Space, stage: Stage, arm: str, budget: float) -> int:
+def num_trials(space: Space, stage: Stage, arm: str, budget: float) -> int:
     """Trials that a cell is asked for; builds nothing, so it needs no plugin."""
     if stage is Stage.EXPLORE:
         assert space.explore is not None
@@ -291,6 +290,15 @@ class _StepTimer:
         return median(times[1:])
 
 
+def _too_small(space: Space, corpus: Corpus) -> list[str]:
+    """A stand-in corpus serves for a plan, but not for the search."""
+    try:
+        check_windows(space, corpus)
+    except DataError as error:
+        return ["search will refuse this corpus: " + "; ".join(str(error).splitlines())]
+    return []
+
+
 def _warnings(space: Space, cells: list[dict[str, Any]]) -> list[str]:
     found = []
     few = sorted(
@@ -336,7 +344,7 @@ def forecast_text(result: dict[str, Any]) -> str:
         lines.append(
             f"{cell['stage']:9}{cell['arm']:18}{cell['budget']:9.3g}{cell['trials']:8}"
             f"{_range(cell['steps']):>16}{_range(cell['params']):>16}"
-            f"{cell['memory_bytes'] / 2**20:9,.0f} MB{cell['seconds'] / 3600:10.3g}"
+            f"{_bytes(cell['memory_bytes']):>12}{cell['seconds'] / 3600:10.3g}"
         )
     hours = result["worker_seconds"] / 3600
     how = "extrapolated from" if result["extrapolated"] else "at"
@@ -353,6 +361,11 @@ def forecast_text(result: dict[str, Any]) -> str:
         )
     lines += [f"warning: {warning}" for warning in result["warnings"]]
     return "\n".join(lines)
+
+
+def _bytes(count: int) -> str:
+    gib = count / 2**30
+    return f"{gib:,.0f} GiB" if gib >= 10 else f"{1024 * gib:,.0f} MiB"
 
 
 def _range(values: list[int]) -> str:
@@ -376,7 +389,7 @@ def status(root: Path) -> dict[str, Any]:
                     r for r in records if (r.stage, r.arm, r.budget.flops) == (stage, arm, budget)
                 ]
                 losses = [r.scores.causal_loss for r in found if r.scores]
-                wanted = _num_trials(space, stage, arm, budget)
+                wanted = num_trials(space, stage, arm, budget)
                 states = Counter(str(record.state) for record in found)
                 row = {"stage": str(stage), "arm": arm, "budget": budget, "wanted": wanted}
                 rows.append(

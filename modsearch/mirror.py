@@ -13,7 +13,7 @@ from pathlib import Path
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from modsearch.errors import StudyError
+from modsearch.errors import StudyError, first_line, redacted
 from modsearch.store import write_bytes
 
 LAST = "result.json"
@@ -40,7 +40,7 @@ class Mirror:
             files.makedirs(root, exist_ok=True)
         except Exception as error:  # each file system has its own
             raise StudyError(
-                f"can't use --storage {base}: {first_line(error)}\n"
+                f"can't use --storage {redacted(base)}: {first_line(error)}\n"
                 f"name a path or an fsspec URI that this machine and every node can write to"
             ) from error
         return mirror
@@ -113,10 +113,5 @@ def _write(files: fsspec.AbstractFileSystem, path: str, data: bytes) -> None:
     if isinstance(files, LocalFileSystem):
         write_bytes(Path(path), data)
     else:
+        files.makedirs(files._parent(path), exist_ok=True)  # nothing on an object store
         files.pipe_file(path, data)
-
-
-def first_line(error: BaseException) -> str:
-    """What went wrong, in one line."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -5,8 +5,8 @@ import hashlib
 import json
 import os
 import platform
-import re
 import shlex
+import socket
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,7 +20,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from modsearch.data import Corpus
-from modsearch.errors import ConfigError, StudyError
+from modsearch.errors import ConfigError, StudyError, redacted
 from modsearch.nn.contracts import KINDS
 from modsearch.plugins import by_name, load_plugins, plugin_source
 from modsearch.schema import CorpusFacts, Manifest, ModelConfig, Plugin, Runtime, Stage
@@ -92,11 +92,16 @@ def open_manifest(
     return manifest
 
 
-def study_key(space: Space, corpus: CorpusFacts) -> str:
-    """Name of a study in a database that studies share: the same on every machine."""
+def study_key(space: Space, manifest: Manifest) -> str:
+    """Name of a study where studies share a database or a storage.
+
+    It is the same on every machine, and another one for whatever a result depends on.
+    """
     constant = space.resources.model_dump(mode="json", include=CONSTANT_RESOURCES)
     fixed = space.model_dump(mode="json", include={"seed", "fixed", "axes", "arms"})
-    return f"{space.name}-{_digest([fixed, constant, corpus.fingerprint])}"
+    made_with = [manifest.corpus.fingerprint, manifest.code, manifest.packages]
+    made_with += [manifest.versions["torch"], manifest.runtime.device]
+    return f"{space.name}-{_digest([fixed, constant, made_with])}"
 
 
 def stage_key(space: Space, stage: Stage) -> str:
@@ -107,12 +112,6 @@ def stage_key(space: Space, stage: Stage) -> str:
 
 def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
-
-
-def redacted(text: str) -> str:
-    """An argument or a message without the credentials of a URL in it."""
-    text = re.sub(r"(\w://).*@", r"\1***@", text, flags=re.DOTALL)
-    return re.sub(r"(password=)[^&\s]+", r"\1***", text)
 
 
 def check_windows(space: Space, corpus: Corpus) -> None:
@@ -211,20 +210,25 @@ def locked(root: Path) -> Iterator[None]:
     """Hold a study's lock; it is gone with the process, however that ends.
 
     Raises:
-        StudyError: another driver holds it.
+        StudyError: another driver holds it, or the file system has no locks.
     """
     root.mkdir(parents=True, exist_ok=True)
     with StudyDirectory(root).lock.open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             file.seek(0)
             raise StudyError(
                 f"another driver runs {root} (process {file.read().strip() or 'unknown'})\n"
                 f"wait for it, or watch it with `modsearch status {root}`"
             ) from None
+        except OSError as error:
+            raise StudyError(
+                f"{root} is on a file system without locks: {error.strerror}\n"
+                f"put --out on a disk of this machine, and shared trials on --storage"
+            ) from error
         file.truncate(0)
-        file.write(str(os.getpid()))
+        file.write(f"{os.getpid()} on {socket.gethostname()}")
         file.flush()
         yield
 

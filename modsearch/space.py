@@ -139,7 +139,11 @@ class Space(Frozen):
             measured = {rung.budget for rung in self.measure.ladder} if self.measure else set()
             for budget in self.confirm.budgets:
                 if budget not in measured:
-                    raise ValueError(f"confirm budget {budget:g} is not in the measure ladder")
+                    known = ", ".join(f"{each:g}" for each in sorted(measured)) or "empty"
+                    raise ValueError(
+                        f"confirm budget {budget:g} is not in the measure ladder, only {known}: "
+                        f"add {{budget: {budget:g}, depth: D, widths: [...]}} to it"
+                    )
         return self
 
     @property

@@ -19,9 +19,9 @@ from modsearch.axes import Choice, Int, Tree, grid, label, parse_tree, resolve
 from modsearch.budget import plan
 from modsearch.data import load_corpus
 from modsearch.engines.local import LocalEngine
-from modsearch.errors import StudyError
+from modsearch.errors import StudyError, first_line
 from modsearch.evaluate import evaluate_winners
-from modsearch.mirror import Mirror, first_line
+from modsearch.mirror import Mirror
 from modsearch.plugins import load_plugins
 from modsearch.progress import Progress, describe, summary
 from modsearch.provenance import check_windows, open_manifest, stage_key, study_key
@@ -109,7 +109,7 @@ class Driver:
             for trial_hash, (cell, asked) in told.items()
             if self.study.directory.finished(trial_hash) is None
         ]
-        if lost and not self.study.directory.records():
+        if lost and self.study.mirror is None and not self.study.directory.records():
             raise StudyError(
                 f"the ledger has {len(lost)} finished trials of this study, but "
                 f"{self.study.directory.root} has none of their results\n"
@@ -202,8 +202,8 @@ class Study:
         self.space = space
         self.make_engine = make_engine
         self.directory = StudyDirectory(root)
-        url = server_url(ledger) if ledger else None
-        self.mirror = Mirror.of(storage, space.name) if storage else None
+        # Opened before anything is written, so that a wrong address leaves no trace.
+        server = Ledger(server_url(ledger)) if ledger else None
         corpus = load_corpus(space.data)
         check_windows(space, corpus)
         self.plugins = load_plugins(space.plugins)
@@ -214,10 +214,11 @@ class Study:
             self.corpus,
             allow_mixed=allow_mixed,
             elsewhere=make_engine is not local,
-            ledger=place(url) if url else None,
+            ledger=place(server.url) if server else None,
         )
-        self._key = study_key(space, self.corpus) if url else ""
-        self.ledger = Ledger(url, self._key) if url else Ledger.in_file(self.directory.ledger)
+        self.key = study_key(space, self.manifest)
+        self.mirror = Mirror.of(storage, self.key) if storage else None
+        self.ledger = server or Ledger.in_file(self.directory.ledger)
         runtime = self.manifest.runtime
         asked = space.resources.workers
         self.asked_workers = workers or (asked if asked != "auto" else None)
@@ -232,7 +233,7 @@ class Study:
             raise StudyError(
                 f"space `{self.space.name}` has no stage `{only}`, only {', '.join(wanted)}"
             )
-        with self.ledger.held(), engine.started(), self.progress:
+        with self.ledger.held(self.key), engine.started(), self.progress:
             self.progress.workers = engine.num_workers
             for stage in [only] if only else wanted:
                 specs = self.cell_specs(stage)
@@ -251,7 +252,8 @@ class Study:
 
     def cell(self, spec: CellSpec) -> Cell:
         """A cell on this study's ledger."""
-        prefix = f"{self._key}/{stage_key(self.space, spec.stage)}/" if self._key else ""
+        shared = self.manifest.ledger is not None
+        prefix = f"{self.key}/{stage_key(self.space, spec.stage)}/" if shared else ""
         return Cell(self.ledger.storage, spec, self.space.seed, prefix)
 
     def engine(self) -> Engine:

@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 
 from modsearch.data import Batches, Corpus, load_corpus
-from modsearch.errors import DataError, Diverged
-from modsearch.mirror import Mirror, first_line
+from modsearch.errors import DataError, Diverged, first_line
+from modsearch.mirror import Mirror
 from modsearch.nn.model import Decoder
 from modsearch.plugins import load_plugins
 from modsearch.schema import Job, Plan, Record, RoutingReport, Scores, State

@@ -201,6 +201,9 @@ def test_a_job_whose_workers_always_die_fails_and_the_others_go_on(
     assert starts(folder, 200) == starts(folder, 201) == TRIES
     assert driver.reasons[200] == f"its worker died {TRIES} times"
     assert dict(driver.back)[200].scores is None
+    again = Driver([201])
+    engine.run(again.next_job, again.on_record)
+    assert starts(folder, 201) == 2 * TRIES, "a later run does not begin anew"
 
 
 def test_a_worker_that_dies_while_idle_costs_no_job(engine: LocalEngine, folder: Path) -> None:

@@ -1,5 +1,6 @@
 """What breaks around a study becomes a state or two lines, and the study goes on afterwards."""
 
+import errno
 import os
 import shutil
 import sqlite3
@@ -14,9 +15,11 @@ import fsspec
 import pytest
 from inline import CORPUS, Inline, quietly
 
+import modsearch.provenance
 import modsearch.scratch
 import modsearch.search.ledger
 from modsearch.errors import StudyError
+from modsearch.provenance import locked
 from modsearch.schema import Stage, State
 from modsearch.scratch import scratch
 from modsearch.space import Space
@@ -202,7 +205,7 @@ def test_a_directory_that_turns_read_only_and_back(disk: Path, whole: tuple[obje
 def test_trials_on_a_storage_come_back_whole(
     tmp_path: Path, whole: tuple[object, ...], kind: str
 ) -> None:
-    """An fsspec URI and a shared path; a driver that died after a training finds its result."""
+    """An fsspec URI and a shared path; a driver whose directory is gone finds the results."""
     storage = str(tmp_path / "shared") if kind == "path" else f"memory://{tmp_path.name}"
     out = tmp_path / "study"
     study(out, storage=storage).run()
@@ -216,8 +219,7 @@ def test_trials_on_a_storage_come_back_whole(
         "routing.json",
         "model.json",
     }, "no weights"
-    first, *_ = sorted((out / "trials").iterdir())
-    shutil.rmtree(first)
+    shutil.rmtree(out / "trials")
     before = {path: files.info(path) for path in files.find(root)}
     study(out, storage=storage).run()
     assert end_state(out) == whole
@@ -236,7 +238,7 @@ def test_a_trial_goes_on_from_the_checkpoint_on_the_storage(
     made.ledger.close()
     assert made.mirror is not None
     capsys.readouterr()
-    trial = tmp_path / "shared" / "faults" / "trials" / job.hash
+    trial = tmp_path / "shared" / made.key / "trials" / job.hash
     (trial / "checkpoint").mkdir(parents=True)
     (trial / "checkpoint" / "resume.safetensors").write_bytes(b"cut short")
     study(out, storage=storage).run()
@@ -245,12 +247,36 @@ def test_a_trial_goes_on_from_the_checkpoint_on_the_storage(
     assert not (trial / "checkpoint" / "resume.safetensors").exists()
 
 
+def test_a_study_of_other_code_does_not_take_the_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = str(tmp_path / "shared")
+    first = study(tmp_path / "first", storage=storage)
+    monkeypatch.setattr(modsearch.provenance, "code_hash", lambda: "other")
+    second = study(tmp_path / "second", storage=storage)
+    mixed = Study(SPACE, tmp_path / "first", allow_mixed=True, storage=storage)
+    assert first.mirror == mixed.mirror
+    assert first.mirror != second.mirror
+
+
 def test_a_storage_that_can_not_be_used_is_told_in_two_lines(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    for storage in (str(tmp_path / "file" / "below"), "nosuchscheme://bucket"):
+    for storage in (str(tmp_path / "file" / "below"), "nosuchscheme://key:secret@bucket"):
         with pytest.raises(StudyError, match="can't use --storage") as told:
             study(tmp_path / "study", storage=storage)
         assert len(str(told.value).splitlines()) == 2
+        assert "secret" not in str(told.value)
+
+
+def test_a_file_system_without_locks_is_not_another_driver(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(file: object, kind: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(modsearch.provenance.fcntl, "flock", flock)
+    with pytest.raises(StudyError, match="without locks: No locks available"), locked(tmp_path):
+        pass
 
 
 def test_folders_of_dead_processes_are_removed_and_others_stay(

@@ -1,5 +1,6 @@
 """Search spaces: YAML, mistakes and their messages, distributions, grids, overrides, extension."""
 
+import re
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -23,6 +24,7 @@ from modsearch.axes import (
     resolve,
 )
 from modsearch.errors import ConfigError, StudyError
+from modsearch.forecast import num_trials
 from modsearch.provenance import open_manifest
 from modsearch.schema import Candidate, CorpusFacts, DataConfig, Stage
 from modsearch.space import Space, build, load_candidate, load_space, read_yaml
@@ -561,6 +563,21 @@ def test_shipped_spaces_load_and_survive_their_own_file(path: Path, tmp_path: Pa
     assert space.name == path.stem
     write_yaml(tmp_path / "space.yaml", space.model_dump(mode="json"))
     assert load_space(tmp_path / "space.yaml", []) == space
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_spaces_say_what_they_cost(path: Path) -> None:
+    """In their first lines, where they say it."""
+    space = load_space(path, [])
+    flops = sum(
+        num_trials(space, stage, arm, budget) * budget
+        for stage in Stage
+        for budget in space.budgets(stage)
+        for arm in (space.arms if stage is Stage.CONFIRM else space.learned_arms)
+    )
+    said = re.search(r"# About (\S+) FLOPs", path.read_text())
+    assert said or path.stem == "raposo2024"
+    assert said is None or float(said[1]) == pytest.approx(flops, rel=0.02)
 
 
 # --- overrides

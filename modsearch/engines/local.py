@@ -60,6 +60,7 @@ class LocalEngine:
 
         A worker that dies is replaced, and its job tried again, at most `TRIES` times.
         """
+        self._tries.clear()
         while True:
             done = self._hand_out(next_job)
             busy = [worker for worker in self._workers if worker.job is not None]

@@ -23,7 +23,7 @@ from ray.exceptions import RayError
 from ray.tune.error import TuneError
 from ray.tune.search import Searcher
 
-from modsearch.errors import StudyError
+from modsearch.errors import StudyError, first_line
 from modsearch.schema import Job, Record, Share, Signal, State
 from modsearch.scratch import scratch
 
@@ -139,7 +139,7 @@ class RayEngine:
         except (RayError, TuneError, ConnectionError) as error:
             if jobs.failure is None:
                 raise StudyError(
-                    f"lost the Ray cluster: {_first_line(error)}\n"
+                    f"lost the Ray cluster: {first_line(error)}\n"
                     f"run the same command again: the study goes on from here"
                 ) from error
         if jobs.failure is not None:
@@ -284,7 +284,7 @@ def _start(folder: Path, workers: int, share: Share, fill: bool) -> None:
         )
     except (RuntimeError, ValueError, OSError, RayError) as error:
         raise StudyError(
-            f"Ray does not start on this machine: {_first_line(error)}\n"
+            f"Ray does not start on this machine: {first_line(error)}\n"
             f"run with --engine local, or name a cluster with --address"
         ) from error
 
@@ -301,7 +301,7 @@ def _connect(address: str) -> None:
             ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
     except (RuntimeError, ValueError, OSError, ImportError, RayError) as error:
         refused = any("InvalidAuthToken" in text for text in said)
-        why = "it refuses the token" if refused else _first_line(error)
+        why = "it refuses the token" if refused else first_line(error)
         raise StudyError(
             f"no Ray cluster answers at {address}: {why}\n"
             f"name the head's HOST:PORT, and share its token (RAY_AUTH_TOKEN_PATH)"
@@ -334,8 +334,3 @@ def _room(share: Share) -> int:
             fits = [free.get(kind, 0) / part + 1e-9 for kind, part in wanted.items() if part]
             room += int(min(fits))
     return room
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

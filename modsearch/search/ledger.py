@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from modsearch.axes import Choice, Distribution, grid, is_finite, label, resolve
-from modsearch.errors import StudyError
+from modsearch.errors import StudyError, first_line
 from modsearch.schema import Record, Stage, State
 from modsearch.search.samplers import (
     Points,
@@ -78,15 +78,19 @@ def open_storage(url: str) -> optuna.storages.RDBStorage:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     arguments = FILE if url.startswith("sqlite") else SERVER
     engine = {"connect_args": arguments, "pool_pre_ping": True}
+    template = url.replace("{", "{{").replace("}", "}}")  # Optuna formats it
     try:
-        return optuna.storages.RDBStorage(url, engine_kwargs=engine)
+        return optuna.storages.RDBStorage(template, engine_kwargs=engine)
     except ImportError as error:
         raise StudyError(
             "a ledger on PostgreSQL needs the library psycopg\n"
             "install it with `pip install 'modsearch[postgres]'`"
         ) from error
     except (SQLAlchemyError, StorageInternalError, RuntimeError) as error:
-        raise StudyError(f"can't open the ledger {place(url)}: {_cause(error)}") from error
+        raise StudyError(
+            f"can't open the ledger {place(url)}: {_cause(error)}\n"
+            f"when it answers, the same command goes on; is the address right?"
+        ) from error
 
 
 FILE = {"timeout": 20.0}
@@ -97,6 +101,7 @@ SERVER = {
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,
     "application_name": f"modsearch on {socket.gethostname()[:30]}, process {os.getpid()}",
 }
 """How a database server is spoken to: a link that was cut is noticed within half a minute, and
@@ -116,12 +121,14 @@ def server_url(url: str) -> str:
             "leave it out for a ledger in the study directory"
         )
     try:
-        sqlalchemy.make_url(f"postgresql+psycopg://{rest}")
-    except (ArgumentError, ValueError) as error:
+        host = sqlalchemy.make_url(f"postgresql+psycopg://{rest}").host or ""
+    except (ArgumentError, ValueError):
+        host = "@"
+    if "@" in host:  # what follows the first one of a password
         raise StudyError(
             "--ledger takes postgresql://USER@HOST/DATABASE, but what it got can't be read\n"
             "write special characters of a password as %40 and the like"
-        ) from error
+        )
     return f"postgresql+psycopg://{rest}"
 
 
@@ -135,26 +142,25 @@ def place(url: str) -> str:
 
 
 class Ledger:
-    """A study's storage, and the lock on it.
+    """A database with studies, and the lock on one of them.
 
     A file needs none beside the study directory's. On a server one connection holds an advisory
     lock, which the server frees when that connection ends, however its driver died.
     """
 
-    def __init__(self, url: str, study: str) -> None:
+    def __init__(self, url: str) -> None:
         self.url = url
-        self.study = study
         self.storage = open_storage(url)
         self._connection: sqlalchemy.Connection | None = None
 
     @classmethod
     def in_file(cls, path: Path) -> "Ledger":
         """SQLite: for one machine, and one study."""
-        return cls(f"sqlite:///{path}", "")
+        return cls(f"sqlite:///{path}")
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Locked inside this context, and what the database says is told in two lines.
+    def held(self, study: str) -> Iterator[None]:
+        """A study's lock is ours inside this context; a database's errors are told in two lines.
 
         Raises:
             StudyError: another driver has it, or the database does not answer any more.
@@ -167,7 +173,7 @@ class Ledger:
                 self.url, connect_args=SERVER, poolclass=sqlalchemy.NullPool
             ).execution_options(isolation_level="AUTOCOMMIT")
             with engine.connect() as self._connection:
-                self._lock(self._connection)
+                self._lock(self._connection, study)
                 yield
         except (SQLAlchemyError, StorageInternalError) as error:
             raise StudyError(
@@ -191,8 +197,8 @@ class Ledger:
         if self._connection is not None:
             self._connection.execute(sqlalchemy.text("select 1"))
 
-    def _lock(self, connection: sqlalchemy.Connection) -> None:
-        digest = hashlib.sha256(f"modsearch {self.study}".encode()).digest()
+    def _lock(self, connection: sqlalchemy.Connection, study: str) -> None:
+        digest = hashlib.sha256(f"modsearch {study}".encode()).digest()
         # Two keys of 31 bits: in pg_locks they stand as they are.
         keys = {
             "one": int.from_bytes(digest[:4], "little") >> 1,
@@ -213,7 +219,7 @@ class Ledger:
         ).scalar()
         who = holder.removeprefix("modsearch ") if holder else "who does not say its name"
         raise StudyError(
-            f"another driver ({who}) has study {self.study} at {place(self.url)}\n"
+            f"another driver ({who}) has study {study} at {place(self.url)}\n"
             f"wait for it, or end it: its lock goes with its connection"
         )
 
@@ -223,8 +229,7 @@ def _cause(error: BaseException) -> str:
     root = error
     while root.__cause__ is not None:
         root = root.__cause__
-    lines = str(root).strip().splitlines()
-    return lines[0] if lines else type(root).__name__
+    return first_line(root)
 
 
 class Cell:
