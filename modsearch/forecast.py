@@ -150,7 +150,8 @@ def forecast(space: Space) -> dict[str, Any]:
                     plan(candidate, Budget(flops=budget), facts.train_tokens)
                     for candidate in candidates
                 ]
-                cells.append(_cell(stage, arm, budget, trials, candidates, plans, timer))
+                cell = _cell(stage, arm, budget, trials, candidates, plans, timer)
+                cells.append(cell | {"memory_bytes": _largest(space, candidates, plans)})
     seconds = sum(cell["seconds"] for cell in cells)
     seeds = space.confirm.seeds if space.confirm else 0
     return {
@@ -220,7 +221,6 @@ def _cell(
         "trials": trials,
         "steps": [spent.steps for _, spent in feasible],
         "params": [spent.params for _, spent in feasible],
-        "memory_bytes": max((memory(c, spent) for c, spent in feasible), default=0),
         "epochs": max((spent.epochs for _, spent in feasible), default=0.0),
         "seconds": trials * sum(seconds) / len(seconds),
         "head_share": max((spent.head_share for _, spent in feasible), default=0.0),
@@ -232,10 +232,19 @@ def _cell(
     }
 
 
-def memory(candidate: Candidate, spent: Plan) -> int:
+def _largest(space: Space, candidates: list[Candidate], plans: list[Plan | Infeasible]) -> int:
+    """Bytes of the largest training of a cell."""
+    pairs = zip(candidates, plans, strict=True)
+    micro_batch = space.resources.micro_batch
+    needs = [memory(c, spent, micro_batch) for c, spent in pairs if isinstance(spent, Plan)]
+    return max(needs, default=0)
+
+
+def memory(candidate: Candidate, spent: Plan, micro_batch: int | None) -> int:
     """Bytes of a training, roughly: weights, gradients and two moments in fp32, and what the
-    backward pass keeps (some 20 values a token, layer and width; the logits three times)."""
-    model, tokens = candidate.model, candidate.optim.batch_size * candidate.model.seq_len
+    backward of a pass keeps (some 20 values a token, layer and width; the logits three times)."""
+    model, batch_size = candidate.model, candidate.optim.batch_size
+    tokens = min(batch_size, micro_batch or batch_size) * model.seq_len
     kept = tokens * (20 * model.depth * model.width + 3 * model.vocab_size)
     return 4 * (4 * spent.params + kept)
 

@@ -27,7 +27,7 @@ from modsearch.schema import CorpusFacts, Manifest, ModelConfig, Plugin, Runtime
 from modsearch.space import Arm, Section, Space, read_space, read_yaml
 from modsearch.store import StudyDirectory, write_bytes, write_yaml
 
-CONSTANT_RESOURCES = {"threads", "device", "precision"}
+CONSTANT_RESOURCES = {"threads", "device", "precision", "micro_batch"}
 
 EXTENSIBLE = {
     "explore": {"budgets", "trials"},
@@ -190,6 +190,7 @@ def _fresh_manifest(
             device=device,
             precision=resources.precision,
             threads=resources.threads,
+            micro_batch=resources.micro_batch,
             checkpoint_seconds=resources.checkpoint_seconds,
         ),
         corpus=corpus,

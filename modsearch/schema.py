@@ -179,6 +179,9 @@ class Runtime(Frozen):
     device: Literal["cpu", "cuda"] = "cpu"
     precision: Literal["fp32", "bf16"] = "fp32"
     threads: int = Field(1, gt=0)
+    micro_batch: int | None = Field(None, gt=0)
+    """Sequences in one pass: a step adds up the gradients of several, in less memory. None: the
+    whole batch."""
     checkpoint_seconds: float = Field(10.0, ge=0)
     """Between checkpoints of an unfinished trial."""
 

@@ -89,7 +89,8 @@ class Confirm(Frozen):
 
 
 class Resources(Frozen):
-    """How trials are executed; `threads`, `device` and `precision` are constants of the study."""
+    """How trials are executed; `threads`, `device`, `precision` and `micro_batch` are constants
+    of the study."""
 
     workers: Annotated[int, Field(gt=0)] | Literal["auto"] = "auto"
     threads: int = Field(1, gt=0)
@@ -99,6 +100,8 @@ class Resources(Frozen):
     """GPUs, also a fraction of one; None: one where the device is `cuda`."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["fp32", "bf16"] = "fp32"
+    micro_batch: int | None = Field(None, gt=0)
+    """Sequences in one pass, where a whole batch does not fit the memory."""
     checkpoint_seconds: float = Field(10.0, ge=0)
     keep: Literal["all", "winners", "none"] = "winners"
     """Which final weights stay on disk."""

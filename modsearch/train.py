@@ -9,10 +9,9 @@ Shapes: B sequences, T positions, V vocabulary.
 import json
 import math
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +24,7 @@ from torch import Tensor
 
 from modsearch.data import Batches
 from modsearch.errors import Diverged, StudyError
-from modsearch.nn.contracts import Mode, Update
+from modsearch.nn.contracts import Mode
 from modsearch.nn.model import Decoder, statistics
 from modsearch.observe import Observer
 from modsearch.schema import ModelConfig, OptimConfig, Plan, RoutingReport, Runtime
@@ -33,6 +32,8 @@ from modsearch.store import read_metrics, write_bytes, write_model, write_text
 
 LOGS_PER_TRIAL = 100
 SCORING_BATCH = 16
+SEEDS_PER_TRIAL = 1 << 40
+"""More than a training has steps."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,8 @@ class Trainer:
             fused=True,
         )
         self.step = 0
-        self._updates: Sequence[Update] = ()
+        self._statistics: list[dict[str, Tensor]] = []
+        """Of the passes of the last step."""
         self.tail_loss = torch.zeros((), dtype=torch.float64, device=runtime.device)
 
     def run(self, batches: Batches, seed: int) -> Trained:
@@ -138,17 +140,31 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.model.set_progress(self.step / self.plan.steps)
-        with autocast(self.runtime):
-            loss, output = self.model.loss(tokens_BT[:, :-1], tokens_BT[:, 1:], seed)
-        self._updates = output.updates
-        aux = output.aux
-        total = loss if aux is None else loss + aux
-        total.backward()  # type: ignore[no-untyped-call]  # untyped in torch
+        loss = self._backward(tokens_BT, seed)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.optim.clip)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.model.end_step()
-        return loss.detach(), norm
+        return loss, norm
+
+    def _backward(self, tokens_BT: Tensor, seed: int) -> Tensor:
+        """Gradients of the mean over the batch, in as many passes as its memory needs."""
+        self._statistics = []
+        mean_loss = torch.zeros((), device=tokens_BT.device)
+        passes = torch.split(tokens_BT, self.runtime.micro_batch or len(tokens_BT))
+        for index, part_BT in enumerate(passes):
+            with autocast(self.runtime):
+                # Routers that draw must not draw the same in each pass.
+                loss, output = self.model.loss(
+                    part_BT[:, :-1], part_BT[:, 1:], seed + index * SEEDS_PER_TRIAL
+                )
+            aux = output.aux
+            total = loss if aux is None else loss + aux
+            share = len(part_BT) / len(tokens_BT)
+            (share * total).backward()  # type: ignore[no-untyped-call]  # untyped in torch
+            mean_loss += share * loss.detach()
+            self._statistics.append(statistics(output.updates))
+        return mean_loss
 
     def _line(self, loss: float, norm: float, seconds: float) -> str:
         tokens = self.step * self.optim.batch_size * self.model.config.seq_len
@@ -161,7 +177,10 @@ class Trainer:
             "gradient_norm": norm,
             "tokens": tokens,
             "step_seconds": seconds,
-            **{name: value.item() for name, value in statistics(self._updates).items()},
+            **{
+                name: fmean(of_pass[name].item() for of_pass in self._statistics)
+                for name in self._statistics[0]
+            },
         }
         return json.dumps(row) + "\n"
 

@@ -192,6 +192,48 @@ def runs(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
 # --- training
 
 
+@pytest.mark.parametrize("recipe", ["dense", "expert_choice", "token_choice", "moe"])
+def test_a_step_in_passes_is_the_step(recipe: str, corpus: Corpus, tmp_path: Path) -> None:
+    """In fp64, so that no decision flips: the same weights, buffers and metrics."""
+    given = candidate(recipe, corpus, batch_size=6)
+    steps = 12
+    found = []
+    for micro_batch in (None, 2, 1):
+        torch.manual_seed(5)
+        folder = tmp_path / str(micro_batch)
+        runtime = Runtime(micro_batch=micro_batch)
+        model = Decoder(given.model).double()
+        one = Trainer(model, given.optim, planned(given, steps), runtime, folder)
+        one.run(Batches(corpus.parts["train"], SEQ_LEN, 6, seed=5), seed=9)
+        found.append((weights(model), rows(folder)))
+    (whole, logged), *others = found
+    for parts, of_parts in others:
+        for name, tensor in whole.items():
+            torch.testing.assert_close(parts[name], tensor, rtol=0, atol=1e-9, msg=name)
+        for a, b in zip(logged, of_parts, strict=True):
+            means = a.keys() - {"expert_imbalance"}  # a maximum over experts, of each pass
+            assert {n: a[n] for n in means} == pytest.approx({n: b[n] for n in means}, rel=1e-6)
+
+
+def test_passes_of_a_step_do_not_draw_the_same(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Uneven ones, too; and no seed is another step's."""
+    given = candidate("random", corpus, batch_size=5)
+    one = trainer(given, tmp_path, steps=3, runtime=Runtime(micro_batch=2))
+    seen: list[tuple[int, int]] = []
+    loss = one.model.loss
+
+    def noted(tokens_BT: torch.Tensor, targets_BT: torch.Tensor, seed: int) -> Any:
+        seen.append((len(tokens_BT), seed))
+        return loss(tokens_BT, targets_BT, seed)
+
+    monkeypatch.setattr(one.model, "loss", noted)
+    one.run(Batches(corpus.parts["train"], SEQ_LEN, 5, seed=5), seed=9)
+    assert [rows for rows, _ in seen] == [2, 2, 1] * 3
+    assert len({seed for _, seed in seen}) == len(seen)
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_an_interrupted_training_equals_an_uninterrupted_one(
     recipe: str, corpus: Corpus, runs: dict[str, Run], tmp_path: Path

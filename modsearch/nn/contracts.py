@@ -149,8 +149,9 @@ class Router(nn.Module, ABC):
         """FLOPs of the routing itself for one sequence."""
 
     def end_step(self) -> None:
-        """Called once after each optimiser step: the place to move what is not learned by
-        gradient. Such values are buffers, so that checkpoints hold them."""
+        """Called once after each optimiser step, which may take several passes: the place to
+        move what is not learned by gradient. Such values are buffers, so that checkpoints hold
+        them."""
 
 
 class Ffn(nn.Module, ABC):

@@ -109,7 +109,8 @@ class ExpertFfn(Ffn):
         self.weight = nn.Parameter(torch.empty(num_outputs, width).normal_(std=0.02))
         self.experts = Experts(width, options.num_experts, self.hidden)
         self.register_buffer("bias_O", torch.zeros(num_outputs))
-        self._load_O: Tensor | None = None
+        self._loads: list[Tensor] = []
+        """Of the passes since the last step."""
 
     def delta(self, x_BTD: Tensor, context: Context) -> Update:
         """The weighted sum of the experts of each row; nothing for padding."""
@@ -225,7 +226,7 @@ class ExpertFfn(Ffn):
         loads = [share(load_BT, context.valid_BT) for load_BT in one_hot_BTO.unbind(-1)]
         load_O = torch.stack(loads) / self.options.top_k
         if self.training:
-            self._load_O = load_O.detach()
+            self._loads.append(load_O.detach())
         return load_O
 
     def targets(self) -> list[float]:
@@ -253,11 +254,12 @@ class ExpertFfn(Ffn):
     @torch.no_grad()
     def end_step(self) -> None:
         """Raise the bias of outputs with too few visits, lower that of those with too many."""
-        if self.options.balance == "bias" and self._load_O is not None:
-            target_O = self._load_O.new_tensor(self.targets())
-            step_O = self.options.bias_rate * torch.sign(target_O - self._load_O)
+        if self.options.balance == "bias" and self._loads:
+            load_O = torch.stack(self._loads).mean(dim=0)
+            target_O = load_O.new_tensor(self.targets())
+            step_O = self.options.bias_rate * torch.sign(target_O - load_O)
             self.bias_O += step_O.to(self.bias_O.dtype)
-        self._load_O = None
+        self._loads = []
 
     def slots(self, num_positions: int) -> int:
         """Rows of a sequence that one expert computes in training."""

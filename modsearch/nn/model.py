@@ -77,7 +77,7 @@ def statistics(updates: Sequence[Update]) -> dict[str, Tensor]:
     for update in updates:
         for name, value in update.statistics.items():
             found.setdefault(name, []).append(value)
-    return {name: torch.stack(values).mean() for name, values in sorted(found.items())}
+    return {name: torch.stack(values).mean().detach() for name, values in sorted(found.items())}
 
 
 def _counts(counts_B: Tensor | None, num_sequences: int) -> Sequence[int | None]:

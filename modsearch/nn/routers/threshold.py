@@ -45,7 +45,8 @@ class Threshold(Router):
         self.weight = nn.Parameter(torch.empty(1, width).normal_(std=options.init_std))
         self.register_buffer("cutoff", torch.zeros(()))
         self.register_buffer("updates", torch.zeros(()))
-        self._quantile: Tensor | None = None
+        self._quantiles: list[Tensor] = []
+        """Of the passes since the last step."""
 
     def forward(self, x_BTD: Tensor, context: Context) -> Routing:
         """Rows above the cut-off; in training the last ones beyond the slots are dropped."""
@@ -69,17 +70,18 @@ class Threshold(Router):
         scores_N = scores_BT.flatten() if valid_BT is None else scores_BT[valid_BT]
         # The lowest score itself passes the cut-off when all are wanted.
         below = 1e-6 * scores_N.abs().amax() if self.capacity == 1 else 0.0
-        self._quantile = scores_N.quantile(1 - self.capacity) - below
+        self._quantiles.append(scores_N.quantile(1 - self.capacity) - below)
 
     @torch.no_grad()
     def end_step(self) -> None:
         """Move the cut-off towards the quantile of this step; the first one is taken whole."""
-        if self._quantile is None:
+        if not self._quantiles:
             return
+        quantile = torch.stack(self._quantiles).mean()
         rate = torch.clamp(1 / (self.updates + 1), min=1 - self.options.momentum)
-        self.cutoff.lerp_(self._quantile.to(self.cutoff.dtype), rate.to(self.cutoff.dtype))
+        self.cutoff.lerp_(quantile.to(self.cutoff.dtype), rate.to(self.cutoff.dtype))
         self.updates += 1
-        self._quantile = None
+        self._quantiles = []
 
     def slots(self, num_positions: int) -> int:
         """ceil(capacity_factor * k) rows."""

@@ -55,7 +55,8 @@ class TokenChoice(Router):
         self.options = options
         self.weight = nn.Parameter(torch.empty(2, width).normal_(std=options.init_std))
         self.register_buffer("bias", torch.zeros(()))
-        self._wanted: Tensor | None = None
+        self._wanted: list[Tensor] = []
+        """Loads of the passes since the last step."""
 
     def forward(self, x_BTD: Tensor, context: Context) -> Routing:
         """Rows that prefer to be processed; in training the last ones beyond the slots are
@@ -79,7 +80,7 @@ class TokenChoice(Router):
             wanted = statistics["wanted"]
             aux = self._aux(wanted, process_BT, skip_BT, scores_BT2, context.valid_BT)
             if self.training:
-                self._wanted = wanted
+                self._wanted.append(wanted)
         return Routing(index_BK, gate_BK, valid_BK, aux, statistics, scores_BT)
 
     def _aux(
@@ -104,9 +105,10 @@ class TokenChoice(Router):
     @torch.no_grad()
     def end_step(self) -> None:
         """Raise the bias where too few chose to be processed, lower it where too many did."""
-        if self.options.balance == "bias" and self._wanted is not None:
-            self.bias += self.options.bias_rate * torch.sign(self.capacity - self._wanted)
-        self._wanted = None
+        if self.options.balance == "bias" and self._wanted:
+            missing = self.capacity - torch.stack(self._wanted).mean()
+            self.bias += self.options.bias_rate * torch.sign(missing)
+        self._wanted = []
 
     def slots(self, num_positions: int) -> int:
         """ceil(capacity_factor * k) rows."""
