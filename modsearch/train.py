@@ -9,6 +9,7 @@ Shapes: B sequences, T positions, V vocabulary.
 import json
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
@@ -24,7 +25,7 @@ from torch import Tensor
 
 from modsearch.data import Batches
 from modsearch.errors import Diverged, StudyError
-from modsearch.nn.contracts import Mode
+from modsearch.nn.contracts import Mode, Update
 from modsearch.nn.model import Decoder, statistics
 from modsearch.observe import Observer
 from modsearch.schema import ModelConfig, OptimConfig, Plan, RoutingReport, Runtime
@@ -86,7 +87,7 @@ class Trainer:
             fused=True,
         )
         self.step = 0
-        self._statistics: list[dict[str, Tensor]] = []
+        self._updates: list[Sequence[Update]] = []
         """Of the passes of the last step."""
         self.tail_loss = torch.zeros((), dtype=torch.float64, device=runtime.device)
 
@@ -149,7 +150,7 @@ class Trainer:
 
     def _backward(self, tokens_BT: Tensor, seed: int) -> Tensor:
         """Gradients of the mean over the batch, in as many passes as its memory needs."""
-        self._statistics = []
+        self._updates = []
         mean_loss = torch.zeros((), device=tokens_BT.device)
         passes = torch.split(tokens_BT, self.runtime.micro_batch or len(tokens_BT))
         for index, part_BT in enumerate(passes):
@@ -163,12 +164,13 @@ class Trainer:
             share = len(part_BT) / len(tokens_BT)
             (share * total).backward()  # type: ignore[no-untyped-call]  # untyped in torch
             mean_loss += share * loss.detach()
-            self._statistics.append(statistics(output.updates))
+            self._updates.append(output.updates)
         return mean_loss
 
     def _line(self, loss: float, norm: float, seconds: float) -> str:
         tokens = self.step * self.optim.batch_size * self.model.config.seq_len
         rate = self.optimizer.param_groups[0]["lr"]
+        passes = [statistics(updates) for updates in self._updates]
         row = {
             "step": self.step,
             "steps": self.plan.steps,
@@ -177,10 +179,7 @@ class Trainer:
             "gradient_norm": norm,
             "tokens": tokens,
             "step_seconds": seconds,
-            **{
-                name: fmean(of_pass[name].item() for of_pass in self._statistics)
-                for name in self._statistics[0]
-            },
+            **{name: fmean(each[name].item() for each in passes) for name in passes[0]},
         }
         return json.dumps(row) + "\n"
 
