@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from modsearch import __version__
-from modsearch.errors import ModsearchError
+from modsearch.errors import ModsearchError, told
 
 if TYPE_CHECKING:
     from modsearch.registry import Registry
@@ -47,7 +47,7 @@ def main() -> None:
     try:
         app()
     except ModsearchError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {told(error)}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
         place = f": {error.filename}" if error.filename else ""
@@ -56,9 +56,9 @@ def main() -> None:
     except Exception as error:
         from modsearch.plugins import fault
 
-        if (told := fault(error)) is None:
+        if (text := fault(error)) is None:
             raise
-        print(f"error: {told}", file=sys.stderr)
+        print(f"error: {text}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -3,7 +3,13 @@
 Each carries one string and nothing else, so that it survives pickling between processes.
 """
 
+import json
 import re
+import reprlib
+
+MOST_LINES = 4
+MOST_CHARACTERS = 600
+LONGEST_VALUE = 60
 
 
 class ModsearchError(ValueError):
@@ -36,3 +42,45 @@ def first_line(error: BaseException) -> str:
     """What went wrong, in one line and without credentials."""
     lines = str(error).strip().splitlines()
     return redacted(lines[0]) if lines else type(error).__name__
+
+
+def shown(value: object, longest: int = LONGEST_VALUE) -> str:
+    """A value as one writes it in YAML, on one line and cut in the middle where it is long."""
+    if value is None or isinstance(value, bool | str):
+        # Not dumped whole: a text may be a megabyte.
+        value = shortened(value, 2 * longest) if isinstance(value, str) else value
+        text = json.dumps(value, ensure_ascii=False)
+    else:
+        try:
+            text = _REPR.repr(value)
+        except ValueError:  # Python prints no integer of over 4,300 digits
+            text = "a number of thousands of digits"
+    return shortened(" ".join(text.split()), longest)
+
+
+def shortened(text: str, longest: int) -> str:
+    """A text, with its middle left out where it is longer than so many characters."""
+    if len(text) <= longest:
+        return text
+    kept = longest - len(" ... ")
+    return f"{text[: (kept + 1) // 2]} ... {text[len(text) - kept // 2 :]}"
+
+
+def told(error: BaseException) -> str:
+    """An error's message within four lines and 600 characters, its longest lines cut."""
+    lines = str(error).strip().splitlines()[:MOST_LINES] or [type(error).__name__]
+    while sum(map(len, lines)) + len(lines) > MOST_CHARACTERS:
+        longest = max(range(len(lines)), key=lambda index: len(lines[index]))
+        rest = sum(map(len, lines)) - len(lines[longest]) + len(lines)
+        others = max((len(line) for i, line in enumerate(lines) if i != longest), default=0)
+        limit = max(others - 1, MOST_CHARACTERS - rest, MOST_CHARACTERS // len(lines) - 1)
+        lines[longest] = shortened(lines[longest], min(limit, len(lines[longest]) - 1))
+    return "\n".join(lines)
+
+
+_REPR = reprlib.Repr()
+_REPR.maxlevel = 4
+_REPR.maxlist = _REPR.maxtuple = _REPR.maxset = 6
+_REPR.maxdict = 6
+_REPR.maxstring = LONGEST_VALUE
+_REPR.maxlong = _REPR.maxother = LONGEST_VALUE
