@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from modsearch.budget import plan
+from modsearch.candidates import build
 from modsearch.data import load_corpus
 from modsearch.engines.local import LocalEngine
 from modsearch.schema import (
@@ -28,7 +29,6 @@ from modsearch.schema import (
     Stage,
     Validation,
 )
-from modsearch.space import build
 from modsearch.trial import run_trial
 
 RATES = (0.00125, 0.0025, 0.005, 0.01, 0.02)

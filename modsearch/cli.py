@@ -215,7 +215,7 @@ def search(
 ) -> None:
     """Run or resume a study, score its winners, and write its report."""
     from modsearch.analysis.claims import study_claims
-    from modsearch.provenance import locked
+    from modsearch.lock import locked
     from modsearch.report.page import compile_report
     from modsearch.schema import Stage
     from modsearch.study import Study, local
@@ -254,8 +254,8 @@ def search(
 @app.command()
 def status(study: StudyDir, as_json: Json = False) -> None:
     """How far a study is; works while it runs."""
-    from modsearch.forecast import status as study_status
-    from modsearch.forecast import status_text
+    from modsearch.status import status as study_status
+    from modsearch.status import status_text
 
     result = study_status(study)
     print(json.dumps(result, indent=2) if as_json else status_text(result))
@@ -269,7 +269,7 @@ def best(
     """The winner as a configuration for `train` and `flops`."""
     import yaml
 
-    from modsearch.forecast import winner
+    from modsearch.status import winner
 
     candidate = winner(study, budget).candidate.model_dump(mode="json")
     print(yaml.safe_dump(candidate, sort_keys=False), end="")
@@ -287,10 +287,10 @@ def evaluate(
     plugin: PluginFiles = None,
 ) -> None:
     """Score a study's winners or one checkpoint with lm-eval, in causal mode."""
+    from modsearch.candidates import load_candidate
     from modsearch.evaluate import evaluate_checkpoint, evaluate_winners, load_suite
     from modsearch.provenance import check_plugins, trial_plugins
     from modsearch.schema import DataConfig, Stage
-    from modsearch.space import load_candidate
     from modsearch.store import StudyDirectory
     from modsearch.train import load_model
 
@@ -399,7 +399,7 @@ def _registries() -> "Mapping[str, Registry[Any]]":
 
 
 def _space(name: str, sets: list[str] | None, plugins: list[Path] | None) -> "Space":
-    from modsearch.space import load_space
+    from modsearch.candidates import load_space
     from modsearch.store import shipped
 
     space = load_space(shipped("search_spaces", name), sets or [], plugins or [])
@@ -409,7 +409,7 @@ def _space(name: str, sets: list[str] | None, plugins: list[Path] | None) -> "Sp
 
 
 def _candidate(path: Path, sets: list[str] | None) -> "Candidate":
-    from modsearch.space import load_candidate
+    from modsearch.candidates import load_candidate
 
     return load_candidate(path, sets or [])
 

@@ -4,21 +4,19 @@ and resolve, and how far it is."""
 import time
 from collections import Counter
 from dataclasses import asdict
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
 
-from modsearch.analysis.compare import confirmed
-from modsearch.analysis.fits import causal_loss
 from modsearch.analysis.numbers import count
 from modsearch.analysis.power import SEED_SD, detectable_effect
-from modsearch.axes import Choice, Distribution, grid, parse_tree, resolve
+from modsearch.axes import Choice, Distribution, parse_tree, resolve
 from modsearch.budget import plan
+from modsearch.candidates import build
 from modsearch.cost import conventions
 from modsearch.data import Batches, Corpus, load_corpus
-from modsearch.errors import ConfigError, DataError, StudyError
+from modsearch.errors import ConfigError, DataError
 from modsearch.nn.model import Decoder
 from modsearch.provenance import check_windows
 from modsearch.schema import (
@@ -28,13 +26,11 @@ from modsearch.schema import (
     Job,
     Plan,
     Plugin,
-    Record,
     Runtime,
     Stage,
     Validation,
 )
-from modsearch.space import Space, build, over, read_space
-from modsearch.store import StudyDirectory, read_metrics
+from modsearch.space import Space, over
 
 HEAD_WARNING = 0.25
 FEW_STEPS = 500
@@ -145,7 +141,7 @@ def forecast(space: Space) -> dict[str, Any]:
         for budget in space.budgets(stage):
             for arm in space.arms if stage is Stage.CONFIRM else space.learned_arms:
                 candidates = _cell_candidates(space, stage, arm, budget)
-                trials = num_trials(space, stage, arm, budget)
+                trials = space.num_trials(stage, arm, budget)
                 plans = [
                     plan(candidate, Budget(flops=budget), facts.train_tokens)
                     for candidate in candidates
@@ -168,19 +164,6 @@ def forecast(space: Space) -> dict[str, Any]:
         "detectable_difference": detectable_effect(seeds) if seeds > 1 else None,
         "warnings": [*_too_small(space, corpus), *_warnings(space, cells)],
     }
-
-
-def num_trials(space: Space, stage: Stage, arm: str, budget: float) -> int:
-    """Trials that a cell is asked for; builds nothing, so it needs no plugin."""
-    if stage is Stage.EXPLORE:
-        assert space.explore is not None
-        if space.explore.trials is not None:
-            return space.explore.trials
-        return len(list(grid({**space.recipe(arm), "size": parse_tree(space.explore.size)})))
-    if stage is Stage.MEASURE:
-        return len(space.sizes(budget))
-    assert space.confirm is not None
-    return space.confirm.seeds
 
 
 def _cell_candidates(space: Space, stage: Stage, arm: str, budget: float) -> list[Candidate]:
@@ -382,83 +365,3 @@ def _range(values: list[int]) -> str:
         return "none"
     low, high = min(values), max(values)
     return count(low) if low == high else f"{count(low)} - {count(high)}"
-
-
-def status(root: Path) -> dict[str, Any]:
-    """Trials of each stage and arm, and what runs."""
-    directory = StudyDirectory(root)
-    manifest = directory.manifest()
-    space = read_space(directory.space, [])
-    records = directory.records()
-    rows = []
-    for stage in Stage:
-        for budget in space.budgets(stage):
-            for arm in space.arms if stage is Stage.CONFIRM else space.learned_arms:
-                found = [
-                    r for r in records if (r.stage, r.arm, r.budget.flops) == (stage, arm, budget)
-                ]
-                losses = [r.scores.causal_loss for r in found if r.scores]
-                wanted = num_trials(space, stage, arm, budget)
-                states = Counter(str(record.state) for record in found)
-                row = {"stage": str(stage), "arm": arm, "budget": budget, "wanted": wanted}
-                rows.append(
-                    row | {"states": dict(states), "best_causal_loss": min(losses, default=None)}
-                )
-    return {"name": manifest.name, "cells": rows, "running": _running(directory)}
-
-
-def _running(directory: StudyDirectory) -> list[dict[str, Any]]:
-    """Trials without a result that wrote a metric in the last minute."""
-    found = []
-    for path in sorted((directory.root / "trials").glob("*/metrics.jsonl")):
-        if not (path.parent / "result.json").exists() and time.time() - path.stat().st_mtime < 60:
-            rows = list(read_metrics(path))
-            found.append({"hash": path.parent.name, **(rows[-1] if rows else {})})
-    return found
-
-
-def status_text(result: dict[str, Any]) -> str:
-    """Status as a table for a terminal."""
-    lines = [f"{'stage':9}{'arm':18}{'budget':>9}{'done':>10}{'best loss':>12}  other ends"]
-    for row in result["cells"]:
-        states = dict(row["states"])
-        done = f"{states.pop('complete', 0)}/{row['wanted']}"
-        best = f"{row['best_causal_loss']:.4f}" if row["best_causal_loss"] is not None else "-"
-        other = ", ".join(f"{count} {state}" for state, count in states.items())
-        lines.append(
-            f"{row['stage']:9}{row['arm']:18}{row['budget']:9.3g}{done:>10}{best:>12}  {other}"
-        )
-    for row in result["running"]:
-        lines.append(
-            f"running {row['hash']}: step {row.get('step', 0):,.0f} of {row.get('steps', 0):,.0f}"
-        )
-    return "\n".join(line.rstrip() for line in lines)
-
-
-def winner(root: Path, budget: float | None) -> Record:
-    """The confirmed candidate with the lowest mean causal loss, by one of its trials.
-
-    Controls are no winners, and arms that lost seeds come last. Without confirmed trials, the
-    lowest measured one.
-
-    Raises:
-        StudyError: nothing is finished at that budget.
-    """
-    directory = StudyDirectory(root)
-    records = directory.records()
-    arms = [name for name, target in directory.manifest().arms.items() if target is None]
-    done = [record for record in records if record.scores and record.arm in arms]
-    for stage in (Stage.CONFIRM, Stage.MEASURE):
-        rows = [record for record in done if record.stage is stage]
-        at = budget or max((record.budget.flops for record in rows), default=0.0)
-        rows = [record for record in rows if record.budget.flops == at]
-        if stage is Stage.MEASURE and rows:
-            return min(rows, key=causal_loss)
-        found = [each for arm in arms if (each := confirmed(records, arm, at)) is not None]
-        if found:
-            best = min(found, key=lambda each: (bool(each.lost), each.mean))
-            return best.records[0]
-    at_budget = f" at {budget:g} FLOPs" if budget else ""
-    raise StudyError(
-        f"{root} has no finished candidate{at_budget}\nlook at `modsearch status {root}`"
-    )

@@ -1,16 +1,13 @@
 """What a study was made with, and whether it may go on: manifest, lock, and their checks."""
 
-import fcntl
 import hashlib
 import json
 import os
 import platform
 import shlex
-import socket
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,8 +20,9 @@ from modsearch.data import Corpus
 from modsearch.errors import ConfigError, StudyError, redacted
 from modsearch.nn.contracts import KINDS
 from modsearch.plugins import by_name, load_plugins, plugin_source
+from modsearch.reading import read_yaml
 from modsearch.schema import CorpusFacts, Manifest, ModelConfig, Plugin, Runtime, Stage
-from modsearch.space import Arm, Section, Space, read_space, read_yaml
+from modsearch.space import Arm, Section, Space, read_space
 from modsearch.store import StudyDirectory, write_bytes, write_yaml
 
 CONSTANT_RESOURCES = {"threads", "device", "precision", "micro_batch"}
@@ -204,34 +202,6 @@ def _fresh_manifest(
         packages=_packages(space),
         ledger=ledger,
     )
-
-
-@contextmanager
-def locked(root: Path) -> Iterator[None]:
-    """Hold a study's lock; it is gone with the process, however that ends.
-
-    Raises:
-        StudyError: another driver holds it, or the file system has no locks.
-    """
-    root.mkdir(parents=True, exist_ok=True)
-    with StudyDirectory(root).lock.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise StudyError(
-                f"another driver runs {root} (process {file.read().strip() or 'unknown'})\n"
-                f"wait for it, or watch it with `modsearch status {root}`"
-            ) from None
-        except OSError as error:
-            raise StudyError(
-                f"{root} is on a file system without locks: {error.strerror}\n"
-                f"put --out on a disk of this machine, and shared trials on --storage"
-            ) from error
-        file.truncate(0)
-        file.write(f"{os.getpid()} on {socket.gethostname()}")
-        file.flush()
-        yield
 
 
 def code_hash() -> str:

@@ -17,6 +17,7 @@ import torch
 from modsearch.analysis.fits import best_recipe, confirm_choice
 from modsearch.axes import Choice, Int, Tree, grid, label, parse_tree, resolve
 from modsearch.budget import plan
+from modsearch.candidates import build
 from modsearch.data import load_corpus
 from modsearch.engines.local import LocalEngine
 from modsearch.errors import StudyError, first_line
@@ -38,7 +39,7 @@ from modsearch.schema import (
     State,
 )
 from modsearch.search.ledger import Asked, Cell, CellSpec, Ledger, place, server_url
-from modsearch.space import Space, build, over
+from modsearch.space import Space, over
 from modsearch.store import StudyDirectory
 from modsearch.trial import run_mirrored, run_trial
 

@@ -15,14 +15,16 @@ LAYERS = """
 cli
 study report.page testing.*
 trial engines.* report.tables report.routing report.figures progress forecast
-evaluate search.*
+evaluate status search.*
 lm
 train budget documents provenance mirror nn.generate
+candidates
 observe
 nn.model
 nn.routers.* nn.blocks.* nn.ffn.* nn.schedules
 nn.experts
-nn.layers nn.selection data space store analysis.*
+nn.layers nn.selection data space lock analysis.*
+reading store
 nn.contracts inventory
 registry
 plugins
@@ -59,6 +61,11 @@ TORCH_FREE = (
     "schema",
     "store",
     "components",
+    "axes",
+    "reading",
+    "space",
+    "status",
+    "lock",
     "registry",
     "plugins",
     "inventory",

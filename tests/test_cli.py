@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from modsearch import __version__, components
+from modsearch.candidates import load_candidate
 from modsearch.cli import main
 from modsearch.forecast import ledger
 from modsearch.nn.model import Decoder
-from modsearch.space import load_candidate
 from modsearch.store import StudyDirectory
 from modsearch.train import save_model
 

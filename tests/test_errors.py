@@ -27,6 +27,10 @@ def test_values_are_shown_as_yaml_has_them(value: object, text: str) -> None:
     assert shown(value) == text
 
 
-@pytest.mark.parametrize("value", ["x" * 10**6, 10**5000, [[[[[[0] * 99] * 99]] * 99]] * 99])
+@pytest.mark.parametrize(
+    "value",
+    ["x" * 10**6, 10**5000, [[[[[[0] * 99] * 99]] * 99]] * 99],
+    ids=["text", "int", "lists"],
+)
 def test_long_values_are_cut(value: object) -> None:
     assert len(shown(value)) <= 60

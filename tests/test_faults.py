@@ -19,7 +19,7 @@ import modsearch.provenance
 import modsearch.scratch
 import modsearch.search.ledger
 from modsearch.errors import StudyError
-from modsearch.provenance import locked
+from modsearch.lock import locked
 from modsearch.schema import Stage, State
 from modsearch.scratch import scratch
 from modsearch.space import Space

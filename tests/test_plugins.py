@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from modsearch import plugins
+from modsearch.candidates import load_space
 from modsearch.cli import main
 from modsearch.errors import ConfigError
 from modsearch.lm import ModsearchLM
@@ -30,7 +31,7 @@ from modsearch.schema import (
     Stage,
     Validation,
 )
-from modsearch.space import load_space, read_space
+from modsearch.space import read_space
 from modsearch.store import StudyDirectory
 from modsearch.train import save_model
 

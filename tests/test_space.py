@@ -23,11 +23,12 @@ from modsearch.axes import (
     parse_tree,
     resolve,
 )
+from modsearch.candidates import build, load_candidate, load_space
 from modsearch.errors import ConfigError, StudyError
-from modsearch.forecast import num_trials
 from modsearch.provenance import open_manifest
+from modsearch.reading import read_yaml
 from modsearch.schema import Candidate, CorpusFacts, DataConfig, Stage
-from modsearch.space import Space, build, load_candidate, load_space, read_yaml
+from modsearch.space import Space
 from modsearch.store import StudyDirectory, write_yaml
 
 SHIPPED = sorted((Path(__file__).parents[1] / "search_spaces").glob("*.yaml"))
@@ -570,7 +571,7 @@ def test_shipped_spaces_say_what_they_cost(path: Path) -> None:
     """In their first lines, where they say it."""
     space = load_space(path, [])
     flops = sum(
-        num_trials(space, stage, arm, budget) * budget
+        space.num_trials(stage, arm, budget) * budget
         for stage in Stage
         for budget in space.budgets(stage)
         for arm in (space.arms if stage is Stage.CONFIRM else space.learned_arms)

@@ -12,10 +12,10 @@ from typing import Any
 import optuna
 import pytest
 
+from modsearch.candidates import load_space
 from modsearch.errors import DataError, StudyError
 from modsearch.schema import Job, Stage, State
 from modsearch.search.ledger import open_storage
-from modsearch.space import load_space
 from modsearch.store import StudyDirectory, read_metrics
 from modsearch.study import Driver, Study
 
@@ -222,7 +222,7 @@ def test_a_second_driver_is_refused_and_a_dead_one_leaves_no_lock(
             sys.executable,
             "-c",
             "import sys, time\nfrom pathlib import Path\n"
-            "from modsearch.provenance import locked\n"
+            "from modsearch.lock import locked\n"
             "with locked(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)",
             whole,
         ],
