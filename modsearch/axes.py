@@ -9,12 +9,21 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-from modsearch.errors import ConfigError
+from modsearch.errors import ConfigError, shown
 
 Tree = dict[str, Any]
 """Nested plain data whose leaves may be distributions."""
+
+
+MOST_VALUES = 1000
+"""Of one choice."""
+MOST_POINTS = 10_000
+"""Of one grid."""
+MOST_INT = 2**53
+"""Where floats and ledgers stop to tell integers apart."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +31,21 @@ class Choice:
     """One of several values; a value may be a mapping with distributions of its own."""
 
     values: tuple[Any, ...]
+
+    @cached_property
+    def labels(self) -> list[Any]:
+        """The values as a ledger stores them: scalars as they are, others as JSON; all as JSON
+        where Python takes two for equal, as it does 1 and True."""
+        plain = [
+            value if value is None or isinstance(value, bool | int | float | str) else _json(value)
+            for value in self.values
+        ]
+        clash = len(set(plain)) < len(plain)
+        return [_json(value) for value in self.values] if clash else plain
+
+    def labelled(self, label: Any) -> Any:
+        """The value of a label."""
+        return self.values[self.labels.index(label)]
 
 
 @dataclass(frozen=True)
@@ -31,6 +55,15 @@ class Int:
     low: int
     high: int
     step: int
+
+    @property
+    def num_values(self) -> int:
+        """How many there are."""
+        return (self.high - self.low) // self.step + 1
+
+    def value(self, place: int) -> int:
+        """The one at a place, from 0."""
+        return self.low + self.step * place
 
 
 @dataclass(frozen=True)
@@ -49,59 +82,118 @@ Pick = Callable[[str, Distribution], Any]
 """Chooses a value for the distribution at a dotted path."""
 
 
-def parse_tree(value: Any) -> Any:
+def parse_tree(value: Any, path: str = "") -> Any:
     """Plain data with distributions in place of the mappings that state them.
 
     Raises:
-        ConfigError: a distribution is malformed.
+        ConfigError: a distribution is malformed; says at which path.
     """
     if isinstance(value, Mapping):
-        keys = set(value)
-        if keys == {"choice"}:
-            return _choice(value["choice"])
-        if keys in ({"int"}, {"int", "step"}):
-            low, high = _bounds(value["int"], int)
-            step = value.get("step", 1)
-            if type(step) is not int or step < 1:
-                raise ConfigError(f"step of an int distribution is 1 or more, but got {step!r}")
-            return Int(int(low), int(high), step)
-        if keys in ({"float"}, {"log"}):
-            key = next(iter(keys))
-            low, high = _bounds(value[key], float)
-            if key == "log" and low <= 0:
-                raise ConfigError(f"a log distribution needs a positive low, but got {low}")
-            return Float(low, high, log=key == "log")
-        # In a fixed order: two files that say the same make the same study.
-        return {key: parse_tree(inner) for key, inner in sorted(value.items())}
+        stated = KINDS & set(value)
+        if not stated:
+            # In a fixed order: two files that say the same make the same study.
+            return {
+                key: parse_tree(inner, f"{path}.{key}" if path else str(key))
+                for key, inner in sorted(value.items())
+            }
+        try:
+            return _distribution(value, stated)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}" if path else str(error)) from None
     return value
+
+
+KINDS = {"choice", "int", "float", "log"}
+
+
+def is_distribution(value: Any) -> bool:
+    """Whether plain data state a distribution, right or wrong."""
+    return isinstance(value, Mapping) and bool(KINDS & set(value))
+
+
+def _distribution(value: Mapping[str, Any], stated: set[str]) -> Distribution:
+    kind, *others = sorted(stated)
+    allowed = {kind, "step"} if kind == "int" else {kind}
+    if others or set(value) - allowed:
+        raise ConfigError(
+            f"a distribution is {FORMS[kind]} and nothing beside it, but got {shown(value)}"
+        )
+    if kind == "choice":
+        return _choice(value["choice"])
+    low, high = _bounds(value[kind], kind)
+    if kind == "int":
+        step = value.get("step", 1)
+        if type(step) is not int or not 0 < step <= MOST_INT:
+            raise ConfigError(f"step is a whole number over 0, but got {shown(step)}")
+        return Int(int(low), int(high), step)
+    if kind == "log" and low <= 0:
+        raise ConfigError(f"a log distribution needs a low over 0, but got {shown(low)}")
+    return Float(low, high, log=kind == "log")
+
+
+FORMS = {
+    "choice": "{choice: [A, B, ...]}",
+    "int": "{int: [LOW, HIGH], step: S}",
+    "float": "{float: [LOW, HIGH]}",
+    "log": "{log: [LOW, HIGH]}",
+}
 
 
 def _choice(values: Any) -> Choice:
     if not isinstance(values, list) or not values:
-        raise ConfigError(f"choice needs a list of values, but got {values!r}")
+        raise ConfigError(f"choice takes a list of values, but got {shown(values)}")
+    if len(values) > MOST_VALUES:
+        raise ConfigError(f"choice has {len(values):,} values, over {MOST_VALUES:,}")
     parsed = tuple(parse_tree(value) for value in values)
     if any(isinstance(value, Distribution) for value in parsed):
-        raise ConfigError(f"a choice holds values, not distributions, but got {values!r}")
+        raise ConfigError(f"a choice holds values, not distributions, but got {shown(values)}")
+    seen: dict[str, Any] = {}
+    for value, plain in zip(parsed, values, strict=True):
+        meaning = _json(_meaning(value))
+        if meaning in seen:
+            raise ConfigError(
+                f"choice has {shown(plain)} twice"
+                if shown(plain) == shown(seen[meaning])
+                else f"choice has one value twice: {shown(seen[meaning])} and {shown(plain)}"
+            )
+        seen[meaning] = plain
     return Choice(parsed)
 
 
-def _bounds(value: Any, kind: type) -> tuple[float, float]:
+def _meaning(value: Any) -> Any:
+    """The same for what means the same: 1 and 1.0, a name and a component without options."""
+    if isinstance(value, Distribution):
+        return repr(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, Mapping):
+        if set(value) == {"name"}:
+            return value["name"]
+        return {key: _meaning(inner) for key, inner in value.items()}
+    return [_meaning(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _bounds(value: Any, kind: str) -> tuple[float, float]:
     if not (isinstance(value, list) and len(value) == 2):
-        raise ConfigError(f"{kind.__name__} bounds are [low, high], but got {value!r}")
-    numbers = (int,) if kind is int else (int, float)
-    if any(type(bound) not in numbers or not math.isfinite(bound) for bound in value):
-        what = "whole numbers" if kind is int else "finite numbers"
-        raise ConfigError(f"{kind.__name__} bounds are {what}, but got {value!r}")
-    if value[0] > value[1]:
-        raise ConfigError(f"low <= high must hold, but got {value!r}")
-    return kind(value[0]), kind(value[1])
+        raise ConfigError(f"bounds are {FORMS[kind]}, but got {shown(value)}")
+    for bound in value:
+        if kind == "int":
+            if type(bound) is not int or abs(bound) > MOST_INT:
+                raise ConfigError(f"bounds of int are whole numbers, but got {shown(value)}")
+        elif type(bound) not in (int, float) or not abs(bound) <= 1e300:
+            raise ConfigError(f"bounds of {kind} are finite numbers, but got {shown(value)}")
+    low, high = value if kind == "int" else map(float, value)
+    if low > high:
+        raise ConfigError(f"bounds are {FORMS[kind]}, low first, but got {shown(value)}")
+    return low, high
 
 
-def label(value: Any) -> Any:
-    """A choice as a ledger stores it: scalars as they are, others as JSON."""
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    return json.dumps(value, default=lambda axis: "open", sort_keys=True)
+def _json(value: Any) -> str:
+    return json.dumps(value, default=_open, sort_keys=True)
+
+
+def _open(axis: Distribution) -> str:
+    return "open"
 
 
 def resolve(tree: Any, pick: Pick, path: str = "") -> Any:
@@ -156,11 +248,22 @@ def is_finite(tree: Any) -> bool:
     return not any(isinstance(axis, Float) for axis in open_axes(tree).values())
 
 
+def num_points(tree: Any) -> int:
+    """Points of a finite tree's grid, counted without listing them."""
+    if isinstance(tree, Choice):
+        return sum(num_points(value) for value in tree.values)
+    if isinstance(tree, Int):
+        return tree.num_values
+    if isinstance(tree, Mapping):
+        return math.prod(num_points(value) for value in tree.values())
+    return 1
+
+
 def grid(tree: Any) -> Iterator[dict[str, Any]]:
     """Every point of a finite tree, as labels by path; the last axis turns fastest.
 
     Raises:
-        ConfigError: an axis is continuous.
+        ConfigError: an axis is continuous, or there are too many points.
     """
     for path, axis in open_axes(tree).items():
         if isinstance(axis, Float):
@@ -168,6 +271,11 @@ def grid(tree: Any) -> Iterator[dict[str, Any]]:
                 f"a grid needs finite axes, but `{path}` is continuous\n"
                 f"give it a choice, or use sampler random, qmc or tpe"
             )
+    if (count := num_points(tree)) > MOST_POINTS:
+        raise ConfigError(
+            f"a grid of {count:,} points is too large, {MOST_POINTS:,} is the most\n"
+            f"give its axes fewer values, or use sampler random, qmc or tpe"
+        )
     prefix: list[int] = []
     while True:
         turns: list[tuple[int, int]] = []
@@ -180,11 +288,15 @@ def grid(tree: Any) -> Iterator[dict[str, Any]]:
             point: dict[str, Any] = point,
             prefix: list[int] = prefix,
         ) -> Any:
-            values = axis.values if isinstance(axis, Choice) else int_values(axis)
             turn = prefix[len(turns)] if len(turns) < len(prefix) else 0
-            turns.append((turn, len(values)))
-            point[path] = label(values[turn])
-            return values[turn]
+            if isinstance(axis, Choice):
+                turns.append((turn, len(axis.values)))
+                point[path] = axis.labels[turn]
+                return axis.values[turn]
+            assert isinstance(axis, Int)
+            turns.append((turn, axis.num_values))
+            point[path] = axis.value(turn)
+            return point[path]
 
         resolve(tree, pick)
         yield point
@@ -193,8 +305,3 @@ def grid(tree: Any) -> Iterator[dict[str, Any]]:
         if not turns:
             return
         prefix = [turn for turn, _ in turns[:-1]] + [turns[-1][0] + 1]
-
-
-def int_values(axis: Distribution) -> tuple[int, ...]:
-    assert isinstance(axis, Int)
-    return tuple(range(axis.low, axis.high + 1, axis.step))

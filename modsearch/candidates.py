@@ -1,7 +1,7 @@
-"""Candidates of a space: built with their components, and all checked before any is trained."""
+"""Candidates of a space: built with their components, and checked before any is trained."""
 
-from collections.abc import Sequence
-from itertools import combinations_with_replacement, product
+from collections.abc import Callable, Iterator, Sequence
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -14,47 +14,54 @@ from modsearch.axes import (
     Tree,
     grid,
     inside,
-    int_values,
     open_axes,
     parse_tree,
     resolve,
 )
-from modsearch.errors import ConfigError
+from modsearch.errors import ConfigError, shown
 from modsearch.nn.contracts import completed
 from modsearch.plugins import load_plugins
-from modsearch.reading import first_error, override, read_yaml
+from modsearch.reading import override, read_yaml
 from modsearch.registry import unknown
-from modsearch.schema import Candidate, DataConfig, Stage
-from modsearch.space import Space, over, read_space
+from modsearch.schema import Candidate, DataConfig, Job
+from modsearch.space import SIZE, Arm, Section, Space, over, read_space, said
+from modsearch.wording import first_error
+
+MOST_CHECKED = 64
+"""Values of one axis that are tried."""
+MOST_PAIRED = 16
+"""Values of one axis that are tried with those of another one."""
+
+Origin = Callable[[str], str]
+"""Where the user wrote a key of a candidate, such as `model.width`; of `model` and `optim`: what
+the candidate is."""
 
 
-def build(resolved: Tree, data: DataConfig) -> Candidate:
+def build(resolved: Tree, data: DataConfig | Tree, origin: Origin = str) -> Candidate:
     """A candidate from resolved values, every component's defaults written out.
 
     `resolved` has `model` and `optim`, and may have `size` (depth and width).
 
     Raises:
-        ConfigError: a key or a value is wrong; the message names it.
+        ConfigError: a key or a value is wrong; the message names it as `origin` does.
     """
-    model = {**resolved["model"], **resolved.get("size", {})}
-    for part, values, known in (
-        ("model", model, Candidate().model),
-        ("optim", resolved["optim"], Candidate().optim),
-    ):
-        for key in values:
-            if key not in type(known).model_fields:
-                raise unknown(f"key in {part}", str(key), type(known).model_fields)
+    values = {
+        "model": {**resolved["model"], **resolved.get("size", {})},
+        "optim": resolved["optim"],
+        "data": data,
+    }
     try:
-        candidate = Candidate.model_validate(
-            {"model": model, "optim": resolved["optim"], "data": data}
-        )
+        candidate = Candidate.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(first_error(error, Candidate)) from error
-    return candidate.model_copy(update={"model": completed(candidate.model)})
+        raise ConfigError(first_error(error, Candidate, values, origin)) from error
+    try:
+        return candidate.model_copy(update={"model": completed(candidate.model)})
+    except ConfigError as error:
+        raise ConfigError(f"{origin('model')}: {error}") from error
 
 
 def load_space(path: Path, overrides: list[str], plugins: Sequence[Path] = ()) -> Space:
-    """A validated space; every candidate of it can be built.
+    """A validated space, whose candidates can be built.
 
     The space's plugin files and `plugins` are run, and stand in it with absolute paths.
 
@@ -68,7 +75,7 @@ def load_space(path: Path, overrides: list[str], plugins: Sequence[Path] = ()) -
         space = space.model_copy(update={"plugins": [plugin.path for plugin in loaded]})
         _check_candidates(space)
     except ConfigError as error:
-        raise ConfigError(f"{path.name}: {error}") from error
+        raise ConfigError(f"{path}: {error}") from error
     return space
 
 
@@ -81,75 +88,137 @@ def load_candidate(path: Path, overrides: list[str]) -> Candidate:
         ConfigError: what is wrong, and in which file.
     """
     values = read_yaml(path, [])
-    values = values.get("candidate", values)
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path.name}: candidate must be a mapping of keys to values")
-    for text in overrides:
-        override(values, text)
-    for key in values:
-        if key not in Candidate.model_fields:
-            raise ConfigError(f"{path.name}: {unknown('key', str(key), Candidate.model_fields)}")
     try:
-        data = DataConfig.model_validate(values.get("data") or {})
-        parts = {part: values.get(part) or {} for part in ("model", "optim")}
+        if "candidate" in values:
+            values = _inner(values)
+        for text in overrides:
+            override(values, text)
+        for key in values:
+            if key not in Candidate.model_fields:
+                raise unknown("key", key, Candidate.model_fields)
+        values = said(values)
+        parts = {part: values.get(part, {}) for part in Candidate.model_fields}
         for part, inner in parts.items():
             if not isinstance(inner, dict):
-                raise ConfigError(f"{part} must be a mapping of keys to values, got {inner!r}")
-        return build(parts, data)
-    except ValidationError as error:
-        raise ConfigError(f"{path.name}: data: {first_error(error, DataConfig)}") from error
+                raise ConfigError(
+                    f"{part}: must be a mapping of keys to values, but got {shown(inner)}"
+                )
+        return build(parts, parts["data"])
     except ConfigError as error:
-        raise ConfigError(f"{path.name}: {error}") from error
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _inner(values: Tree) -> Tree:
+    """The candidate of a trial's configuration, which has nothing of it beside."""
+    for key in values:
+        if key not in Job.model_fields:
+            raise ConfigError(
+                f"`{key}` beside `candidate`: what is not inside `candidate` would be ignored"
+            )
+    inner = values["candidate"]
+    if not isinstance(inner, dict):
+        raise ConfigError(
+            f"candidate: must be a mapping of keys to values, but got {shown(inner)}"
+        )
+    return inner
 
 
 def _check_candidates(space: Space) -> None:
-    """Build a candidate for every value of every axis, so that no trial meets a bad one."""
+    """Build candidates with the values of every axis, so that no trial meets a bad one."""
     for arm in space.learned_arms:
-        tree = space.recipe(arm)
-        sizes = [space.explore.size] if space.explore else []
-        sizes += [size for budget in space.budgets(Stage.MEASURE) for size in space.sizes(budget)]
-        for size in sizes or [{}]:
-            _check_axes({**tree, "size": parse_tree(size)}, space.data)
-        if space.explore is None and open_axes(tree):
-            axis = next(iter(open_axes(tree)))
+        recipe = space.recipe(arm)
+        for place, (where, size) in enumerate(_sizes(space)):
+            origin = _origin(space, arm, where)
+            _check_axes({**recipe, "size": parse_tree(size)}, space.data, origin, place == 0)
+        if space.explore is None and open_axes(recipe):
+            axis = next(iter(open_axes(recipe)))
             raise ConfigError(f"arm `{arm}` leaves `{axis}` open, but there is no explore stage")
     for name, control in space.arms.items():
         if control.control_of is not None:
             if open_axes(over({"model": {}, "optim": {}}, control)):
                 raise ConfigError(f"control arm `{name}` has no axes of its own")
-            _check_axes(over(space.recipe(control.control_of), control), space.data)
+            tree = over(space.recipe(control.control_of), control)
+            where, size = next(_sizes(space))
+            tree = {**tree, "size": parse_tree(size)}
+            _check_axes(tree, space.data, _origin(space, name, where), True)
     if space.explore and space.explore.sampler == "grid":
         for arm in space.learned_arms:
             next(grid({**space.recipe(arm), "size": parse_tree(space.explore.size)}))
 
 
-def _check_axes(tree: Tree, data: DataConfig) -> None:
-    """Vary two axes at a time over their values (their ends, where they are continuous)."""
+def _sizes(space: Space) -> Iterator[tuple[str, Tree]]:
+    """All sizes of a space, and where they stand."""
+    if space.explore:
+        yield "explore.size", space.explore.size
+    for place, rung in enumerate(space.measure.ladder if space.measure else []):
+        for width in rung.widths:
+            yield f"measure.ladder.{place}", {"depth": rung.depth, "width": width}
+
+
+def _origin(space: Space, arm: str, where: str) -> Origin:
+    """Of an arm's candidates of the sizes that stand at `where`."""
+    base = space.arms[arm].control_of
+    sections: dict[str, Section | Arm] = {f"arms.{arm}": space.arms[arm]}
+    if base is not None:
+        sections[f"arms.{base}"] = space.arms[base]
+    sections |= {"axes": space.axes, "fixed": space.fixed}
+
+    def named(key: str) -> str:
+        part, *inner = key.split(".")
+        if not inner:
+            return f"arm `{arm}` at {where}"
+        if part == "model" and inner[0] in SIZE:
+            plural = "s" if inner[0] == "width" and where.startswith("measure") else ""
+            return f"{where}.{inner[0]}{plural}"
+        for place, section in sections.items():
+            if inner[0] in (section.model if part == "model" else section.optim):
+                return f"{place}.{key}"
+        return key
+
+    return named
+
+
+def _check_axes(tree: Tree, data: DataConfig, origin: Origin, in_pairs: bool) -> None:
+    """Vary each axis over its values, some of them where there are many, and two axes of the
+    model at a time."""
+
+    def check(varied: Tree) -> None:
+        build(resolve(tree, lambda path, axis: _leading_to(path, axis, varied)), data, origin)
+
     axes = open_axes(tree)
-    build(resolve(tree, lambda path, axis: _leading_to(path, axis, {})), data)
-    for one, other in combinations_with_replacement(axes, 2):
-        for values in product(_ends(axes[one]), _ends(axes[other])):
-            varied = dict(zip((one, other), values, strict=True))
-
-            def pick(path: str, axis: Distribution, varied: Tree = varied) -> Any:
-                return _leading_to(path, axis, varied)
-
-            build(resolve(tree, pick), data)
+    check({})
+    for path, axis in axes.items():
+        for value in _some(axis, MOST_CHECKED):
+            check({path: value})
+    # Settings of the optimiser fit any others.
+    of_model = [path for path in axes if not path.startswith("optim.")] if in_pairs else []
+    for one, other in combinations(of_model, 2):
+        for values in product(_some(axes[one], MOST_PAIRED), _some(axes[other], MOST_PAIRED)):
+            check(dict(zip((one, other), values, strict=True)))
 
 
 def _leading_to(path: str, axis: Distribution, varied: Tree) -> Any:
     """The value of a varied axis; of the others the first that brings a varied one along."""
     if path in varied:
         return varied[path]
-    values = _ends(axis)
-    leading = (value for value in values if varied.keys() & open_axes(value, inside(path, value)))
-    return next(leading, values[0])
+    if not isinstance(axis, Choice):
+        return axis.low
+    leading = (
+        value for value in axis.values if varied.keys() & open_axes(value, inside(path, value))
+    )
+    return next(leading, axis.values[0])
 
 
-def _ends(axis: Distribution) -> tuple[Any, ...]:
+def _some(axis: Distribution, most: int) -> list[Any]:
+    """Values of an axis: both ends, and others evenly between them."""
     if isinstance(axis, Choice):
-        return axis.values
+        return [axis.values[place] for place in _places(len(axis.values), most)]
     if isinstance(axis, Int):
-        values = int_values(axis)
-        return values if len(values) <= 64 else (*values[:63], values[-1])
-    return (axis.low, axis.high)
+        return [axis.value(place) for place in _places(axis.num_values, most)]
+    return [axis.low, axis.high]
+
+
+def _places(count: int, most: int) -> list[int]:
+    if count <= most:
+        return list(range(count))
+    return [place * (count - 1) // (most - 1) for place in range(most)]

@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from modsearch import __version__
-from modsearch.errors import ModsearchError, told
+from modsearch.errors import ModsearchError, shortened, told
 
 if TYPE_CHECKING:
     from modsearch.registry import Registry
@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     help="Architecture search for Mixture-of-Depths transformers at equal training FLOPs.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+USAGE_ERROR: Any = typer.BadParameter.__base__
+"""What typer raises where a command line can't be read."""
 
 Sets = Annotated[
     list[str] | None,
@@ -45,21 +47,27 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def main() -> None:
     """Run a command; a user's mistake is one or two lines and exit code 2."""
     try:
-        app()
+        code = app(sys.argv[1:] or ["--help"], prog_name="modsearch", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except USAGE_ERROR as error:
+        verb = error.ctx.command_path if error.ctx else "modsearch"
+        _fail(f"{shortened(error.format_message(), 400)}\n`{verb} --help` has what it takes")
     except ModsearchError as error:
-        print(f"error: {told(error)}", file=sys.stderr)
-        sys.exit(2)
+        _fail(str(error))
     except OSError as error:
         place = f": {error.filename}" if error.filename else ""
-        print(f"error: {error.strerror or error}{place}", file=sys.stderr)
-        sys.exit(2)
+        _fail(f"{error.strerror or error}{place}")
     except Exception as error:
         from modsearch.plugins import fault
 
         if (text := fault(error)) is None:
             raise
-        print(f"error: {text}", file=sys.stderr)
-        sys.exit(2)
+        _fail(text)
+
+
+def _fail(text: str) -> NoReturn:
+    print(told(f"error: {text}"), file=sys.stderr)
+    sys.exit(2)
 
 
 @contextmanager
@@ -161,17 +169,19 @@ def train(
     config: ConfigName,
     flops: Annotated[float, typer.Option(help="Training budget in FLOPs.")],
     out: Annotated[Path | None, typer.Option(help="Where the trial's directory goes.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of parameters, data order and routing.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**41, help="Of parameters, data order and routing.")
+    ] = 0,
     sets: Sets = None,
     plugin: PluginFiles = None,
 ) -> None:
     """Train one candidate at a budget; a second run resumes it."""
     from modsearch.forecast import single_job
-    from modsearch.schema import State
+    from modsearch.schema import MOST_FLOPS, State
     from modsearch.trial import run_trial
 
-    if not 0 < flops < float("inf"):
-        raise ModsearchError(f"--flops must be positive and finite, but got {flops:g}")
+    if not 0 < flops <= MOST_FLOPS:
+        raise ModsearchError(f"--flops must be over 0 and at most {MOST_FLOPS:g}, not {flops:g}")
     root = out or Path("runs/train")
     if (root / "manifest.json").exists():
         raise ModsearchError(f"{root} is a study: its trials are its own\nuse another --out")
@@ -189,7 +199,7 @@ def train(
 def search(
     space: SpaceName,
     out: Annotated[Path | None, typer.Option(help="Study directory; default runs/NAME.")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Parallel trials.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, max=1024, help="Parallel trials.")] = None,
     stage: Annotated[str | None, typer.Option(help="Only explore, measure or confirm.")] = None,
     engine: Annotated[str, typer.Option(help="What executes trials: local or ray.")] = "local",
     address: Annotated[
@@ -324,13 +334,15 @@ def evaluate(
 def generate(
     checkpoint: Annotated[Path, typer.Argument(help="A trial's folder, or one with weights.")],
     prompt: Annotated[list[str], typer.Option(help="Text to go on from; give it more than once.")],
-    tokens: Annotated[int, typer.Option(min=1, help="New tokens for each prompt.")] = 200,
+    tokens: Annotated[
+        int, typer.Option(min=1, max=1_000_000, help="New tokens for each prompt.")
+    ] = 200,
     temperature: Annotated[float, typer.Option(help="0 takes the likeliest token.")] = 1.0,
     top_k: Annotated[int | None, typer.Option(help="Only the so many likeliest tokens.")] = None,
     top_p: Annotated[
         float, typer.Option(help="Only the likeliest tokens with this much probability.")
     ] = 1.0,
-    seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**41, help="Of the draws.")] = 0,
     plugin: PluginFiles = None,
     as_json: Json = False,
 ) -> None:

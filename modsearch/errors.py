@@ -66,7 +66,7 @@ def shortened(text: str, longest: int) -> str:
     return f"{text[: (kept + 1) // 2]} ... {text[len(text) - kept // 2 :]}"
 
 
-def told(error: BaseException) -> str:
+def told(error: object) -> str:
     """An error's message within four lines and 600 characters, its longest lines cut."""
     lines = str(error).strip().splitlines()[:MOST_LINES] or [type(error).__name__]
     while sum(map(len, lines)) + len(lines) > MOST_CHARACTERS:

@@ -1,32 +1,177 @@
-"""What a user wrote, as plain data: YAML, overrides of its values, and what is wrong with them."""
+"""YAML that a user wrote, read strictly: plain data or a `ConfigError`, and nothing in between.
+
+What YAML 1.1 makes of a text in surprise (dates, `yes`, 010, 1:30) stays a text. Tags, keys that
+are no text, a key that stands twice and documents without bound are refused.
+"""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
 
 from modsearch.axes import Tree
-from modsearch.errors import ConfigError
-from modsearch.registry import unknown
+from modsearch.errors import ConfigError, shortened, shown
+
+MOST_BYTES = 250_000
+MOST_NODES = 50_000
+"""Values of a document, each counted as often as aliases repeat it."""
+MOST_NESTED = 40
+MOST_DIGITS = 40
+
+_NULL = "tag:yaml.org,2002:null"
+_BOOL = "tag:yaml.org,2002:bool"
+_INT = "tag:yaml.org,2002:int"
+_FLOAT = "tag:yaml.org,2002:float"
+_TEXT = "tag:yaml.org,2002:str"
+_MERGE = "tag:yaml.org,2002:merge"
+
+SCALARS = [
+    (_NULL, r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    (_BOOL, r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    (_INT, r"[-+]?(0|[1-9][0-9_]*)", list("-+0123456789")),
+    (
+        _FLOAT,
+        r"[-+]?([0-9][0-9_]*\.?[0-9_]*[eE][-+]?[0-9]+|[0-9][0-9_]*\.[0-9_]*"
+        r"|\.[0-9]+([eE][-+]?[0-9]+)?|\.(inf|Inf|INF))|\.(nan|NaN|NAN)",
+        list("-+0123456789."),
+    ),
+    (_MERGE, r"<<", ["<"]),
+]
+"""The core schema of YAML 1.2, and 5e10 is a number in it."""
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML's safe loader, but 5e10 is a number (YAML 1.1 asks for 5.0e+10)."""
+    """Composes nodes; what they mean is read below."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.nested = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """A node that is not nested too deep and has no tag."""
+        event = self.peek_event()  # type: ignore[no-untyped-call]  # untyped in the stubs
+        if isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent):
+            tag = event.tag
+            if tag not in (None, "!", _TEXT):
+                name = tag.replace("tag:yaml.org,2002:", "!!")
+                raise _fault(f"tag {shown(name)} is not taken: write the plain value", event)
+        self.nested += 1
+        if self.nested > MOST_NESTED:
+            raise _fault(f"values are nested more than {MOST_NESTED} deep", event)
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self.nested -= 1
+        return node
 
 
-_Loader.yaml_implicit_resolvers = {
-    key: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:float"]
-    for key, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(
-        r"^[-+]?(\d[\d_]*\.?[\d_]*([eE][-+]?\d+)|\d[\d_]*\.[\d_]*|\.\d+([eE][-+]?\d+)?|\.(inf|nan))$"
-    ),
-    list("-+0123456789."),
-)
+for _tag, _pattern, _first in SCALARS:
+    _Loader.add_implicit_resolver(_tag, re.compile(rf"^(?:{_pattern})$"), _first)
+
+
+def _fault(problem: str, at: yaml.Event | yaml.Node) -> yaml.MarkedYAMLError:
+    mark: Any = at.start_mark
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
+
+
+class _Values:
+    """Plain data from nodes, with a bound on how much of it."""
+
+    def __init__(self) -> None:
+        self.nodes = 0
+
+    def of(self, node: yaml.Node, nested: int = 0) -> Any:
+        """The value of a node.
+
+        Raises:
+            MarkedYAMLError: a key is twice there or no text, a number has no end, or aliases
+                make a value endless.
+        """
+        self.nodes += 1
+        if self.nodes > MOST_NODES:
+            raise _fault(f"more than {MOST_NODES:,} values", node)
+        if nested > MOST_NESTED:
+            raise _fault(f"values are nested more than {MOST_NESTED} deep", node)
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, nested)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.of(each, nested + 1) for each in node.value]
+        return _scalar(node)
+
+    def _mapping(self, node: yaml.MappingNode, nested: int) -> Tree:
+        merged: Tree = {}
+        found: Tree = {}
+        lines: dict[str, int] = {}
+        for key_node, value_node in node.value:
+            line = key_node.start_mark.line + 1
+            if key_node.tag == _MERGE:
+                for mapping in self._merged(value_node, nested):
+                    merged = {**mapping, **merged}
+                continue
+            key = _scalar(key_node) if isinstance(key_node, yaml.ScalarNode) else None
+            if not isinstance(key, str):
+                what = shown(key) if isinstance(key_node, yaml.ScalarNode) else "a list or mapping"
+                raise _fault(f"a key is a text, but got {what}", key_node)
+            if key in lines:
+                raise _fault(
+                    f"key {shown(key)} stands twice in one mapping, in lines {lines[key]} and "
+                    f"{line}: keep one of them",
+                    key_node,
+                )
+            lines[key] = line
+            found[key] = self.of(value_node, nested + 1)
+        return {**merged, **found}
+
+    def _merged(self, node: yaml.Node, nested: int) -> Iterator[Tree]:
+        """The mappings of a merge key, the first of a list with the most weight."""
+        for each in node.value if isinstance(node, yaml.SequenceNode) else [node]:
+            value = self.of(each, nested + 1)
+            if not isinstance(value, dict):
+                raise _fault("`<<` takes a mapping or a list of mappings", node)
+            yield value
+
+
+def _scalar(node: yaml.Node) -> Any:
+    text: str = node.value
+    if node.tag == _NULL:
+        return None
+    if node.tag == _BOOL:
+        return text.lower() == "true"
+    if node.tag in (_INT, _FLOAT):
+        if len(text) > MOST_DIGITS:
+            raise _fault(f"a number of {len(text):,} digits", node)
+        plain = text.lower().replace("_", "").replace(".inf", "inf").replace(".nan", "nan")
+        return int(plain) if node.tag == _INT else float(plain)
+    return text
+
+
+def parse_yaml(text: str) -> Any:
+    """Plain data: None, bool, int, float, str, lists, and mappings with keys of text.
+
+    Raises:
+        ConfigError: the text is not such YAML; says in which line and why.
+    """
+    if len(text) > MOST_BYTES:
+        raise ConfigError(f"has {len(text):,} characters, over {MOST_BYTES:,}")
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        return None if node is None else _Values().of(node)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f"line {mark.line + 1}: " if mark else ""
+        problem = error.problem or "is not valid YAML"
+        if problem.startswith("but"):
+            problem = f"{error.context}, {problem}"
+        raise ConfigError(f"{line}{shortened(' '.join(problem.split()), 200)}") from error
+    except yaml.reader.ReaderError as error:
+        line = f"line {text.count(chr(10), 0, error.position) + 1}"
+        raise ConfigError(f"{line}: is no text: character {text[error.position]!a}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = shortened(" ".join(str(error).split()), 200)
+        raise ConfigError(f"is not valid YAML: {reason}") from error
 
 
 def read_yaml(path: Path, overrides: list[str]) -> Tree:
@@ -36,16 +181,21 @@ def read_yaml(path: Path, overrides: list[str]) -> Tree:
         ConfigError: the file is missing or is not a YAML mapping, or an override is malformed.
     """
     try:
-        value = yaml.load(path.read_text(), _Loader)  # derives from SafeLoader
+        with path.open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
     except FileNotFoundError:
         raise ConfigError(f"no file {path}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"can't read {path}: {error}") from error
-    except yaml.YAMLError as error:
-        line = " ".join(str(error).split())
-        raise ConfigError(f"{path} is not valid YAML: {line}") from error
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise ConfigError(f"can't read {path}: {reason}") from error
+    try:
+        value = parse_yaml(data.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise ConfigError(f"can't read {path}: it is not text in UTF-8") from None
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
     if not isinstance(value, dict):
-        raise ConfigError(f"{path} must be a mapping of keys to values")
+        raise ConfigError(f"{path} is no mapping of keys to values, but {shown(value)}")
     for text in overrides:
         override(value, text)
     return value
@@ -58,47 +208,18 @@ def override(tree: Tree, stated: str) -> None:
         ConfigError: it is malformed.
     """
     path, equals, text = stated.partition("=")
-    if not equals or not path:
-        raise ConfigError(f"--set takes key.key=value, but got `{stated}`")
-    *parents, last = path.split(".")
+    keys = path.split(".")
+    if not equals or not all(keys):
+        raise ConfigError(f"--set takes key.key=value, but got {shown(stated)}")
+    *parents, last = keys
     for key in parents:
         if tree.get(key) is None:
             tree[key] = {}
         if not isinstance(tree[key], dict):
-            raise ConfigError(f"--set {path}: `{key}` is a value, it has no keys")
+            what = "list, which is replaced whole" if isinstance(tree[key], list) else "value"
+            raise ConfigError(f"--set {shortened(path, 80)}: `{key}` is a {what}: it has no keys")
         tree = tree[key]
     try:
-        tree[last] = yaml.load(text, _Loader)  # derives from SafeLoader
-    except yaml.YAMLError:
-        raise ConfigError(f"--set {path}: `{text}` is not valid YAML") from None
-
-
-def first_error(error: ValidationError, model: type[BaseModel]) -> str:
-    """For the first thing that is wrong in values of `model`: where, and what."""
-    # A misspelled key is often a missing one, too; what was written helps more.
-    first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
-    *parents, key = first["loc"] or ("",)
-    if first["type"] == "extra_forbidden" and (known := _fields_at(model, parents)):
-        kind = f"key in {'.'.join(map(str, parents))}" if parents else "key"
-        return str(unknown(kind, str(key), known))
-    where = ".".join(str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ")
-    given = first["input"]
-    shown = f", but got {given!r}" if isinstance(given, str | int | float) else ""
-    return f"{where}: {message}{shown}" if where else message
-
-
-def _fields_at(model: type[BaseModel], path: list[int | str]) -> list[str]:
-    """Keys of the model that lies at a path inside another one; none where no model does."""
-    for part in path:
-        if part in model.model_fields:  # else an index or a name that the user gave
-            annotations = [model.model_fields[str(part)].annotation]
-            while annotations:
-                found = annotations.pop(0)
-                if isinstance(found, type) and issubclass(found, BaseModel):
-                    model = found
-                    break
-                annotations += get_args(found)
-            else:
-                return []
-    return list(model.model_fields)
+        tree[last] = parse_yaml(text)
+    except ConfigError as error:
+        raise ConfigError(f"--set {shortened(path, 80)}: {shown(text)}: {error}") from None

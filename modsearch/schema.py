@@ -6,9 +6,28 @@ Losses are in nats per token, FLOPs are plain counts, seconds are wall-clock.
 import hashlib
 import json
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from modsearch.errors import shown
+
+MOST_FLOPS = 1e28
+"""Ten times and more what any training has taken."""
+MOST_LAYERS = 512
+MOST_WIDTH = 65_536
+MOST_TOKENS = 1_048_576
+"""Of a sequence, a vocabulary or a sample."""
+MOST_SEED = 2**31 - 1
+"""Seeds of trials, batches and draws are made from it in 64 bits."""
 
 
 class Frozen(BaseModel):
@@ -17,10 +36,38 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Stated(Frozen):
+    """What a user wrote: a number is a finite number and neither a text nor true or false, but
+    2.0 is a count."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _whole_floats(cls, value: Any, info: ValidationInfo) -> Any:
+        assert info.field_name is not None
+        return whole(cls.model_fields[info.field_name].annotation, value)
+
+
+def whole(kind: Any, value: Any) -> Any:
+    """A value whose whole floats are ints, where its type has ints and no floats."""
+    if isinstance(value, list):
+        return [whole(kind, each) for each in value]
+    if isinstance(value, float) and value.is_integer():
+        leaves = _leaves(kind)
+        return int(value) if int in leaves and float not in leaves else value
+    return value
+
+
+def _leaves(kind: Any) -> set[Any]:
+    inner = get_args(kind)
+    return set().union(*map(_leaves, inner)) if inner else {kind}
+
+
 class Component(BaseModel):
     """A registered component by name, with options of its own beside the name."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
 
     name: str
 
@@ -31,23 +78,29 @@ class Component(BaseModel):
 
 
 def _named(value: object) -> object:
-    return {"name": value} if isinstance(value, str) else value
+    if isinstance(value, str):
+        return {"name": value}
+    if isinstance(value, Component | dict) and not (isinstance(value, dict) and not value):
+        return value
+    raise ValueError(
+        f"must be a component's name, or {{name: NAME, OPTION: ...}}, but got {shown(value)}"
+    )
 
 
 ComponentField = Annotated[Component, BeforeValidator(_named)]
 """A component; a bare string is its name."""
 
 
-class ModelConfig(Frozen):
+class ModelConfig(Stated):
     """Shape and parts of a decoder-only transformer."""
 
-    vocab_size: int = Field(256, gt=1)
-    seq_len: int = Field(256, gt=1)
+    vocab_size: int = Field(256, gt=1, le=MOST_TOKENS)
+    seq_len: int = Field(256, gt=1, le=MOST_TOKENS)
     """Tokens of a training sequence."""
-    depth: int = Field(2, gt=0)
-    width: int = Field(32, gt=0)
-    num_heads: int = Field(2, gt=0)
-    num_kv_heads: int | None = Field(None, gt=0)
+    depth: int = Field(2, gt=0, le=MOST_LAYERS)
+    width: int = Field(32, gt=0, le=MOST_WIDTH)
+    num_heads: int = Field(2, gt=0, le=1024)
+    num_kv_heads: int | None = Field(None, gt=0, le=1024)
     """Heads of keys and values, shared by groups of queries (Ainslie et al. 2023, arXiv
     2305.13245); as many as `num_heads` where nothing is said."""
     tied: bool = True
@@ -59,7 +112,7 @@ class ModelConfig(Frozen):
     schedule: ComponentField = Component(name="every_nth")
     capacity: float = Field(0.125, gt=0, le=1)
     """Share of a sequence's tokens that a routed block processes."""
-    every: int = Field(2, gt=0)
+    every: int = Field(2, gt=0, le=MOST_LAYERS)
     """Every `every`-th block is routed."""
 
     @model_validator(mode="after")
@@ -77,33 +130,33 @@ class ModelConfig(Frozen):
         return self
 
 
-class OptimConfig(Frozen):
+class OptimConfig(Stated):
     """AdamW with warm-up and cosine decay."""
 
-    batch_size: int = Field(2, gt=0)
+    batch_size: int = Field(2, gt=0, le=65_536)
     """Sequences a step."""
-    rate: float = Field(0.005, gt=0)
+    rate: float = Field(0.005, gt=0, le=1e6)
     """Learning rate at width 64; the rate in use is `rate * 64 / width`."""
     warmup: float = Field(0.1, ge=0, lt=1)
     """Share of the steps."""
     final: float = Field(0.1, ge=0, le=1)
     """Last learning rate as a share of the peak."""
-    weight_decay: float = Field(0.1, ge=0)
+    weight_decay: float = Field(0.1, ge=0, le=100)
     beta1: float = Field(0.9, ge=0, lt=1)
     beta2: float = Field(0.99, ge=0, lt=1)
-    clip: float = Field(1.0, gt=0)
+    clip: float = Field(1.0, gt=0, le=1e6)
     """Largest gradient norm."""
-    min_steps: int = Field(200, gt=0)
-    max_epochs: float = Field(4.0, gt=0)
+    min_steps: int = Field(200, gt=0, le=1_000_000_000)
+    max_epochs: float = Field(4.0, gt=0, le=1e9)
 
 
-class DataConfig(Frozen):
+class DataConfig(Stated):
     """Where text comes from: `stdlib`, or a file, a folder or a glob of text (plain or .gz)."""
 
     corpus: str = "stdlib"
 
 
-class Candidate(Frozen):
+class Candidate(Stated):
     """A whole configuration: recipe and size."""
 
     model: ModelConfig = ModelConfig()
@@ -111,10 +164,10 @@ class Candidate(Frozen):
     data: DataConfig = DataConfig()
 
 
-class Budget(Frozen):
+class Budget(Stated):
     """Training FLOPs of one trial, forward and backward."""
 
-    flops: float = Field(gt=0, allow_inf_nan=False)
+    flops: float = Field(gt=0, le=MOST_FLOPS)
 
 
 class Plan(Frozen):
@@ -169,7 +222,7 @@ class Validation(Frozen):
     """The fixed sample that a trial is scored on."""
 
     part: Literal["validation", "test"] = "validation"
-    windows: int = Field(64, gt=0)
+    windows: int = Field(64, gt=0, le=MOST_TOKENS)
     """Windows of `seq_len` tokens, evenly spaced over the part."""
 
 

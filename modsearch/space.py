@@ -2,48 +2,75 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
-from modsearch.axes import (
-    Tree,
-    grid,
-    parse_tree,
-)
-from modsearch.errors import ConfigError
-from modsearch.reading import first_error, read_yaml
+from modsearch.axes import Tree, is_distribution, num_points, parse_tree
+from modsearch.errors import ConfigError, shown
+from modsearch.reading import read_yaml
 from modsearch.registry import unknown
-from modsearch.schema import DataConfig, Frozen, Stage, Validation
+from modsearch.schema import (
+    MOST_FLOPS,
+    MOST_LAYERS,
+    MOST_SEED,
+    MOST_TOKENS,
+    MOST_WIDTH,
+    DataConfig,
+    ModelConfig,
+    OptimConfig,
+    Stage,
+    Stated,
+    Validation,
+)
+from modsearch.wording import first_error
 
-PositiveFlops = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+SIZE = ("depth", "width")
 
 
-class Arm(Frozen):
+def _name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}", text):
+        raise ValueError(
+            f"must be up to 100 letters, digits and . _ -, the first no . or -, "
+            f"but got {shown(text)}"
+        )
+    return text
+
+
+def _once(values: list[Any]) -> list[Any]:
+    for place, value in enumerate(values):
+        if value in values[:place]:
+            raise ValueError(f"{shown(value)} stands there twice")
+    return values
+
+
+PositiveFlops = Annotated[float, Field(gt=0, le=MOST_FLOPS)]
+Budgets = Annotated[list[PositiveFlops], Field(min_length=1, max_length=64), AfterValidator(_once)]
+
+
+class Section(Stated):
+    """Values for model and optimiser, of which each may be open."""
+
+    model: Tree = {}
+    optim: Tree = {}
+
+
+class Arm(Section):
     """A family of candidates; a control takes recipe and size of the arm that it controls."""
 
     control_of: str | None = None
-    model: Tree = {}
-    optim: Tree = {}
 
 
-class Section(Frozen):
-    """Values for model and optimiser."""
-
-    model: Tree = {}
-    optim: Tree = {}
-
-
-class Explore(Frozen):
+class Explore(Stated):
     """Ranks recipes; its values enter no fit."""
 
-    budgets: list[PositiveFlops] = Field(min_length=1)
+    budgets: Budgets
     size: Tree
     """depth and width, fixed or open."""
     sampler: Literal["grid", "random", "qmc", "tpe"] = "grid"
-    trials: int | None = Field(None, gt=0)
+    trials: int | None = Field(None, gt=0, le=100_000)
     """Trained trials of each cell; a grid has none, it runs whole."""
-    windows: int = Field(64, gt=0)
+    windows: int = Field(64, gt=0, le=MOST_TOKENS)
 
     @model_validator(mode="after")
     def _trials_are_stated(self) -> "Explore":
@@ -54,60 +81,76 @@ class Explore(Frozen):
         return self
 
 
-class Rung(Frozen):
+class Rung(Stated):
     """Sizes of one depth at one budget."""
 
     budget: PositiveFlops
-    depth: int = Field(gt=0)
-    widths: list[int] = Field(min_length=1)
+    depth: int = Field(gt=0, le=MOST_LAYERS)
+    widths: Annotated[
+        list[Annotated[int, Field(gt=0, le=MOST_WIDTH)]],
+        Field(min_length=1, max_length=64),
+        AfterValidator(_once),
+    ]
 
 
-class Measure(Frozen):
+class Measure(Stated):
     """One recipe per arm on one ladder of sizes: the rows of isoFLOP fits."""
 
-    ladder: list[Rung] = Field(min_length=1)
-    windows: int = Field(64, gt=0)
+    ladder: list[Rung] = Field(min_length=1, max_length=256)
+    windows: int = Field(64, gt=0, le=MOST_TOKENS)
+
+    @model_validator(mode="after")
+    def _rungs_differ(self) -> "Measure":
+        seen: dict[tuple[float, int], int] = {}
+        for place, rung in enumerate(self.ladder):
+            first = seen.setdefault((rung.budget, rung.depth), place)
+            if first != place:
+                raise ValueError(
+                    f"ladder.{first} and ladder.{place} have the same budget and depth: "
+                    f"write all widths of budget {rung.budget:g}, depth {rung.depth} into one"
+                )
+        return self
 
 
-class Confirm(Frozen):
+class Confirm(Stated):
     """Fresh seeds on the test part: the rows of the headline."""
 
-    budgets: list[PositiveFlops] = Field(min_length=1)
-    seeds: int = Field(3, gt=0)
-    windows: int = Field(256, gt=0)
+    budgets: Budgets
+    seeds: int = Field(3, gt=0, le=900)
+    windows: int = Field(256, gt=0, le=MOST_TOKENS)
 
 
-class Resources(Frozen):
+class Resources(Stated):
     """How trials are executed; `threads`, `device`, `precision` and `micro_batch` are constants
     of the study."""
 
-    workers: Annotated[int, Field(gt=0)] | Literal["auto"] = "auto"
-    threads: int = Field(1, gt=0)
-    cpus: float | None = Field(None, gt=0)
+    workers: Annotated[int, Field(gt=0, le=1024)] | Literal["auto"] = "auto"
+    threads: int = Field(1, gt=0, le=1024)
+    cpus: float | None = Field(None, gt=0, le=1024)
     """CPUs that engine `ray` reserves for a trial; None: as many as `threads`."""
-    gpus: float | None = Field(None, ge=0)
+    gpus: float | None = Field(None, ge=0, le=1024)
     """GPUs, also a fraction of one; None: one where the device is `cuda`."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["fp32", "bf16"] = "fp32"
-    micro_batch: int | None = Field(None, gt=0)
+    micro_batch: int | None = Field(None, gt=0, le=65_536)
     """Sequences in one pass, where a whole batch does not fit the memory."""
-    checkpoint_seconds: float = Field(10.0, ge=0)
+    checkpoint_seconds: float = Field(10.0, ge=0, le=1e6)
     keep: Literal["all", "winners", "none"] = "winners"
     """Which final weights stay on disk."""
 
 
-class Space(Frozen):
+class Space(Stated):
     """What a study searches."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
-    seed: int = Field(0, ge=0)
+    name: Annotated[str, AfterValidator(_name)]
+    seed: int = Field(0, ge=0, le=MOST_SEED)
     plugins: list[str] = []
     """Files with components of one's own, beside the YAML file or absolute."""
     data: DataConfig = DataConfig()
     fixed: Section = Section()
     axes: Section = Section()
     """Open in every arm, with the same values."""
-    arms: dict[str, Arm] = Field(min_length=1)
+    arms: dict[Annotated[str, AfterValidator(_name)], Arm] = Field(min_length=1, max_length=64)
     explore: Explore | None = None
     measure: Measure | None = None
     confirm: Confirm | None = None
@@ -116,10 +159,33 @@ class Space(Frozen):
     resources: Resources = Resources()
 
     @model_validator(mode="after")
+    def _values_have_their_place(self) -> "Space":
+        arms = {f"arms.{name}": arm for name, arm in self.arms.items()}
+        sections: dict[str, Section] = {"fixed": self.fixed, "axes": self.axes, **arms}
+        for where, section in sections.items():
+            _check_recipe(section.model, f"{where}.model", ModelConfig)
+            _check_recipe(section.optim, f"{where}.optim", OptimConfig)
+        if self.explore is not None:
+            _check_size(self.explore.size)
+        learned = [self.arms[name] for name in self.learned_arms]
+        for part, fixed, axes, owns in (
+            ("model", self.fixed.model, self.axes.model, [arm.model for arm in learned]),
+            ("optim", self.fixed.optim, self.axes.optim, [arm.optim for arm in learned]),
+        ):
+            for key in axes:
+                if key in fixed:
+                    raise ValueError(
+                        f"`{key}` stands in fixed.{part} and in axes.{part}: keep one of them"
+                    )
+                if all(key in own for own in owns):
+                    raise ValueError(
+                        f"axes.{part}.{key} has no effect: every arm has a `{key}` of its own"
+                    )
+        return self
+
+    @model_validator(mode="after")
     def _arms_fit(self) -> "Space":
         for name, arm in self.arms.items():
-            if not re.fullmatch(r"[A-Za-z0-9._-]+", name):
-                raise ValueError(f"arm name `{name}` may have letters, digits and . _ - only")
             target = arm.control_of
             if target is not None and (target not in self.arms or self.arms[target].control_of):
                 raise ValueError(f"arm `{name}` is control_of `{target}`, which is no learned arm")
@@ -176,7 +242,7 @@ class Space(Frozen):
             assert self.explore is not None
             if self.explore.trials is not None:
                 return self.explore.trials
-            return len(list(grid({**self.recipe(arm), "size": parse_tree(self.explore.size)})))
+            return num_points({**self.recipe(arm), "size": parse_tree(self.explore.size)})
         if stage is Stage.MEASURE:
             return len(self.sizes(budget))
         assert self.confirm is not None
@@ -210,16 +276,51 @@ def read_space(path: Path, overrides: list[str]) -> Space:
         ConfigError: what is wrong, and in which file.
     """
     values = read_yaml(path, overrides)
-    _known_keys(values, path)
-    try:
-        return Space.model_validate(values)
-    except ValidationError as error:
-        raise ConfigError(f"{path.name}: {first_error(error, Space)}") from error
-    except ConfigError as error:
-        raise ConfigError(f"{path.name}: {error}") from error
-
-
-def _known_keys(values: Tree, path: Path) -> None:
     for key in values:
+        if key in ("model", "optim"):
+            raise ConfigError(
+                f"{path}: unknown key `{key}`: a space has it in fixed, axes and arms\n"
+                f"did you mean `fixed.{key}`?"
+            )
         if key not in Space.model_fields:
-            raise ConfigError(f"{path.name}: {unknown('key', str(key), Space.model_fields)}")
+            raise ConfigError(f"{path}: {unknown('key', key, Space.model_fields)}")
+    try:
+        return Space.model_validate(said(values))
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {first_error(error, Space, values)}") from error
+
+
+def said(values: Tree) -> Tree:
+    """What a document says: a key with nothing behind it says nothing."""
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _check_recipe(tree: Tree, where: str, known: type[BaseModel]) -> None:
+    """Keys and distributions of a part of a recipe.
+
+    Raises:
+        ConfigError: a key is unknown or a size, or a distribution is malformed.
+    """
+    if is_distribution(tree) and not set(tree) <= set(known.model_fields):
+        raise ConfigError(f"{where}: a distribution goes to one of the keys, not to all of them")
+    for key in tree:
+        if key not in known.model_fields:
+            raise ConfigError(f"{where}: {unknown('key', key, known.model_fields)}")
+        if key in SIZE and known is ModelConfig:
+            raise ConfigError(
+                f"{where}.{key} has no effect: sizes are those of explore.size and measure.ladder"
+            )
+    parse_tree(tree, where)
+
+
+def _check_size(size: Tree) -> None:
+    for key in size:
+        if key not in SIZE:
+            raise ConfigError(
+                f"explore.size: {unknown('key', key, SIZE)}; what is no size goes to "
+                f"fixed.model, axes.model or an arm"
+            )
+    for key in SIZE:
+        if key not in size:
+            raise ConfigError(f"explore.size: {key} is missing")
+    parse_tree(size, "explore.size")

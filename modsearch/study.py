@@ -15,7 +15,7 @@ from typing import Protocol, Self
 import torch
 
 from modsearch.analysis.fits import best_recipe, confirm_choice
-from modsearch.axes import Choice, Int, Tree, grid, label, parse_tree, resolve
+from modsearch.axes import Choice, Int, Tree, grid, parse_tree, resolve
 from modsearch.budget import plan
 from modsearch.candidates import build
 from modsearch.data import load_corpus
@@ -419,7 +419,7 @@ def _seconds(job: Job) -> float:
 def _value(axis: object, stored: object) -> object:
     """A choice by the label that stands for it in a point."""
     if isinstance(axis, Choice):
-        return next(choice for choice in axis.values if label(choice) == stored)
+        return axis.labelled(stored)
     return stored
 
 

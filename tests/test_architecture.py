@@ -26,6 +26,7 @@ nn.experts
 nn.layers nn.selection data space lock analysis.*
 reading store
 nn.contracts inventory
+wording
 registry
 plugins
 cost components schema axes nn.cache
@@ -42,7 +43,7 @@ CHAINS = [
 
 ONLY = {
     "components": set(),
-    "nn.contracts": {"registry", "components", "cost", "schema", "errors", "nn.cache"},
+    "nn.contracts": {"wording", "registry", "components", "cost", "schema", "errors", "nn.cache"},
     "engines.*": {"schema", "errors", "scratch"},
 }
 """Modules that import less than their row allows."""
@@ -63,6 +64,7 @@ TORCH_FREE = (
     "components",
     "axes",
     "reading",
+    "wording",
     "space",
     "status",
     "lock",

@@ -18,7 +18,7 @@ from modsearch.axes import (
     Int,
     grid,
     is_finite,
-    label,
+    num_points,
     open_axes,
     parse_tree,
     resolve,
@@ -114,11 +114,11 @@ def test_numbers_are_read_as_people_write_them(tmp_path: Path, text: str, value:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"a: [1, 2", "is not valid YAML"),
-        (b"- a\n- b\n", "must be a mapping"),
-        (b"", "must be a mapping"),
+        (b"a: [1, 2", "line 1: expected"),
+        (b"- a\n- b\n", "is no mapping"),
+        (b"", "is no mapping"),
         (b"a: \xff\xfe", "can't read"),
-        (b"a: !!python/object/apply:os.getcwd []", "is not valid YAML"),
+        (b"a: !!python/object/apply:os.getcwd []", "line 1: tag .* is not taken"),
     ],
 )
 def test_what_is_no_mapping_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
@@ -179,7 +179,7 @@ MISTAKES: dict[str, tuple[Change, str]] = {
         lambda s: s["arms"]["mod"]["model"].update(
             router={"name": "expert_choice", "gate": "relu"}
         ),
-        "router `expert_choice`: option `gate`",
+        "router `expert_choice`: option `gate`: must be one of identity",
     ),
     "value": (lambda s: s["fixed"]["model"].update(every=0), "every"),
     "value of an axis": (
@@ -192,7 +192,7 @@ MISTAKES: dict[str, tuple[Change, str]] = {
                 "choice": ["random", {"name": "expert_choice", "bce_weight": {"choice": [0, -1]}}]
             }
         ),
-        "option `bce_weight`",
+        "option `bce_weight`: must be 0 or more, but got -1",
     ),
     "end of a long axis": (
         lambda s: s["arms"]["mod"]["model"].update(capacity={"float": [0.1, 1.5]}),
@@ -234,7 +234,10 @@ MISTAKES: dict[str, tuple[Change, str]] = {
         lambda s: s["confirm"].update(budgets=[3e9]),
         "confirm budget 3e.09 is not in the measure ladder",
     ),
-    "negative budget": (lambda s: s["explore"].update(budgets=[-1]), "budgets.0.*greater than 0"),
+    "negative budget": (
+        lambda s: s["explore"].update(budgets=[-1]),
+        "budgets.0: must be over 0, but got -1",
+    ),
     "infinite budget": (lambda s: s["explore"].update(budgets=[float("inf")]), "finite number"),
     "no budget": (lambda s: s["explore"].update(budgets=[]), "explore.budgets"),
     "negative seed": (lambda s: s.update(seed=-1), "seed"),
@@ -246,7 +249,7 @@ MISTAKES: dict[str, tuple[Change, str]] = {
         "`optim.rate` is continuous",
     ),
     "open axis without explore": (lambda s: s.pop("explore"), "`dense` leaves `optim.rate` open"),
-    "arm's name": (lambda s: s["arms"].update({"a/b": {}}), "arm name `a/b`"),
+    "arm's name": (lambda s: s["arms"].update({"a/b": {}}), "arms.a/b: must be up to 100 letters"),
     "no arms": (lambda s: s.update(arms={}), "arms"),
     "space's name": (lambda s: s.update(name="../x"), "name"),
     "control of nothing": (
@@ -270,7 +273,10 @@ MISTAKES: dict[str, tuple[Change, str]] = {
         "a suite scores kept weights",
     ),
     "plain value for a section": (lambda s: s.update(fixed=3), "fixed"),
-    "number for a key": (lambda s: s["fixed"]["model"].update({1: 2}), "fixed.model.1"),
+    "number for a key": (
+        lambda s: s["fixed"]["model"].update({1: 2}),
+        "line .*: a key is a text, but got 1",
+    ),
 }
 
 
@@ -279,7 +285,7 @@ def test_a_mistake_is_told_with_its_place(tmp_path: Path, mistake: str) -> None:
     change, pattern = MISTAKES[mistake]
     load(tmp_path)
     message = refused(tmp_path, edited(change))
-    assert message.startswith("space.yaml: ")
+    assert message.startswith(f"{tmp_path / 'space.yaml'}: ")
     with pytest.raises(ConfigError, match=pattern):
         load(tmp_path, edited(change))
 
@@ -290,12 +296,12 @@ def test_a_mistake_is_told_with_its_place(tmp_path: Path, mistake: str) -> None:
         ("modle: {}", "key `modle`; did you mean `model`?"),
         ("model: {dept: 2}", "key in model `dept`; did you mean `depth`?"),
         ("model: {router: expert_choise}", "did you mean `expert_choice`?"),
-        ("model: {router: {gate: tanh}}", "model.router.name: Field required"),
-        ("model: 5", "model must be a mapping"),
-        ("optim: [1]", "optim must be a mapping"),
-        ("model: {1: 2}", "key in model `1`"),
+        ("model: {router: {gate: tanh}}", "model.router.name: is missing"),
+        ("model: 5", "model: must be a mapping"),
+        ("optim: [1]", "optim: must be a mapping"),
+        ("model: {1: 2}", "line 1: a key is a text, but got 1"),
         ("data: 5", "data: "),
-        ("data: {corpse: x}", "data: unknown key `corpse`; did you mean `corpus`?"),
+        ("data: {corpse: x}", "unknown key in data `corpse`; did you mean `corpus`?"),
         ("model: {width: 6}", "width must be a multiple of 2 x num_heads"),
         ("model: {capacity: {choice: [0.1]}}", "model.capacity"),
         ("optim: {warmup: 1}", "optim.warmup"),
@@ -304,7 +310,7 @@ def test_a_mistake_is_told_with_its_place(tmp_path: Path, mistake: str) -> None:
 def test_mistakes_in_one_configuration(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         candidate(tmp_path, text)
-    assert str(caught.value).startswith("config.yaml: ")
+    assert str(caught.value).startswith(f"{tmp_path / 'config.yaml'}: ")
     assert message in str(caught.value)
     assert str(caught.value).count("\n") <= 1
 
@@ -378,10 +384,17 @@ def test_malformed_distributions_are_refused(value: object) -> None:
 
 
 def test_a_label_is_the_scalar_itself_or_json() -> None:
-    for scalar in (None, True, 3, 0.5, "a"):
-        assert label(scalar) is scalar
-    assert label({"b": 1, "a": 2}) == '{"a": 2, "b": 1}'
-    assert label({"name": "x", "h": Int(1, 2, 1)}) == '{"h": "open", "name": "x"}'
+    scalars = (None, True, 3, 0.5, "a")
+    assert Choice(scalars).labels == list(scalars)
+    trees = ({"b": 1, "a": 2}, {"name": "x", "h": Int(1, 2, 1)})
+    assert Choice(trees).labels == ['{"a": 2, "b": 1}', '{"h": "open", "name": "x"}']
+
+
+def test_values_that_python_takes_for_equal_have_labels_of_their_own() -> None:
+    choice = Choice((1, True, "true"))
+    assert len(set(choice.labels)) == 3
+    assert [choice.labelled(each) for each in choice.labels] == [1, True, "true"]
+    assert choice.labelled(choice.labels[1]) is True
 
 
 # --- grids
@@ -418,7 +431,7 @@ def test_a_grid_has_every_point_once_and_no_axis_that_is_not_met() -> None:
     points = list(grid(NESTED))
     assert len(points) == (1 + 2 * 3 + 2) * 2
     assert len({repr(sorted(point.items())) for point in points}) == len(points)
-    random, expert, other = (label(value) for value in NESTED["model"]["router"].values)
+    random, expert, other = NESTED["model"]["router"].labels
     for point in points:
         inner = {path for path in point if path.startswith("model.router.")}
         expected = {
@@ -638,10 +651,9 @@ def reloaded(space: Space, folder: Path) -> Space:
         (),
         ("name='5e10'",),
         ("name='1'",),
-        ("name='.5e3'",),
         ("name='null'",),
         ("data.corpus='~/été *.txt'",),
-        ("axes.optim.rate={choice: [1e-5, 2.5e-3, 5e22]}",),
+        ("axes.optim.rate={choice: [1e-5, 2.5e-3, 5e+1]}",),
         ("arms.mod.model.capacity={choice: [0.1, 0.30000000000000004, 1]}",),
         ("explore.sampler=tpe", "explore.trials=3", "axes.optim.rate={log: [1e-7, 1e-1]}"),
         ("explore.sampler=qmc", "explore.trials=3", "arms.mod.model.every={int: [1, 2]}"),
@@ -763,3 +775,149 @@ def test_other_code_is_refused_unless_it_is_allowed_and_written_down(tmp_path: P
         opened(tmp_path, FACTS, allow_mixed=True)
         [mixed] = directory.manifest().mixed
         assert mixed.startswith("code of yesterday is now ")
+
+
+# --- what is refused before anything is built
+
+
+STRICT: dict[str, tuple[str, str]] = {
+    "true for a number": ("fixed.model.num_heads=true", "num_heads: must be a whole number"),
+    "text for a number": (
+        "axes.optim.rate='0.1'",
+        "rate: must be a number.*\nleave the quotes out",
+    ),
+    "number for text": ("data.corpus=5", "data.corpus: must be text"),
+    "text for true": ("fixed.model.tied='yes'", "fixed.model.tied: must be true or false"),
+    "infinite rate": ("fixed.optim.clip=.inf", "fixed.optim.clip: must be a finite number"),
+    "huge rate": ("axes.optim.rate=1e999", "axes.optim.rate: must be a finite number"),
+    "huge depth": ("measure.ladder=[{budget: 1e9, depth: 10000000, widths: [8]}]", "at most 512"),
+    "huge width": ("explore.size={depth: 2, width: 1000000000000}", "explore.size.width: must be"),
+    "huge context": ("fixed.model.seq_len=1e12", "fixed.model.seq_len: must be at most"),
+    "huge vocabulary": ("fixed.model.vocab_size=1e12", "fixed.model.vocab_size: must be at most"),
+    "seeds": ("confirm.seeds=2000000", "confirm.seeds: must be at most 900"),
+    "seeds of 1e30": ("confirm.seeds=1e30", "confirm.seeds: must be at most 900"),
+    "seed of 2^64": ("seed=18446744073709551616", "seed: must be at most 2147483647"),
+    "seed of 1e23": ("seed=1e23", "seed: must be at most 2147483647"),
+    "threads": ("resources.threads=100000", "resources.threads: must be at most 1024"),
+    "workers": ("resources.workers=1000000000", "resources.workers: must be at most 1024"),
+    "workers, a word": ("resources.workers=many", "resources.workers: must be"),
+    "cpus": ("resources.cpus=.inf", "resources.cpus: must be a finite number"),
+    "gpus": ("resources.gpus=.inf", "resources.gpus: must be a finite number"),
+    "false for a section": ("fixed=false", "fixed: must be a mapping of keys to values"),
+    "a list for a section": ("explore=[]", "explore: must be a mapping of keys to values"),
+    "nothing for an arm": ("arms.dense=''", "arms.dense: must be a mapping of keys to values"),
+    "a list of values": (
+        "fixed.model.capacity=[0.1, 0.2]",
+        r"capacity.*\n.*\{choice: \[\.\.\.\]\}",
+    ),
+    "a budget twice": ("explore.budgets=[1e9, 1e9]", "explore.budgets: 1000000000.0 stands there"),
+    "a width twice": (
+        "measure.ladder=[{budget: 1e9, depth: 2, widths: [8, 8, 12]}]",
+        "measure.ladder.0.widths: 8 stands there twice",
+    ),
+    "a rung twice": (
+        "measure.ladder=[{budget: 1e9, depth: 2, widths: [8]}, "
+        "{budget: 1e9, depth: 2, widths: [12]}]",
+        "ladder.0 and ladder.1 have the same budget and depth",
+    ),
+    "a value twice": (
+        "axes.optim.rate={choice: [0.1, 0.1]}",
+        "axes.optim.rate: choice has 0.1 twice",
+    ),
+    "a value of two types twice": (
+        "arms.mod.model.every={choice: [1, 1.0]}",
+        "arms.mod.model.every: choice has one value twice: 1 and 1.0",
+    ),
+    "a component twice": (
+        "arms.mod.model.router={choice: [random, {name: random}]}",
+        "choice has one value twice",
+    ),
+    "choice and more": ("axes.optim.rate={choice: [0.1], step: 2}", "and nothing beside it"),
+    "two kinds": ("axes.optim.rate={choice: [0.1], log: [1, 2]}", "and nothing beside it"),
+    "a choice of an arm's values": (
+        "arms.dense.model={choice: [{block: dense}]}",
+        "arms.dense.model: a distribution goes to one of the keys",
+    ),
+    "a size in a recipe": ("axes.model.depth={choice: [1, 2]}", "axes.model.depth has no effect"),
+    "a fixed width": ("fixed.model.width=64", "fixed.model.width has no effect"),
+    "a recipe in a size": (
+        "explore.size={depth: 2, width: 8, block: dense}",
+        "explore.size: unknown key `block`",
+    ),
+    "a size without depth": ("explore.size={width: 8}", "explore.size: depth is missing"),
+    "an axis that every arm has": (
+        "axes.model={block: {choice: [dense, mod]}}",
+        "axes.model.block has no effect",
+    ),
+    "a key in fixed and axes": (
+        "fixed.optim.rate=0.1",
+        "`rate` stands in fixed.optim and in axes",
+    ),
+    "a key of a candidate": ("optim.rate=0.02", "did you mean `fixed.optim`"),
+    "a name that is a path": ("name=..", "name: must be up to 100 letters"),
+    "a name like an option": ("name=-x", "name: must be up to 100 letters"),
+    "an empty name": ("name=''", "name: must be up to 100 letters"),
+    "a grid of millions": (
+        "arms.mod.model.capacity={choice: [0.1, 0.2, 0.3]}\narms.mod.model.every={int: [1, 500]}\n"
+        "arms.mod.model.num_kv_heads={int: [1, 1]}\nexplore.size={depth: {int: [1, 500]}, "
+        "width: {int: [8, 8000], step: 8}}",
+        "a grid of .* points is too large",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", STRICT)
+def test_what_is_wrong_is_refused_with_its_place(tmp_path: Path, case: str) -> None:
+    sets, pattern = STRICT[case]
+    change = []
+    if "arms.mod.model.every" in sets:
+        change.append("fixed.model={seq_len: 16, num_heads: 1}")
+    with pytest.raises(ConfigError, match=pattern):
+        load(tmp_path, SPACE, *change, *sets.split("\n"))
+
+
+def test_whole_floats_are_counts_and_true_is_not_one(tmp_path: Path) -> None:
+    space = load(tmp_path, SPACE, "confirm.seeds=4.0", "fixed.model.seq_len=32.0")
+    assert space.confirm.seeds == 4
+    assert type(space.confirm.seeds) is int
+    found = candidate(tmp_path, "model: {depth: 3.0}\n")
+    assert (found.model.depth, type(found.model.depth)) == (3, int)
+
+
+def test_a_huge_range_is_sampled_and_not_listed(tmp_path: Path) -> None:
+    load(
+        tmp_path,
+        SPACE,
+        "explore.sampler=random",
+        "explore.trials=3",
+        "explore.size={depth: {int: [1, 512]}, width: {int: [8, 65536], step: 8}}",
+        "fixed.optim.min_steps={int: [1, 1000000000]}",
+    )
+
+
+@given(st.dictionaries(st.sampled_from("abc"), axes_st, max_size=3))
+def test_points_are_counted_as_they_are_listed(tree: dict[str, Distribution]) -> None:
+    assert num_points(tree) == len(list(grid(tree)))
+    assert num_points(NESTED) == len(list(grid(NESTED)))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("model: []", "model: must be a mapping"),
+        ("model: ''", "model: must be a mapping"),
+        ("optim: 0", "optim: must be a mapping"),
+        ("data: false", "data: must be a mapping"),
+        ("candidate: {}\nmodel: {width: 8}", "`model` beside `candidate`"),
+        ("candidate: 3", "candidate: must be a mapping"),
+        ("model: {depth: 2.5}", "model.depth: must be a whole number, but got 2.5"),
+        ("model: {block: 5}", "model.block: must be a component's name"),
+        ("model: {block: {}}", "model.block: must be a component's name"),
+        ("model: {router: [random]}", "model.router: must be a component's name"),
+        ("optim: {beta1: '0.9'}", "leave the quotes out"),
+    ],
+)
+def test_strict_values_in_one_configuration(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        candidate(tmp_path, text)
+    assert message in str(caught.value)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ConfigDict, ValidationError
 from torch import Tensor, nn
 
 from modsearch import components
@@ -17,17 +17,16 @@ from modsearch.cost import Cost, Flops
 from modsearch.errors import ConfigError
 from modsearch.nn.cache import LayerCache
 from modsearch.registry import Registry, unknown
-from modsearch.schema import Component, ModelConfig
+from modsearch.schema import Component, ModelConfig, Stated
+from modsearch.wording import first_error
 
 Mode = Literal["train", "causal"]
 
 
-class Options(BaseModel):
+class Options(Stated):
     """Base of every component's own options."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
 
 @dataclass(frozen=True)
@@ -299,11 +298,8 @@ def component_options(kind: str, component: Component) -> Options:
     try:
         return config(**component.options)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(
-            f"{kind} `{component.name}`: option `{where}`: {first['msg']}"
-        ) from error
+        wrong = first_error(error, config, component.options, "`{}`".format)
+        raise ConfigError(f"{kind} `{component.name}`: option {wrong}") from error
 
 
 def completed(config: ModelConfig) -> ModelConfig:

@@ -20,7 +20,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from modsearch.axes import Choice, Distribution, grid, is_finite, label, resolve
+from modsearch.axes import Choice, Distribution, grid, is_finite, resolve
 from modsearch.errors import StudyError, first_line
 from modsearch.schema import Record, Stage, State
 from modsearch.search.samplers import (
@@ -370,7 +370,7 @@ def _stored(params: dict[str, Any], path: str, axis: Distribution) -> Any:
     """A value as a candidate has it; of a choice the ledger has the label."""
     value = params[path]
     if isinstance(axis, Choice):
-        return next(choice for choice in axis.values if label(choice) == value)
+        return axis.labelled(value)
     return value
 
 

@@ -15,7 +15,7 @@ from optuna.distributions import (
 )
 from scipy.stats import qmc
 
-from modsearch.axes import Choice, Distribution, Float, label, open_axes
+from modsearch.axes import Choice, Distribution, Float, open_axes
 
 
 class Points(optuna.samplers.BaseSampler):
@@ -78,20 +78,18 @@ def qmc_point(tree: Any, study_seed: int, cell: str, number: int) -> dict[str, A
 def _at(axis: Distribution, unit: float) -> Any:
     """The value at a share of the axis."""
     if isinstance(axis, Choice):
-        return label(axis.values[min(int(unit * len(axis.values)), len(axis.values) - 1)])
+        return axis.labels[min(int(unit * len(axis.values)), len(axis.values) - 1)]
     if isinstance(axis, Float):
         if axis.log:
             return float(np.exp(np.log(axis.low) + unit * (np.log(axis.high) - np.log(axis.low))))
         return float(axis.low + unit * (axis.high - axis.low))
-    count = (axis.high - axis.low) // axis.step + 1
-    return axis.low + axis.step * min(int(unit * count), count - 1)
+    return axis.value(min(int(unit * axis.num_values), axis.num_values - 1))
 
 
 def optuna_distribution(axis: Distribution) -> BaseDistribution:
     """The same distribution in Optuna's words."""
     if isinstance(axis, Choice):
-        return CategoricalDistribution([label(value) for value in axis.values])
+        return CategoricalDistribution(axis.labels)
     if isinstance(axis, Float):
         return FloatDistribution(axis.low, axis.high, log=axis.log)
-    high = axis.low + (axis.high - axis.low) // axis.step * axis.step
-    return IntDistribution(axis.low, high, step=axis.step)
+    return IntDistribution(axis.low, axis.value(axis.num_values - 1), step=axis.step)
