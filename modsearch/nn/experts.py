@@ -36,25 +36,25 @@ from modsearch.nn.selection import (
 class ExpertOptions(Options):
     """Options of every mixture of experts."""
 
-    num_experts: int = Field(4, gt=0)
+    num_experts: int = Field(4, gt=0, le=1024)
     """Experts, each with the hidden width of an MLP of the same ratio."""
-    top_k: int = Field(1, gt=0)
+    top_k: int = Field(1, gt=0, le=2048)
     """Outputs that a row takes; under expert choice, experts that it gets on average."""
     selection: Literal["token_choice", "expert_choice"] = "token_choice"
     """Who chooses."""
     balance: Literal["loss", "bias", "none"] = "loss"
     """What spreads the rows under token choice."""
-    balance_weight: float = Field(0.01, ge=0)
+    balance_weight: float = Field(0.01, ge=0, le=1000)
     """Weight of the balancing loss (Fedus et al. 2021, arXiv 2101.03961, eq. 4)."""
-    bias_rate: float = Field(0.001, gt=0)
+    bias_rate: float = Field(0.001, gt=0, le=1000)
     """Step of the loss-free bias (Wang et al. 2024, arXiv 2408.15664)."""
-    bce_weight: float = Field(0.01, ge=0)
+    bce_weight: float = Field(0.01, ge=0, le=1000)
     """Weight of the loss that teaches expert choice its causal rule."""
-    z_weight: float = Field(0.0, ge=0)
+    z_weight: float = Field(0.0, ge=0, le=1000)
     """Weight of the z-loss on the scores (Zoph et al. 2022, arXiv 2202.08906)."""
-    capacity_factor: float = Field(1.0, gt=0)
+    capacity_factor: float = Field(1.0, gt=0, le=1024)
     """Training slots over an even share, under token choice."""
-    ratio: float = Field(8 / 3, gt=0)
+    ratio: float = Field(8 / 3, gt=0, le=64)
     """Hidden width of an expert over width."""
 
 

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from modsearch.errors import ConfigError
 from modsearch.nn.contracts import Options, Schedule
-from modsearch.schema import ModelConfig
+from modsearch.schema import MOST_LAYERS, ModelConfig
 
 MIN_CAPACITY = 0.01
 
@@ -54,9 +54,9 @@ class Explicit(Schedule):
     class Config(Options):
         """Layers and capacities."""
 
-        layers: list[int] = []
+        layers: list[int] = Field([], max_length=MOST_LAYERS)
         """Routed layers; with none of them a routed model has no plan."""
-        capacities: list[float] | None = None
+        capacities: list[float] | None = Field(None, max_length=MOST_LAYERS)
         """One for each of them; the model's capacity where nothing is said."""
         warmup: float = Field(0.0, ge=0, lt=1)
         """Share of the steps over which capacities fall from 1 to their values."""

@@ -31,9 +31,9 @@ class ScoreOptions(Options):
 
     gate: Gate = "identity"
     """Factor of a chosen token's update."""
-    z_weight: float = Field(0.0, ge=0)
+    z_weight: float = Field(0.0, ge=0, le=1000)
     """Weight of the z-loss on the scores."""
-    init_std: float = Field(0.02, gt=0)
+    init_std: float = Field(0.02, gt=0, le=1000)
     """Of the scores' weights; zero with the identity gate would be a dead block that takes the
     first k tokens."""
 
@@ -46,7 +46,7 @@ class ScoreOptions(Options):
 class TopKOptions(ScoreOptions):
     """Options of routers that take the k best tokens in training."""
 
-    bce_weight: float = Field(0.01, ge=0)
+    bce_weight: float = Field(0.01, ge=0, le=1000)
     """Weight of the loss that teaches the causal choice. Adam undoes its scale where only the
     predictor of membership learns from it; a small one stays out of the clipped norm."""
 

@@ -17,7 +17,7 @@ class Mlp(Ffn):
     class Config(Options):
         """Options of the MLP."""
 
-        ratio: float = Field(8 / 3, gt=0)
+        ratio: float = Field(8 / 3, gt=0, le=64)
         """Hidden width over width: 8/3 has as many parameters as a plain MLP of ratio 4."""
 
     def __init__(self, width: int, capacity: float, options: Config) -> None:

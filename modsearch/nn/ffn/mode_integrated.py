@@ -26,7 +26,7 @@ class ModeIntegrated(ExpertFfn):
     class Config(ExpertOptions):
         """Options of the experts."""
 
-        num_noops: int = Field(1, gt=0)
+        num_noops: int = Field(1, gt=0, le=1024)
         """No-op experts. Under expert choice there are none: a row that no expert takes is one."""
 
     def __init__(self, width: int, capacity: float, options: Config) -> None:

@@ -29,7 +29,7 @@ class Predictor(Router):
     class Config(TopKOptions):
         """Options of the router."""
 
-        hidden: int = Field(16, gt=0)
+        hidden: int = Field(16, gt=0, le=65_536)
         """Hidden width of the predictor."""
 
     def __init__(self, width: int, capacity: float, options: Config) -> None:

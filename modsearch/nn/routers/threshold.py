@@ -33,7 +33,7 @@ class Threshold(Router):
 
         momentum: float = Field(0.9, ge=0, lt=1)
         """Of the running quantile, per optimiser step."""
-        capacity_factor: float = Field(1.25, gt=0)
+        capacity_factor: float = Field(1.25, gt=0, le=1024)
         """Training slots over k: room for a load that varies."""
 
     cutoff: Tensor

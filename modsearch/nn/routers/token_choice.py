@@ -41,11 +41,11 @@ class TokenChoice(Router):
         """Factor of a chosen token's update; `sigmoid` is the probability of its path."""
         balance: Literal["bias", "loss", "none"] = "bias"
         """What holds the load at the capacity."""
-        balance_weight: float = Field(0.1, ge=0)
+        balance_weight: float = Field(0.1, ge=0, le=1000)
         """Weight of the balancing loss."""
-        bias_rate: float = Field(0.01, gt=0)
+        bias_rate: float = Field(0.01, gt=0, le=1000)
         """Step of the loss-free bias, per optimiser step."""
-        capacity_factor: float = Field(1.0, gt=0)
+        capacity_factor: float = Field(1.0, gt=0, le=1024)
         """Training slots over k: what is chosen beyond is dropped."""
 
     bias: Tensor
