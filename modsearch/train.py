@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean, median
+from statistics import median
 
 import numpy as np
 import numpy.typing as npt
@@ -26,15 +26,14 @@ from torch import Tensor
 from modsearch.data import Batches
 from modsearch.errors import Diverged, StudyError
 from modsearch.nn.contracts import Mode, Update
-from modsearch.nn.model import Decoder, statistics
+from modsearch.nn.model import Decoder, Output, statistics
+from modsearch.nn.passes import Passes
 from modsearch.observe import Observer
 from modsearch.schema import ModelConfig, OptimConfig, Plan, RoutingReport, Runtime
 from modsearch.store import read_metrics, write_bytes, write_model, write_text
 
 LOGS_PER_TRIAL = 100
 SCORING_BATCH = 16
-SEEDS_PER_TRIAL = 1 << 40
-"""More than a training has steps."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +86,11 @@ class Trainer:
             fused=True,
         )
         self.step = 0
-        self._updates: list[Sequence[Update]] = []
-        """Of the passes of the last step."""
+        self._updates: list[tuple[float, Sequence[Update]]] = []
+        """Of the passes of the last step, each with its share of the sequences."""
+        self._sweeps = True
+        """Whether a step in several passes gathers means first; no longer once a sweep has found
+        that the model asks for none."""
         self.tail_loss = torch.zeros((), dtype=torch.float64, device=runtime.device)
 
     def run(self, batches: Batches, seed: int) -> Trained:
@@ -152,25 +154,42 @@ class Trainer:
         """Gradients of the mean over the batch, in as many passes as its memory needs."""
         self._updates = []
         mean_loss = torch.zeros((), device=tokens_BT.device)
-        passes = torch.split(tokens_BT, self.runtime.micro_batch or len(tokens_BT))
-        for index, part_BT in enumerate(passes):
-            with autocast(self.runtime):
-                # Routers that draw must not draw the same in each pass.
-                loss, output = self.model.loss(
-                    part_BT[:, :-1], part_BT[:, 1:], seed + index * SEEDS_PER_TRIAL
-                )
+        parts = torch.split(tokens_BT, self.runtime.micro_batch or len(tokens_BT))
+        passes = None if len(parts) == 1 else self._gathered(parts, seed)
+        for part_BT in parts:
+            loss, output = self._forward(part_BT, seed, passes)
             aux = output.aux
             total = loss if aux is None else loss + aux
             share = len(part_BT) / len(tokens_BT)
             (share * total).backward()  # type: ignore[no-untyped-call]  # untyped in torch
             mean_loss += share * loss.detach()
-            self._updates.append(output.updates)
+            self._updates.append((share, output.updates))
         return mean_loss
+
+    @torch.no_grad()
+    def _gathered(self, parts: Sequence[Tensor], seed: int) -> Passes:
+        """Means over the step, by a sweep in evaluation mode, in which nothing is observed."""
+        passes = Passes()
+        if self._sweeps:
+            self.model.eval()
+            for part_BT in parts:
+                self._forward(part_BT, seed, passes)
+            self.model.train()
+        self._sweeps = passes.end_sweep()
+        return passes
+
+    def _forward(self, part_BT: Tensor, seed: int, passes: Passes | None) -> tuple[Tensor, Output]:
+        with autocast(self.runtime):
+            found = self.model.loss(part_BT[:, :-1], part_BT[:, 1:], seed, passes)
+        if passes is not None:
+            passes.next_pass(len(part_BT))
+        return found
 
     def _line(self, loss: float, norm: float, seconds: float) -> str:
         tokens = self.step * self.optim.batch_size * self.model.config.seq_len
         rate = self.optimizer.param_groups[0]["lr"]
-        passes = [statistics(updates) for updates in self._updates]
+        shares, found = zip(*self._updates, strict=True)
+        passes = [statistics(updates) for updates in found]
         row = {
             "step": self.step,
             "steps": self.plan.steps,
@@ -179,7 +198,12 @@ class Trainer:
             "gradient_norm": norm,
             "tokens": tokens,
             "step_seconds": seconds,
-            **{name: fmean(each[name].item() for each in passes) for name in passes[0]},
+            **{
+                name: sum(
+                    share * each[name].item() for share, each in zip(shares, passes, strict=True)
+                )
+                for name in passes[0]
+            },
         }
         return json.dumps(row) + "\n"
 

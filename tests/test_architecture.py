@@ -29,7 +29,7 @@ nn.contracts inventory
 wording
 registry
 plugins
-cost components schema axes nn.cache
+cost components schema axes nn.cache nn.passes
 errors scratch __init__
 """
 """A module imports lower rows only, never its own row."""
@@ -43,7 +43,16 @@ CHAINS = [
 
 ONLY = {
     "components": set(),
-    "nn.contracts": {"wording", "registry", "components", "cost", "schema", "errors", "nn.cache"},
+    "nn.contracts": {
+        "wording",
+        "registry",
+        "components",
+        "cost",
+        "schema",
+        "errors",
+        "nn.cache",
+        "nn.passes",
+    },
     "engines.*": {"schema", "errors", "scratch"},
 }
 """Modules that import less than their row allows."""

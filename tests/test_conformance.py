@@ -27,7 +27,7 @@ from modsearch.nn.contracts import (
     Update,
     block_names,
 )
-from modsearch.nn.selection import gate, num_selected, pack, token_scores, top_k
+from modsearch.nn.selection import gate, num_selected, pack, share, token_scores, top_k
 from modsearch.registry import Origin
 from modsearch.schema import Component, ModelConfig
 from modsearch.testing import conformance
@@ -313,6 +313,18 @@ class MovesInEvaluation(Base):
         return routing
 
 
+class BalancesAPass(Base):
+    """Its loss takes the load of a pass for that of the step."""
+
+    def changed(self, routing: Routing, context: Context) -> Routing:
+        if context.mode == "causal":
+            return routing
+        assert routing.scores_BT is not None
+        load = share(routing.scores_BT > 0, context.valid_BT)
+        aux = 0.01 * load * share(routing.scores_BT.sigmoid(), context.valid_BT)
+        return replace(routing, aux=aux)
+
+
 class Draws(Base):
     """It takes from torch's generator, and does nothing with it."""
 
@@ -366,7 +378,8 @@ BROKEN: dict[str, tuple[type[Router], set[str], set[str]]] = {
     "loses_a_token": (LosesAToken, {"no_token_lost"}, set()),
     "takes_too_many": (TakesTooMany, {"capacity", "flops"}, set()),
     "forgets_its_state": (ForgetsItsState, {"saves"}, {"fp32"}),
-    "moves_in_evaluation": (MovesInEvaluation, {"evaluation"}, set()),
+    "moves_in_evaluation": (MovesInEvaluation, {"evaluation"}, {"passes"}),
+    "balances_a_pass": (BalancesAPass, {"passes"}, set()),
     "draws": (Draws, {"repeats"}, set()),
     "forgets_the_cache": (ForgetsTheCache, {"decoding"}, set()),
     "never_learns": (NeverLearns, {"gradients"}, set()),

@@ -16,7 +16,7 @@ import torch
 from modsearch.budget import plan
 from modsearch.data import Batches, Corpus, load_corpus
 from modsearch.errors import Diverged, StudyError
-from modsearch.nn.contracts import completed
+from modsearch.nn.contracts import ROUTERS, completed
 from modsearch.nn.model import Decoder
 from modsearch.schema import (
     Budget,
@@ -192,46 +192,101 @@ def runs(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
 # --- training
 
 
-@pytest.mark.parametrize("recipe", ["dense", "expert_choice", "token_choice", "moe"])
-def test_a_step_in_passes_is_the_step(recipe: str, corpus: Corpus, tmp_path: Path) -> None:
-    """In fp64, so that no decision flips: the same weights, buffers and metrics."""
-    given = candidate(recipe, corpus, batch_size=6)
-    steps = 12
-    found = []
-    for micro_batch in (None, 2, 1):
-        torch.manual_seed(5)
-        folder = tmp_path / str(micro_batch)
-        runtime = Runtime(micro_batch=micro_batch)
-        model = Decoder(given.model).double()
-        one = Trainer(model, given.optim, planned(given, steps), runtime, folder)
-        one.run(Batches(corpus.parts["train"], SEQ_LEN, 6, seed=5), seed=9)
-        found.append((weights(model), rows(folder)))
-    (whole, logged), *others = found
-    for parts, of_parts in others:
-        for name, tensor in whole.items():
-            torch.testing.assert_close(parts[name], tensor, rtol=0, atol=1e-9, msg=name)
-        for a, b in zip(logged, of_parts, strict=True):
-            means = a.keys() - {"expert_imbalance"}  # a maximum over experts, of each pass
-            assert {n: a[n] for n in means} == pytest.approx({n: b[n] for n in means}, rel=1e-6)
+ROUTER_OPTIONS: dict[str, list[dict[str, Any]]] = {
+    "expert_choice": [{}, {"gate": "softmax_selected", "z_weight": 0.1}],
+    "threshold": [{"z_weight": 0.1}],
+    "token_choice": [
+        {"balance": "bias", "z_weight": 0.1},
+        {"balance": "loss", "activation": "sigmoid"},
+    ],
+}
+EXPERT_OPTIONS: list[dict[str, Any]] = [
+    {"selection": "token_choice", "balance": "loss", "balance_weight": 1.0},
+    {"selection": "token_choice", "balance": "bias", "z_weight": 0.1, "top_k": 2},
+    {"selection": "expert_choice", "z_weight": 0.1},
+]
 
 
-def test_passes_of_a_step_do_not_draw_the_same(
-    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def said(recipe: dict[str, Any]) -> str:
+    """Names and values, for the test's own name."""
+    parts = [part if isinstance(part, dict) else {"": part} for part in recipe.values()]
+    return " ".join(str(value) for part in parts for value in part.values())
+
+
+def step_recipes() -> Iterator[dict[str, Any]]:
+    """Every router before every block, and every way to choose and balance experts."""
+    yield {"block": "dense"}
+    for name in ROUTERS.names():
+        for options in ROUTER_OPTIONS.get(name, [{}]):
+            yield {"block": "mod", "router": {"name": name, **options}}
+            # Where the load varies, experts get another number of rows from each pass.
+            varies = name in ("threshold", "token_choice")
+            for experts in EXPERT_OPTIONS if varies else EXPERT_OPTIONS[:1]:
+                yield {
+                    "block": "mode_staged",
+                    "router": {"name": name, **options},
+                    "ffn": {"name": "moe", **experts},
+                }
+    for block in ("moe", "mode_integrated"):
+        yield from ({"block": block, "ffn": {"name": block, **each}} for each in EXPERT_OPTIONS)
+
+
+class Untied(Batches):
+    """Five sequences a step, each of tokens that differ: equal ones have equal scores, which the
+    rounding of a batch's shape may order either way."""
+
+    def __call__(self, step: int) -> npt.NDArray[np.int64]:
+        draw = np.random.default_rng(step)
+        return np.stack([draw.permutation(64)[: SEQ_LEN + 1] for _ in range(5)])
+
+
+Steps = tuple[dict[str, torch.Tensor], list[dict[str, float]], list[float]]
+
+
+def some_steps(recipe: dict[str, Any], corpus: Corpus, folder: Path, micro: int | None) -> Steps:
+    """Weights, metrics and scores after some steps in fp64, so that no decision flips."""
+    shape = {"depth": 2, "every": 1, "width": 8, "num_heads": 1, "seq_len": 16, "capacity": 0.25}
+    config = completed(ModelConfig.model_validate({**shape, **recipe}))
+    given = candidate("dense", corpus, batch_size=5)
+    torch.manual_seed(5)
+    model, runtime = Decoder(config).double(), Runtime(micro_batch=micro)
+    one = Trainer(model, given.optim, planned(given, 5), runtime, folder / str(micro))
+    drawn = Untied(corpus.parts["train"], SEQ_LEN, 5, seed=5)
+    one.run(drawn, seed=9)
+    loss = score(model, drawn(7), "cpu")
+    return weights(model), rows(folder / str(micro)), [loss.causal, loss.train_mode]
+
+
+@pytest.mark.parametrize("recipe", list(step_recipes()), ids=said)
+def test_a_step_in_passes_is_the_step(
+    recipe: dict[str, Any], corpus: Corpus, tmp_path: Path
 ) -> None:
-    """Uneven ones, too; and no seed is another step's."""
-    given = candidate("random", corpus, batch_size=5)
-    one = trainer(given, tmp_path, steps=3, runtime=Runtime(micro_batch=2))
-    seen: list[tuple[int, int]] = []
-    loss = one.model.loss
+    """Uneven ones, too: the same weights, buffers, losses and statistics."""
+    whole, logged, scores = some_steps(recipe, corpus, tmp_path, None)
+    # A maximum over experts, and a share of visits that a pass may have more of or fewer.
+    of_a_pass = {"expert_imbalance", "expert_dropped"}
+    for micro in (1, 2, 4):
+        parts, of_parts, of_scores = some_steps(recipe, corpus, tmp_path, micro)
+        assert of_scores == pytest.approx(scores, rel=0, abs=1e-9)
+        for name, tensor in whole.items():
+            torch.testing.assert_close(parts[name], tensor, rtol=0, atol=1e-8, msg=name)
+        for a, b in zip(logged, of_parts, strict=True):
+            found, wanted = ({n: row[n] for n in a.keys() - of_a_pass} for row in (b, a))
+            assert found == pytest.approx(wanted, rel=0, abs=1e-6)
 
-    def noted(tokens_BT: torch.Tensor, targets_BT: torch.Tensor, seed: int) -> Any:
-        seen.append((len(tokens_BT), seed))
-        return loss(tokens_BT, targets_BT, seed)
 
-    monkeypatch.setattr(one.model, "loss", noted)
-    one.run(Batches(corpus.parts["train"], SEQ_LEN, 5, seed=5), seed=9)
-    assert [rows for rows, _ in seen] == [2, 2, 1] * 3
-    assert len({seed for _, seed in seen}) == len(seen)
+def test_only_what_asks_for_means_over_the_step_is_swept(corpus: Corpus, tmp_path: Path) -> None:
+    counts = []
+    for recipe in ({"block": "mod", "router": "random"}, {"block": "moe"}):
+        given = candidate("dense", corpus, batch_size=4)
+        model = Decoder(ModelConfig.model_validate({"width": 8, "num_heads": 1, **recipe}))
+        runtime = Runtime(micro_batch=2)
+        one = Trainer(model, given.optim, planned(given, 5), runtime, tmp_path / str(len(counts)))
+        passes: list[bool] = []
+        model.register_forward_hook(lambda *_, to=passes: to.append(torch.is_grad_enabled()))
+        one.run(Batches(corpus.parts["train"], SEQ_LEN, 4, seed=5), seed=9)
+        counts.append((passes.count(True), passes.count(False)))
+    assert counts == [(10, 2), (10, 10)]
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

@@ -16,6 +16,7 @@ from modsearch import components
 from modsearch.cost import Cost, Flops
 from modsearch.errors import ConfigError
 from modsearch.nn.cache import LayerCache
+from modsearch.nn.passes import Passes, ratio
 from modsearch.registry import Registry, unknown
 from modsearch.schema import Component, ModelConfig, Stated
 from modsearch.wording import first_error
@@ -47,6 +48,20 @@ class Context:
     """Of this step, for routers that draw."""
     cache: LayerCache | None = None
     """What the layer processed before these rows, in decoding."""
+    passes: Passes | None = None
+    """None where the batch is the whole step, and outside of training."""
+
+    @property
+    def first_row(self) -> int:
+        """Place in the step of the batch's first sequence."""
+        return 0 if self.passes is None else self.passes.first_row
+
+    def over_step(self, total: Tensor, num_rows: Tensor | int) -> Tensor:
+        """Mean over the rows of the whole step, which may take several passes, where the batch
+        has so much in so many rows; for auxiliary losses, and without a gradient."""
+        if self.passes is None:
+            return ratio(total.detach(), num_rows)
+        return self.passes.mean(total, num_rows)
 
 
 @dataclass(frozen=True)

@@ -22,11 +22,13 @@ from torch import Tensor, nn
 from modsearch.cost import Cost, Flops
 from modsearch.errors import ConfigError
 from modsearch.nn.contracts import Context, Ffn, Options, Rows, Update, flat_index, total
+from modsearch.nn.passes import ratio
 from modsearch.nn.selection import (
     chosen_valid,
     membership_loss,
+    num_real,
     num_selected,
-    share,
+    step_mean,
     token_scores,
     top_k,
     z_loss,
@@ -109,8 +111,8 @@ class ExpertFfn(Ffn):
         self.weight = nn.Parameter(torch.empty(num_outputs, width).normal_(std=0.02))
         self.experts = Experts(width, options.num_experts, self.hidden)
         self.register_buffer("bias_O", torch.zeros(num_outputs))
-        self._loads: list[Tensor] = []
-        """Of the passes since the last step."""
+        self._visits: list[tuple[Tensor, Tensor | int]] = []
+        """Of each output (O,) and the number of rows, in the passes since the last step."""
 
     def delta(self, x_BTD: Tensor, context: Context) -> Update:
         """The weighted sum of the experts of each row; nothing for padding."""
@@ -147,14 +149,15 @@ class ExpertFfn(Ffn):
         weight_BS = weights_BTK.new_zeros(B, num_experts * slots + 1)
         weight_BS = weight_BS.scatter(1, address_BV, weights_BTK.flatten(1))[:, :-1]
         delta_BTD = self._combine_slots(x_BTD, index_BS, weight_BS)
-        load_O = self._observe(taken_BTK, context)
+        visits_O, num_rows = self._observe(taken_BTK, context)
+        load_O = ratio(visits_O, num_rows) / self.options.top_k
         visits = real_BV.sum().clamp(min=1)
         statistics = {
             "expert_dropped": 1 - kept_BV.sum() / visits,
             "expert_imbalance": load_O[:num_experts].max()
             / load_O[:num_experts].mean().clamp(min=1e-9),
         }
-        aux = self._balance(load_O, chances_BTO, logits_BTO, context)
+        aux = self._balance(visits_O, num_rows, chances_BTO, logits_BTO, context)
         return Update(delta_BTD, aux=aux, statistics=statistics, expert_rows_B=kept_BV.sum(dim=1))
 
     def _expert_choice(self, x_BTD: Tensor, logits_BTE: Tensor, context: Context) -> Update:
@@ -180,10 +183,10 @@ class ExpertFfn(Ffn):
                 weight_BS = weight_BS * valid_BS
             columns.append(index_BS)
             weights.append(weight_BS)
-            loss = loss + membership_loss(logits_BT, index_BS, context.valid_BT)
+            loss = loss + membership_loss(logits_BT, index_BS, context)
         aux = self.options.bce_weight * loss / self.options.num_experts
         if self.options.z_weight:
-            aux = aux + self.options.z_weight * z_loss(logits_BTE, context.valid_BT)
+            aux = aux + self.options.z_weight * z_loss(logits_BTE, context)
         weight_BS = torch.cat(weights, dim=1)
         delta_BTD = self._combine_slots(x_BTD, torch.cat(columns, dim=1), weight_BS)
         return Update(delta_BTD, aux=aux, expert_rows_B=(weight_BS > 0).sum(dim=1))
@@ -220,14 +223,15 @@ class ExpertFfn(Ffn):
         delta_BTD = done_VD.new_zeros(B * T, D).index_add(0, row_V, weighted_VD).view(B, T, D)
         return Update(delta_BTD, expert_rows_B=real_BTK.sum(dim=(1, 2)))
 
-    def _observe(self, taken_BTK: Tensor, context: Context) -> Tensor:
-        """Share of the visits that each output got; kept for the bias while training."""
+    def _observe(self, taken_BTK: Tensor, context: Context) -> tuple[Tensor, Tensor | int]:
+        """Visits of each output (O,) and the number of rows; kept for the bias while training."""
         one_hot_BTO = F.one_hot(taken_BTK, len(self.bias_O)).sum(dim=2)
-        loads = [share(load_BT, context.valid_BT) for load_BT in one_hot_BTO.unbind(-1)]
-        load_O = torch.stack(loads) / self.options.top_k
+        if context.valid_BT is not None:
+            one_hot_BTO = one_hot_BTO * context.valid_BT[..., None]
+        found = (one_hot_BTO.sum(dim=(0, 1)), num_real(taken_BTK[..., 0], context.valid_BT))
         if self.training:
-            self._loads.append(load_O.detach())
-        return load_O
+            self._visits.append(found)
+        return found
 
     def targets(self) -> list[float]:
         """Share of the visits that each output is to get."""
@@ -239,27 +243,34 @@ class ExpertFfn(Ffn):
         ] * self.num_noops
 
     def _balance(
-        self, load_O: Tensor, chances_BTO: Tensor, logits_BTO: Tensor, context: Context
+        self,
+        visits_O: Tensor,
+        num_rows: Tensor | int,
+        chances_BTO: Tensor,
+        logits_BTO: Tensor,
+        context: Context,
     ) -> Tensor | None:
         terms = []
         if self.options.balance == "loss":
-            chances = [share(chance_BT, context.valid_BT) for chance_BT in chances_BTO.unbind(-1)]
+            load_O = context.over_step(visits_O, num_rows) / self.options.top_k
+            chances = [step_mean(chance_BT, context) for chance_BT in chances_BTO.unbind(-1)]
             target_O = load_O.new_tensor(self.targets())
             spread = (load_O * torch.stack(chances) / target_O).sum()
             terms.append(self.options.balance_weight * spread)
         if self.options.z_weight:
-            terms.append(self.options.z_weight * z_loss(logits_BTO, context.valid_BT))
+            terms.append(self.options.z_weight * z_loss(logits_BTO, context))
         return total(terms)
 
     @torch.no_grad()
     def end_step(self) -> None:
         """Raise the bias of outputs with too few visits, lower that of those with too many."""
-        if self.options.balance == "bias" and self._loads:
-            load_O = torch.stack(self._loads).mean(dim=0)
+        if self.options.balance == "bias" and self._visits:
+            visits, rows = zip(*self._visits, strict=True)
+            load_O = ratio(sum(visits), sum(rows)) / self.options.top_k
             target_O = load_O.new_tensor(self.targets())
             step_O = self.options.bias_rate * torch.sign(target_O - load_O)
             self.bias_O += step_O.to(self.bias_O.dtype)
-        self._loads = []
+        self._visits = []
 
     def slots(self, num_positions: int) -> int:
         """Rows of a sequence that one expert computes in training."""

@@ -32,6 +32,7 @@ from modsearch.nn.contracts import (
     total,
 )
 from modsearch.nn.layers import RmsNorm
+from modsearch.nn.passes import Passes
 from modsearch.nn.selection import chosen_mask
 from modsearch.schema import ModelConfig
 
@@ -163,6 +164,7 @@ class Decoder(nn.Module):
         valid_BT: Tensor | None = None,
         positions_BT: Tensor | None = None,
         caches: Sequence[LayerCache] | None = None,
+        passes: Passes | None = None,
     ) -> Output:
         """Logits of the next token at every position.
 
@@ -173,6 +175,7 @@ class Decoder(nn.Module):
             valid_BT: false for padding, which must stand last in each sequence.
             positions_BT: of the tokens; 0, 1, 2, ... where nothing is said.
             caches: one a layer, with what earlier calls processed; they are extended.
+            passes: of the step that this is one pass of, if there are several.
         """
         B, T = tokens_BT.shape
         if positions_BT is None:
@@ -181,14 +184,17 @@ class Decoder(nn.Module):
         updates = []
         for layer, block in enumerate(self.stack()):
             cache = None if caches is None else caches[layer]
-            update = block.delta(x_BTD, Context(mode, layer, positions_BT, valid_BT, seed, cache))
+            context = Context(mode, layer, positions_BT, valid_BT, seed, cache, passes)
+            update = block.delta(x_BTD, context)
             x_BTD = update.add_to(x_BTD)
             updates.append(replace(update, delta_BKD=x_BTD.new_empty(0)))
         return Output(self.head(self.norm(x_BTD)), updates)
 
-    def loss(self, tokens_BT: Tensor, targets_BT: Tensor, seed: int) -> tuple[Tensor, Output]:
+    def loss(
+        self, tokens_BT: Tensor, targets_BT: Tensor, seed: int, passes: Passes | None = None
+    ) -> tuple[Tensor, Output]:
         """Mean cross-entropy in nats, routing as in training, and the pass that it is of."""
-        output: Output = self(tokens_BT, "train", seed)
+        output: Output = self(tokens_BT, "train", seed, passes=passes)
         loss = F.cross_entropy(output.logits_BTV.flatten(0, 1).float(), targets_BT.flatten())
         return loss, output
 

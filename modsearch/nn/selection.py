@@ -134,9 +134,9 @@ def top_k_routing(
     else:
         index_BK = top_k(scores_BT, k, context.valid_BT)
         valid_BK = chosen_valid(context.valid_BT, index_BK)
-        aux = options.bce_weight * membership_loss(membership_BT, index_BK, context.valid_BT)
+        aux = options.bce_weight * membership_loss(membership_BT, index_BK, context)
         if options.z_weight:
-            aux = aux + options.z_weight * z_loss(scores_BT[..., None], context.valid_BT)
+            aux = aux + options.z_weight * z_loss(scores_BT[..., None], context)
     gate_BK = gate(options.gate, scores_BT, index_BK, valid_BK, context)
     return Routing(
         index_BK, gate_BK, valid_BK, aux, scores_BT=scores_BT, membership_BT=membership_BT
@@ -175,24 +175,43 @@ def share(values_BT: Tensor, valid_BT: Tensor | None) -> Tensor:
     return values_BT.masked_fill(~valid_BT, 0.0).sum() / valid_BT.sum().clamp(min=1)
 
 
+def step_mean(values_BT: Tensor, context: Context) -> Tensor:
+    """A mean for auxiliary losses: the batch's part of the mean over the step's real rows.
+
+    `share` where the step is one pass. Of several, which may have more real rows or fewer, the
+    mean by their numbers of sequences is the mean over all rows.
+    """
+    mean = share(values_BT, context.valid_BT)
+    if context.passes is None or context.valid_BT is None:
+        return mean
+    num_rows = context.valid_BT.sum()
+    of_step = context.over_step(num_rows.double(), len(values_BT)).clamp(min=1e-9)
+    return mean * (num_rows / len(values_BT) / of_step).to(mean.dtype)
+
+
+def num_real(values_BT: Tensor, valid_BT: Tensor | None) -> Tensor | int:
+    """How many rows of a batch are real."""
+    return values_BT.numel() if valid_BT is None else valid_BT.sum()
+
+
 def load(chosen_BT: Tensor, valid_BK: Tensor, valid_BT: Tensor | None) -> dict[str, Tensor]:
     """Statistics of a choice with slots: the shares of tokens that were wanted and dropped."""
     wanted = share(chosen_BT, valid_BT)
-    num_rows = chosen_BT.numel() if valid_BT is None else valid_BT.sum()
-    return {"wanted": wanted, "dropped": wanted - valid_BK.sum() / num_rows}
+    dropped = wanted - valid_BK.sum() / num_real(chosen_BT, valid_BT)
+    return {"wanted": wanted, "dropped": dropped}
 
 
-def membership_loss(scores_BT: Tensor, index_BK: Tensor, valid_BT: Tensor | None) -> Tensor:
+def membership_loss(scores_BT: Tensor, index_BK: Tensor, context: Context) -> Tensor:
     """Mean binary cross-entropy of sigmoid(score) against top-k membership (section 3.5)."""
     target_BT = torch.zeros_like(scores_BT).scatter(1, index_BK, 1.0)
     losses_BT = F.binary_cross_entropy_with_logits(scores_BT, target_BT, reduction="none")
-    return share(losses_BT, valid_BT)
+    return step_mean(losses_BT, context)
 
 
-def z_loss(scores_BTE: Tensor, valid_BT: Tensor | None) -> Tensor:
+def z_loss(scores_BTE: Tensor, context: Context) -> Tensor:
     """Mean squared log-sum-exp of the scores of a token (Zoph et al. 2022, arXiv 2202.08906);
     with one score a token it is the score's square."""
-    return share(scores_BTE.logsumexp(dim=-1).square(), valid_BT)
+    return step_mean(scores_BTE.logsumexp(dim=-1).square(), context)
 
 
 def chosen_mask(index_BK: Tensor, valid_BK: Tensor | None, num_positions: int) -> Tensor:

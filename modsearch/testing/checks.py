@@ -7,6 +7,7 @@ Shapes: B sequences, T positions, K chosen rows, D width, V vocabulary.
 """
 
 import ast
+import copy
 import inspect
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
@@ -34,6 +35,7 @@ from modsearch.nn.contracts import (
     component_options,
 )
 from modsearch.nn.model import Decoder, Output, statistics
+from modsearch.nn.passes import Passes
 from modsearch.nn.selection import num_selected
 from modsearch.schema import ModelConfig
 
@@ -122,9 +124,9 @@ def _routers(model: Decoder) -> list[Router]:
     return [module for module in model.modules() if isinstance(module, Router)]
 
 
-def _backward(loss: Tensor, output: Output) -> None:
+def _backward(loss: Tensor, output: Output, share: float = 1.0) -> None:
     total = loss if output.aux is None else loss + output.aux
-    total.backward()  # type: ignore[no-untyped-call]  # untyped in torch
+    (share * total).backward()  # type: ignore[no-untyped-call]  # untyped in torch
 
 
 @dataclass(frozen=True)
@@ -306,6 +308,34 @@ def learns(case: Case) -> None:
         model.end_step()
         losses.append(loss.item())
     expect(losses[-1] < losses[0] - 0.1, f"the loss goes from {losses[0]:.3f} to {losses[-1]:.3f}")
+
+
+def passes(case: Case) -> None:
+    """A step in two passes has the gradients of one, and moves buffers as it does."""
+    one = _model(case).train()
+    two = copy.deepcopy(one)
+    # Of tokens that differ: equal ones have equal scores, which rounding orders either way.
+    tokens_BT = torch.stack([torch.randperm(case.config.vocab_size)[:T] for _ in range(B)])
+    _backward(*one.loss(tokens_BT, tokens_BT, 0))
+    of_step = Passes()
+    for swept in (True, False):
+        two.train(not swept)
+        for part_BT in torch.split(tokens_BT, 2):
+            with torch.set_grad_enabled(not swept):
+                loss, output = two.loss(part_BT, part_BT, 0, of_step)
+            of_step.next_pass(len(part_BT))
+            if not swept:
+                _backward(loss, output, len(part_BT) / B)
+        of_step.end_sweep()
+    one.end_step()
+    two.end_step()
+    for (name, mine), other in zip(one.named_parameters(), two.parameters(), strict=True):
+        expect((mine.grad is None) == (other.grad is None), f"{name} has a gradient in one only")
+        if mine.grad is not None and other.grad is not None:
+            gap = (mine.grad - other.grad).abs().max()
+            expect(gap <= BAR, f"the gradient of {name} differs by {gap:.1e}")
+    for (name, buffer), other in zip(one.named_buffers(), two.buffers(), strict=True):
+        expect(torch.allclose(buffer, other, rtol=0, atol=BAR), f"buffer {name} moves otherwise")
 
 
 # Choosing rows.
@@ -705,6 +735,7 @@ MODEL_CHECKS: dict[str, Check] = {
     "output_weights": output_weights,
     "gradients": gradients,
     "learns": learns,
+    "passes": passes,
     "no_token_lost": no_token_lost,
     "flops": flops,
     "causal_flops": causal_flops,

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from modsearch.nn.contracts import Context, Update
 from modsearch.nn.experts import ExpertFfn, ExpertOptions
+from modsearch.nn.selection import num_real
 
 
 class ModeIntegrated(ExpertFfn):
@@ -37,7 +38,6 @@ class ModeIntegrated(ExpertFfn):
         """The weighted sum of each row's experts; `load` is the share of visits to experts."""
         update = super().delta(x_BTD, context)
         assert update.expert_rows_B is not None
-        valid_BT = context.valid_BT
-        num_rows = x_BTD[..., 0].numel() if valid_BT is None else valid_BT.sum()
+        num_rows = num_real(x_BTD[..., 0], context.valid_BT)
         load = update.expert_rows_B.sum() / (num_rows * self.options.top_k)
         return replace(update, statistics={**update.statistics, "load": load})

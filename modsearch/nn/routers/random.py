@@ -34,7 +34,7 @@ class Random(Router):
             cut = NormalDist().inv_cdf(1 - self.capacity) if self.capacity < 1 else -math.inf
             index_BK, valid_BK = pack(scores_BT > cut, context.valid_BT)
             return Routing(index_BK, torch.ones_like(index_BK, dtype=x_BTD.dtype), valid_BK)
-        rows_B1 = torch.arange(x_BTD.shape[0], device=x_BTD.device)[:, None]
+        rows_B1 = context.first_row + torch.arange(len(x_BTD), device=x_BTD.device)[:, None]
         scores_BT = gaussian(
             context.positions_BT + rows_B1 * (1 << 32), context.seed, context.layer
         )

@@ -45,8 +45,8 @@ class Threshold(Router):
         self.weight = nn.Parameter(torch.empty(1, width).normal_(std=options.init_std))
         self.register_buffer("cutoff", torch.zeros(()))
         self.register_buffer("updates", torch.zeros(()))
-        self._quantiles: list[Tensor] = []
-        """Of the passes since the last step."""
+        self._scores: list[Tensor] = []
+        """Those of real rows (N,) in the passes since the last step."""
 
     def forward(self, x_BTD: Tensor, context: Context) -> Routing:
         """Rows above the cut-off; in training the last ones beyond the slots are dropped."""
@@ -59,29 +59,27 @@ class Threshold(Router):
         statistics: dict[str, Tensor] = {}
         if context.mode == "train":
             if self.options.z_weight:
-                aux = self.options.z_weight * z_loss(scores_BT[..., None], context.valid_BT)
+                aux = self.options.z_weight * z_loss(scores_BT[..., None], context)
             statistics = load(chosen_BT, valid_BK, context.valid_BT)
             if self.training:
-                self._observe(scores_BT.detach(), context.valid_BT)
+                real_BT = scores_BT.detach()
+                valid_BT = context.valid_BT
+                self._scores.append(real_BT.flatten() if valid_BT is None else real_BT[valid_BT])
         return Routing(index_BK, gate_BK, valid_BK, aux, statistics, scores_BT)
-
-    @torch.no_grad()
-    def _observe(self, scores_BT: Tensor, valid_BT: Tensor | None) -> None:
-        scores_N = scores_BT.flatten() if valid_BT is None else scores_BT[valid_BT]
-        # The lowest score itself passes the cut-off when all are wanted.
-        below = 1e-6 * scores_N.abs().amax() if self.capacity == 1 else 0.0
-        self._quantiles.append(scores_N.quantile(1 - self.capacity) - below)
 
     @torch.no_grad()
     def end_step(self) -> None:
         """Move the cut-off towards the quantile of this step; the first one is taken whole."""
-        if not self._quantiles:
+        if not self._scores:
             return
-        quantile = torch.stack(self._quantiles).mean()
+        scores_N = torch.cat(self._scores)
+        # The lowest score itself passes the cut-off when all are wanted.
+        below = 1e-6 * scores_N.abs().amax() if self.capacity == 1 else 0.0
+        quantile = scores_N.quantile(1 - self.capacity) - below
         rate = torch.clamp(1 / (self.updates + 1), min=1 - self.options.momentum)
         self.cutoff.lerp_(quantile.to(self.cutoff.dtype), rate.to(self.cutoff.dtype))
         self.updates += 1
-        self._quantiles = []
+        self._scores = []
 
     def slots(self, num_positions: int) -> int:
         """ceil(capacity_factor * k) rows."""

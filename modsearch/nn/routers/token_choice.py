@@ -15,15 +15,17 @@ from torch import Tensor, nn
 
 from modsearch.cost import Cost
 from modsearch.nn.contracts import Context, Mode, Router, Routing, total
+from modsearch.nn.passes import ratio
 from modsearch.nn.selection import (
     Gate,
     ScoreOptions,
     gate,
     load,
+    num_real,
     num_slots,
     pack,
     score_cost,
-    share,
+    step_mean,
     token_scores,
     z_loss,
 )
@@ -55,8 +57,8 @@ class TokenChoice(Router):
         self.options = options
         self.weight = nn.Parameter(torch.empty(2, width).normal_(std=options.init_std))
         self.register_buffer("bias", torch.zeros(()))
-        self._wanted: list[Tensor] = []
-        """Loads of the passes since the last step."""
+        self._wanted: list[tuple[Tensor, Tensor | int]] = []
+        """Tokens that chose to be processed, and all, in the passes since the last step."""
 
     def forward(self, x_BTD: Tensor, context: Context) -> Routing:
         """Rows that prefer to be processed; in training the last ones beyond the slots are
@@ -77,36 +79,39 @@ class TokenChoice(Router):
         statistics: dict[str, Tensor] = {}
         if context.mode == "train":
             statistics = load(chosen_BT, valid_BK, context.valid_BT)
-            wanted = statistics["wanted"]
-            aux = self._aux(wanted, process_BT, skip_BT, scores_BT2, context.valid_BT)
+            real_BT = chosen_BT if context.valid_BT is None else chosen_BT & context.valid_BT
+            wanted = (real_BT.sum(), num_real(chosen_BT, context.valid_BT))
+            aux = self._aux(wanted, process_BT, skip_BT, scores_BT2, context)
             if self.training:
                 self._wanted.append(wanted)
         return Routing(index_BK, gate_BK, valid_BK, aux, statistics, scores_BT)
 
     def _aux(
         self,
-        wanted: Tensor,
+        wanted: tuple[Tensor, Tensor | int],
         process_BT: Tensor,
         skip_BT: Tensor,
         scores_BT2: Tensor,
-        valid_BT: Tensor | None,
+        context: Context,
     ) -> Tensor | None:
         terms = []
         if self.options.balance == "loss":
             # Fedus et al. 2021 (arXiv 2101.03961, eq. 4), with target (c, 1 - c), not uniform.
-            chance = share(process_BT / (process_BT + skip_BT), valid_BT)
+            taken = context.over_step(*wanted)
+            chance = step_mean(process_BT / (process_BT + skip_BT), context)
             target = min(max(self.capacity, 0.01), 0.99)
-            spread = wanted * chance / target + (1 - wanted) * (1 - chance) / (1 - target)
+            spread = taken * chance / target + (1 - taken) * (1 - chance) / (1 - target)
             terms.append(self.options.balance_weight * spread)
         if self.options.z_weight:
-            terms.append(self.options.z_weight * z_loss(scores_BT2, valid_BT))
+            terms.append(self.options.z_weight * z_loss(scores_BT2, context))
         return total(terms)
 
     @torch.no_grad()
     def end_step(self) -> None:
         """Raise the bias where too few chose to be processed, lower it where too many did."""
         if self.options.balance == "bias" and self._wanted:
-            missing = self.capacity - torch.stack(self._wanted).mean()
+            chosen, rows = zip(*self._wanted, strict=True)
+            missing = self.capacity - ratio(sum(chosen), sum(rows))
             self.bias += self.options.bias_rate * torch.sign(missing)
         self._wanted = []
 
