@@ -53,7 +53,7 @@ def main() -> None:
         verb = error.ctx.command_path if error.ctx else "modsearch"
         _fail(f"{shortened(error.format_message(), 400)}\n`{verb} --help` has what it takes")
     except ModsearchError as error:
-        _fail(str(error))
+        _fail(_in_plugin(error) + str(error))
     except OSError as error:
         place = f": {error.filename}" if error.filename else ""
         _fail(f"{error.strerror or error}{place}")
@@ -68,6 +68,16 @@ def main() -> None:
 def _fail(text: str) -> NoReturn:
     print(told(f"error: {text}"), file=sys.stderr)
     sys.exit(2)
+
+
+def _in_plugin(error: ModsearchError) -> str:
+    """Which line of a plugin asked for what can't be done; nothing where none did."""
+    if "modsearch.plugins" not in sys.modules:
+        return ""
+    from modsearch.plugins import plugin_frame
+
+    at = plugin_frame(error)
+    return f"plugin {at.filename}, line {at.lineno}, in `{at.name}`: " if at else ""
 
 
 @contextmanager

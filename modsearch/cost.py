@@ -5,18 +5,39 @@ look-ups, top-k, the optimiser. Attention is counted over the whole square, as
 `torch.utils.flop_counter.FlopCounterMode` counts it.
 """
 
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, fields
+from typing import Self
+
+from modsearch.errors import ConfigError, shown
 
 
 @dataclass(frozen=True)
 class Flops:
-    """FLOPs by part."""
+    """FLOPs by part.
+
+    Raises:
+        ConfigError: there is no such part, or FLOPs are not a whole number.
+    """
 
     matmul: int = 0
     attention: int = 0
     router: int = 0
     experts: int = 0
     head: int = 0
+
+    def __new__(cls, *values: int, **parts: int) -> Self:
+        known = [field.name for field in fields(cls)]
+        for part in parts:
+            if part not in known:
+                raise ConfigError(f"no part `{part}` of FLOPs\nparts: {', '.join(known)}")
+        return super().__new__(cls)
+
+    def __post_init__(self) -> None:
+        for part, flops in asdict(self).items():
+            if not (isinstance(flops, int | float) and flops >= 0 and flops % 1 == 0):
+                raise ConfigError(
+                    f"FLOPs of part `{part}` are a whole number, but got {shown(flops)}"
+                )
 
     @property
     def total(self) -> int:

@@ -128,6 +128,10 @@ class Registry(Generic[T]):
             self._loaded[name] = self._checked(name, self._import(name, origin), origin)
         return self._loaded[name]
 
+    def name_of(self, component: type) -> str | None:
+        """The name under which a component was asked for or registered; None for others."""
+        return next((name for name, each in self._loaded.items() if each is component), None)
+
     def register(self, name: str) -> Callable[[type[T]], type[T]]:
         """Class decorator that adds a component under `name`.
 
@@ -136,7 +140,7 @@ class Registry(Generic[T]):
         """
 
         def add(component: type[T]) -> type[T]:
-            new = _origin(component)
+            new = origin_of(component)
             for origin in self.origins(name) or self._in_the_way(name):
                 # The same again is no clash: a package may register what its entry point names.
                 if origin.target != new.target:
@@ -187,8 +191,8 @@ class Registry(Generic[T]):
         return component
 
 
-def _origin(component: type) -> Origin:
-    """Of a class that is registered by code."""
+def origin_of(component: type) -> Origin:
+    """Of a class, by where it is defined."""
     file = plugin_path(component.__module__)
     if file is not None:
         return Origin("plugin file", f"{file}:{component.__qualname__}")

@@ -207,11 +207,9 @@ def test_nothing_is_written_beside_it(tmp_path: Path) -> None:
 
 def test_its_options_have_their_docstrings(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
-    text = EXAMPLE.read_text().replace(
-        "    Config = Options\n",
-        '    class Config(Options):\n        much: int = 3\n        """So much."""\n',
-    )
-    file.write_text(text)
+    options = '\n    class Config(Options):\n        much: int = 3\n        """So much."""\n'
+    text = EXAMPLE.read_text().replace(" Router, ", " Options, Router, ")
+    file.write_text(text + options)
     load_plugins([file])
     assert ROUTERS.get("staggered").Config.model_fields["much"].description == "So much."
 
@@ -262,7 +260,7 @@ BROKEN = {
     "abstract": (
         "from modsearch.nn.contracts import ROUTERS, Router\n"
         "@ROUTERS.register('mine')\nclass Mine(Router): pass\n",
-        "lacks Config, __init__, cost, forward, slots",
+        "lacks forward",
     ),
 }
 
@@ -652,11 +650,67 @@ def test_the_examples_keep_the_contract_of_a_router(installed: Path) -> None:
         assert f"router `{arguments[0]}` in " in done.stdout
 
 
+def that_answers(method: str, value: str) -> str:
+    """The example with one method more."""
+    imports = "from torch import Tensor\n"
+    text = EXAMPLE.read_text().replace(
+        imports, f"{imports}from modsearch.cost import Cost, Flops\n"
+    )
+    return f"{text}\n    def {method}(self, *arguments):\n        return {value}\n"
+
+
+WRONG = {
+    "cost": ("cost", "None", "cost() gives nothing\nit must return a value of type Cost"),
+    "flops": ("cost", "Flops()", "cost() gives a value of type Flops\nit must return"),
+    "slots": (
+        "slots",
+        "2.5",
+        "slots() gives a value of type float\nit must return a value of type",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_component_with_a_wrong_answer_is_named_by_every_verb(
+    case: str, tmp_path: Path, corpus: Path, refused: Callable[..., str], modsearch: Run
+) -> None:
+    method, value, said = WRONG[case]
+    space = written(tmp_path, SPACE, corpus)
+    config = written(tmp_path / "c", CONFIG, corpus)
+    file = tmp_path / "my_router.py"
+    file.write_text(that_answers(method, value))
+    for verb in (
+        ["flops", config, "--plugin", file],
+        ["plan", space],
+        ["train", config, "--flops", 5e7, "--out", tmp_path / "one", "--plugin", file],
+        ["search", space, "--out", tmp_path / "out"],
+    ):
+        message = refused(*verb)
+        assert f"router `staggered` from {file}:Staggered (plugin file): {said}" in message
+    done = modsearch("components", "check", "staggered", "--plugin", file)
+    assert done.code == 1
+    assert said.partition("\n")[0] in done.out
+
+
+def test_a_part_of_flops_that_there_is_not_is_told_with_its_line(
+    tmp_path: Path, corpus: Path, refused: Callable[..., str]
+) -> None:
+    space = written(tmp_path, SPACE, corpus)
+    file = tmp_path / "my_router.py"
+    for value, said in (
+        ("Cost.product('ffn', 2)", "no part `ffn` of FLOPs\nparts: matmul, attention, router"),
+        ("Cost(Flops(ffn=2))", "no part `ffn` of FLOPs\nparts: matmul, attention, router"),
+        ("Cost.product('router', 2.5)", "FLOPs of part `router` are a whole number, but got 2.5"),
+    ):
+        file.write_text(that_answers("cost", value))
+        line = len(file.read_text().splitlines())
+        message = refused("plan", space, "--plugin", file)
+        assert f"plugin {file}, line {line}, in `cost`: {said}" in message
+
+
 def test_a_plugin_that_breaks_the_contract_is_told(tmp_path: Path, modsearch: Run) -> None:
     file = tmp_path / "greedy.py"
-    file.write_text(
-        EXAMPLE.read_text().replace("return Cost()", "return Cost.product('router', 2)")
-    )
+    file.write_text(that_answers("cost", "Cost.product('router', 2)"))
     done = modsearch("components", "check", "staggered", "--plugin", file)
     assert done.code == 1
     assert "FLOPs" in done.out
@@ -667,7 +721,7 @@ def test_a_component_that_fails_is_told_with_its_line(
 ) -> None:
     space = written(tmp_path, SPACE, corpus)
     file = tmp_path / "my_router.py"
-    file.write_text(file.read_text().replace("return Cost()", "return Cost(router=1)"))
+    file.write_text(that_answers("cost", "Cost(router=1)"))
     line = next(n for n, text in enumerate(file.read_text().splitlines(), 1) if "router=1" in text)
     for verb in (["flops", written(tmp_path / "c", CONFIG, corpus)], ["plan", space]):
         message = refused(*verb, "--plugin", file)
@@ -680,4 +734,4 @@ def test_a_component_that_fails_is_told_with_its_line(
 
 
 def test_the_example_file_is_short() -> None:
-    assert len(EXAMPLE.read_text().splitlines()) <= 30
+    assert len(EXAMPLE.read_text().splitlines()) <= 25

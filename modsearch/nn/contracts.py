@@ -3,10 +3,12 @@
 Shapes: B sequences, T positions, K rows that a routed block computes, D width.
 """
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from functools import wraps
+from typing import Any, ClassVar, Literal, ParamSpec, TypeVar
 
 import torch
 from pydantic import ConfigDict, ValidationError
@@ -17,11 +19,14 @@ from modsearch.cost import Cost, Flops
 from modsearch.errors import ConfigError
 from modsearch.nn.cache import LayerCache
 from modsearch.nn.passes import Passes, ratio
-from modsearch.registry import Registry, unknown
+from modsearch.registry import Registry, origin_of, unknown
 from modsearch.schema import Component, ModelConfig, Stated
 from modsearch.wording import first_error
 
 Mode = Literal["train", "causal"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Options(Stated):
@@ -35,7 +40,8 @@ class Context:
     """What routers and blocks need beside the rows.
 
     Padding stands last in every sequence, so that a causal mask over rows hides it from
-    every real row.
+    every real row. In decoding (`cache` is there) the rows are the new ones alone, most often
+    one: what a router knows then is each token's own row, its position and the router's buffers.
     """
 
     mode: Mode
@@ -47,7 +53,8 @@ class Context:
     seed: int
     """Of this step, for routers that draw."""
     cache: LayerCache | None = None
-    """What the layer processed before these rows, in decoding."""
+    """What the layer processed before these rows, in decoding. It is the attention's: a router
+    has no memory of its own there."""
     passes: Passes | None = None
     """None where the batch is the whole step, and outside of training."""
 
@@ -71,18 +78,21 @@ class Routing:
     index_BK: Tensor
     """Ascending; padding stands last."""
     gate_BK: Tensor
-    """Factor of the block's delta; that of padding is not used."""
+    """Factor of the block's delta; that of padding is not used. The one way by which the loss
+    reaches a router's parameters, beside `aux`."""
     valid_BK: Tensor | None
     """False for padding; None where all rows are real."""
     aux: Tensor | None = None
     """A scalar that training adds to the loss."""
     statistics: Mapping[str, Tensor] = field(default_factory=dict)
-    """Detached scalars."""
+    """Detached scalars, for the training's log."""
     scores_BT: Tensor | None = None
-    """What a learned router ranks or cuts tokens by; sigmoid(score) is their router weight."""
+    """What a learned router ranks or cuts tokens by; sigmoid(score) is their router weight.
+    Read by the report alone (the histogram of router weights): None leaves that out."""
     membership_BT: Tensor | None = None
     """Log-odds, known at t, that the token is one of those that training chooses; causal mode
-    chooses where they are positive. None for routers that choose the same way in both modes."""
+    chooses where they are positive. Read by the report alone (precision, recall and calibration
+    of the causal choice). None for routers that choose the same way in both modes."""
 
 
 @dataclass(frozen=True)
@@ -134,14 +144,60 @@ def flat_index(index_BK: Tensor, num_positions: int) -> Tensor:
     return (index_BK + starts[:, None]).flatten()
 
 
-class Router(nn.Module, ABC):
-    """Scores tokens and decides which ones a block processes."""
+def num_selected(capacity: float, num_positions: int) -> int:
+    """Rows that a capacity means: at least one; the small term undoes float error (0.29 * 100)."""
+    return max(1, math.floor(capacity * num_positions + 1e-9))
 
-    Config: ClassVar[type[Options]]
+
+_ANSWERS: dict[str, type] = {"cost": Cost, "causal_forward": Flops, "output_weights": list}
+
+
+def _check_answers(cls: type, answers: Mapping[str, type]) -> None:
+    """Let the methods that a class defines answer with these types, or with an error that names
+    the class: a component of somebody else's may forget a `return`."""
+    for method, wanted in answers.items():
+        if method in vars(cls):
+            setattr(cls, method, _answering(vars(cls)[method], wanted))
+
+
+def _answering(method: Callable[P, T], wanted: type) -> Callable[P, T]:
+    @wraps(method)
+    def answer(*args: P.args, **kwargs: P.kwargs) -> T:
+        found = method(*args, **kwargs)
+        if not isinstance(found, wanted):
+            got = "nothing" if found is None else f"a value of type {type(found).__name__}"
+            raise ConfigError(
+                f"{_named(type(args[0]))}: {method.__name__}() gives {got}\n"
+                f"it must return a value of type {wanted.__name__}"
+            )
+        return found
+
+    return answer
+
+
+def _named(cls: type) -> str:
+    """Kind, name and origin of a component's class."""
+    for kind, registry in KINDS.items():
+        if (name := registry.name_of(cls)) is not None:
+            return f"{kind} `{name}` from {(registry.origins(name) or [origin_of(cls)])[0]}"
+    return f"`{cls.__name__}` from {origin_of(cls)}"
+
+
+class Router(nn.Module, ABC):
+    """Scores tokens and decides which ones a block processes.
+
+    `forward` is all that a router without parameters has to define. The others state their
+    `cost`, and options in a `Config` of their own.
+    """
+
+    Config: ClassVar[type[Options]] = Options
+    """Its options, each with a default and a docstring; none, where nothing is said."""
     capacity: float
     """Share of tokens to choose; a schedule may change it from step to step."""
 
-    @abstractmethod
+    def __init_subclass__(cls) -> None:
+        _check_answers(cls, {"forward": Routing, "slots": int, "cost": Cost})
+
     def __init__(self, width: int, capacity: float, options: Options) -> None:
         super().__init__()
         self.capacity = capacity
@@ -151,16 +207,28 @@ class Router(nn.Module, ABC):
         """Choose rows.
 
         In mode `train` exactly `slots(T)` rows a sequence; in mode `causal` a decision at
-        position t depends on tokens up to t alone, and on nothing else in the batch.
+        position t depends on tokens up to t alone, and on nothing else in the batch. Decoding is
+        mode `causal` on the new rows alone, so a choice that needs earlier rows can't be made
+        there. In evaluation (`self.training` is false) no buffer moves, in either mode.
         """
 
-    @abstractmethod
     def slots(self, num_positions: int) -> int:
-        """Rows that a routed block computes per sequence in training."""
+        """Rows that a routed block computes per sequence in training: k, where nothing else is
+        said."""
+        return num_selected(self.capacity, num_positions)
 
-    @abstractmethod
     def cost(self, num_positions: int, mode: Mode) -> Cost:
-        """FLOPs of the routing itself for one sequence."""
+        """FLOPs of the routing itself for one sequence, all in the part `router`.
+
+        Raises:
+            ConfigError: the router has parameters, and does not say what they cost.
+        """
+        if next(self.parameters(), None) is not None:
+            raise ConfigError(
+                f"{_named(type(self))} has parameters, but no cost()\n"
+                f'a dot product a token is Cost.product("router", 2 * num_positions * width)'
+            )
+        return Cost()
 
     def end_step(self) -> None:
         """Called once after each optimiser step, which may take several passes: the place to
@@ -171,13 +239,16 @@ class Router(nn.Module, ABC):
 class Ffn(nn.Module, ABC):
     """The position-wise part of a block."""
 
-    Config: ClassVar[type[Options]]
+    Config: ClassVar[type[Options]] = Options
+    """Its options, each with a default and a docstring; none, where nothing is said."""
     routes: ClassVar[bool] = False
     """Whether it lets tokens pass unchanged; the schedule then gives it a capacity."""
     capacity: float
     """Share of token slots that it processes; 1 where it is not routed."""
 
-    @abstractmethod
+    def __init_subclass__(cls) -> None:
+        _check_answers(cls, {"delta": Update, **_ANSWERS})
+
     def __init__(self, width: int, capacity: float, options: Options) -> None:
         super().__init__()
         self.capacity = capacity
@@ -210,7 +281,11 @@ class Ffn(nn.Module, ABC):
 class Block(nn.Module, ABC):
     """One layer of the stack."""
 
-    Config: ClassVar[type[Options]]
+    Config: ClassVar[type[Options]] = Options
+    """Its options, each with a default and a docstring; none, where nothing is said."""
+
+    def __init_subclass__(cls) -> None:
+        _check_answers(cls, {"delta": Update, **_ANSWERS})
 
     @abstractmethod
     def delta(self, x_BTD: Tensor, context: Context) -> Update:
@@ -238,7 +313,21 @@ class PlainBlock(Block):
 
     @abstractmethod
     def sublayers(self) -> Mapping[str, Block]:
-        """Its parts by name, in order; its delta is the sum of theirs."""
+        """Its parts by name, in order; its delta is the sum of theirs, and so is its cost."""
+
+    def cost(self, num_positions: int) -> Cost:
+        """The sublayers' costs together."""
+        parts = [part.cost(num_positions) for part in self.sublayers().values()]
+        return sum(parts, start=Cost())
+
+    def causal_forward(self, num_positions: int, rows: Rows) -> Flops:
+        """The sublayers' together: every row enters; how many visit experts may vary."""
+        parts = [part.causal_forward(num_positions, rows) for part in self.sublayers().values()]
+        return sum(parts, start=Flops())
+
+    def output_weights(self) -> list[Tensor]:
+        """The sublayers'."""
+        return [weight for part in self.sublayers().values() for weight in part.output_weights()]
 
 
 class RoutedBlock(Block):
@@ -252,9 +341,13 @@ class RoutedBlock(Block):
 class Schedule(ABC):
     """Which layers are routed, with what capacity."""
 
-    Config: ClassVar[type[Options]]
+    Config: ClassVar[type[Options]] = Options
+    """Its options, each with a default and a docstring; none, where nothing is said."""
     warmup: float
     """Share of the steps over which capacities fall from 1 to their values."""
+
+    def __init_subclass__(cls) -> None:
+        _check_answers(cls, {"capacities": list})
 
     @abstractmethod
     def __init__(self, options: Options) -> None: ...

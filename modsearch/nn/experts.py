@@ -21,13 +21,21 @@ from torch import Tensor, nn
 
 from modsearch.cost import Cost, Flops
 from modsearch.errors import ConfigError
-from modsearch.nn.contracts import Context, Ffn, Options, Rows, Update, flat_index, total
+from modsearch.nn.contracts import (
+    Context,
+    Ffn,
+    Options,
+    Rows,
+    Update,
+    flat_index,
+    num_selected,
+    total,
+)
 from modsearch.nn.passes import ratio
 from modsearch.nn.selection import (
     chosen_valid,
     membership_loss,
     num_real,
-    num_selected,
     step_mean,
     token_scores,
     top_k,

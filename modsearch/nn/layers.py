@@ -1,4 +1,4 @@
-"""RMSNorm and rotary self-attention that takes positions.
+"""RMSNorm, rotary self-attention that takes positions, and the sublayers of blocks.
 
 Shapes: B sequences, T rows, D width, N heads, H head width.
 """
@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modsearch.cost import Cost
-from modsearch.nn.contracts import Context
+from modsearch.cost import Cost, Flops
+from modsearch.nn.contracts import Block, Context, Ffn, Rows, Update
+from modsearch.schema import ModelConfig
 
 ROTARY_BASE = 10_000.0
 
@@ -83,3 +84,55 @@ class Attention(nn.Module):
         return Cost.product("matmul", 2 * num_positions * products) + Cost.product(
             "attention", square
         )
+
+
+class AttentionSublayer(Block):
+    """Norm and self-attention."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.norm = RmsNorm(config.width)
+        self.attention = Attention(
+            config.width, config.num_heads, config.num_kv_heads or config.num_heads
+        )
+
+    def delta(self, x_BTD: Tensor, context: Context) -> Update:
+        """What attention adds."""
+        return Update(self.attention(self.norm(x_BTD), context))
+
+    def cost(self, num_positions: int) -> Cost:
+        """Projections, scores and values."""
+        return self.attention.cost(num_positions)
+
+    def causal_forward(self, num_positions: int, rows: Rows) -> Flops:
+        """The same as in training: every row enters."""
+        return self.cost(num_positions).forward
+
+    def output_weights(self) -> list[Tensor]:
+        """The output projection."""
+        return [self.attention.out.weight]
+
+
+class FfnSublayer(Block):
+    """Norm and ffn."""
+
+    def __init__(self, config: ModelConfig, ffn: Ffn) -> None:
+        super().__init__()
+        self.norm = RmsNorm(config.width)
+        self.ffn = ffn
+
+    def delta(self, x_BTD: Tensor, context: Context) -> Update:
+        """What the ffn adds."""
+        return self.ffn.delta(self.norm(x_BTD), context)
+
+    def cost(self, num_positions: int) -> Cost:
+        """The ffn's."""
+        return self.ffn.cost(num_positions)
+
+    def causal_forward(self, num_positions: int, rows: Rows) -> Flops:
+        """The ffn's."""
+        return self.ffn.causal_forward(num_positions, rows)
+
+    def output_weights(self) -> list[Tensor]:
+        """The ffn's."""
+        return self.ffn.output_weights()

@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from modsearch.cost import Cost, Flops
-from modsearch.nn.contracts import Context, Options, Routing
+from modsearch.nn.contracts import Context, Options, Routing, num_selected
 
 Gate = Literal[
     "identity", "one", "sigmoid", "scaled_sigmoid", "tanh", "one_plus_tanh", "softmax_selected"
@@ -99,11 +99,6 @@ def _softmax_selected(scores_BK: Tensor, valid_BK: Tensor | None, context: Conte
     return (masked_BK - log_sum_BK).exp()
 
 
-def num_selected(capacity: float, num_positions: int) -> int:
-    """Rows that a capacity means: at least one; the small term undoes float error (0.29 * 100)."""
-    return max(1, math.floor(capacity * num_positions + 1e-9))
-
-
 def num_slots(capacity: float, num_positions: int, factor: float) -> int:
     """Slots for a router whose load varies: ceil(factor * k), at most all rows."""
     wanted = math.ceil(factor * num_selected(capacity, num_positions) - 1e-9)
@@ -164,6 +159,14 @@ def pack(
     index_BK = chosen_BT.to(torch.uint8).sort(dim=1, descending=True, stable=True).indices[:, :k]
     valid_BK = torch.arange(k, device=chosen_BT.device) < count_B[:, None]
     return index_BK, valid_BK
+
+
+def take(chosen_BT: Tensor, slots: int, context: Context) -> Routing:
+    """The routing of a choice without a gate: in training `slots` rows a sequence, of which the
+    last chosen ones are dropped or padding fills up; in causal mode all chosen rows."""
+    num_rows = slots if context.mode == "train" else None
+    index_BK, valid_BK = pack(chosen_BT, context.valid_BT, num_rows)
+    return Routing(index_BK, torch.ones_like(index_BK, dtype=torch.float32), valid_BK)
 
 
 def share(values_BT: Tensor, valid_BT: Tensor | None) -> Tensor:

@@ -33,10 +33,10 @@ from modsearch.nn.contracts import (
     Update,
     base_name,
     component_options,
+    num_selected,
 )
 from modsearch.nn.model import Decoder, Output, statistics
 from modsearch.nn.passes import Passes
-from modsearch.nn.selection import num_selected
 from modsearch.schema import ModelConfig
 
 B, T = 3, 37
@@ -334,8 +334,8 @@ def passes(case: Case) -> None:
         if mine.grad is not None and other.grad is not None:
             gap = (mine.grad - other.grad).abs().max()
             expect(gap <= BAR, f"the gradient of {name} differs by {gap:.1e}")
-    for (name, buffer), other in zip(one.named_buffers(), two.buffers(), strict=True):
-        expect(torch.allclose(buffer, other, rtol=0, atol=BAR), f"buffer {name} moves otherwise")
+    for (name, buffer), moved in zip(one.named_buffers(), two.buffers(), strict=True):
+        expect(torch.allclose(buffer, moved, rtol=0, atol=BAR), f"buffer {name} moves otherwise")
 
 
 # Choosing rows.

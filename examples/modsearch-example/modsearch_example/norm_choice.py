@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from modsearch.cost import Cost
 from modsearch.nn.contracts import Context, Mode, Options, Router, Routing
-from modsearch.nn.selection import chosen_valid, num_selected, pack, share, top_k
+from modsearch.nn.selection import chosen_valid, pack, share, top_k
 
 
 class NormChoice(Router):
@@ -46,10 +46,6 @@ class NormChoice(Router):
             aux = share(pinball_BT, context.valid_BT)
         gate_BK = x_BTD.new_ones(index_BK.shape)
         return Routing(index_BK, gate_BK, valid_BK, aux, scores_BT=over_BT, membership_BT=over_BT)
-
-    def slots(self, num_positions: int) -> int:
-        """k rows."""
-        return num_selected(self.capacity, num_positions)
 
     def cost(self, num_positions: int, mode: Mode) -> Cost:
         """A norm is no matrix product."""

@@ -15,7 +15,6 @@ from modsearch.cost import Cost
 from modsearch.nn.contracts import Context, Mode, Router, Routing
 from modsearch.nn.selection import (
     TopKOptions,
-    num_selected,
     token_scores,
     top_k_routing,
 )
@@ -41,10 +40,6 @@ class ExpertChoice(Router):
     def scores(self, x_BTD: Tensor) -> Tensor:
         """One logit a token."""
         return token_scores(x_BTD, self.weight).squeeze(-1)
-
-    def slots(self, num_positions: int) -> int:
-        """k rows."""
-        return num_selected(self.capacity, num_positions)
 
     def cost(self, num_positions: int, mode: Mode) -> Cost:
         """One dot product a token."""

@@ -16,7 +16,6 @@ from modsearch.cost import Cost, Flops
 from modsearch.nn.contracts import Context, Mode, Router, Routing
 from modsearch.nn.selection import (
     TopKOptions,
-    num_selected,
     score_cost,
     token_scores,
     top_k_routing,
@@ -53,10 +52,6 @@ class Predictor(Router):
         normed_BTD = F.rms_norm(rows_BTD, rows_BTD.shape[-1:], eps=1e-6)
         hidden_BTH = F.silu(token_scores(normed_BTD, self.hidden) + self.hidden_bias)
         return (token_scores(hidden_BTH, self.out) + self.out_bias).squeeze(-1)
-
-    def slots(self, num_positions: int) -> int:
-        """k rows."""
-        return num_selected(self.capacity, num_positions)
 
     def cost(self, num_positions: int, mode: Mode) -> Cost:
         """A dot product a token, and the MLP: its first product has no gradient for its input."""

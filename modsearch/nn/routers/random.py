@@ -12,19 +12,12 @@ from statistics import NormalDist
 import torch
 from torch import Tensor
 
-from modsearch.cost import Cost
-from modsearch.nn.contracts import Context, Mode, Options, Router, Routing
-from modsearch.nn.selection import chosen_valid, num_selected, pack, top_k
+from modsearch.nn.contracts import Context, Router, Routing
+from modsearch.nn.selection import chosen_valid, take, top_k
 
 
 class Random(Router):
     """Gaussian scores from a counter-based hash, so that no random stream is consumed."""
-
-    class Config(Options):
-        """No options."""
-
-    def __init__(self, width: int, capacity: float, options: Config) -> None:
-        super().__init__(width, capacity, options)
 
     def forward(self, x_BTD: Tensor, context: Context) -> Routing:
         """Top-k of fresh scores in training; in causal mode a fixed cut-off on fixed scores."""
@@ -32,23 +25,14 @@ class Random(Router):
             # Nothing of the batch: the score is a function of layer and position alone.
             scores_BT = gaussian(context.positions_BT, 0, context.layer)
             cut = NormalDist().inv_cdf(1 - self.capacity) if self.capacity < 1 else -math.inf
-            index_BK, valid_BK = pack(scores_BT > cut, context.valid_BT)
-            return Routing(index_BK, torch.ones_like(index_BK, dtype=x_BTD.dtype), valid_BK)
+            return take(scores_BT > cut, self.slots(x_BTD.shape[1]), context)
         rows_B1 = context.first_row + torch.arange(len(x_BTD), device=x_BTD.device)[:, None]
         scores_BT = gaussian(
             context.positions_BT + rows_B1 * (1 << 32), context.seed, context.layer
         )
         index_BK = top_k(scores_BT, self.slots(x_BTD.shape[1]), context.valid_BT)
-        gate_BK = torch.ones_like(index_BK, dtype=x_BTD.dtype)
+        gate_BK = torch.ones_like(index_BK, dtype=torch.float32)
         return Routing(index_BK, gate_BK, chosen_valid(context.valid_BT, index_BK))
-
-    def slots(self, num_positions: int) -> int:
-        """k rows."""
-        return num_selected(self.capacity, num_positions)
-
-    def cost(self, num_positions: int, mode: Mode) -> Cost:
-        """No matrix product."""
-        return Cost()
 
 
 def gaussian(counter: Tensor, seed: int, layer: int) -> Tensor:
