@@ -20,6 +20,7 @@ from modsearch.axes import (
 )
 from modsearch.errors import ConfigError, shown
 from modsearch.nn.contracts import completed
+from modsearch.nn.model import unlearned
 from modsearch.plugins import load_plugins
 from modsearch.reading import override, read_yaml
 from modsearch.registry import unknown
@@ -121,6 +122,28 @@ def _inner(values: Tree) -> Tree:
             f"candidate: must be a mapping of keys to values, but got {shown(inner)}"
         )
     return inner
+
+
+def unlearned_choices(space: Space) -> list[str]:
+    """A line for each arm whose router can't learn what it chooses by, for some value of an
+    axis."""
+    found: dict[str, None] = {}
+    sizes = [space.explore.size] if space.explore else []
+    sizes += [size for budget in space.budgets(Stage.MEASURE) for size in space.sizes(budget)]
+    for arm, said in space.arms.items():
+        tree = space.recipe(said.control_of or arm)
+        tree = over(tree, said) if said.control_of else tree
+        tree = {**tree, "size": parse_tree(sizes[0])} if sizes else tree
+        axes = {path: axis for path, axis in open_axes(tree).items() if path.startswith("model.")}
+        choices = [{}, *({path: value} for path in axes for value in _ends(axes[path]))]
+        for varied in choices:
+
+            def pick(path: str, axis: Distribution, varied: Tree = varied) -> Any:
+                return _leading_to(path, axis, varied)
+
+            if why := unlearned(build(resolve(tree, pick), space.data).model):
+                found[f"arm `{arm}`: {why}"] = None
+    return list(found)
 
 
 def _check_candidates(space: Space) -> None:

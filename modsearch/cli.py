@@ -371,6 +371,12 @@ def generate(
     result = sample(model, [list(text.encode()) for text in prompt], tokens, sampling)
     pairs = zip(prompt, result.tokens, strict=True)
     texts = [text + bytes(new).decode(errors="replace") for text, new in pairs]
+    if beyond := max(result.beyond):
+        print(
+            f"warning: {beyond} of {tokens} new tokens lie beyond the {model.config.seq_len} "
+            f"positions that the model was trained on: expect them to be worse",
+            file=sys.stderr,
+        )
     if as_json:
         print(json.dumps({"texts": texts, **asdict(result)}))
         return

@@ -13,7 +13,7 @@ from modsearch.analysis.numbers import count
 from modsearch.analysis.power import SEED_SD, detectable_effect
 from modsearch.axes import Choice, Distribution, parse_tree, resolve
 from modsearch.budget import plan
-from modsearch.candidates import build
+from modsearch.candidates import build, unlearned_choices
 from modsearch.cost import conventions
 from modsearch.data import Batches, Corpus, load_corpus
 from modsearch.errors import ConfigError, DataError
@@ -162,7 +162,11 @@ def forecast(space: Space) -> dict[str, Any]:
         "extrapolated": timer.extrapolated,
         "confirm_seeds": seeds,
         "detectable_difference": detectable_effect(seeds) if seeds > 1 else None,
-        "warnings": [*_too_small(space, corpus), *_warnings(space, cells)],
+        "warnings": [
+            *_too_small(space, corpus),
+            *unlearned_choices(space),
+            *_warnings(space, cells),
+        ],
     }
 
 

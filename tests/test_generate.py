@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from modsearch.cli import app
 from modsearch.errors import ConfigError
 from modsearch.nn.blocks.mod import Mod
 from modsearch.nn.contracts import Context
@@ -189,6 +190,35 @@ def test_the_seed_decides() -> None:
     twins = generate(model, [[1], [1]], 20, Sampling(seed=0)).tokens
     assert twins[0] == first[0]
     assert twins[1] != first[0]
+
+
+def test_tokens_past_the_trained_length_are_counted() -> None:
+    model = decoder(seq_len=10)
+    found = generate(model, [[1] * 4, [1] * 9, [1] * 30], 7, Sampling())
+    assert found.beyond == [0, 5, 7]
+    assert found.tokens[0] == generate(decoder_like(model, 99), [[1] * 4], 7, Sampling()).tokens[0]
+    assert generate(model, [[1] * 10], 1, Sampling()).beyond == [0]
+    assert generate(model, [[1] * 10], 2, Sampling()).beyond == [1]
+
+
+def decoder_like(model: Decoder, seq_len: int) -> Decoder:
+    """The same weights, as if trained on another length."""
+    twin = decoder(seq_len=seq_len)
+    twin.load_state_dict(model.state_dict())
+    return twin
+
+
+@pytest.mark.parametrize("tokens", [8, 9])
+def test_the_command_says_how_many_tokens_lie_past_the_trained_length(
+    tokens: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_model(Decoder(ModelConfig(seq_len=16)), tmp_path / "checkpoint")
+    arguments = ["generate", str(tmp_path), "--prompt", "x" * 9, "--tokens", str(tokens)]
+    app(arguments, standalone_mode=False)
+    warned = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    beyond = "warning: 1 of 9 new tokens lie beyond the 16 positions that the model was trained on"
+    assert [line.partition(":")[0] for line in warned] == ["warning"] * (tokens == 9)
+    assert all(line.startswith(beyond) for line in warned)
 
 
 LOGITS = torch.tensor([0.5, 0.3, 0.15, 0.05]).log()

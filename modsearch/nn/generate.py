@@ -56,6 +56,8 @@ class Generated:
     """Held at the end, in all layers."""
     layer_rows: list[list[int]]
     """Rows in each layer's cache, of each sequence."""
+    beyond: list[int]
+    """New tokens of each sequence that were drawn at positions which training never had."""
 
 
 class Decoding:
@@ -141,7 +143,8 @@ def generate(
     """Sample `num_tokens` after each prompt.
 
     Every sequence draws from a generator of its own, seeded by its place, so that what it gets
-    does not depend on the other ones.
+    does not depend on the other ones. Past the length that the model was trained on positions
+    go on, and `beyond` counts them: no model here has learned what they mean.
 
     Raises:
         ConfigError: there is no prompt, or one is empty or has tokens that the model lacks.
@@ -166,8 +169,14 @@ def generate(
         if step + 1 < num_tokens:
             logits_BV = decoding.extend(drawn[-1][:, None])
     new_BT = torch.stack(drawn, dim=1) if drawn else tokens_BT[:, :0]
+    # The first new token is drawn at the prompt's last position.
+    over = [len(prompt) + num_tokens - 1 - model.config.seq_len for prompt in prompts]
     return Generated(
-        new_BT.tolist(), decoding.flops(), decoding.cache_bytes, decoding.layer_rows()
+        tokens=new_BT.tolist(),
+        flops=decoding.flops(),
+        cache_bytes=decoding.cache_bytes,
+        layer_rows=decoding.layer_rows(),
+        beyond=[min(max(count, 0), num_tokens) for count in over],
     )
 
 

@@ -36,6 +36,9 @@ from modsearch.nn.passes import Passes
 from modsearch.nn.selection import chosen_mask
 from modsearch.schema import ModelConfig
 
+LONGEST_TRY = 1024
+"""Positions are enough to see what a router learns from."""
+
 
 @dataclass(frozen=True)
 class Output:
@@ -233,6 +236,31 @@ def routes(config: ModelConfig) -> bool:
     return issubclass(block, RoutedBlock) or FFNS.get(config.ffn.name).routes
 
 
+def unlearned(config: ModelConfig) -> str | None:
+    """What a model's router has to learn and can't; None where all learns, and without a router.
+
+    Its parameters learn by the gate of the chosen rows and by its auxiliary loss alone, so that
+    random rows tell which of them a gradient reaches.
+    """
+    if not issubclass(BLOCKS.get(base_name("block", config.block.name)), RoutedBlock):
+        return None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        router = _router(config, config.capacity).double()
+        T = min(config.seq_len, LONGEST_TRY)
+        x_BTD = torch.randn(2, T, config.width, dtype=torch.float64)
+        routing = router(x_BTD, Context("train", 0, torch.arange(T).expand(2, T), None, 0))
+        reached = (routing.gate_BK * torch.randn(routing.gate_BK.shape).double()).sum()
+    reached = reached if routing.aux is None else reached + routing.aux
+    if reached.requires_grad:
+        reached.backward()
+    idle = [f"`{n}`" for n, p in router.named_parameters() if p.grad is None or not p.grad.any()]
+    if not idle:
+        return None
+    said = " with gate `one`" if config.router.options.get("gate") == "one" else ""
+    return f"router `{config.router.name}`{said} never learns {', '.join(idle)}: no gradient comes"
+
+
 def warmed_stair(warmup: float, progress: float) -> float:
     """How far capacities have come from 1 to their values, in 64 stairs, so that few shapes
     occur; 1 after warm-up."""
@@ -259,7 +287,9 @@ def _block(config: ModelConfig, capacity: float | None) -> Block:
     if capacity is None:
         return inner
     assert issubclass(cls, RoutedBlock)
-    router = ROUTERS.get(config.router.name)(
-        config.width, capacity, component_options("router", config.router)
-    )
-    return cls(options, inner, router)
+    return cls(options, inner, _router(config, capacity))
+
+
+def _router(config: ModelConfig, capacity: float) -> Router:
+    options = component_options("router", config.router)
+    return ROUTERS.get(config.router.name)(config.width, capacity, options)
