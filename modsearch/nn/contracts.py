@@ -255,7 +255,11 @@ class Ffn(nn.Module, ABC):
 
     @abstractmethod
     def delta(self, x_BTD: Tensor, context: Context) -> Update:
-        """What it adds to the residual stream; `x_BTD` is normalised already."""
+        """What it adds to the residual stream, for each row from that row alone.
+
+        `x_BTD` is normalised already. Inside a routed block the rows are the chosen ones, and
+        `context.valid_BT` is false for slots that none fills.
+        """
 
     @abstractmethod
     def cost(self, num_positions: int) -> Cost:
