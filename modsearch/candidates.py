@@ -126,23 +126,18 @@ def _inner(values: Tree) -> Tree:
 
 def unlearned_choices(space: Space) -> list[str]:
     """A line for each arm whose router can't learn what it chooses by, for some value of an
-    axis."""
+    axis of the model."""
     found: dict[str, None] = {}
-    sizes = [space.explore.size] if space.explore else []
-    sizes += [size for budget in space.budgets(Stage.MEASURE) for size in space.sizes(budget)]
-    for arm, said in space.arms.items():
-        tree = space.recipe(said.control_of or arm)
-        tree = over(tree, said) if said.control_of else tree
-        tree = {**tree, "size": parse_tree(sizes[0])} if sizes else tree
+    _, size = next(_sizes(space))
+    for name, arm in space.arms.items():
+        tree = over(space.recipe(arm.control_of or name), arm)
+        tree = {**tree, "size": parse_tree(size)}
         axes = {path: axis for path, axis in open_axes(tree).items() if path.startswith("model.")}
-        choices = [{}, *({path: value} for path in axes for value in _ends(axes[path]))]
-        for varied in choices:
-
-            def pick(path: str, axis: Distribution, varied: Tree = varied) -> Any:
-                return _leading_to(path, axis, varied)
-
-            if why := unlearned(build(resolve(tree, pick), space.data).model):
-                found[f"arm `{arm}`: {why}"] = None
+        trials: list[Tree] = [{}]
+        trials += [{path: each} for path in axes for each in _some(axes[path], MOST_PAIRED)]
+        for varied in trials:
+            if why := unlearned(build(_varied(tree, varied), space.data).model):
+                found[f"arm `{name}`: {why}"] = None
     return list(found)
 
 
@@ -206,7 +201,7 @@ def _check_axes(tree: Tree, data: DataConfig, origin: Origin, in_pairs: bool) ->
     model at a time."""
 
     def check(varied: Tree) -> None:
-        build(resolve(tree, lambda path, axis: _leading_to(path, axis, varied)), data, origin)
+        build(_varied(tree, varied), data, origin)
 
     axes = open_axes(tree)
     check({})
@@ -218,6 +213,11 @@ def _check_axes(tree: Tree, data: DataConfig, origin: Origin, in_pairs: bool) ->
     for one, other in combinations(of_model, 2):
         for values in product(_some(axes[one], MOST_PAIRED), _some(axes[other], MOST_PAIRED)):
             check(dict(zip((one, other), values, strict=True)))
+
+
+def _varied(tree: Tree, varied: Tree) -> Any:
+    """The tree with some axes' values, and the first values of the others that lead there."""
+    return resolve(tree, lambda path, axis: _leading_to(path, axis, varied))
 
 
 def _leading_to(path: str, axis: Distribution, varied: Tree) -> Any:
