@@ -14,7 +14,7 @@ class ReluSquared(Ffn):
     class Config(Options):
         """Options of the feed-forward."""
 
-        ratio: float = Field(4.0, gt=0)
+        ratio: float = Field(4.0, gt=0, le=64)
         """Hidden width over width."""
 
     def __init__(self, width: int, capacity: float, options: Config) -> None:
