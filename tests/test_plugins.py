@@ -539,7 +539,7 @@ def test_a_component_is_shown_with_its_options(modsearch: Run) -> None:
     assert rows["gate"][1].startswith("identity | ")
     assert " | sigmoid | " in rows["gate"][1]
     assert rows["gate"][2] == "identity"
-    assert rows["init_std"][1:3] == ["float > 0", "0.02"]
+    assert rows["init_std"][1:3] == ["float > 0 <= 1000", "0.02"]
     assert "dead block" in rows["init_std"][3]
     option = ("--plugin", EXAMPLE)
     for arguments in ((*option, "show", "staggered"), ("show", "staggered", *option)):
