@@ -20,6 +20,7 @@ The exit code is 1 if any column from `traceback` on counts something.
 """
 
 import argparse
+import gc
 import os
 import re
 import resource
@@ -361,6 +362,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
         ground = prepare(Path(folder))
         (scratch := Path(folder) / "cases").mkdir()
+        gc.freeze()  # a collection in a fork would copy all pages
         cases = drawn(options, ground)
         busy: list[Running] = []
         stop = False

@@ -1,0 +1,109 @@
+"""Whatever is wrong in a document, reading it says so in a few lines that name it, and soon."""
+
+import re
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from random import Random
+from types import FrameType
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from modsearch.candidates import load_candidate, load_space
+from wrong_input import COMMAND_KINDS, CORPUS, DOCUMENT_KINDS, DOCUMENTS, NUMBERS, Case, block
+
+from modsearch.data import load_corpus
+from modsearch.errors import MOST_CHARACTERS, MOST_LINES, ModsearchError, told
+from modsearch.evaluate import load_suite
+from modsearch.schema import ModelConfig, OptimConfig
+from modsearch.space import Confirm, Explore, Measure, Resources, Rung
+
+SECONDS = 5
+EXAMPLES = 25
+KINDS = {**DOCUMENT_KINDS, "malformed --set": COMMAND_KINDS["malformed --set"]}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The working folder of all examples."""
+    path = tmp_path_factory.mktemp("fuzz")
+    (path / "corpus.txt").write_text(CORPUS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(path)
+        yield path
+
+
+@contextmanager
+def within(seconds: int) -> Iterator[None]:
+    """Fails where what it holds takes longer."""
+
+    def late(number: int, frame: FrameType | None) -> None:
+        pytest.fail(f"it takes more than {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def read(case: Case) -> None:
+    """What a command does before anything is built or trained."""
+    verb, *arguments = case.argv
+    sets = [given for word, given in pairwise(arguments) if word == "--set"]
+    if verb in ("flops", "train"):
+        load_candidate(Path("config.yaml"), sets)
+    elif verb in ("plan", "search"):
+        space = load_space(Path("space.yaml"), sets)
+        load_corpus(space.data)
+        if space.suite is not None:
+            load_suite(space.suite)
+    else:
+        load_suite("suite.yaml")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(draw=st.randoms(use_true_random=False))
+@settings(max_examples=EXAMPLES)
+def test_what_is_wrong_is_refused_in_few_words(kind: str, draw: Random, folder: Path) -> None:
+    case = KINDS[kind](draw)
+    for name, tree in DOCUMENTS.items():
+        (folder / name).write_bytes(case.files.get(name, block(tree).encode()) or b"")
+    try:
+        with within(SECONDS):
+            read(case)
+    except ModsearchError as error:
+        message = told(error)
+        assert case.expected != "accepted", message
+        assert len(message) <= MOST_CHARACTERS
+        assert len(message.splitlines()) <= MOST_LINES
+        assert all(name in message for name in case.says), (case.says, message)
+    else:
+        # What is wrong inside a suite's task is told where it is scored.
+        assert case.expected != "refused" or case.argv[0] == "eval", case.what or case.argv
+
+
+@pytest.mark.parametrize(
+    ("model", "file", "parent"),
+    [
+        (ModelConfig, "config.yaml", ("model",)),
+        (OptimConfig, "config.yaml", ("optim",)),
+        (Explore, "space.yaml", ("explore",)),
+        (Measure, "space.yaml", ("measure",)),
+        (Rung, "space.yaml", ("measure", "ladder", 0)),
+        (Confirm, "space.yaml", ("confirm",)),
+        (Resources, "space.yaml", ("resources",)),
+    ],
+)
+def test_every_number_of_the_models_is_tried(
+    model, file: str, parent: tuple[str | int, ...]
+) -> None:
+    tried = {place.trail[: len(parent) + 1] for place in NUMBERS if place.file == file}
+    for name, field in model.model_fields.items():
+        if re.search(r"\b(int|float)\b", str(field.annotation)):
+            assert (*parent, name) in tried
