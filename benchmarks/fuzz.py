@@ -11,10 +11,11 @@ train. Each kind is one row:
     crash               a signal, or another exit code
     long                a message over 600 characters or four lines
     jargon              a message in words of our libraries
-    unnamed             a message that does not name the file or the key
+    unnamed             a message that does not name the file, or neither key nor line
     let in, kept out    wrong input that was accepted; right input that was refused
 
     python benchmarks/fuzz.py [--cases 10000] [--seed 0] [--kind WORDS] [--workers 2] [--fail-fast]
+    python benchmarks/fuzz.py --only 123      # case 123 of these again, with all that it wrote
 
 The exit code is 1 if any column from `traceback` on counts something.
 """
@@ -25,6 +26,7 @@ import os
 import re
 import resource
 import select
+import shlex
 import shutil
 import signal as signals
 import sys
@@ -110,7 +112,7 @@ def faults(case: Case, ended: Ended) -> set[str]:
         found.add("long")
     if "p.py" not in case.files and JARGON.search(text):  # a plugin's own error is shown as it is
         found.add("jargon")
-    if ended.code == 2 and not all(words in text for words in case.says):
+    if ended.code == 2 and not case.named(text):
         found.add("unnamed")
     return found
 
@@ -296,7 +298,8 @@ def kinds(ground: Ground) -> dict[str, tuple[Callable[[Random], Case], int]]:
         },
         "stray files": (partial(wrong_input.stray_files, ground=ground), 1),
     }
-    found |= {name: (found[name][0], 1) for name in ("huge grid", "warm-up, huge budget")}
+    slow_or_few = ("right", "odd place", "huge grid", "warm-up, huge budget", "beside `candidate`")
+    found |= {name: (found[name][0], 1) for name in slow_or_few}
     return found
 
 
@@ -307,7 +310,7 @@ def drawn(options: argparse.Namespace, ground: Ground) -> Iterator[tuple[int, st
         sys.exit(f"no kind has `{options.kind}` in its name: {', '.join(kinds(ground))}")
     order = [name for name, (_, weight) in chosen.items() for _ in range(weight)]
     Random(options.seed).shuffle(order)
-    for number in range(options.cases):
+    for number in range(options.cases) if options.only is None else [options.only]:
         kind = order[number % len(order)]
         yield number, kind, chosen[kind][0](Random(f"{options.seed} {kind} {number}"))
 
@@ -326,6 +329,16 @@ def shown(running: Running, ended: Ended) -> str:
     if case.says:
         lines.append(f"  should name {', '.join(case.says)}")
     return "\n".join(lines)
+
+
+def whole(running: Running, ended: Ended) -> str:
+    """A case, its files and what it wrote."""
+    texts = [f"modsearch {shlex.join(running.case.argv)}", repr(running.case.says)]
+    for name, content in running.case.files.items():
+        text = "removed" if content is None else content.decode(errors="backslashreplace")
+        texts.append(f"--- {name!r}\n{text[:5000]}")
+    texts += [f"--- stdout\n{ended.out[-2000:]}", f"--- stderr\n{ended.err[-5000:]}"]
+    return "\n".join(texts).encode(errors="backslashreplace").decode() + "\n"
 
 
 def _changed(name: str, content: bytes | None) -> str:
@@ -351,6 +364,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kind", default="", help="words in the names of kinds")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument("--only", type=int, help="number of one case, to be shown whole")
     parser.add_argument("--fail-fast", action="store_true")
     parser.add_argument("--examples", type=int, default=EXAMPLES, help="of each fault and kind")
     options = parser.parse_args()
@@ -376,6 +390,8 @@ def main() -> None:
             for running in [r for r in busy if r.descriptor in done or r.late]:
                 busy.remove(running)
                 ended = running.end()
+                if options.only is not None:
+                    print(whole(running, ended))
                 row = counts.setdefault(running.kind, Counter())
                 row["cases"] += 1
                 spent[running.kind] += time.monotonic() - running.started

@@ -82,7 +82,7 @@ def test_what_is_wrong_is_refused_in_few_words(kind: str, draw: Random, folder: 
         assert case.expected != "accepted", message
         assert len(message) <= MOST_CHARACTERS
         assert len(message.splitlines()) <= MOST_LINES
-        assert all(name in message for name in case.says), (case.says, message)
+        assert case.named(message), (case.says, message)
     else:
         # What is wrong inside a suite's task is told where it is scored.
         assert case.expected != "refused" or case.argv[0] == "eval", case.what or case.argv

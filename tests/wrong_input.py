@@ -36,6 +36,12 @@ class Case:
     what: str = ""
     """What was changed, for whoever reads of it."""
 
+    def named(self, message: str) -> bool:
+        """Whether a message says where: the file, and the key or a line."""
+        files = [name for name in self.says if "." in name]
+        by_line = bool(re.search(r"\bline \d", message))
+        return all(name in message or (by_line and name not in files) for name in self.says)
+
 
 @dataclass(frozen=True)
 class Ground:
@@ -1110,9 +1116,9 @@ def _reader(draw: Random, what: str, name: str, trial: str) -> tuple[str, ...]:
     folder = f"study/{name.rpartition('/eval/')[0] or name.rpartition('/')[0]}"
     folder = folder.removesuffix("/checkpoint")
     common: list[tuple[str, ...]] = [
-        *[("status", "study")] * 4,
-        *[("status", "study", "--json")] * 2,
-        *[("best", "study")] * 2,
+        *[("status", "study")] * 6,
+        *[("status", "study", "--json")] * 4,
+        *[("best", "study")] * 3,
         ("report", "study"),
     ]
     own: dict[str, list[tuple[str, ...]]] = {
