@@ -246,7 +246,11 @@ def start(number: int, kind: str, case: Case, scratch: Path, ground: Ground) -> 
 
 def prepare(scratch: Path) -> Ground:
     """A finished study; running every verb here also imports what the forks will need."""
-    os.environ["MODSEARCH_CACHE"] = str(scratch / "cache")
+    os.environ |= {
+        "MODSEARCH_CACHE": str(scratch / "cache"),
+        "HF_HUB_OFFLINE": "1",  # a data set that is not there is not looked for in the network
+        "HF_DATASETS_OFFLINE": "1",
+    }
     # Searches train in their own process.
     modsearch.study.local = partial(Inline, quietly)
     (scratch / "corpus.txt").write_text(CORPUS)

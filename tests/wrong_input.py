@@ -456,8 +456,10 @@ def numbers_that_may_be(draw: Random) -> Case:
 def wrong_word(draw: Random) -> Case:
     if draw.random() < 0.3:
         place = draw.choice(places("space.yaml name data.corpus suite"))
-        wrong = r' "" ; " " ; a/b ; ../x ; .. ; "a\nb" ; "\ud800" ; "a\0b" ; [] ; {} ; [x] '
-        return _put(draw, place, draw.choice(listed(wrong)), says=())
+        wrong = r' "" ; " " ; a/b ; ../x ; "a\nb" ; "\ud800" ; "a\0b" ; [] ; {} ; [x] '
+        case = _put(draw, place, draw.choice(listed(wrong)), says=())
+        # A corpus that is not there is named itself.
+        return replace(case, says=()) if "data" in place.trail else case
     return _put(draw, draw.choice(WORDS), draw.choice(NO_WORD))
 
 
@@ -898,7 +900,7 @@ ROWS: list[tuple[str, str]] = [
 ]
 SUITES = """
 name "" ; a/b ; .. ; "x\\n" ; 5 ; null ; [] ; é
-include [nowhere] ; x ; 5 ; [5] ; {} ; [""]
+include [nowhere] ; x ; 5 ; [5] ; {}
 tasks [] ; {} ; x ; [5] ; [[]] ; [null] ; [""] ; [nonsense] ; [{}]
 tasks.0.task "" ; 5 ; null ; [] ; {}
 tasks.0.dataset_path "modsearch:" ; modsearch:x ; "" ; nowhere_to_be_found
