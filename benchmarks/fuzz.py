@@ -133,6 +133,8 @@ def lay(case: Case, folder: Path, ground: Ground) -> None:
         if name.endswith("/"):
             path.mkdir()
         else:
+            if path.is_dir():
+                shutil.rmtree(path)
             path.unlink(missing_ok=True)
             if content is not None:
                 path.write_bytes(content)
