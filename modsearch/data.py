@@ -4,25 +4,25 @@ Tokens are bytes, and byte 0 ends a document. Documents are split into disjoint 
 training sees `train`, explore and measure see `validation`, confirm sees `test`.
 """
 
-import glob
-import gzip
 import hashlib
 import json
 import os
+import re
 import shutil
-import sysconfig
 import tempfile
-import zlib
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import ValidationError
 
 from modsearch.errors import DataError
 from modsearch.schema import CorpusFacts, DataConfig, Validation
+from modsearch.texts import file_digest, read_file, text_files
 
 PARTS = ("train", "validation", "test")
 HELD_OUT_SHARE = 0.05
@@ -32,6 +32,11 @@ BLOCK_BYTES = 64 * 1024
 MIN_DOCUMENTS = 100
 END_OF_DOCUMENT = 0
 VOCAB_SIZE = 256
+LAYOUT = 1
+"""Raised where the same texts would be split into other tokens."""
+SETTLED_NS = 2_000_000_000
+"""Of files that changed within this time a further change may leave the same stamps: their
+content is read again."""
 
 Tokens = npt.NDArray[np.uint8]
 
@@ -102,68 +107,111 @@ class Batches:
 
 
 def cache_folder() -> Path:
-    """Where token shards are kept: `$MODSEARCH_CACHE`, or the user's cache folder."""
-    if chosen := os.environ.get("MODSEARCH_CACHE"):
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "modsearch"
-
-
-def load_corpus(config: DataConfig) -> Corpus:
-    """The corpus as memory-mapped shards, made at the first use and cached.
+    """Where token shards are kept: `$MODSEARCH_CACHE`, or the user's cache folder.
 
     Raises:
-        DataError: nothing is there, a file can't be read, or it is too small to split.
+        DataError: neither is known.
     """
-    files = _files(config.corpus)
-    stamps = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    layout = [config.corpus, BLOCK_BYTES, MIN_DOCUMENTS, HELD_OUT_SHARE, stamps]
-    key = hashlib.sha256(json.dumps(layout).encode()).hexdigest()[:16]
-    folder = cache_folder() / key
-    if not (folder / "facts.json").is_file():
-        _make_shards(config.corpus, files, folder)
-    facts = CorpusFacts.model_validate_json((folder / "facts.json").read_text())
-    parts = {part: np.memmap(folder / f"{part}.bin", np.uint8, mode="r") for part in PARTS}
-    return Corpus({part: np.asarray(tokens) for part, tokens in parts.items()}, facts)
-
-
-def _files(corpus: str) -> list[Path]:
-    """The files that a corpus means, sorted."""
-    if corpus == "stdlib":
-        root = Path(sysconfig.get_paths()["stdlib"])
-        skipped = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
-        return sorted(
-            path for path in root.rglob("*.py") if not skipped & set(path.relative_to(root).parts)
-        )
-    path = Path(corpus).expanduser()
-    if path.is_file():
-        return [path]
-    if path.is_dir():
-        found = path.rglob("*")
-    else:
-        found = (Path(name) for name in glob.glob(str(path), recursive=True))
-    files = sorted(file for file in found if file.is_file() and not file.name.startswith("."))
-    if not files:
-        raise DataError(
-            f"no text at `{corpus}`\n"
-            f"corpus takes `stdlib`, or a file, a folder or a glob of text (plain or .gz)"
-        )
-    return files
-
-
-def _read(path: Path) -> bytes:
+    if chosen := os.environ.get("MODSEARCH_CACHE"):
+        return Path(chosen)
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            text = file.read()
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"can't read {path}: {error}") from error
-    if bytes([END_OF_DOCUMENT]) in text:
-        raise DataError(f"{path} is not text: it has NUL bytes\na corpus is plain text or .gz")
-    return text
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "modsearch"
+    except RuntimeError as error:
+        raise DataError(
+            "no folder for tokens: this user has no home folder\nset MODSEARCH_CACHE to a folder"
+        ) from error
 
 
-def _documents(files: list[Path]) -> Iterator[bytes]:
+def load_corpus(config: DataConfig, fingerprint: str | None = None) -> Corpus:
+    """The corpus as memory-mapped shards, made at the first use and cached.
+
+    Shards go by what is in the files. That was read once where no file has changed since.
+
+    Args:
+        config: where the texts are.
+        fingerprint: of the tokens that they must be, where that matters.
+
+    Raises:
+        DataError: nothing is there, a file can't be read, it is too small to split, or its
+            tokens are others than they must be.
+    """
+    files = text_files(config.corpus)
+    cache = cache_folder()
+    started = time.time_ns()
+    stamps, newest = _stamps(files)
+    seen = cache / "seen" / stamps
+    content = _seen_content(seen) or _key(map(file_digest, files))
+    facts = _cached_facts(cache / "shards" / content)
+    if facts is None:
+        content = _make_shards(config.corpus, files, cache / "shards")
+        facts = _cached_facts(cache / "shards" / content)
+        assert facts is not None, "shards that were just made are gone"
+    if newest < started - SETTLED_NS:
+        _remember(seen, content)
+    if fingerprint not in (None, facts.fingerprint):
+        raise DataError(
+            f"the text of corpus `{config.corpus}` is not what it was trained on: its tokens are "
+            f"{facts.fingerprint}, those were {fingerprint}\n"
+            f"bring the old text back; a relative path counts from the current folder"
+        )
+    folder = cache / "shards" / content
+    parts = {part: np.memmap(folder / f"{part}.bin", np.uint8, mode="r") for part in PARTS}
+    return Corpus(
+        {part: np.asarray(tokens) for part, tokens in parts.items()},
+        facts.model_copy(update={"name": config.corpus}),
+    )
+
+
+def _stamps(files: list[Path]) -> tuple[str, int]:
+    """What changes with the files, without reading them; and the newest change of one, in ns."""
+    rows = []
+    for path in files:
+        at = path.stat()
+        changed = (at.st_size, at.st_mtime_ns, at.st_ctime_ns)
+        rows.append((os.path.abspath(path), at.st_dev, at.st_ino, *changed))
+    newest = max(row[-1] for row in rows)
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:32], newest
+
+
+def _seen_content(seen: Path) -> str | None:
+    """The key of the shards that files with these stamps had; None where that is not known."""
+    try:
+        key = seen.read_text()
+    except (OSError, UnicodeDecodeError):
+        return None
+    return key if re.fullmatch("[0-9a-f]{32}", key) else None
+
+
+def _remember(seen: Path, content: str) -> None:
+    # It only saves time: a cache that others filled may be read-only.
+    draft = seen.with_name(f".{seen.name}.{os.getpid()}")
+    with suppress(OSError):
+        seen.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_text(content)
+        draft.replace(seen)
+
+
+def _key(digests: Iterable[bytes]) -> str:
+    """The name of a corpus's shards: what its files have in them, and how that is split."""
+    layout = [LAYOUT, BLOCK_BYTES, MIN_DOCUMENTS, HELD_OUT_SHARE]
+    contents = sorted({digest.hex() for digest in digests})
+    return hashlib.sha256(json.dumps([layout, contents]).encode()).hexdigest()[:32]
+
+
+def _cached_facts(folder: Path) -> CorpusFacts | None:
+    """Facts of shards; None where there are none, or not all that the facts say."""
+    try:
+        facts = CorpusFacts.model_validate_json((folder / "facts.json").read_bytes())
+        sizes = tuple((folder / f"{part}.bin").stat().st_size for part in PARTS)
+    except (OSError, ValidationError):
+        return None
+    stated = (facts.train_tokens, facts.validation_tokens, facts.test_tokens)
+    return facts if sizes == stated and all(sizes) else None
+
+
+def _documents(texts: Iterable[bytes]) -> Iterator[bytes]:
     """Texts without duplicates and empty ones, cut into blocks where they are few."""
-    texts = list(dict.fromkeys(text for text in map(_read, files) if text.strip()))
+    texts = list(dict.fromkeys(text for text in texts if text.strip()))
     if len(texts) >= MIN_DOCUMENTS:
         yield from texts
         return
@@ -189,8 +237,10 @@ def _split(documents: list[bytes]) -> dict[str, list[bytes]]:
     return parts
 
 
-def _make_shards(corpus: str, files: list[Path], folder: Path) -> None:
-    documents = list(dict.fromkeys(_documents(files)))
+def _make_shards(corpus: str, files: list[Path], folder: Path) -> str:
+    """Write the shards of what is in the files now, below a folder; gives their key."""
+    digests, texts = zip(*map(read_file, files), strict=True)
+    documents = list(dict.fromkeys(_documents(texts)))
     parts = _split(documents)
     if not parts["train"]:
         size = sum(map(len, documents))
@@ -201,17 +251,39 @@ def _make_shards(corpus: str, files: list[Path], folder: Path) -> None:
     end = bytes([END_OF_DOCUMENT])
     shards = {part: b"".join(text + end for text in texts) for part, texts in parts.items()}
     facts = _facts(corpus, {part: np.frombuffer(s, np.uint8) for part, s in shards.items()})
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".draft-"))
+    key = _key(digests)
+    folder.mkdir(parents=True, exist_ok=True)
+    # A temporary folder is closed to others; what is made in it is as open as the umask says.
+    scratch = Path(tempfile.mkdtemp(dir=folder, prefix=".draft-"))
     try:
+        draft = scratch / key
+        draft.mkdir()
         for part, shard in shards.items():
-            (draft / f"{part}.bin").write_bytes(shard)
-        (draft / "facts.json").write_text(facts.model_dump_json(indent=2))
-        # Another process may have made the same shards meanwhile: either copy will do.
-        with suppress(OSError):
-            draft.rename(folder)
+            _write(draft / f"{part}.bin", shard)
+        _write(draft / "facts.json", facts.model_dump_json(indent=2).encode())
+        _put(draft, folder / key, scratch / "damaged")
     finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
+    return key
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        path.write_bytes(data)
+    except OSError as error:  # of a disk that is full, without the name
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _put(draft: Path, folder: Path, damaged: Path) -> None:
+    """Move shards to their place. What another process put there meanwhile may stay if whole."""
+    if _cached_facts(folder) is None:
+        with suppress(FileNotFoundError):
+            folder.rename(damaged)
+    try:
+        draft.rename(folder)
+    except OSError:
+        if _cached_facts(folder) is None:
+            raise
 
 
 def _facts(name: str, parts: dict[str, Tokens]) -> CorpusFacts:

@@ -13,7 +13,13 @@ LONGEST_VALUE = 60
 
 
 class ModsearchError(ValueError):
-    """What the user asked for can't be done; the message says what is wrong and what is right."""
+    """What the user asked for can't be done; the message says what is wrong and what is right.
+
+    Bytes in it that are not UTF-8, as names of files may have them, are written out.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 class ConfigError(ModsearchError):
@@ -32,6 +38,16 @@ class Diverged(ModsearchError):
     """A training loss became NaN or infinite."""
 
 
+def has_surrogates(text: str) -> bool:
+    """Whether a text is more than characters: halves of pairs, or bytes that are not UTF-8."""
+    return any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def printable(text: str) -> str:
+    """A text that every file and stream takes: what is no character is written out."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def redacted(text: str) -> str:
     """An argument or a message without the credentials of a URL in it."""
     text = re.sub(r"(\w://).*@", r"\1***@", text, flags=re.DOTALL)
@@ -40,7 +56,7 @@ def redacted(text: str) -> str:
 
 def first_line(error: BaseException) -> str:
     """What went wrong, in one line and without credentials."""
-    lines = str(error).strip().splitlines()
+    lines = printable(str(error)).strip().splitlines()
     return redacted(lines[0]) if lines else type(error).__name__
 
 

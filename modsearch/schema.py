@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from modsearch.errors import shown
+from modsearch.errors import has_surrogates, shown
 
 MOST_FLOPS = 1e28
 """Ten times and more what any training has taken."""
@@ -154,6 +154,15 @@ class DataConfig(Stated):
     """Where text comes from: `stdlib`, or a file, a folder or a glob of text (plain or .gz)."""
 
     corpus: str = "stdlib"
+
+    @field_validator("corpus", mode="before")
+    @classmethod
+    def _can_be_a_path(cls, value: object) -> object:
+        if isinstance(value, str) and (
+            not value.strip() or "\0" in value or has_surrogates(value)
+        ):
+            raise ValueError("must name `stdlib`, or a file, a folder or a glob of text, in UTF-8")
+        return value
 
 
 class Candidate(Stated):

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 
-from modsearch.data import Batches, Corpus, load_corpus
-from modsearch.errors import DataError, Diverged, first_line
+from modsearch.data import Batches, load_corpus
+from modsearch.errors import Diverged, first_line, printable
 from modsearch.mirror import Mirror
 from modsearch.nn.model import Decoder
 from modsearch.plugins import load_plugins
@@ -80,7 +80,7 @@ def _run(study: StudyDirectory, job: Job) -> Record:
         state, reason = State.DIVERGED, str(error)
     except Exception as error:  # whatever it is, it must not end the study
         state = State.OUT_OF_MEMORY if _out_of_memory(error) else State.FAILED
-        reason = "; ".join(f"{type(error).__name__}: {error}".splitlines()[:2])
+        reason = "; ".join(printable(f"{type(error).__name__}: {error}").splitlines()[:2])
         _write_error(directory)
     record = job.record(state, reason=reason, scores=scores)
     try:
@@ -102,7 +102,7 @@ def _train_and_score(job: Job, plan: Plan, directory: Path) -> tuple[Scores, Rou
     if job.runtime.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     load_plugins(job.plugins)  # a worker that was spawned has none
-    corpus = _corpus(job)
+    corpus = load_corpus(job.candidate.data, job.fingerprint)
     candidate = job.candidate
     windows = corpus.windows(job.validation, candidate.model.seq_len)
     torch.manual_seed(job.seed)
@@ -131,16 +131,6 @@ def _train_and_score(job: Job, plan: Plan, directory: Path) -> tuple[Scores, Rou
     return scores, loss.routing
 
 
-def _corpus(job: Job) -> Corpus:
-    corpus = load_corpus(job.candidate.data)
-    if corpus.facts.fingerprint != job.fingerprint:
-        raise DataError(
-            f"corpus `{job.candidate.data.corpus}` has changed: its tokens are "
-            f"{corpus.facts.fingerprint}, the study's are {job.fingerprint}"
-        )
-    return corpus
-
-
 def _out_of_memory(error: Exception) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
@@ -150,7 +140,7 @@ def _out_of_memory(error: Exception) -> bool:
 
 def _write_error(directory: Path) -> None:
     with suppress(OSError):  # the record has the reason, in one line
-        write_text(directory / "error.txt", traceback.format_exc())
+        write_text(directory / "error.txt", printable(traceback.format_exc()))
 
 
 def _peak_memory(device: str) -> int:

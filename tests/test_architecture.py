@@ -29,7 +29,7 @@ nn.contracts inventory
 wording
 registry
 plugins
-cost components schema axes nn.cache nn.passes
+cost components schema axes texts nn.cache nn.passes
 errors scratch __init__
 """
 """A module imports lower rows only, never its own row."""

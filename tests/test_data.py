@@ -1,8 +1,10 @@
 """Corpora: what is read, disjoint parts, fingerprints, the cache, windows, batches, entropies."""
 
+import errno
 import gzip
 import math
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -51,8 +53,8 @@ def all_documents(corpus: Corpus) -> list[bytes]:
 
 
 def shards() -> set[Path]:
-    """Folders in the token cache, drafts included."""
-    folder = data.cache_folder()
+    """Folders of shards in the token cache, drafts included."""
+    folder = data.cache_folder() / "shards"
     return set(folder.iterdir()) if folder.is_dir() else set()
 
 
@@ -94,11 +96,11 @@ def test_fingerprint_does_not_depend_on_the_time_of_the_files(tmp_path: Path) ->
     for path in folder.iterdir():
         os.utime(path, (1, 1))
     assert load(folder).facts.fingerprint == before
-    assert len(shards() - known) == 1, "another time means that the files are read again"
+    assert shards() == known, "shards go by what is in the files"
 
 
 def test_shards_are_made_once(tmp_path: Path) -> None:
-    folder = write(tmp_path / "c", texts(120))
+    folder = write(tmp_path / "c", texts(120, seed=1))
     before = shards()
     load(folder)
     [made] = shards() - before
@@ -386,13 +388,165 @@ def test_two_processes_may_make_the_same_shards_at_once(tmp_path: Path) -> None:
 def test_shards_that_another_process_finished_first_are_kept(tmp_path: Path) -> None:
     folder = write(tmp_path / "c", texts(120))
     files = sorted(folder.iterdir())
-    target = tmp_path / "cache" / "key"
-    data._make_shards(str(folder), files, target)
-    marker = target / "marker"
+    cache = tmp_path / "cache"
+    marker = cache / data._make_shards(str(folder), files, cache) / "marker"
     marker.touch()
-    data._make_shards(str(folder), files, target)
+    data._make_shards(str(folder), files, cache)
     assert marker.exists()
-    assert list(target.parent.iterdir()) == [target]
+    assert list(cache.iterdir()) == [marker.parent]
+
+
+@pytest.fixture
+def settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files just written count as old ones, whose stamps are trusted."""
+    monkeypatch.setattr(data, "SETTLED_NS", -(10**18))
+
+
+@pytest.mark.usefixtures("settled")
+def test_two_files_of_one_name_size_and_time_are_two_corpora(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fingerprints = []
+    for name, text in (("a", lines(4 * BLOCK_BYTES)), ("b", lines(4 * BLOCK_BYTES).upper())):
+        path = write(tmp_path / name, [text]) / "0000.txt"
+        os.utime(path, ns=(10**18, 10**18))
+        monkeypatch.chdir(tmp_path / name)
+        corpus = load("0000.txt")
+        assert set(corpus.parts["train"]) <= {0, *text}
+        fingerprints.append(corpus.facts.fingerprint)
+    assert fingerprints[0] != fingerprints[1]
+
+
+@pytest.mark.usefixtures("settled")
+def test_an_edit_that_keeps_size_and_time_is_noticed(tmp_path: Path) -> None:
+    path = write(tmp_path, [lines(4 * BLOCK_BYTES)]) / "0000.txt"
+    before, at = load(path).facts.fingerprint, path.stat()
+    path.write_bytes(path.read_bytes().upper())
+    os.utime(path, ns=(at.st_atime_ns, at.st_mtime_ns))
+    assert load(path).facts.fingerprint != before
+
+
+@pytest.mark.usefixtures("settled")
+def test_files_are_not_read_again_while_nothing_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write(tmp_path / "c", texts(120))
+    before = load(folder).facts
+
+    def read(*_: object) -> bytes:
+        raise AssertionError("a file was read")
+
+    monkeypatch.setattr(data, "file_digest", read)
+    monkeypatch.setattr(data, "read_file", read)
+    assert load(folder).facts == before
+    for path in (data.cache_folder() / "seen").iterdir():
+        path.write_text("no key")
+    with pytest.raises(AssertionError, match="was read"):
+        load(folder)
+
+
+def test_stamps_of_files_that_have_just_changed_are_not_trusted(tmp_path: Path) -> None:
+    folder = write(tmp_path / "c", texts(120))
+    load(folder)
+    stamps, _ = data._stamps(data.text_files(str(folder)))
+    assert not (data.cache_folder() / "seen" / stamps).exists()
+
+
+def test_one_text_under_two_names_has_the_name_that_was_asked_for(tmp_path: Path) -> None:
+    one, other = (write(tmp_path / name, texts(120)) for name in "ab")
+    known = load(one), shards()
+    assert load(other).facts.name == str(other)
+    assert load(one).facts.name == str(one)
+    assert shards() == known[1]
+
+
+def test_a_corpus_that_must_be_another_is_refused(tmp_path: Path) -> None:
+    folder = write(tmp_path / "c", texts(120))
+    config = DataConfig(corpus=str(folder))
+    found = load_corpus(config, load_corpus(config).facts.fingerprint)
+    (folder / "more.txt").write_bytes(b"one more document\n")
+    with pytest.raises(DataError, match="is not what it was trained on") as caught:
+        load_corpus(config, found.facts.fingerprint)
+    assert found.facts.fingerprint in str(caught.value)
+
+
+DAMAGE = {
+    "cut": lambda folder: os.truncate(folder / "train.bin", 100),
+    "no part": lambda folder: (folder / "test.bin").unlink(),
+    "no facts": lambda folder: (folder / "facts.json").unlink(),
+    "garbage": lambda folder: (folder / "facts.json").write_bytes(b"\xff\0{"),
+    "null": lambda folder: (folder / "facts.json").write_text("null"),
+    "a file": lambda folder: (shutil.rmtree(folder), folder.write_text("not a folder")),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damaged_shards_are_made_again(
+    tmp_path: Path, damage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODSEARCH_CACHE", str(tmp_path / "cache"))
+    folder = write(tmp_path / "c", texts(120))
+    before = load(folder).facts
+    [made] = shards()
+    DAMAGE[damage](made)
+    again = load(folder)
+    assert again.facts == before
+    assert sorted(all_documents(again)) == sorted(texts(120))
+    assert shards() == {made}, "a draft was left behind"
+
+
+def test_shards_are_as_open_as_the_umask_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODSEARCH_CACHE", str(tmp_path / "cache"))
+    for umask, mode in ((0o022, 0o755), (0o002, 0o775), (0o077, 0o700)):
+        old = os.umask(umask)
+        try:
+            load(write(tmp_path / f"{umask}", texts(120, seed=umask)))
+        finally:
+            os.umask(old)
+        newest = max(shards(), key=lambda path: path.stat().st_mtime_ns)
+        assert newest.stat().st_mode & 0o777 == mode
+        assert {path.stat().st_mode & 0o777 for path in newest.iterdir()} == {mode & 0o666}
+
+
+def test_a_full_disk_is_told_with_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("MODSEARCH_CACHE", str(cache))
+
+    def full(path: Path, _: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    folder = write(tmp_path / "c", texts(120))
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        load(folder)
+    assert str(caught.value.filename).startswith(str(cache))
+    assert shards() == set(), "a draft was left behind"
+
+
+def test_a_cache_that_others_filled_may_be_read_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write(tmp_path / "c", texts(120))
+    before = load(folder).facts
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "cache")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    monkeypatch.setattr(Path, "write_text", refuse)
+    assert load(folder).facts == before
+
+
+def test_without_a_home_folder_the_cache_must_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MODSEARCH_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as without a passwd entry
+    with pytest.raises(DataError, match="set MODSEARCH_CACHE"):
+        data.cache_folder()
 
 
 def test_the_standard_library_is_a_corpus() -> None:

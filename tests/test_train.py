@@ -690,7 +690,7 @@ def test_another_text_than_the_study_s_fails_before_training(
     record = failed(tmp_path, given)
     assert record.reason is not None
     assert record.reason.startswith("DataError")
-    assert "has changed" in record.reason
+    assert "is not what it was trained on" in record.reason
     assert not list(tmp_path.rglob("metrics.jsonl"))
 
 
