@@ -1,22 +1,25 @@
 """The command line. Heavy imports are inside the verbs, so that `--help` answers at once."""
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
+from io import TextIOWrapper
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from modsearch import __version__
-from modsearch.errors import ModsearchError, shortened, told
+from modsearch.errors import ModsearchError, has_surrogates, shortened, shown, told
 
 if TYPE_CHECKING:
     from modsearch.registry import Registry
-    from modsearch.schema import Candidate, Plugin
+    from modsearch.schema import Candidate, DataConfig, Plugin
     from modsearch.space import Space
     from modsearch.study import MakeEngine
 
@@ -46,7 +49,11 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def main() -> None:
     """Run a command; a user's mistake is one or two lines and exit code 2."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        # As stderr has it: what a terminal can't show must not end a command.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
+        _check_bytes(sys.argv[1:])
         code = app(sys.argv[1:] or ["--help"], prog_name="modsearch", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except USAGE_ERROR as error:
@@ -78,6 +85,16 @@ def _in_plugin(error: ModsearchError) -> str:
 
     at = plugin_frame(error)
     return f"plugin {at.filename}, line {at.lineno}, in `{at.name}`: " if at else ""
+
+
+def _check_bytes(arguments: list[str]) -> None:
+    """Names of files and values go into files that are UTF-8."""
+    for before, argument in pairwise(["", *arguments]):
+        prompt = before == "--prompt" or argument.startswith("--prompt=")
+        if has_surrogates(argument) and not prompt:
+            raise ModsearchError(
+                f"argument {shown(argument)} is not UTF-8\nonly --prompt takes other bytes"
+            )
 
 
 @contextmanager
@@ -307,14 +324,16 @@ def evaluate(
     plugin: PluginFiles = None,
 ) -> None:
     """Score a study's winners or one checkpoint with lm-eval, in causal mode."""
-    from modsearch.candidates import load_candidate
-    from modsearch.evaluate import evaluate_checkpoint, evaluate_winners, load_suite
-    from modsearch.provenance import check_plugins, trial_plugins
-    from modsearch.schema import DataConfig, Stage
+    from modsearch.evaluate import evaluate_checkpoint, evaluate_winners
+    from modsearch.provenance import check_plugins, trial_corpus, trial_plugins
+    from modsearch.schema import Stage
     from modsearch.store import StudyDirectory
+    from modsearch.suites import load_suite
     from modsearch.train import load_model
 
     plugins = _plugins(plugin)
+    plan, _ = load_suite(suite)
+    data = None if corpus is None else _corpus(corpus)
     if (target / "manifest.json").is_file():
         directory = StudyDirectory(target)
         check_plugins(directory.manifest().plugins, plugins, target)
@@ -323,20 +342,21 @@ def evaluate(
             raise ModsearchError(
                 f"{target} has no confirmed trials to score\nrun its search first"
             )
-        evaluate_winners(directory, records, suite, records[0].candidate.data)
-        print(f"results: {target / 'trials'}/*/eval/{Path(suite).stem}.json")
+        evaluate_winners(directory, records, suite, data or records[0].candidate.data)
+        print(f"results: {target / 'trials'}/*/eval/{plan.name}.json")
         return
     folder = checkpoint_folder(target)
     config = folder.parent / "config.yaml"
-    load_suite(suite)
     if config.is_file():
         check_plugins(trial_plugins(config), plugins, target)
     load_model(folder)
-    if corpus is None and not config.is_file():
-        raise ModsearchError(f"{target} does not say what it was trained on\nname a --corpus")
-    data = DataConfig(corpus=corpus) if corpus else load_candidate(config, []).data
+    fingerprint = None
+    if data is None:
+        if not config.is_file():
+            raise ModsearchError(f"{target} does not say what it was trained on\nname a --corpus")
+        data, fingerprint = trial_corpus(config)
     print(f"tasks from corpus `{data.corpus}`", file=sys.stderr)
-    result = evaluate_checkpoint(folder, suite, data, "test")
+    result = evaluate_checkpoint(folder, suite, data, "test", fingerprint=fingerprint)
     print(json.dumps(result["results"], indent=2))
 
 
@@ -368,9 +388,10 @@ def generate(
         check_plugins(trial_plugins(config), plugins, checkpoint)
     sampling = Sampling(temperature, top_k, top_p, seed)
     model = load_model(folder)
-    result = sample(model, [list(text.encode()) for text in prompt], tokens, sampling)
-    pairs = zip(prompt, result.tokens, strict=True)
-    texts = [text + bytes(new).decode(errors="replace") for text, new in pairs]
+    prompts = [os.fsencode(text) for text in prompt]  # the very bytes that were given
+    result = sample(model, [list(text) for text in prompts], tokens, sampling)
+    pairs = zip(prompts, result.tokens, strict=True)
+    texts = [(text + bytes(new)).decode(errors="replace") for text, new in pairs]
     if beyond := max(result.beyond):
         print(
             f"warning: {beyond} of {tokens} new tokens lie beyond the {model.config.seq_len} "
@@ -429,11 +450,24 @@ def _registries() -> "Mapping[str, Registry[Any]]":
 def _space(name: str, sets: list[str] | None, plugins: list[Path] | None) -> "Space":
     from modsearch.candidates import load_space
     from modsearch.store import shipped
+    from modsearch.suites import load_suite
 
     space = load_space(shipped("search_spaces", name), sets or [], plugins or [])
     if space.suite is not None:
-        shipped("evals", space.suite)  # said now, not after hours of training
+        load_suite(space.suite)  # what is wrong with it is said now, not after hours of training
     return space
+
+
+def _corpus(corpus: str) -> "DataConfig":
+    from pydantic import ValidationError
+
+    from modsearch.schema import DataConfig
+
+    try:
+        return DataConfig(corpus=corpus)
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise ModsearchError(f"--corpus {reason}, but got {shown(corpus)}") from error
 
 
 def _candidate(path: Path, sets: list[str] | None) -> "Candidate":

@@ -4,6 +4,8 @@ Each kind is a pure function of its options, the held-out tokens and a seed.
 """
 
 import json
+import math
+import os
 import random
 import string
 from abc import ABC, abstractmethod
@@ -15,11 +17,14 @@ from re import finditer
 from typing import Any
 
 import numpy as np
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from modsearch.data import END_OF_DOCUMENT, Tokens
-from modsearch.errors import DataError
+from modsearch.errors import DataError, has_surrogates, shown
 from modsearch.schema import Frozen
+
+MOST_DOCUMENTS = 100_000
+MOST_BYTES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,8 @@ class Origin:
 class Source(Frozen, ABC):
     """Options of one kind of documents, as `dataset_kwargs` states them."""
 
+    model_config = ConfigDict(strict=True)
+
     @abstractmethod
     def documents(self, origin: Origin) -> list[dict[str, Any]]:
         """Documents as lm-eval takes them; a pure function of the options and the origin.
@@ -48,8 +55,8 @@ class Source(Frozen, ABC):
 class Excerpts(Source):
     """Passages of held-out text: `text`."""
 
-    num: int = Field(gt=0)
-    size: int = Field(gt=1)
+    num: int = Field(gt=0, le=MOST_DOCUMENTS)
+    size: int = Field(gt=1, le=MOST_BYTES)
     """Most bytes of each."""
 
     def documents(self, origin: Origin) -> list[dict[str, Any]]:
@@ -62,10 +69,10 @@ class SwappedWords(Source):
     """Minimal pairs in the manner of BLiMP (Warstadt et al. 2020): a passage, and the same with
     two neighbouring words swapped: `context`, `passages`, and `right`, an index."""
 
-    num: int = Field(gt=0)
-    context: int = Field(gt=0)
+    num: int = Field(gt=0, le=MOST_DOCUMENTS)
+    context: int = Field(gt=0, le=MOST_BYTES)
     """About as many bytes stand before each passage."""
-    size: int = Field(gt=15)
+    size: int = Field(gt=15, le=MOST_BYTES)
     """About as many bytes has a passage."""
 
     def documents(self, origin: Origin) -> list[dict[str, Any]]:
@@ -95,7 +102,7 @@ class SwappedWords(Source):
 class Recall(Source):
     """Names with values, then one of the names: `question`, `values`, and `right`, an index."""
 
-    num: int = Field(gt=0)
+    num: int = Field(gt=0, le=MOST_DOCUMENTS)
     names: int = Field(gt=1, le=20)
 
     def documents(self, origin: Origin) -> list[dict[str, Any]]:
@@ -118,14 +125,146 @@ class JsonLines(Source):
     file: str
     """Relative to the suite's file."""
 
-    def documents(self, origin: Origin) -> list[dict[str, Any]]:
-        """All rows, in order."""
-        path = origin.folder / Path(self.file).expanduser()
+    def path(self, folder: Path) -> Path:
+        """Where the file is, for a suite in a folder."""
+        return folder / os.path.expanduser(self.file)
+
+    def content(self, folder: Path) -> bytes:
+        """What is in the file.
+
+        Raises:
+            DataError: it can't be read.
+        """
+        path = self.path(folder)
         try:
-            lines = path.read_text().splitlines()
-            return [json.loads(line) for line in lines if line.strip()]
+            return path.read_bytes()
         except (OSError, ValueError) as error:
-            raise DataError(f"can't read {path}: {error}") from error
+            raise DataError(f"can't read {path}: {_reason(error)}") from error
+
+    def documents(self, origin: Origin) -> list[dict[str, Any]]:
+        """All rows, in order.
+
+        Rows that differ in keys or types are refused: what reads them next makes one table of
+        them, and would fill gaps and change values by what stands first.
+        """
+        path = self.path(origin.folder)
+        lines = self.content(origin.folder).split(b"\n")
+        rows: list[dict[str, Any]] = []
+        kinds: Any = None
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                row = _row(line)
+                kinds = _agreed(kinds, _kinds(row), where="")
+            except (ValueError, RecursionError) as error:
+                raise DataError(f"{path}, line {number}: {_reason(error)}") from error
+            rows.append(row)
+        if not rows:
+            raise DataError(f"{path} has no rows\nit takes one JSON object a line")
+        return rows
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "values are nested too deep"
+    if isinstance(error, UnicodeDecodeError):
+        return f"not UTF-8 at byte {error.start}"
+    return str(error.strerror if isinstance(error, OSError) and error.strerror else error)
+
+
+def _row(line: bytes) -> dict[str, Any]:
+    """One line of a JSONL file.
+
+    Raises:
+        ValueError: it is no JSON object, or holds what has no one meaning.
+    """
+    row = json.loads(
+        line.decode(), object_pairs_hook=_mapping, parse_constant=_constant, parse_float=_finite
+    )
+    if not isinstance(row, dict):
+        raise ValueError(f"a row is a JSON object, but got {shown(row)}")
+    if b"\\u" in line and has_surrogates(json.dumps(row, ensure_ascii=False)):
+        raise ValueError("a text holds half of a character, a lone \\ud800 to \\udfff")
+    return row
+
+
+def _mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"key {shown(twice)} stands twice")
+    return found
+
+
+def _constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{shown(text)} is too large a number")
+    return value
+
+
+def _kinds(value: object, where: str = "") -> Any:
+    """A value with kinds in place of what is in it; `[]` where a list is empty.
+
+    Raises:
+        ValueError: what is in a list is not all of one kind, or a number has over 64 bits.
+    """
+    if isinstance(value, dict):
+        return {
+            key: _kinds(each, f"{where}.{key}" if where else key) for key, each in value.items()
+        }
+    if isinstance(value, list):
+        kinds: Any = None
+        for each in value:
+            kinds = _agreed(kinds, _kinds(each, f"{where}[]"), f"{where}[]")
+        return [] if kinds is None else [kinds]
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise ValueError(f"{shown(where)} is too large a number")
+    return KINDS[type(value)]
+
+
+def _agreed(before: Any, now: Any, where: str) -> Any:
+    """The kinds of two values, which must be the same but for lists that are empty.
+
+    Raises:
+        ValueError: they differ in keys or kinds.
+    """
+    if before is None or before == now or (before == [] and isinstance(now, list)):
+        return now
+    if now == [] and isinstance(before, list):
+        return before
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in sorted(before.keys() ^ now.keys()):
+            place = shown(f"{where}.{key}" if where else key)
+            raise ValueError(f"key {place} {'is missing' if key in before else 'is new'}: {SAME}")
+        return {
+            key: _agreed(before[key], now[key], f"{where}.{key}" if where else key)
+            for key in before
+        }
+    if isinstance(before, list) and isinstance(now, list):
+        return [_agreed(before[0], now[0], f"{where}[]")]
+    raise ValueError(f"{shown(where)} is {_named(now)}, but {_named(before)} before: {SAME}")
+
+
+SAME = "rows have the same keys and kinds of values"
+KINDS = {
+    str: "a text",
+    int: "a whole number",
+    float: "a number with a fraction",
+    bool: "true or false",
+    type(None): "null",
+}
+
+
+def _named(kinds: Any) -> str:
+    if isinstance(kinds, str):
+        return kinds
+    return "a list" if isinstance(kinds, list) else "an object"
 
 
 SOURCES: dict[str, type[Source]] = {

@@ -45,7 +45,8 @@ def has_surrogates(text: str) -> bool:
 
 def printable(text: str) -> str:
     """A text that every file and stream takes: what is no character is written out."""
-    return text.encode(errors="backslashreplace").decode()
+    named = re.sub("[\udc80-\udcff]", lambda found: f"\\x{ord(found[0]) - 0xDC00:x}", text)
+    return named.encode(errors="backslashreplace").decode()
 
 
 def redacted(text: str) -> str:

@@ -5,7 +5,6 @@
 registers the adapter and hands over to lm-eval's parser, which has no entry point for models.
 """
 
-import hashlib
 import io
 import json
 import logging
@@ -13,87 +12,37 @@ import math
 import os
 import random
 import sys
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+import modsearch.lm
 from modsearch.data import load_corpus
-from modsearch.documents import SOURCES, Origin
-from modsearch.errors import ConfigError, DataError, ModsearchError, StudyError
+from modsearch.documents import Origin
+from modsearch.errors import ConfigError, DataError, ModsearchError, StudyError, first_line, shown
 from modsearch.lm import ModsearchLM
 from modsearch.nn.contracts import Mode
 from modsearch.nn.model import Decoder
+from modsearch.plugins import reason
 from modsearch.registry import unknown
-from modsearch.schema import DataConfig, Frozen, Record, Stage, State
-from modsearch.store import StudyDirectory, shipped, write_text
+from modsearch.schema import DataConfig, Record, Stage, State
+from modsearch.store import StudyDirectory, write_text
+from modsearch.suites import Suite, SuiteTask, load_suite
 from modsearch.train import load_model
 
 Part = Literal["validation", "test"]
 Results = dict[str, Any]
 """What lm-eval returns: results, configs, versions, n-shot, n-samples, config, ..."""
 
-OWN_SOURCE = "modsearch:"
 SPLIT = "held_out"
 BOOTSTRAP_DRAWS = 1000
 """For standard errors that lm-eval has no formula for."""
-
-
-class SuiteTask(BaseModel):
-    """A task of `include` by its name, or a whole definition with lm-eval's own keys."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
-
-    task: str
-    limit: int | None = Field(None, gt=0)
-    """Only the first documents are scored."""
-
-    @property
-    def definition(self) -> dict[str, Any]:
-        """lm-eval's keys; empty where the task is defined elsewhere."""
-        return dict(self.model_extra or {})
-
-
-def _task(value: object) -> object:
-    return {"task": value} if isinstance(value, str) else value
-
-
-class Suite(Frozen):
-    """Tasks that are run together."""
-
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-    description: str
-    include: tuple[str, ...] = ()
-    """Folders of task definitions: beside the suite's file, or of lm-eval's own collection."""
-    tasks: list[Annotated[SuiteTask, BeforeValidator(_task)]] = Field(min_length=1)
-
-    @property
-    def hash(self) -> str:
-        """Identity of what is asked."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def load_suite(suite: str | Path) -> tuple[Suite, Path]:
-    """A suite and its file, by the bare name of a shipped one or by a path.
-
-    Raises:
-        ConfigError: there is no such suite (with the nearest name), or it is wrong.
-    """
-    path = shipped("evals", str(suite))
-    try:
-        return Suite.model_validate(yaml.safe_load(path.read_text())), path
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{path}: `{where}`: {first['msg']}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
 
 
 def evaluate(
@@ -103,11 +52,15 @@ def evaluate(
     part: Part,
     mode: Mode = "causal",
     seed: int = 0,
+    fingerprint: str | None = None,
 ) -> Results:
     """Score a model on a suite.
 
     Documents of the suite's own come from one part of the corpus and are the same for every
     model at the same seed. The global random generators are left as they were.
+
+    Args:
+        fingerprint: of the tokens that the corpus must have, where that matters.
 
     Returns:
         lm-eval's results as plain data, without the samples, with a standard error for bits per
@@ -115,25 +68,17 @@ def evaluate(
 
     Raises:
         ConfigError: the suite is unknown or wrong.
-        DataError: a task's data is missing.
+        DataError: a task's data is missing, or the corpus is another one.
     """
-    from lm_eval.evaluator import evaluate as lm_eval_evaluate
-
     plan, path = load_suite(suite)
     was_training = model.training
     lm = ModsearchLM(model, mode)
     try:
         with _untouched(), _quiet():
-            tasks = _Tasks(plan, path.parent, data, part, seed)
-            # Not around the loading of tasks: a download shows its progress.
-            with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-                results = lm_eval_evaluate(
-                    lm,
-                    {"tasks": tasks.tasks, "groups": tasks.groups},
-                    samples=tasks.samples or None,
-                    bootstrap_iters=BOOTSTRAP_DRAWS,
-                    log_samples=True,
-                )
+            corpus = load_corpus(data, fingerprint) if plan.needs_corpus else None
+            held_out = corpus.parts[part] if corpus else np.empty(0, np.uint8)
+            tasks = _Tasks(plan, path, Origin(held_out, seed, path.parent))
+            results = tasks.scored(lm)
     finally:
         model.train(was_training)
     _fill_errors(results["results"], results.pop("samples"))
@@ -143,9 +88,9 @@ def evaluate(
         "model": "modsearch",
         **lm.get_model_info(),
         "suite": plan.name,
-        "suite_hash": plan.hash,
+        "suite_hash": plan.identity(path.parent),
         "part": part,
-        "corpus": tasks.fingerprint,
+        "corpus": corpus.facts.fingerprint if corpus else None,
         "seed": seed,
         "batch_size": lm.batch_size,
         "device": lm.device.type,
@@ -158,74 +103,153 @@ def evaluate(
 class _Tasks:
     """A suite's tasks as lm-eval's objects."""
 
-    def __init__(
-        self, suite: Suite, folder: Path, data: DataConfig, part: Part, seed: int
-    ) -> None:
+    def __init__(self, suite: Suite, path: Path, origin: Origin) -> None:
         from lm_eval.tasks import TaskManager
 
-        include: list[str | Path] = [_included(name, folder) for name in suite.include]
+        include: list[str | Path] = [_included(name, path.parent) for name in suite.include]
+        self.path = path
+        self.origin = origin
         self.manager = TaskManager(include_path=include, include_defaults=False)
-        self.origin = Origin(np.empty(0, np.uint8), seed, folder)
-        self.fingerprint: str | None = None
-        if any(_own_source(task) for task in suite.tasks):
-            corpus = load_corpus(data)
-            self.origin = Origin(corpus.parts[part], seed, folder)
-            self.fingerprint = corpus.facts.fingerprint
         self.tasks: dict[str, Any] = {}
         self.groups: dict[str, Any] = {}
         self.samples: dict[str, list[int]] = {}
+        self.defined: list[str] = []
+        """Tasks that the suite itself defines."""
         for task in suite.tasks:
-            self._add(task)
+            with self._naming(task.task):
+                self._add(task)
 
-    def _add(self, task: SuiteTask) -> None:
-        if not task.definition and task.task not in self.manager.all_tasks:
-            raise unknown("task", task.task, self.manager.all_tasks)
-        spec = self._spec(task) if task.definition else task.task
+    @contextmanager
+    def _naming(self, name: str) -> Iterator[None]:
+        """Whatever goes wrong is the suite's mistake, and is told with its file and task."""
         try:
-            loaded = self.manager.load([spec])
+            yield
+        except ModsearchError as error:
+            raise type(error)(f"{self.path}: task `{name}`: {error}") from error
         except ConnectionError as error:
             raise DataError(
-                f"task `{task.task}` needs data from the hub, which can't be reached\n"
+                f"task `{name}` needs data from the hub, which can't be reached\n"
                 f"go online, or use a suite that needs no network, such as `quick`"
             ) from error
         except OSError as error:
-            reason = str(error).partition("\n")[0]
-            raise DataError(f"can't load the data of task `{task.task}`: {reason}") from error
+            raise DataError(
+                f"can't load the data of task `{name}`: {first_line(error)}"
+            ) from error
+        except Exception as error:  # lm-eval checks little of what a task says
+            raise ConfigError(f"{self.path}: task `{name}`: {reason(error)}") from error
+
+    def _add(self, task: SuiteTask) -> None:
+        if task.definition:
+            _check_definition(task)
+            self.defined.append(task.task)
+        elif task.task not in self.manager.all_tasks:
+            raise unknown("task", task.task, self.manager.all_tasks)
+        loaded = self.manager.load([self._spec(task) if task.definition else task.task])
+        for kind, before in (("tasks", self.tasks), ("groups", self.groups)):
+            for name in loaded[kind]:
+                if name in before:
+                    raise ConfigError(f"`{name}` is a task of an earlier entry, too")
+            before |= loaded[kind]
         for name, built in loaded["tasks"].items():
             built.set_config("num_fewshot", built.config.num_fewshot or 0)
             built.set_fewshot_seed(self.origin.seed)
             if task.limit is not None:
                 self.samples[name] = list(range(min(task.limit, len(built.eval_docs))))
-        self.tasks |= loaded["tasks"]
-        self.groups |= loaded["groups"]
 
     def _spec(self, task: SuiteTask) -> dict[str, Any]:
-        """A definition for lm-eval, with documents where the source is ours.
-
-        Raises:
-            ConfigError: the source is unknown, or its options are wrong.
-        """
+        """A definition for lm-eval, with documents where the source is ours."""
         spec = {"task": task.task, **task.definition}
-        name = _own_source(task)
-        if name is None:
+        source = task.source()
+        if source is None:
             return spec
-        if name not in SOURCES:
-            raise unknown("source of documents", name, SOURCES)
-        try:
-            source = SOURCES[name](**spec.get("dataset_kwargs", {}))
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise ConfigError(
-                f"task `{task.task}`: dataset_kwargs: `{where}`: {first['msg']}"
-            ) from error
         documents = source.documents(self.origin)
         return {**spec, "custom_dataset": lambda **_: _dataset(documents)}
 
+    def scored(self, lm: ModsearchLM) -> Results:
+        """What lm-eval finds.
 
-def _own_source(task: SuiteTask) -> str | None:
-    path = str(task.definition.get("dataset_path", ""))
-    return path.removeprefix(OWN_SOURCE) if path.startswith(OWN_SOURCE) else None
+        Raises:
+            ConfigError: a task can't be scored as the suite defines it.
+        """
+        try:
+            results = self._scored(lm, self.tasks, self.groups)
+        except Exception as error:
+            if not isinstance(error, ModsearchError) and _in_model(error):
+                raise
+            # lm-eval doesn't say which task it was: that one fails alone, too.
+            for name in self.defined:
+                with self._naming(name):
+                    self._scored(lm, {name: self.tasks[name]}, {})
+            raise
+        for name in self.defined:
+            with self._naming(name):
+                _check_metrics(self.tasks[name].config, results["results"][name])
+        return results
+
+    def _scored(
+        self, lm: ModsearchLM, tasks: Mapping[str, Any], groups: Mapping[str, Any]
+    ) -> Results:
+        from lm_eval.evaluator import evaluate as lm_eval_evaluate
+
+        # Not around the loading of tasks: a download shows its progress.
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            found: Results = lm_eval_evaluate(
+                lm,
+                {"tasks": tasks, "groups": groups},
+                samples=self.samples or None,
+                bootstrap_iters=BOOTSTRAP_DRAWS,
+                log_samples=True,
+            )
+        return found
+
+
+def _in_model(error: Exception) -> bool:
+    """Whether scoring itself failed, rather than what a task makes of it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return any(frame.filename == modsearch.lm.__file__ for frame in frames)
+
+
+def _check_metrics(task: Any, scores: Mapping[str, Any]) -> None:
+    """Lm-eval leaves out what a kind of output does not give, without a word.
+
+    Raises:
+        ConfigError: a metric that was asked for is not there.
+    """
+    computed = {key.partition(",")[0] for key in scores}
+    for each in task.metric_list or []:
+        name = each["metric"]
+        if name not in computed and name != "bypass" and not each.get("hf_evaluate"):
+            raise ConfigError(
+                f"metric `{name}` is not computed for output_type {task.output_type}"
+            )
+
+
+def _check_definition(task: SuiteTask) -> None:
+    """What lm-eval would overlook, or look for on the hub.
+
+    Raises:
+        ConfigError: a key is unknown, or a metric.
+    """
+    from lm_eval.api.registry import AGGREGATION_REGISTRY, METRIC_REGISTRY
+    from lm_eval.config.task import TaskConfig
+
+    known = [field.name for field in fields(TaskConfig)]
+    for key in task.definition:
+        if key not in known:
+            raise unknown("key", key, known)
+    metrics = task.definition.get("metric_list")
+    if metrics is None:
+        return
+    if not isinstance(metrics, list) or not all(isinstance(each, dict) for each in metrics):
+        raise ConfigError(f"metric_list must be a list of mappings, but got {shown(metrics)}")
+    names = [str(each.get("metric")) for each in metrics]
+    for name, each in zip(names, metrics, strict=True):
+        if name not in METRIC_REGISTRY and each.get("hf_evaluate") is not True:
+            raise unknown("metric", name, METRIC_REGISTRY)
+        if names.count(name) > 1:
+            raise ConfigError(f"metric `{name}` stands twice in metric_list")
+        if "aggregation" in each and str(each["aggregation"]) not in AGGREGATION_REGISTRY:
+            raise unknown("aggregation", str(each["aggregation"]), AGGREGATION_REGISTRY)
 
 
 def _dataset(documents: list[dict[str, Any]]) -> dict[str, Any]:
@@ -305,17 +329,18 @@ def evaluate_checkpoint(
     suite: str | Path,
     data: DataConfig,
     part: Part,
-    mode: Mode = "causal",
     device: str = "cpu",
+    fingerprint: str | None = None,
 ) -> Results:
-    """Score a checkpoint folder on a suite.
+    """Score a checkpoint folder on a suite, in mode `causal`.
 
     Raises:
         ConfigError: the suite is unknown or wrong.
-        DataError: a task's data is missing.
+        DataError: a task's data is missing, or the corpus has another fingerprint.
         StudyError: there is no checkpoint, or it is damaged.
     """
-    return evaluate(load_model(folder, device), suite, data, part, mode)
+    model = load_model(folder, device)
+    return evaluate(model, suite, data, part, fingerprint=fingerprint)
 
 
 def evaluate_winners(
@@ -328,14 +353,14 @@ def evaluate_winners(
     """Score finished confirm trials on the test part, and write `eval/SUITE.json` of each.
 
     Trials whose weights were not kept are left out. What is there already is kept, unless the
-    suite has changed since.
+    suite has changed since or it was made of another text.
 
     Raises:
         ConfigError: the suite is unknown or wrong.
-        DataError: a task's data is missing.
+        DataError: a task's data is missing, or the corpus is not the study's.
         StudyError: no trial has its weights, or a checkpoint is damaged.
     """
-    plan, _ = load_suite(suite)
+    plan, path = load_suite(suite)
     folders = {
         record.hash: directory.trial(record.hash) / "checkpoint"
         for record in records
@@ -347,18 +372,24 @@ def evaluate_winners(
             f"no weights to score in {directory.root}\n"
             f"confirm trials keep theirs unless the search space says `keep: none`"
         )
+    fingerprint = directory.manifest().corpus.fingerprint
+    asked = (plan.identity(path.parent), fingerprint if plan.needs_corpus else None)
     for name, folder in kept.items():
-        before = directory.evaluations(name).get(plan.name)
-        if before is not None and _suite_hash(before) == plan.hash:
+        if _asked(directory.evaluations(name).get(plan.name)) == asked:
             continue
-        results = evaluate_checkpoint(folder, suite, data, "test", device=device)
-        path = directory.trial(name) / "eval" / f"{plan.name}.json"
-        write_text(path, json.dumps(results, indent=2) + "\n")
+        results = evaluate_checkpoint(folder, suite, data, "test", device, fingerprint)
+        write_text(
+            directory.trial(name) / "eval" / f"{plan.name}.json",
+            json.dumps(results, indent=2) + "\n",
+        )
 
 
-def _suite_hash(results: Mapping[str, Any]) -> object:
-    config = results.get("config")
-    return config.get("suite_hash") if isinstance(config, dict) else None
+def _asked(results: Mapping[str, Any] | None) -> tuple[object, object]:
+    """The suite and the text that results are of."""
+    config = (results or {}).get("config")
+    return (
+        (config.get("suite_hash"), config.get("corpus")) if isinstance(config, dict) else ("", "")
+    )
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 Shapes: B rows, T positions, V vocabulary.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -18,7 +19,7 @@ from lm_eval.utils import get_rolling_token_windows, simple_parse_args_string
 
 import modsearch
 from modsearch.data import END_OF_DOCUMENT, VOCAB_SIZE
-from modsearch.errors import ConfigError
+from modsearch.errors import ConfigError, shown
 from modsearch.nn.contracts import Mode
 from modsearch.nn.generate import Decoding, Sampling, draw
 from modsearch.nn.model import Decoder
@@ -33,6 +34,7 @@ Row = tuple[list[int], list[int]]
 
 UNSCORED = -100
 BATCH_SIZE = 32
+MOST_NEW_TOKENS = 65_536
 
 
 @register_model("modsearch")
@@ -137,8 +139,13 @@ class ModsearchLM(TemplateLM):
         }
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None) -> list[int]:
-        """The bytes of a text; there are no special tokens to add."""
-        return list(string.encode())
+        """The bytes of a text; there are no special tokens to add.
+
+        A byte that was no UTF-8 where the text was read (PEP 383) is that byte again; any other
+        half of a surrogate pair becomes the replacement character.
+        """
+        whole = re.sub("[\ud800-\udc7f\udd00-\udfff]", "\ufffd", string)
+        return list(whole.encode(errors="surrogateescape"))
 
     def tok_decode(self, tokens: Sequence[int]) -> str:
         """The text of bytes; what is not UTF-8 becomes the replacement character."""
@@ -234,13 +241,18 @@ class ModsearchLM(TemplateLM):
 
     @torch.inference_mode()
     def _continue(self, context: str, options: Mapping[str, Any], seed: int) -> str:
-        settings = normalize_gen_kwargs(dict(options))
-        stops = [stop.encode() for stop in settings["until"] if stop]
-        sampling = Sampling(
-            float(settings.get("temperature", 0.0)),
-            settings.get("top_k") or None,
-            float(settings.get("top_p", 1.0)),
-        )
+        try:
+            settings = normalize_gen_kwargs(dict(options))
+            stops = [bytes(self.tok_encode(stop)) for stop in settings["until"] if stop]
+            sampling = Sampling(
+                float(settings.get("temperature", 0.0)),
+                settings.get("top_k") or None,
+                float(settings.get("top_p", 1.0)),
+            )
+            if not 0 < settings["max_gen_toks"] <= MOST_NEW_TOKENS:
+                raise ValueError(f"max_gen_toks is 1 to {MOST_NEW_TOKENS:,}")
+        except (TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise ConfigError(f"generation_kwargs {shown(options)}: {error}") from error
         generator = torch.Generator().manual_seed(seed)
         tokens = self.tok_encode(context) or [END_OF_DOCUMENT]
         start = len(tokens)

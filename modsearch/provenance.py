@@ -16,12 +16,13 @@ from typing import Any
 import torch
 from pydantic import TypeAdapter, ValidationError
 
+from modsearch.candidates import load_candidate
 from modsearch.data import Corpus
 from modsearch.errors import ConfigError, StudyError, redacted
 from modsearch.nn.contracts import KINDS
 from modsearch.plugins import by_name, load_plugins, plugin_source
 from modsearch.reading import read_yaml
-from modsearch.schema import CorpusFacts, Manifest, ModelConfig, Plugin, Runtime, Stage
+from modsearch.schema import CorpusFacts, DataConfig, Manifest, ModelConfig, Plugin, Runtime, Stage
 from modsearch.space import Arm, Section, Space, read_space
 from modsearch.store import StudyDirectory, write_bytes, write_yaml
 
@@ -164,6 +165,16 @@ def trial_plugins(config: Path) -> dict[str, str]:
     except ValidationError as error:
         raise ConfigError(f"{config}: plugins: {error.errors()[0]['msg']}") from error
     return {name: plugin.digest for name, plugin in by_name(plugins).items()}
+
+
+def trial_corpus(config: Path) -> tuple[DataConfig, str | None]:
+    """The text that a trial was trained on, and the fingerprint of its tokens.
+
+    Raises:
+        ConfigError: its `config.yaml` can't be read.
+    """
+    fingerprint = read_yaml(config, []).get("fingerprint")
+    return load_candidate(config, []).data, None if fingerprint is None else str(fingerprint)
 
 
 def _fresh_manifest(

@@ -16,7 +16,7 @@ cli
 study report.page testing.*
 trial engines.* report.tables report.routing report.figures progress forecast
 evaluate status search.*
-lm
+lm suites
 train budget documents provenance mirror nn.generate
 candidates
 observe

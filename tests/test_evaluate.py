@@ -17,29 +17,25 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.registry import get_model
 
 from modsearch.data import Batches, load_corpus
-from modsearch.errors import ConfigError, DataError, ModsearchError, StudyError
-from modsearch.evaluate import (
-    SOURCES,
-    Origin,
-    evaluate,
-    evaluate_checkpoint,
-    evaluate_winners,
-    load_suite,
-    ratio_error,
-)
+from modsearch.documents import SOURCES, Origin
+from modsearch.errors import ConfigError, DataError, ModsearchError, StudyError, told
+from modsearch.evaluate import evaluate, evaluate_checkpoint, evaluate_winners, ratio_error
 from modsearch.lm import ModsearchLM
 from modsearch.nn.model import Decoder
 from modsearch.schema import (
     Budget,
     Candidate,
     DataConfig,
+    Manifest,
     ModelConfig,
     Record,
+    Runtime,
     Stage,
     State,
     Validation,
 )
 from modsearch.store import StudyDirectory
+from modsearch.suites import load_suite
 from modsearch.train import save_model
 
 ROOT = Path(__file__).parents[1]
@@ -367,6 +363,26 @@ def record_of(model: ModelConfig, data: DataConfig, trial_hash: str, stage: Stag
     )
 
 
+def study(root: Path, data: DataConfig) -> StudyDirectory:
+    """A study that was trained on a corpus."""
+    directory = StudyDirectory(root)
+    directory.write_manifest(
+        Manifest(
+            name="study",
+            seed=0,
+            arms={"dense": None},
+            runtime=Runtime(),
+            corpus=load_corpus(data).facts,
+            code="",
+            revision="",
+            versions={},
+            machine={},
+            command="",
+        )
+    )
+    return directory
+
+
 SUITE = {
     "name": "tiny",
     "description": "A few passages.",
@@ -392,7 +408,7 @@ SUITE = {
 
 
 def test_winners_are_scored_once(data: DataConfig, tmp_path: Path) -> None:
-    directory = StudyDirectory(tmp_path / "study")
+    directory = study(tmp_path / "study", data)
     records = [
         record_of(DENSE, data, "a", Stage.CONFIRM),
         record_of(DENSE, data, "b", Stage.CONFIRM),
@@ -422,30 +438,290 @@ def test_winners_are_scored_once(data: DataConfig, tmp_path: Path) -> None:
         evaluate_winners(directory, records[1:], path, data)
 
 
+def test_winners_are_scored_on_the_text_of_the_study_alone(
+    data: DataConfig, tmp_path: Path
+) -> None:
+    directory = study(tmp_path / "study", data)
+    records = [record_of(DENSE, data, "a", Stage.CONFIRM)]
+    save_model(decoder(DENSE), directory.trial("a") / "checkpoint")
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(SUITE))
+    written = directory.trial("a") / "eval" / "tiny.json"
+    other = DataConfig(corpus=str(ROOT / "modsearch" / "*.py"))
+    with pytest.raises(DataError, match="is not what it was trained on"):
+        evaluate_winners(directory, records, path, other)
+    assert not written.exists()
+    evaluate_winners(directory, records, path, data)
+    right = written.read_text()
+    results = json.loads(right)
+    results["config"]["corpus"] = load_corpus(other).facts.fingerprint
+    results["results"]["text"]["bits_per_byte,none"] = 1.0
+    written.write_text(json.dumps(results))
+    evaluate_winners(directory, records, path, data)
+    again = json.loads(written.read_text())
+    assert again["results"] == json.loads(right)["results"], "other text was scored before"
+
+
+def rows_task(path: str, **changes: object) -> dict[str, object]:
+    """A task on the rows of a file beside the suite."""
+    return {
+        "task": "rows",
+        "dataset_path": "modsearch:jsonl",
+        "dataset_kwargs": {"file": path},
+        "test_split": "held_out",
+        "output_type": "multiple_choice",
+        "doc_to_text": "{{question}}",
+        "doc_to_choice": ["1", "2"],
+        "doc_to_target": "{{answer}}",
+        "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
+        **changes,
+    }
+
+
+def rows_suite(folder: Path, rows: str, **changes: object) -> Path:
+    (folder / "rows.jsonl").write_text(rows, newline="")
+    suite = {"name": "r", "description": "", "tasks": [rows_task("rows.jsonl", **changes)]}
+    (folder / "r.yaml").write_text(yaml.safe_dump(suite))
+    return folder / "r.yaml"
+
+
+ROWS = '{"question": "one?", "answer": 0}\n{"question": "two?", "answer": 1}\n'
+
+
+def test_other_rows_are_another_suite(data: DataConfig, tmp_path: Path) -> None:
+    identities = []
+    for rows in (ROWS, ROWS.replace("one", "two")):
+        plan, path = load_suite(rows_suite(tmp_path, rows))
+        identities.append(plan.identity(path.parent))
+    assert identities[0] != identities[1]
+
+
+def test_suites_without_files_have_the_identity_that_they_had() -> None:
+    plan, path = load_suite("quick")
+    assert plan.identity(path.parent) == "73ca8d66815b58ec"
+
+
+def test_rows_are_lines_of_json_and_nothing_else_ends_them(tmp_path: Path) -> None:
+    rows = [{"text": "a\u2028b\x85c\x0cd", "n": 1}, {"text": "e\rf", "n": 2}]
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    (tmp_path / "rows.jsonl").write_text("\r\n".join(lines) + "\n\n", newline="")
+    source = SOURCES["jsonl"](file="rows.jsonl")
+    assert source.documents(Origin(np.empty(0, np.uint8), 0, tmp_path)) == rows
+
+
+@pytest.mark.parametrize("second", ['{"a": 2, "b": []}', '{"b": ["x"], "a": 2}'])
+def test_rows_agree_in_keys_and_kinds(tmp_path: Path, second: str) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"a": 1, "b": ["y", "z"]}\n' + second)
+    assert len(SOURCES["jsonl"](file="rows.jsonl").documents(origin(tmp_path))) == 2
+
+
+def origin(folder: Path) -> Origin:
+    return Origin(np.empty(0, np.uint8), 0, folder)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (['{"a": 1}', '{"a": "1"}'], 'line 2: "a" is a text, but a whole number before'),
+        (['{"a": 1}', '{"a": 1.5}'], 'line 2: "a" is a number with a fraction, but a whole'),
+        (['{"a": 1}', '{"a": true}'], 'line 2: "a" is true or false, but'),
+        (['{"a": "x"}', '{"a": null}'], 'line 2: "a" is null, but a text before'),
+        (['{"a": {"b": 1}}', '{"a": {"b": []}}'], 'line 2: "a.b" is a list, but a whole'),
+        (['{"a": 1}', "", '{"a": 1, "b": 2}'], 'line 3: key "b" is new'),
+        (['{"a": {"b": 1}}', '{"a": {}}'], 'line 2: key "a.b" is missing'),
+        (['{"a": [1, "x"]}'], r'line 1: "a\[\]" is a text, but a whole number before'),
+        (['{"a": [[1], ["x"]]}'], r'line 1: "a\[\]\[\]" is a text'),
+        (["[1, 2]"], r"line 1: a row is a JSON object, but got \[1, 2\]"),
+        (['"x"'], "line 1: a row is a JSON object"),
+        (['{"a": 1'], "line 1: Expecting"),
+        (['{"a": 1, "a": 2}'], 'line 1: key "a" stands twice'),
+        (['{"a": NaN}'], "line 1: NaN is no JSON"),
+        (['{"a": 1e999}'], "line 1: .* too large a number"),
+        (['{"a": 99999999999999999999}'], "line 1: .* too large a number"),
+        (['{"a": ' + "9" * 5000 + "}"], "line 1: "),
+        (["[" * 100_000], "line 1: values are nested too deep"),
+        ([r'{"a": ["\ud83d"]}'], "line 1: a text holds half of a character"),
+        ([r'{"\udce9": 1}'], "line 1: a text holds half of a character"),
+        ([""], "has no rows"),
+    ],
+)
+def test_rows_that_have_no_one_meaning_are_refused(
+    tmp_path: Path, rows: list[str], message: str
+) -> None:
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows))
+    for order in (1, -1):
+        with pytest.raises(DataError, match=message if order == 1 else "rows.jsonl") as caught:
+            SOURCES["jsonl"](file="rows.jsonl").documents(origin(tmp_path))
+        assert len(told(caught.value).splitlines()) <= 2
+        (tmp_path / "rows.jsonl").write_text("\n".join(rows[::-1]))
+
+
+def test_rows_that_are_not_utf_8_are_told(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_bytes(b'{"a": "caf\xe9"}')
+    with pytest.raises(DataError, match="line 1: not UTF-8 at byte 10"):
+        SOURCES["jsonl"](file="rows.jsonl").documents(origin(tmp_path))
+    for name in ("", "a\0b", "no.jsonl", "x" * 5000, "~nosuchuser/x"):
+        with pytest.raises(DataError, match="can't read"):
+            SOURCES["jsonl"](file=name).documents(origin(tmp_path))
+
+
+def test_the_order_of_rows_changes_no_score(data: DataConfig, tmp_path: Path) -> None:
+    scores = []
+    for rows in (ROWS, "\n".join(ROWS.splitlines()[::-1])):
+        path = rows_suite(tmp_path, rows)
+        results = evaluate(decoder(DENSE), path, data, "validation")["results"]["rows"]
+        scores.append({key: value for key, value in results.items() if key != "alias"})
+    assert scores[0] == scores[1]
+
+
+def test_bytes_that_are_no_utf_8_are_scored_as_they_are() -> None:
+    lm = ModsearchLM(decoder(DENSE))
+    assert lm.tok_encode("caf\udce9") == list(b"caf\xe9")
+    assert lm.tok_encode("\ud83d!") == list("\ufffd!".encode())
+    [(score, _)] = loglikelihood(lm, [("caf", "\udce9")])
+    assert score == pytest.approx(direct(lm.model, list(b"caf\xe9"), 1), abs=1e-4)
+    text = lm.generate_until(
+        [request("generate_until", "\udce9", {"max_gen_toks": 2, "until": ["\ud83d"]})]
+    )
+    assert len(text) == 1
+
+
 def wrong(**changes: object) -> dict[str, object]:
     return {**SUITE, "tasks": [{**SUITE["tasks"][0], **changes}]}  # type: ignore[dict-item]
+
+
+def wrong_source(**changes: object) -> dict[str, object]:
+    """Other options of the documents."""
+    return wrong(dataset_kwargs={"num": 4, "size": 100} | changes)
+
+
+METRIC = {"metric": "acc", "aggregation": "mean", "higher_is_better": True}
 
 
 @pytest.mark.parametrize(
     ("suite", "message"),
     [
-        ({**SUITE, "task": []}, "tiny.yaml: `task`"),
-        ({**SUITE, "tasks": []}, "tiny.yaml: `tasks`"),
-        ({**SUITE, "name": "../x"}, "tiny.yaml: `name`"),
-        ({**SUITE, "tasks": ["hellaswag"]}, "unknown task `hellaswag`"),
+        ({**SUITE, "task": []}, "tiny.yaml: unknown key `task`; did you mean `tasks`"),
+        ({**SUITE, "tasks": []}, "tiny.yaml: tasks"),
+        ({**SUITE, "name": "../x"}, "tiny.yaml: name"),
+        ({**SUITE, "tasks": SUITE["tasks"] * 2}, 'tiny.yaml: task "text" stands twice'),
+        ({**SUITE, "tasks": ["a\udce9"]}, "tiny.yaml"),
+        ({**SUITE, "tasks": [""]}, "tiny.yaml: tasks.0"),
+        ({**SUITE, "tasks": [3]}, "tiny.yaml: tasks.0"),
+        ({**SUITE, "tasks": ["hellaswag"]}, "tiny.yaml: task `hellaswag`: unknown task"),
         ({**SUITE, "include": ["hellaswig"]}, "did you mean `hellaswag`"),
+        ([], "tiny.yaml must be a mapping"),
+        (None, "tiny.yaml must be a mapping"),
+        (wrong(limit=True), "tasks.0.limit"),
+        (wrong(limit=0), "tasks.0.limit"),
+        (wrong(limit="3"), "tasks.0.limit"),
         (wrong(dataset_path="modsearch:excerpt"), "did you mean `excerpts`"),
-        (wrong(dataset_kwargs={"num": 0, "size": 9}), "task `text`: dataset_kwargs: `num`"),
+        (wrong(dataset_kwargs=[1]), r"`text`: dataset_kwargs must be a mapping .* got \[1\]"),
+        (wrong(dataset_kwargs=None), "`text`: dataset_kwargs must be a mapping"),
+        (wrong_source(num=0), "tiny.yaml: task `text`: dataset_kwargs: num"),
+        (wrong_source(num=1e9), "tiny.yaml: task `text`: dataset_kwargs: num"),
+        (wrong_source(num=True), "tiny.yaml: task `text`: dataset_kwargs: num"),
+        (wrong_source(num=99_999), "tiny.yaml: task `text`: the held-out text of"),
+        (wrong_source(nun=1), "did you mean `num`"),
         (wrong(dataset_path="modsearch:jsonl", dataset_kwargs={"file": "no.jsonl"}), "can't read"),
+        (wrong(doc_to_txt="x"), "tiny.yaml: task `text`: unknown key `doc_to_txt`; did you mean"),
+        (wrong(doc_to_text="{{ text"), "tiny.yaml: task `text`: TemplateSyntaxError"),
+        (wrong(doc_to_text="{{ texd }}"), "tiny.yaml: task `text`: UndefinedError: 'texd' is und"),
+        (
+            wrong(output_type="guess"),
+            "tiny.yaml: task `text`: ValueError: Got invalid output_type",
+        ),
+        (wrong(test_split="other"), "tiny.yaml: task `text`: "),
+        (wrong(metric_list=7), "tiny.yaml: task `text`: metric_list must be a list"),
+        (wrong(metric_list=["acc"]), "tiny.yaml: task `text`: metric_list must be a list"),
+        (
+            wrong(metric_list=[{**METRIC, "metric": "acx"}]),
+            "task `text`: unknown metric `acx`; did",
+        ),
+        (wrong(metric_list=[{**METRIC, "aggregation": "meean"}]), "did you mean `mean`"),
+        (wrong(metric_list=[METRIC, METRIC]), "metric `acc` stands twice"),
+        (wrong(metric_list=[METRIC]), "tiny.yaml: task `text`: metric `acc` is not computed"),
+        (
+            wrong(output_type="multiple_choice", doc_to_choice="{{ text }}"),
+            "tiny.yaml: task `text`",
+        ),
+        (wrong(num_fewshot="two"), "tiny.yaml: task `text`: "),
     ],
 )
 def test_what_is_wrong_with_a_suite_is_said(
-    suite: dict[str, object], message: str, data: DataConfig, tmp_path: Path
+    suite: object, message: str, data: DataConfig, tmp_path: Path
 ) -> None:
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(suite))
     with pytest.raises(ModsearchError, match=message) as caught:
         evaluate(decoder(DENSE), tmp_path / "tiny.yaml", data, "validation")
     assert str(caught.value).count("\n") <= 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_gen_toks": "many"},
+        {"max_gen_toks": 10**9},
+        {"max_gen_toks": -1},
+        {"until": [5]},
+        {"do_sample": True, "temperature": "hot"},
+        {"do_sample": True, "temperature": 1, "top_p": 2},
+        {"do_sample": True, "temperature": 1, "top_k": "x"},
+    ],
+)
+def test_options_of_generation_are_the_tasks_mistake(
+    options: dict[str, object], data: DataConfig, tmp_path: Path
+) -> None:
+    suite = wrong(
+        output_type="generate_until",
+        doc_to_text="{{text}}",
+        generation_kwargs={"until": ["."], "max_gen_toks": 2, **options},
+        metric_list=[{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
+    )
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(suite))
+    with pytest.raises(ConfigError, match=r"tiny.yaml: task `text`: ") as caught:
+        evaluate(decoder(DENSE), tmp_path / "tiny.yaml", data, "validation")
+    assert str(caught.value).count("\n") <= 1
+
+
+def test_the_task_that_fails_late_is_named(data: DataConfig, tmp_path: Path) -> None:
+    good = {**SUITE["tasks"][0], "task": "good"}  # type: ignore[dict-item]
+    rows_suite(tmp_path, ROWS)
+    late = rows_task("rows.jsonl", doc_to_text="{{ 1 // (1 - answer) }}")
+    suite = {**SUITE, "tasks": [good, late]}
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(suite))
+    with pytest.raises(ConfigError, match=r"tiny.yaml: task `rows`: ZeroDivisionError"):
+        evaluate(decoder(DENSE), tmp_path / "tiny.yaml", data, "validation")
+
+
+def test_a_fault_of_the_model_is_not_the_tasks(
+    data: DataConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(SUITE))
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("out of luck")
+
+    monkeypatch.setattr(Decoder, "forward", fail)
+    with pytest.raises(RuntimeError, match="out of luck"):
+        evaluate(decoder(DENSE), tmp_path / "tiny.yaml", data, "validation")
+
+
+def test_a_task_that_a_group_brings_is_not_believed_twice(
+    data: DataConfig, tmp_path: Path
+) -> None:
+    (tmp_path / "mine").mkdir()
+    member = {**SUITE["tasks"][0], "task": "member", "dataset_kwargs": {}}  # type: ignore[dict-item]
+    del member["dataset_path"]
+    rows = {"data_files": {"held_out": str(tmp_path / "rows.jsonl")}}
+    (tmp_path / "rows.jsonl").write_text('{"text": "some words"}\n{"text": "and more"}\n')
+    member |= {"dataset_path": "json", "dataset_kwargs": rows}
+    (tmp_path / "mine" / "member.yaml").write_text(yaml.safe_dump(member))
+    (tmp_path / "mine" / "group.yaml").write_text("{group: all, task: [member]}")
+    suite = {**SUITE, "include": ["mine"], "tasks": ["all", "member"]}
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(suite))
+    with pytest.raises(ConfigError, match="`member` is a task of an earlier entry"):
+        evaluate(decoder(DENSE), tmp_path / "tiny.yaml", data, "validation")
 
 
 def test_unknown_suite_has_the_nearest_name(data: DataConfig) -> None:
