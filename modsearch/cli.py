@@ -355,8 +355,8 @@ def evaluate(
         if not config.is_file():
             raise ModsearchError(f"{target} does not say what it was trained on\nname a --corpus")
         data, fingerprint = trial_corpus(config)
-    print(f"tasks from corpus `{data.corpus}`", file=sys.stderr)
     result = evaluate_checkpoint(folder, suite, data, "test", fingerprint=fingerprint)
+    print(f"tasks from corpus `{data.corpus}`", file=sys.stderr)
     print(json.dumps(result["results"], indent=2))
 
 

@@ -1,7 +1,9 @@
 """The command line: a user's mistake is two lines at most, and what the verbs print."""
 
+import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -15,10 +17,14 @@ import torch
 from modsearch import __version__, components
 from modsearch.candidates import load_candidate
 from modsearch.cli import main
-from modsearch.forecast import ledger
+from modsearch.data import load_corpus
+from modsearch.forecast import ledger, single_job
+from modsearch.nn.generate import Sampling, generate
 from modsearch.nn.model import Decoder
+from modsearch.schema import Manifest, Runtime, Stage, State
 from modsearch.store import StudyDirectory
-from modsearch.train import save_model
+from modsearch.train import load_model, save_model
+from modsearch.trial import run_trial
 
 ROOT = Path(__file__).parents[1]
 HELP_SECONDS = 0.5
@@ -414,3 +420,146 @@ def test_a_study_that_was_cut_off_is_shown(
     (out / "manifest.json").write_text("{")
     for verb in ("status", "best", "report"):
         assert "can't read" in refused(verb, out)
+
+
+# --- scoring and sampling
+
+TASK = """
+  task: text
+  dataset_path: modsearch:excerpts
+  dataset_kwargs: {num: 2, size: 100}
+  test_split: held_out
+  output_type: loglikelihood_rolling
+  doc_to_text: ""
+  doc_to_target: text
+  metric_list: [{metric: bits_per_byte, aggregation: bits_per_byte, higher_is_better: false}]
+"""
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, corpus: Path) -> Path:
+    """A folder with a suite and a study of one confirmed trial, on the corpus `texts` in it."""
+    folder = tmp_path_factory.mktemp("trained")
+    shutil.copytree(corpus, folder / "texts")
+    (folder / "file.yaml").write_text(f"name: inside\ndescription: ''\ntasks:\n- {TASK.strip()}\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        (folder / "config.yaml").write_text(CONFIG.replace("CORPUS", "texts"))
+        candidate = load_candidate(folder / "config.yaml", [])
+        job = single_job(candidate, 2e7, 0, ()).model_copy(update={"stage": Stage.CONFIRM})
+        assert run_trial(folder / "study", job).state is State.COMPLETE
+        StudyDirectory(folder / "study").write_manifest(
+            Manifest(
+                name="study",
+                seed=0,
+                arms={"mod": None},
+                runtime=Runtime(),
+                corpus=load_corpus(candidate.data).facts,
+                code="",
+                revision="",
+                versions={},
+                machine={},
+                command="",
+            )
+        )
+    return folder
+
+
+@pytest.fixture
+def scored(trained: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return Path(shutil.copytree(trained, tmp_path / "scored"))
+
+
+def test_results_are_where_eval_says(
+    modsearch, scored: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(scored)
+    done = modsearch("eval", "study", "--suite", "file.yaml")
+    assert done.code == 0, done.err
+    pattern = done.out.removeprefix("results: ").strip()
+    assert [path.name for path in scored.glob(pattern)] == ["inside.json"]
+
+
+def test_scoring_is_refused_on_other_text(
+    modsearch, refused, scored: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [trial] = (scored / "study" / "trials").iterdir()
+    suite = scored / "file.yaml"
+    shutil.copytree(scored / "texts", scored / "elsewhere" / "texts")
+    (scored / "elsewhere" / "texts" / "0.txt").write_text("another text")
+    monkeypatch.chdir(scored / "elsewhere")
+    for target in (scored / "study", trial):
+        message = refused("eval", target, "--suite", suite)
+        assert "the text of corpus `texts` is not what it was trained on" in message
+        assert refused("eval", target, "--suite", suite, "--corpus", "").startswith(
+            "error: --corpus must name"
+        )
+    assert not (trial / "eval").exists()
+    assert "is not what it" in refused("eval", scored / "study", "--suite", suite, "--corpus", ".")
+    for target in (scored / "study", trial):
+        done = modsearch("eval", target, "--suite", suite, "--corpus", scored / "texts")
+        assert done.code == 0, done.err
+    assert (trial / "eval" / "inside.json").is_file()
+    # A checkpoint may be scored on any text that is named.
+    assert modsearch("eval", trial, "--suite", suite, "--corpus", "texts").code == 0
+
+
+@pytest.mark.parametrize("suite", [".", "./", "", "nosuch.yaml", "empty.yaml", "list.yaml"])
+def test_a_suite_that_is_none_is_told(refused, trained: Path, tmp_path: Path, suite: str) -> None:
+    (tmp_path / "empty.yaml").touch()
+    (tmp_path / "list.yaml").write_text("[1, 2]")
+    name = str(tmp_path / suite) if suite.endswith(".yaml") else suite
+    refused("eval", trained / "study", "--suite", name)
+
+
+def test_a_space_with_a_broken_suite_is_refused_before_anything_runs(
+    refused, space: Path, tmp_path: Path
+) -> None:
+    suite = tmp_path / "broken.yaml"
+    suite.write_text("name: x\ndescription: ''\ntasks: [{task: a, limit: 0}]\n")
+    out = tmp_path / "study"
+    for verb in (["plan"], ["search", "--out", out]):
+        assert "broken.yaml: tasks.0.limit" in refused(*verb, space, "--set", f"suite={suite}")
+    assert not out.exists()
+
+
+BYTES = os.fsdecode(b"caf\xe9")
+
+
+def test_a_prompt_may_have_any_bytes(modsearch, trained: Path) -> None:
+    [trial] = (trained / "study" / "trials").iterdir()
+    arguments = ("generate", trial, "--tokens", 1, "--temperature", 0, "--json")
+    done = modsearch(*arguments, "--prompt", BYTES, f"--prompt={BYTES}", "--prompt", "caf\ufffd")
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    model = load_model(trial / "checkpoint")
+    direct = generate(model, [list(b"caf\xe9")], 1, Sampling(temperature=0)).tokens[0]
+    assert found["tokens"][:2] == [direct, direct]
+    assert all(text.startswith("caf\ufffd") for text in found["texts"])
+
+
+def test_what_a_terminal_can_not_show_is_written_out(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [trial] = (trained / "study" / "trials").iterdir()
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", stream)
+    command = ["generate", str(trial), "--tokens", "1", "--prompt", BYTES]
+    monkeypatch.setattr(sys, "argv", ["modsearch", *command])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert not end.value.code
+    stream.flush()
+    assert stream.buffer.getvalue().startswith(rb"caf\ufffd")  # type: ignore[attr-defined]
+
+
+VERBS = ["flops", "plan", "train", "search", "status", "best", "eval", "report", "generate"]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_other_arguments_are_utf_8(refused, verb: str) -> None:
+    assert r'argument "caf\xe9" is not UTF-8' in refused(verb, BYTES)
+    for option in ("--out", "--set", "--suite", "--corpus", "--plugin", "--ledger", "--unknown"):
+        assert r"caf\xe9" in refused(verb, "x", option, BYTES)
+        assert r"caf\xe9" in refused(verb, "x", f"{option}={BYTES}")
