@@ -112,7 +112,7 @@ class _Tasks:
         self.manager = TaskManager(include_path=include, include_defaults=False)
         self.tasks: dict[str, Any] = {}
         self.groups: dict[str, Any] = {}
-        self.samples: dict[str, list[int]] = {}
+        self.samples: dict[str, range] = {}  # lm-eval asks of every document whether it is in it
         self.defined: list[str] = []
         """Tasks that the suite itself defines."""
         for task in suite.tasks:
@@ -154,7 +154,7 @@ class _Tasks:
             built.set_config("num_fewshot", built.config.num_fewshot or 0)
             built.set_fewshot_seed(self.origin.seed)
             if task.limit is not None:
-                self.samples[name] = list(range(min(task.limit, len(built.eval_docs))))
+                self.samples[name] = range(min(task.limit, len(built.eval_docs)))
 
     def _spec(self, task: SuiteTask) -> dict[str, Any]:
         """A definition for lm-eval, with documents where the source is ours."""
@@ -237,6 +237,9 @@ def _check_definition(task: SuiteTask) -> None:
     for key in task.definition:
         if key not in known:
             raise unknown("key", key, known)
+    repeats = task.definition.get("repeats", 1)
+    if not isinstance(repeats, int) or isinstance(repeats, bool) or not 0 < repeats <= 1000:
+        raise ConfigError(f"repeats must be a whole number from 1 to 1000, got {shown(repeats)}")
     metrics = task.definition.get("metric_list")
     if metrics is None:
         return

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
-from modsearch.errors import ConfigError, ModsearchError
+from modsearch.errors import ConfigError, ModsearchError, has_surrogates
 from modsearch.schema import Plugin
 
 
@@ -71,6 +71,8 @@ def _module_name(path: Path) -> str:
 
 
 def _load(path: Path, wanted: str | None) -> Plugin:
+    if has_surrogates(str(path)):  # the path goes into files that are UTF-8
+        raise ConfigError(f"the path of plugin {path} is not UTF-8: give it another name")
     name = _module_name(path)
     known = _LOADED.get(name)
     if known is None:

@@ -645,6 +645,7 @@ METRIC = {"metric": "acc", "aggregation": "mean", "higher_is_better": True}
             wrong(output_type="multiple_choice", doc_to_choice="{{ text }}"),
             "tiny.yaml: task `text`",
         ),
+        (wrong(repeats=10**9), "tiny.yaml: task `text`: repeats must be"),
         (wrong(num_fewshot="two"), "tiny.yaml: task `text`: "),
     ],
 )

@@ -750,3 +750,11 @@ def test_the_other_examples_keep_their_contracts(kind: str, name: str) -> None:
     for trial in trials:
         if trial.case.label in first:
             run_case(trial)
+
+
+def test_a_path_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    (folder / "mine.py").touch()
+    with pytest.raises(ConfigError, match=r"caf\\xe9/mine.py is not UTF-8"):
+        load_plugins([folder / "mine.py"])
