@@ -17,11 +17,11 @@ from re import finditer
 from typing import Any
 
 import numpy as np
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from modsearch.data import END_OF_DOCUMENT, Tokens
 from modsearch.errors import DataError, has_surrogates, shown
-from modsearch.schema import Frozen
+from modsearch.schema import Stated
 
 MOST_DOCUMENTS = 100_000
 MOST_BYTES = 1_000_000
@@ -38,10 +38,8 @@ class Origin:
     """Of the suite's file."""
 
 
-class Source(Frozen, ABC):
+class Source(Stated, ABC):
     """Options of one kind of documents, as `dataset_kwargs` states them."""
-
-    model_config = ConfigDict(strict=True)
 
     @abstractmethod
     def documents(self, origin: Origin) -> list[dict[str, Any]]:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -17,18 +16,19 @@ from pydantic import (
 
 from modsearch.documents import SOURCES, JsonLines, Source
 from modsearch.errors import ConfigError, has_surrogates, shown
-from modsearch.reading import first_error, read_yaml
+from modsearch.reading import read_yaml
 from modsearch.registry import unknown
-from modsearch.schema import Frozen
+from modsearch.schema import Stated
 from modsearch.store import shipped
+from modsearch.wording import first_error
 
 OWN_SOURCE = "modsearch:"
 
 
-class SuiteTask(BaseModel):
+class SuiteTask(Stated):
     """A task of `include` by its name, or a whole definition with lm-eval's own keys."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+    model_config = ConfigDict(extra="allow")
 
     task: str = Field(min_length=1)
     limit: int | None = Field(None, gt=0)
@@ -64,17 +64,17 @@ class SuiteTask(BaseModel):
         try:
             return SOURCES[name].model_validate(options)
         except ValidationError as error:
-            raise ConfigError(f"dataset_kwargs: {first_error(error, SOURCES[name])}") from error
+            raise ConfigError(
+                f"dataset_kwargs: {first_error(error, SOURCES[name], options)}"
+            ) from error
 
 
 def _task(value: object) -> object:
     return {"task": value} if isinstance(value, str) else value
 
 
-class Suite(Frozen):
+class Suite(Stated):
     """Tasks that are run together."""
-
-    model_config = ConfigDict(strict=True)
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     description: str
@@ -131,7 +131,7 @@ def load_suite(suite: str | Path) -> tuple[Suite, Path]:
     try:
         found = Suite.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {first_error(error, Suite)}") from error
+        raise ConfigError(f"{path}: {first_error(error, Suite, values)}") from error
     for task in found.tasks:
         try:
             task.source()
