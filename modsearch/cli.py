@@ -325,7 +325,12 @@ def evaluate(
 ) -> None:
     """Score a study's winners or one checkpoint with lm-eval, in causal mode."""
     from modsearch.evaluate import evaluate_checkpoint, evaluate_winners
-    from modsearch.provenance import check_plugins, trial_corpus, trial_plugins
+    from modsearch.provenance import (
+        check_plugins,
+        trial_corpus,
+        trial_model,
+        trial_plugins,
+    )
     from modsearch.schema import Stage
     from modsearch.store import StudyDirectory
     from modsearch.suites import load_suite
@@ -336,8 +341,9 @@ def evaluate(
     data = None if corpus is None else _corpus(corpus)
     if (target / "manifest.json").is_file():
         directory = StudyDirectory(target)
-        check_plugins(directory.manifest().plugins, plugins, target)
         records = [r for r in directory.records() if r.stage is Stage.CONFIRM]
+        models = [record.candidate.model for record in records]
+        check_plugins(directory.manifest().plugins, plugins, models, target)
         if not records:
             raise ModsearchError(
                 f"{target} has no confirmed trials to score\nrun its search first"
@@ -348,7 +354,7 @@ def evaluate(
     folder = checkpoint_folder(target)
     config = folder.parent / "config.yaml"
     if config.is_file():
-        check_plugins(trial_plugins(config), plugins, target)
+        check_plugins(trial_plugins(config), plugins, [trial_model(config)], target)
     load_model(folder)
     fingerprint = None
     if data is None:
@@ -379,13 +385,13 @@ def generate(
     """Sample text from a checkpoint, with a key-value cache; what it took goes to stderr."""
     from modsearch.nn.generate import Sampling
     from modsearch.nn.generate import generate as sample
-    from modsearch.provenance import check_plugins, trial_plugins
+    from modsearch.provenance import check_plugins, trial_model, trial_plugins
     from modsearch.train import load_model
 
     plugins = _plugins(plugin)
     folder = checkpoint_folder(checkpoint)
     if (config := folder.parent / "config.yaml").is_file():
-        check_plugins(trial_plugins(config), plugins, checkpoint)
+        check_plugins(trial_plugins(config), plugins, [trial_model(config)], checkpoint)
     sampling = Sampling(temperature, top_k, top_p, seed)
     model = load_model(folder)
     prompts = [os.fsencode(text) for text in prompt]  # the very bytes that were given

@@ -7,7 +7,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,12 +19,22 @@ from pydantic import TypeAdapter, ValidationError
 from modsearch.candidates import load_candidate
 from modsearch.data import Corpus
 from modsearch.errors import ConfigError, StudyError, redacted
-from modsearch.nn.contracts import KINDS
+from modsearch.nn.contracts import KINDS, base_name
 from modsearch.plugins import by_name, load_plugins, plugin_source
 from modsearch.reading import read_yaml
-from modsearch.schema import CorpusFacts, DataConfig, Manifest, ModelConfig, Plugin, Runtime, Stage
+from modsearch.schema import (
+    Candidate,
+    CorpusFacts,
+    DataConfig,
+    Manifest,
+    ModelConfig,
+    Plugin,
+    Runtime,
+    Stage,
+)
 from modsearch.space import Arm, Section, Space, read_space
 from modsearch.store import StudyDirectory, write_bytes, write_yaml
+from modsearch.wording import first_error
 
 CONSTANT_RESOURCES = {"threads", "device", "precision", "micro_batch"}
 
@@ -138,19 +148,62 @@ def _keep_copies(directory: StudyDirectory, plugins: Iterable[Plugin]) -> None:
         write_bytes(path, source)
 
 
-def check_plugins(made_with: Mapping[str, str], plugins: Iterable[Plugin], what: Path) -> None:
+def check_plugins(
+    made_with: Mapping[str, str],
+    plugins: Iterable[Plugin],
+    models: Iterable[ModelConfig],
+    what: Path,
+) -> None:
     """Weights are scored with the plugins that they were trained with, and no others' content.
 
+    Plugins that the models have no component of need not be there.
+
     Raises:
-        StudyError: one is not named, or has changed.
+        StudyError: files are not named, or have changed.
     """
-    given = {plugin.digest for plugin in plugins}
-    for name, digest in made_with.items():
-        if digest not in given:
-            raise StudyError(
-                f"{what} was made with plugin {name}, content {digest}, which is not named or has "
-                f"changed\nname that file: --plugin {name}"
-            )
+    given = {plugin.path: plugin.digest for plugin in plugins}
+    right = {path for path, digest in given.items() if digest in made_with.values()}
+    if all(_comes_from(right, kind, name) for kind, name in _components(models)):
+        return
+    missing = [name for name, digest in made_with.items() if digest not in given.values()]
+    if missing:
+        raise StudyError(
+            f"{what} was made with plugin {', '.join(missing)}, which is not named or has changed"
+            f"\nname it as it was: {' '.join(f'--plugin {name}' for name in missing)}"
+        )
+
+
+def _components(models: Iterable[ModelConfig]) -> set[tuple[str, str]]:
+    """Kinds and names."""
+    found = set()
+    for model in models:
+        parts = {"block": model.block, "router": model.router, "schedule": model.schedule}
+        if model.ffn is not None:
+            parts["ffn"] = model.ffn
+        found |= {(kind, base_name(kind, part.name)) for kind, part in parts.items()}
+    return found
+
+
+def _comes_from(plugins: Set[str], kind: str, name: str) -> bool:
+    """Whether a component is there, and not from another plugin file than these."""
+    origins = KINDS[kind].origins(name)
+    files = {o.target.rpartition(":")[0] for o in origins if o.how == "plugin file"}
+    return bool(origins) and files <= plugins
+
+
+def trial_model(config: Path) -> ModelConfig:
+    """What a trial is a model of; its components need not be there.
+
+    Raises:
+        ConfigError: its `config.yaml` can't be read.
+    """
+    values = read_yaml(config, [])
+    try:
+        return Candidate.model_validate(values.get("candidate")).model
+    except ValidationError as error:
+        raise ConfigError(
+            f"{config}: candidate: {first_error(error, Candidate, values.get('candidate'))}"
+        ) from error
 
 
 def trial_plugins(config: Path) -> dict[str, str]:

@@ -16,11 +16,12 @@ import torch
 from modsearch import plugins
 from modsearch.candidates import load_space
 from modsearch.cli import main
-from modsearch.errors import ConfigError
+from modsearch.errors import ConfigError, StudyError
 from modsearch.lm import ModsearchLM
 from modsearch.nn.contracts import KINDS, ROUTERS, block_names
 from modsearch.nn.model import Decoder
 from modsearch.plugins import by_name, load_plugins, plugin_source
+from modsearch.provenance import check_plugins
 from modsearch.schema import (
     Budget,
     Candidate,
@@ -496,6 +497,20 @@ def test_scores_need_the_plugin_that_the_weights_were_trained_with(
     done = modsearch("eval", study, "--plugin", EXAMPLE)
     assert done.code == 0, done.err
     assert len(list(study.glob("trials/*/eval/quick.json"))) == 2
+
+
+def test_plugins_are_asked_for_all_at_once_and_only_where_they_are_used() -> None:
+    made_with = {"my_router.py": "1", "other.py": "2", "unused.py": "3"}
+    dense = ModelConfig(block="dense")
+    check_plugins(made_with, [], [dense, ModelConfig(block="mode_staged")], Path("study"))
+    staggered = ModelConfig(block="mod", router="staggered")
+    with pytest.raises(StudyError, match=r"plugin my_router\.py, other\.py, unused\.py, which"):
+        check_plugins(made_with, [], [dense, staggered], Path("study"))
+    [plugin] = load_plugins([EXAMPLE])
+    made_with = {"my_router.py": plugin.digest, "unused.py": "3"}
+    check_plugins(made_with, [plugin], [dense, staggered], Path("study"))
+    with pytest.raises(StudyError, match=r"plugin my_router\.py, unused\.py, which"):
+        check_plugins({**made_with, "my_router.py": "9"}, [plugin], [staggered], Path("study"))
 
 
 def test_lm_evals_own_command_line_takes_a_plugin(tmp_path: Path) -> None:
