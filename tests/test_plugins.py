@@ -55,7 +55,8 @@ fixed:
   model: {seq_len: 16, num_heads: 1, block: mod, capacity: 0.25}
   optim: {min_steps: 10, max_epochs: 99}
 arms:
-  staggered: {model: {router: {choice: [staggered, random]}}}
+  staggered: {model: {router: staggered}}
+  random: {control_of: staggered, model: {router: random}}
 explore: {budgets: [5e7], size: {depth: 2, width: 8}, windows: 4}
 measure: {ladder: [{budget: 5e7, depth: 2, widths: [8]}], windows: 4}
 confirm: {budgets: [5e7], seeds: 2, windows: 4}
@@ -414,7 +415,7 @@ def results(study: Path) -> dict[str, int]:
 def test_workers_run_the_plugin_and_the_study_keeps_a_copy(study: Path) -> None:
     directory = StudyDirectory(study)
     records = directory.records()
-    assert len(records) == 5
+    assert len(records) == 6
     assert {record.candidate.model.router.name for record in records} == {"staggered", "random"}
     assert all(record.scores for record in records)
     assert (study / "plugins" / "my_router.py").read_bytes() == EXAMPLE.read_bytes()
@@ -490,13 +491,17 @@ def test_scores_need_the_plugin_that_the_weights_were_trained_with(
 ) -> None:
     changed = tmp_path / "my_router.py"
     changed.write_text(EXAMPLE.read_text() + "# changed\n")
-    confirmed = next(r for r in StudyDirectory(study).records() if r.stage is Stage.CONFIRM)
+    confirmed = next(
+        r
+        for r in StudyDirectory(study).records()
+        if (r.stage, r.arm) == (Stage.CONFIRM, "staggered")
+    )
     for target in (study, study / "trials" / confirmed.hash):
         for given in ([], ["--plugin", changed]):
             assert "was made with plugin my_router.py" in refused("eval", target, *given)
     done = modsearch("eval", study, "--plugin", EXAMPLE)
     assert done.code == 0, done.err
-    assert len(list(study.glob("trials/*/eval/quick.json"))) == 2
+    assert len(list(study.glob("trials/*/eval/quick.json"))) == 4
 
 
 def test_plugins_are_asked_for_all_at_once_and_only_where_they_are_used() -> None:
