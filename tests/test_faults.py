@@ -15,6 +15,7 @@ import fsspec
 import pytest
 from inline import CORPUS, Inline, quietly
 
+import modsearch.lock
 import modsearch.provenance
 import modsearch.scratch
 import modsearch.search.ledger
@@ -53,11 +54,17 @@ def end_state(out: Path) -> tuple[object, ...]:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[object, ...]:
-    """What a study without faults ends with."""
+def whole_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study without faults."""
     out = tmp_path_factory.mktemp("whole") / "study"
     study(out).run()
-    return end_state(out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def whole(whole_study: Path) -> tuple[object, ...]:
+    """What it ends with."""
+    return end_state(whole_study)
 
 
 def test_lost_results_are_trained_again_and_the_ledger_stays(
@@ -102,6 +109,58 @@ def test_a_checkpoint_that_was_cut_short_fails_by_name_and_starts_over(
     study(out, trained.append).run()
     assert "was damaged and has been removed" in " ".join(capsys.readouterr().err.split())
     assert len(trained) == 4, "the failed one is tried once more, the others are not"
+    assert end_state(out) == whole
+
+
+@pytest.mark.parametrize(
+    "name", ["what?now=1&a=b", "run%41", "st udy #1 {b} 'é'", "sqlite:...file:x"]
+)
+def test_a_moved_study_resumes_with_nothing_to_run(
+    tmp_path: Path, whole_study: Path, whole: tuple[object, ...], name: str
+) -> None:
+    """Its ledger moves with it: a name is no part of an address."""
+    out = tmp_path / name
+    shutil.copytree(whole_study, out)
+    trained: list[int] = []
+    study(out, trained.append).run()
+    assert trained == []
+    assert end_state(out) == whole
+    assert StudyDirectory(out).left_out() == []
+    assert list(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.parametrize("damage", ["garbage", "cut"])
+def test_a_damaged_ledger_is_told_and_made_anew_from_the_results(
+    tmp_path: Path, whole_study: Path, whole: tuple[object, ...], damage: str
+) -> None:
+    out = tmp_path / "study"
+    shutil.copytree(whole_study, out)
+    path = out / "ledger.db"
+    data = path.read_bytes()
+    path.write_bytes(b"garbage " * 999 if damage == "garbage" else data[: len(data) // 2])
+    with pytest.raises(StudyError, match="move that file away") as told:
+        study(out).run()
+    assert str(path) in str(told.value)
+    assert len(str(told.value).splitlines()) == 2
+    path.rename(tmp_path / "away")
+    trained: list[int] = []
+    study(out, trained.append).run()
+    assert trained == []
+    assert end_state(out) == whole
+
+
+def test_a_copied_trial_is_in_no_choice_of_a_study(
+    tmp_path: Path, whole_study: Path, whole: tuple[object, ...]
+) -> None:
+    out = tmp_path / "study"
+    shutil.copytree(whole_study, out)
+    first, second, _ = sorted((out / "trials").iterdir())
+    shutil.copytree(first, first.with_name("f" * 16))
+    shutil.rmtree(second)
+    shutil.copytree(first, second)
+    trained: list[int] = []
+    study(out, trained.append).run()
+    assert len(trained) == 1, "a copy was taken for the trial that was lost"
     assert end_state(out) == whole
 
 
@@ -274,7 +333,7 @@ def test_a_file_system_without_locks_is_not_another_driver(
     def flock(file: object, kind: int) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(modsearch.provenance.fcntl, "flock", flock)
+    monkeypatch.setattr(modsearch.lock.fcntl, "flock", flock)
     with pytest.raises(StudyError, match="without locks: No locks available"), locked(tmp_path):
         pass
 

@@ -87,9 +87,9 @@ def open_storage(url: str) -> optuna.storages.RDBStorage:
             "install it with `pip install 'modsearch[postgres]'`"
         ) from error
     except (SQLAlchemyError, StorageInternalError, RuntimeError) as error:
+        remedy = "when it answers, the same command goes on; is the address right?"
         raise StudyError(
-            f"can't open the ledger {place(url)}: {_cause(error)}\n"
-            f"when it answers, the same command goes on; is the address right?"
+            f"can't open the ledger {place(url)}: {_cause(error)}\n{_mended(error) or remedy}"
         ) from error
 
 
@@ -156,7 +156,8 @@ class Ledger:
     @classmethod
     def in_file(cls, path: Path) -> "Ledger":
         """SQLite: for one machine, and one study."""
-        return cls(f"sqlite:///{path}")
+        url = sqlalchemy.URL.create("sqlite", database=str(path))  # a path may have ? or % in it
+        return cls(url.render_as_string(hide_password=False))
 
     @contextmanager
     def held(self, study: str) -> Iterator[None]:
@@ -176,9 +177,10 @@ class Ledger:
                 self._lock(self._connection, study)
                 yield
         except (SQLAlchemyError, StorageInternalError) as error:
+            remedy = "when it does again, the same command goes on from here"
             raise StudyError(
                 f"the ledger {place(self.url)} does not answer: {_cause(error)}\n"
-                f"when it does again, the same command goes on from here"
+                f"{_mended(error) or remedy}"
             ) from error
         finally:
             self._connection = None
@@ -230,6 +232,13 @@ def _cause(error: BaseException) -> str:
     while root.__cause__ is not None:
         root = root.__cause__
     return first_line(root)
+
+
+def _mended(error: BaseException) -> str | None:
+    """What to do about a file that will not answer as it is; None where waiting may help."""
+    if any(text in _cause(error) for text in ("not a database", "malformed")):
+        return "move that file away: the same command makes a new one from the results in trials/"
+    return None
 
 
 class Cell:
