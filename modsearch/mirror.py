@@ -1,10 +1,15 @@
 """Trial directories on a storage that every machine reaches: a shared path, or any fsspec URI.
 
 A worker trains in a folder of its own machine and keeps a copy on the storage, checkpoints
-included; whoever goes on with the trial starts from that copy.
+included; whoever goes on with the trial starts from that copy. While it has the trial a lease
+lies beside the copy, and others wait.
 """
 
+import os
+import secrets
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -12,12 +17,21 @@ from pathlib import Path
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
+from pydantic import ValidationError
 
 from modsearch.errors import StudyError, first_line, redacted
+from modsearch.schema import Lease
 from modsearch.store import write_bytes
 
 LAST = "result.json"
 """Written after all others: where it is, the rest is whole."""
+
+LEASE = ".lease.json"
+"""Hidden, so that no copy of a trial takes it along."""
+
+BEAT_SECONDS = 10.0
+EXPIRY_SECONDS = 60.0
+"""A lease that stands still for so long belongs to a worker that is dead or cut off."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +60,8 @@ class Mirror:
         return mirror
 
     def _open(self) -> tuple[fsspec.AbstractFileSystem, str]:
+        if "://" not in self.base:  # a path, whatever is in its names
+            return LocalFileSystem(), self.base
         files, root = fsspec.url_to_fs(self.base)
         return files, str(root)
 
@@ -79,6 +95,67 @@ class Mirror:
             files.rm_file(f"{root}/{trial}/{name}")
 
     @contextmanager
+    def leased(
+        self, trial: str, beat: float = BEAT_SECONDS, expiry: float = EXPIRY_SECONDS
+    ) -> Iterator[None]:
+        """Wait for another worker that has a trial, and keep others out while this one has it.
+
+        Two that begin in the same moment may both get in. Then, as after a cut, both train the
+        same.
+        """
+        self._wait(trial, beat, expiry)
+        mine = Lease(
+            host=socket.gethostname(), process=os.getpid(), token=secrets.token_hex(8), beat=0
+        )
+        self._write_lease(trial, mine)
+        ended = threading.Event()
+
+        def renew() -> None:
+            lease = mine
+            while not ended.wait(beat):
+                lease = lease.model_copy(update={"beat": lease.beat + 1})
+                with suppress(Exception):  # the next time, unless it has expired by then
+                    if not self._is_held_as(trial, mine):
+                        return
+                    self._write_lease(trial, lease)
+
+        thread = threading.Thread(target=renew, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+            with suppress(Exception):  # it expires
+                if self._is_held_as(trial, mine):
+                    self.remove(trial, LEASE)
+
+    def _wait(self, trial: str, beat: float, expiry: float) -> None:
+        """Until nobody has a trial. Only this machine's clock counts: clocks of two differ."""
+        seen, since = None, time.monotonic()
+        while (found := self._read_lease(trial)) is not None and not _is_dead(found):
+            if found != seen:
+                seen, since = found, time.monotonic()
+            elif time.monotonic() - since >= expiry:
+                return
+            time.sleep(beat / 2)
+
+    def _read_lease(self, trial: str) -> bytes | None:
+        files, root = self._open()
+        with suppress(FileNotFoundError):
+            return bytes(files.cat_file(f"{root}/{trial}/{LEASE}"))
+        return None
+
+    def _write_lease(self, trial: str, lease: Lease) -> None:
+        files, root = self._open()
+        _write(files, f"{root}/{trial}/{LEASE}", lease.model_dump_json().encode())
+
+    def _is_held_as(self, trial: str, mine: Lease) -> bool:
+        """Whether the lease is still ours; another worker takes one that has expired."""
+        found = self._read_lease(trial)
+        return found is not None and Lease.model_validate_json(found).token == mine.token
+
+    @contextmanager
     def following(self, trial: str, folder: Path, seconds: float) -> Iterator[None]:
         """Copy what changes from here on, while a trial runs and when it has ended."""
         seen = _files(folder)
@@ -97,6 +174,19 @@ class Mirror:
             ended.set()
             thread.join()
         self.push(trial, folder, seen)
+
+
+def _is_dead(found: bytes) -> bool:
+    """Whether a lease's holder was a process of this machine and has ended."""
+    try:
+        lease = Lease.model_validate_json(found)
+        if lease.host == socket.gethostname():
+            os.kill(lease.process, 0)
+    except ProcessLookupError:
+        return True
+    except (ValidationError, PermissionError, OverflowError):
+        pass
+    return False
 
 
 def _files(folder: Path) -> dict[str, int]:

@@ -5,6 +5,7 @@ Losses are in nats per token, FLOPs are plain counts, seconds are wall-clock.
 
 import hashlib
 import json
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Literal, get_args
 
@@ -457,6 +458,23 @@ class Record(Frozen):
     scores: Scores | None = None
 
 
+IDENTITY = ("arm", "budget", "seed", "validation")
+
+
+def trial_hash(values: Mapping[str, Any], fingerprint: str, plugins: Iterable[str]) -> str:
+    """Identity of what a job or a record says in plain data, as it was written: fields that come
+    later must not rename what was trained before.
+
+    `fingerprint` is that of the tokens, `plugins` the digests of plugin files.
+    """
+    identity: dict[str, Any] = {name: values[name] for name in IDENTITY}
+    identity["candidate"] = {part: values["candidate"][part] for part in ("model", "optim")}
+    identity["fingerprint"] = fingerprint
+    if digests := sorted(set(plugins)):
+        identity["plugins"] = digests
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
+
 class Job(Frozen):
     """One training that an engine executes."""
 
@@ -479,20 +497,8 @@ class Job(Frozen):
 
         Where the trial ran does not count, nor where the corpus or a plugin lies.
         """
-        identity = self.model_dump(
-            mode="json",
-            include={
-                "arm": True,
-                "candidate": {"model", "optim"},
-                "budget": True,
-                "seed": True,
-                "validation": True,
-                "fingerprint": True,
-            },
-        )
-        if self.plugins:
-            identity["plugins"] = sorted({plugin.digest for plugin in self.plugins})
-        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+        values = self.model_dump(mode="json", include={*IDENTITY, "candidate"})
+        return trial_hash(values, self.fingerprint, [plugin.digest for plugin in self.plugins])
 
     def record(
         self, state: State, *, reason: str | None = None, scores: Scores | None = None
@@ -511,6 +517,17 @@ class Job(Frozen):
             plan=self.plan if isinstance(self.plan, Plan) else None,
             scores=scores,
         )
+
+
+class Lease(Frozen):
+    """Which worker has a trial on a storage."""
+
+    host: str
+    process: int
+    token: str
+    """Tells apart what one process does one after the other."""
+    beat: int
+    """Counted up while the holder lives."""
 
 
 class CorpusFacts(Frozen):

@@ -19,7 +19,7 @@ from modsearch.nn.model import Decoder
 from modsearch.plugins import load_plugins
 from modsearch.schema import Job, Plan, Record, RoutingReport, Scores, State
 from modsearch.scratch import scratch
-from modsearch.store import StudyDirectory, job_config, write_text, write_yaml
+from modsearch.store import StudyDirectory, job_config, naming, write_text, write_yaml
 from modsearch.train import Trainer, score
 
 
@@ -39,9 +39,10 @@ def run_mirrored(mirror: Mirror, job: Job) -> Record:
     with scratch("modsearch-trial-") as root:
         directory = StudyDirectory(root).trial(job.hash)
         try:
-            mirror.pull(job.hash, directory)
-            with mirror.following(job.hash, directory, job.runtime.checkpoint_seconds):
-                return run_trial(root, job)
+            with mirror.leased(job.hash):
+                mirror.pull(job.hash, directory)
+                with mirror.following(job.hash, directory, job.runtime.checkpoint_seconds):
+                    return run_trial(root, job)
         except Exception as error:  # each file system has its own
             return job.record(State.FAILED, reason=f"storage: {first_line(error)}")
 
@@ -72,7 +73,8 @@ def _run(study: StudyDirectory, job: Job) -> Record:
     scores = None
     try:
         write_yaml(directory / "config.yaml", job_config(job))
-        scores, routing = _train_and_score(job, job.plan, directory)
+        with naming(directory):
+            scores, routing = _train_and_score(job, job.plan, directory)
         if routing is not None:
             study.write_routing(job.hash, routing)
         state = State.COMPLETE
