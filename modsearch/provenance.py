@@ -17,6 +17,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from modsearch.candidates import load_candidate
+from modsearch.completeness import study_space
 from modsearch.data import Corpus
 from modsearch.errors import ConfigError, StudyError, redacted
 from modsearch.nn.contracts import KINDS, base_name
@@ -32,7 +33,7 @@ from modsearch.schema import (
     Runtime,
     Stage,
 )
-from modsearch.space import Arm, Section, Space, read_space
+from modsearch.space import Arm, Section, Space
 from modsearch.store import StudyDirectory, write_bytes, write_yaml
 from modsearch.wording import first_error
 
@@ -73,7 +74,7 @@ def open_manifest(
         directory.write_manifest(fresh)
         return fresh
     old = directory.manifest()
-    before = read_space(directory.space, [])
+    before = study_space(directory)
     _refuse_other_space(before, space, directory.root)
     if fresh.corpus.fingerprint != old.corpus.fingerprint:
         raise StudyError(

@@ -8,17 +8,39 @@ report/
 import json
 import os
 import re
-import tempfile
-from collections.abc import Iterator
-from contextlib import suppress
+import secrets
+import sqlite3
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from modsearch.errors import ConfigError, StudyError
 from modsearch.registry import unknown
-from modsearch.schema import Job, Manifest, Record, RoutingReport, State
+from modsearch.schema import Job, Manifest, Plugin, Record, RoutingReport, State, trial_hash
+
+Parsed = TypeVar("Parsed")
+Model = TypeVar("Model", bound=BaseModel)
+
+NAMES_SHOWN = 3
+"""Of what is not counted for one reason."""
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Errors of the operating system inside have a path; those on an open file have none."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def write_text(path: Path, text: str) -> None:
@@ -27,19 +49,25 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all: temporary file, fsync, rename."""
+    """Write a file whole or not at all: temporary file, fsync, rename.
+
+    Raises:
+        OSError: it can't be written; its path is that of the file.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    # No longer than the longest name, and made as any file is: with what the umask allows.
+    part = path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}")
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
+        os.replace(part, path)
+    except BaseException as error:
         with suppress(OSError):
-            os.unlink(name)
+            part.unlink()
+        if isinstance(error, OSError):
+            error.filename, error.filename2 = str(path), None
         raise
 
 
@@ -50,7 +78,12 @@ def write_model(path: Path, model: BaseModel) -> None:
 
 def write_yaml(path: Path, value: object) -> None:
     """Plain data as YAML, keys in their own order."""
-    write_text(path, yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
+    write_text(path, yaml_text(value))
+
+
+def yaml_text(value: object) -> str:
+    """Plain data as YAML that our own reader reads as the same values."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -62,6 +95,42 @@ _Dumper.add_implicit_resolver(
     re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d+)[eE][-+]?\d+$"),
     list("-+.0123456789"),
 )
+
+
+def read_file(path: Path, parse: Callable[[bytes], Parsed], remedy: str) -> Parsed:
+    """What a file of a study holds; files are read by nothing else.
+
+    Raises:
+        StudyError: it is missing or damaged; names it, and says what to do.
+    """
+    try:
+        return parse(path.read_bytes())
+    except OSError as error:
+        why = error.strerror or str(error)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        why = f"{where}: {first['msg']}" if where else first["msg"]
+    except UnicodeDecodeError:
+        why = "it is not UTF-8 text"
+    except (ValueError, RecursionError) as error:
+        why = str(error)
+    raise StudyError(f"can't read {path}: {why}\n{remedy}")
+
+
+def read_model(path: Path, kind: type[Model], remedy: str) -> Model:
+    """The same of JSON that holds a frozen model."""
+    return read_file(path, kind.model_validate_json, remedy)
+
+
+@dataclass(frozen=True)
+class Results:
+    """What lies in a study's `trials/`."""
+
+    records: list[Record]
+    """Results of this study, in order of their hashes."""
+    left_out: list[str]
+    """What does not count, and why: a line for each reason."""
 
 
 class StudyDirectory:
@@ -101,34 +170,44 @@ class StudyDirectory:
             StudyError: there is no study here, or its manifest can't be read.
         """
         path = self.root / "manifest.json"
-        if not path.is_file():
-            raise StudyError(
-                f"no study in {self.root}: it has no manifest.json\n"
-                f"name a directory that `modsearch search` made"
-            )
-        try:
-            return Manifest.model_validate_json(path.read_bytes())
-        except ValidationError as error:
-            raise StudyError(
-                f"can't read {path}: {error.errors()[0]['msg']}\n"
-                f"it was written by another version of modsearch, or changed by hand"
-            ) from error
+        if not path.exists():
+            raise StudyError(f"no study in {self.root}: {self._instead()}")
+        return read_model(
+            path,
+            Manifest,
+            "it was written by another version of modsearch, or damaged: bring the file back, or "
+            "search into another --out",
+        )
+
+    def _instead(self) -> str:
+        """What is here, where there is no study."""
+        if not self.root.exists():
+            return "there is no such folder\nname a directory that `modsearch search` made"
+        if not self.root.is_dir():
+            return "it is a file\nname a directory that `modsearch search` made"
+        below = sorted(path.parent for path in self.root.glob("*/manifest.json"))
+        above = [path for path in self.root.resolve().parents if (path / "manifest.json").exists()]
+        if above:
+            return f"it lies inside of one\nname the study, {above[0]}"
+        if below:
+            named = ", ".join(map(str, below[:NAMES_SHOWN]))
+            return f"it has no manifest.json\nbelow it there are studies: {named}"
+        return "it has no manifest.json\nname a directory that `modsearch search` made"
 
     def write_manifest(self, manifest: Manifest) -> None:
         """Replace the manifest."""
         write_model(self.root / "manifest.json", manifest)
 
-    def record(self, trial_hash: str) -> Record | None:
-        """The result of a trial, or None while it has none (or a damaged one)."""
-        path = self.trial(trial_hash) / "result.json"
+    def record(self, name: str) -> Record | None:
+        """The result of a trial, or None while it has none of its own (or a damaged one)."""
         try:
-            return Record.model_validate_json(path.read_bytes())
-        except (FileNotFoundError, NotADirectoryError, ValidationError):
+            return self._record(name, self._made_with())
+        except StudyError:
             return None
 
-    def finished(self, trial_hash: str) -> Record | None:
+    def finished(self, name: str) -> Record | None:
         """The result of a trial that need not be trained again: any but a failed one."""
-        record = self.record(trial_hash)
+        record = self.record(name)
         return None if record is None or record.state is State.FAILED else record
 
     def write_record(self, record: Record) -> None:
@@ -136,30 +215,166 @@ class StudyDirectory:
         write_model(self.trial(record.hash) / "result.json", record)
 
     def records(self) -> list[Record]:
-        """All results, in order of their hashes."""
-        found = (self.record(path.parent.name) for path in self._results())
-        return [record for record in found if record is not None]
+        """The results that count, in order of their hashes."""
+        return self.results().records
 
-    def _results(self) -> Iterator[Path]:
-        yield from sorted((self.root / "trials").glob("*/result.json"))
+    def results(self) -> Results:
+        """All results, and what lies among them and is none.
 
-    def write_routing(self, trial_hash: str, report: RoutingReport) -> None:
-        """Write what a trial's routing did."""
-        write_model(self.trial(trial_hash) / "routing.json", report)
-
-    def routing(self, trial_hash: str) -> RoutingReport | None:
-        """What a trial's routing did, or None where that was not written (or is damaged)."""
+        A result counts when its folder has the name that follows from what it says was trained,
+        and when the ledger has handed that out.
+        """
+        records = []
+        left_out: dict[str, list[str]] = defaultdict(list)
+        made_with, known = self._made_with(), None
         try:
-            return RoutingReport.model_validate_json(
-                (self.trial(trial_hash) / "routing.json").read_bytes()
-            )
-        except (FileNotFoundError, NotADirectoryError, ValidationError):
+            known = self._handed_out()
+        except StudyError as error:
+            left_out[str(error).partition("\n")[0]] = []
+        for path in sorted((self.root / "trials").glob("[!.]*")):
+            try:
+                if (path / "result.json").exists():
+                    record = self._record(path.name, made_with)
+                    if known is not None and record.hash not in known:
+                        raise StudyError("not counted, the ledger does not know them")
+                    records.append(record)
+                elif not (path.is_dir() and re.fullmatch("[0-9a-f]{16}", path.name)):
+                    raise StudyError("not counted, these are no trials")
+            except StudyError as error:
+                why, _, remedy = str(error).partition("\n")
+                left_out[f"{why} ({remedy})" if remedy else why] += [] if remedy else [path.name]
+        return Results(records, [_line(why, names) for why, names in left_out.items()])
+
+    def _made_with(self) -> Manifest | None:
+        """The manifest; None where trials are of no study, as those of `train`, or of a damaged
+        one."""
+        path = self.root / "manifest.json"
+        try:
+            return self.manifest() if path.exists() else None
+        except StudyError:
             return None
 
-    def evaluations(self, trial_hash: str) -> dict[str, dict[str, object]]:
-        """Results of lm-eval by suite, in its own shape."""
-        paths = sorted((self.trial(trial_hash) / "eval").glob("*.json"))
-        return {path.stem: json.loads(path.read_text()) for path in paths}
+    def _record(self, name: str, made_with: Manifest | None) -> Record:
+        """A trial's own result.
+
+        Raises:
+            StudyError: it is missing, damaged, or of something else.
+        """
+        path = self.trial(name) / "result.json"
+        raw, record = read_file(
+            path,
+            lambda data: (json.loads(data), Record.model_validate_json(data)),
+            "the same search trains it again",
+        )
+        if record.hash != name:
+            raise StudyError("not counted, these are copies of other trials")
+        if record.scores is None or made_with is None:
+            return record
+        tokens = made_with.corpus.fingerprint
+        with suppress(KeyError):  # a result that lacks what it must have been written with
+            if trial_hash(raw, tokens, made_with.plugins.values()) == name:
+                return record
+            if trial_hash(raw, tokens, self._digests(name)) == name:
+                return record
+        raise StudyError("not counted, these were changed or are of other studies")
+
+    def _digests(self, name: str) -> list[str]:
+        """Of the plugins that a trial was trained with: a study that is mixed has had others."""
+        with suppress(OSError, ValueError, yaml.YAMLError, LookupError, TypeError):
+            values = yaml.safe_load((self.trial(name) / "config.yaml").read_bytes())
+            return [Plugin.model_validate(row).digest for row in values["plugins"]]
+        return []
+
+    def _handed_out(self) -> set[str] | None:
+        """Hashes that the ledger knows; None where it can't be asked: it is on a server, new,
+        or in use.
+
+        Raises:
+            StudyError: it is damaged.
+        """
+        if not self.ledger.is_file():
+            return None
+        place = f"{self.ledger.resolve().as_uri()}?mode=ro"
+        query = "select value_json from trial_user_attributes where key = 'hash'"
+        try:
+            with closing(sqlite3.connect(place, uri=True)) as database:
+                return {str(json.loads(value)) for (value,) in database.execute(query)} or None
+        except sqlite3.OperationalError:
+            return None
+        except (sqlite3.Error, ValueError) as error:
+            raise StudyError(
+                f"can't read {self.ledger}: {error}, so results are not held against it"
+            ) from error
+
+    def write_routing(self, name: str, report: RoutingReport) -> None:
+        """Write what a trial's routing did."""
+        write_model(self._routing(name), report)
+
+    def _routing(self, name: str) -> Path:
+        return self.trial(name) / "routing.json"
+
+    def routing(self, name: str) -> RoutingReport | None:
+        """What a trial's routing did, or None where that was not written (or is damaged)."""
+        try:
+            return self._read_routing(name)
+        except StudyError:
+            return None
+
+    def _read_routing(self, name: str) -> RoutingReport | None:
+        path = self._routing(name)
+        if not path.exists():
+            return None
+        return read_model(path, RoutingReport, "without the trial's folder it is trained again")
+
+    def evaluations(self, name: str) -> dict[str, dict[str, Any]]:
+        """Results of lm-eval by suite, in its own shape; what is damaged is left out."""
+        found = {}
+        for path in self._evaluations(name):
+            with suppress(StudyError):
+                found[path.stem] = _read_evaluation(path)
+        return found
+
+    def _evaluations(self, name: str) -> list[Path]:
+        return sorted((self.trial(name) / "eval").glob("[!.]*.json"))
+
+    def left_out(self) -> list[str]:
+        """What of the study does not count or can't be read: a line for each."""
+        found = self.results()
+        lines = list(found.left_out)
+        for record in found.records:
+            reads: list[Callable[[], object]] = [partial(self._read_routing, record.hash)]
+            reads += [partial(_read_evaluation, path) for path in self._evaluations(record.hash)]
+            for read in reads:
+                try:
+                    read()
+                except StudyError as error:
+                    why, _, remedy = str(error).partition("\n")
+                    lines.append(f"{why} ({remedy})")
+        return lines
+
+
+def _line(why: str, names: list[str]) -> str:
+    if not names:
+        return why
+    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+    return f"{why}: {', '.join(names[:NAMES_SHOWN])}{more}"
+
+
+def _read_evaluation(path: Path) -> dict[str, Any]:
+    return read_file(path, _evaluation, "the same search or `modsearch eval` writes it again")
+
+
+def _evaluation(data: bytes) -> dict[str, Any]:
+    """lm-eval's results.
+
+    Raises:
+        ValueError: they are none.
+    """
+    value = json.loads(data)
+    results = value.get("results") if isinstance(value, dict) else None
+    if not isinstance(results, dict) or not all(isinstance(row, dict) for row in results.values()):
+        raise ValueError("it has no results of tasks")
+    return dict(value)
 
 
 def job_config(job: Job) -> dict[str, object]:
@@ -167,16 +382,24 @@ def job_config(job: Job) -> dict[str, object]:
     return job.model_dump(mode="json", exclude={"plan"})
 
 
+LOGGED = ("step", "steps", "loss")
+
+
 def read_metrics(path: Path) -> Iterator[dict[str, float]]:
-    """Rows of a metrics file; a line that was cut short ends it."""
+    """Rows of a metrics file; a line that was cut short or is none ends it."""
     if not path.is_file():
         return
-    with path.open() as file:
+    with path.open("rb") as file:
         for line in file:
             try:
-                yield json.loads(line)
-            except json.JSONDecodeError:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
                 return
+            if not isinstance(row, dict):
+                return
+            if not all(isinstance(row.get(key), int | float) for key in LOGGED):
+                return
+            yield row
 
 
 def shipped(folder: str, name: str) -> Path:

@@ -20,17 +20,16 @@ import safetensors
 import safetensors.torch
 import torch
 import torch.nn.functional as F
-from pydantic import ValidationError
 from torch import Tensor
 
 from modsearch.data import Batches
-from modsearch.errors import Diverged, StudyError
+from modsearch.errors import Diverged, ModsearchError, StudyError, first_line
 from modsearch.nn.contracts import Mode, Update
 from modsearch.nn.model import Decoder, Output, statistics
 from modsearch.nn.passes import Passes
 from modsearch.observe import Observer
 from modsearch.schema import ModelConfig, OptimConfig, Plan, RoutingReport, Runtime
-from modsearch.store import read_metrics, write_bytes, write_model, write_text
+from modsearch.store import read_metrics, read_model, write_bytes, write_model, write_text
 
 LOGS_PER_TRIAL = 100
 SCORING_BATCH = 16
@@ -294,15 +293,27 @@ def load_model(folder: Path, device: str = "cpu") -> Decoder:
         raise StudyError(
             f"no checkpoint in {folder}\na checkpoint has model.safetensors and model.json"
         )
+    remedy = "bring the file back; a trial's folder that is deleted is trained again"
+    parts = read_model(config, ModelConfig, remedy)
     try:
         tensors = safetensors.torch.load_file(weights, device=device)
-        model = Decoder(ModelConfig.model_validate_json(config.read_text())).to(device)
+        model = Decoder(parts).to(device)
         with torch.no_grad():
             for name, tensor in model.state().items():
+                if tensor.shape != tensors[name].shape:  # which might fit all the same
+                    raise ValueError(f"{name} has another shape than {config.name} says")
                 tensor.copy_(tensors[name])
-    except (safetensors.SafetensorError, KeyError, RuntimeError, ValidationError) as error:
-        why = str(error).splitlines()[0]
-        raise StudyError(f"the checkpoint in {folder} is damaged: {why}") from error
+    except (ModsearchError, torch.OutOfMemoryError):
+        raise
+    except (
+        safetensors.SafetensorError,
+        KeyError,
+        RuntimeError,
+        ValueError,
+        OverflowError,
+        TypeError,
+    ) as error:
+        raise StudyError(f"can't read {weights}: {first_line(error)}\n{remedy}") from error
     return model.eval()
 
 

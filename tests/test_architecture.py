@@ -18,7 +18,7 @@ trial engines.* report.tables report.routing report.figures progress forecast
 evaluate status search.*
 lm suites
 train budget documents provenance mirror nn.generate
-candidates
+candidates completeness
 observe
 nn.model
 nn.routers.* nn.blocks.* nn.ffn.* nn.schedules
@@ -76,6 +76,7 @@ TORCH_FREE = (
     "wording",
     "space",
     "status",
+    "completeness",
     "lock",
     "texts",
     "data",

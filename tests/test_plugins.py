@@ -3,15 +3,19 @@
 import json
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 import textwrap
 import tomllib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from inline import Inline, quietly
 
 from modsearch import plugins
 from modsearch.candidates import load_space
@@ -22,6 +26,7 @@ from modsearch.nn.contracts import KINDS, ROUTERS, block_names
 from modsearch.nn.model import Decoder
 from modsearch.plugins import by_name, load_plugins, plugin_source
 from modsearch.provenance import check_plugins
+from modsearch.report.page import compile_report
 from modsearch.schema import (
     Budget,
     Candidate,
@@ -35,6 +40,7 @@ from modsearch.schema import (
 )
 from modsearch.space import read_space
 from modsearch.store import StudyDirectory
+from modsearch.study import Study
 from modsearch.testing.conformance import conformance_cases, run_case
 from modsearch.train import save_model
 
@@ -81,13 +87,18 @@ class Done:
         self.code, self.out, self.err = code, out, err
 
 
-@pytest.fixture(autouse=True)
-def _fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Each test starts without plugins, and leaves none behind."""
+def forget_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a new process."""
     monkeypatch.setattr(plugins, "_LOADED", {})
     for registry in KINDS.values():
         monkeypatch.setattr(registry, "_registered", {})
         monkeypatch.setattr(registry, "_loaded", {})
+
+
+@pytest.fixture(autouse=True)
+def _fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Each test starts without plugins, and leaves none behind."""
+    forget_plugins(monkeypatch)
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
@@ -421,6 +432,30 @@ def test_workers_run_the_plugin_and_the_study_keeps_a_copy(study: Path) -> None:
     assert (study / "plugins" / "my_router.py").read_bytes() == EXAMPLE.read_bytes()
     assert list(directory.manifest().plugins) == ["my_router.py"]
     assert directory.manifest().packages == {}
+
+
+def test_the_command_of_a_report_makes_the_same_trials_again(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a study that was moved and extended by a later run, and whose plugin file is gone."""
+    moved = tmp_path / "st udy"
+    shutil.copytree(study, moved)
+    plugin = shutil.copy(EXAMPLE, tmp_path)
+    inline = partial(Inline, quietly)
+    more = load_space(moved / "space.yaml", [f"plugins=[{plugin}]", "confirm.seeds=3"])
+    Study(more, moved, make_engine=inline).run()
+    Path(plugin).unlink()
+    made = {record.hash for record in StudyDirectory(moved).records()}
+    assert len(made) == len(results(study)) + 1
+
+    page = compile_report(moved).with_name("report.md").read_text()
+    words = shlex.split(page.rpartition("    modsearch ")[2])
+    assert words[:4] == ["search", "STUDY/space.yaml", "--out", "ANOTHER"]
+    assert set(words[4::2]) == {"--set"}
+    forget_plugins(monkeypatch)
+    again = load_space(Path(words[1].replace("STUDY", str(moved))), words[5::2])
+    Study(again, tmp_path / "again", make_engine=inline).run()
+    assert {record.hash for record in StudyDirectory(tmp_path / "again").records()} == made
 
 
 def test_the_same_plugin_goes_on_wherever_it_lies(

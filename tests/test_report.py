@@ -24,7 +24,7 @@ from modsearch.report.tables import (
     left_out,
     trials,
 )
-from modsearch.schema import Manifest, Record, Stage, State
+from modsearch.schema import Manifest, Record, Stage, State, trial_hash
 from modsearch.store import StudyDirectory
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,7 +35,7 @@ def write(root: Path, records: Sequence[Record], made_with: Manifest | None = No
     """A study directory with an evaluation of each confirmed trial."""
     directory = StudyDirectory(root)
     directory.write_manifest(made_with or manifest())
-    for record in records:
+    for record in map(named, records):
         directory.write_record(record)
         if record.stage is Stage.CONFIRM and record.state is State.COMPLETE:
             folder = directory.trial(record.hash) / "eval"
@@ -46,6 +46,14 @@ def write(root: Path, records: Sequence[Record], made_with: Manifest | None = No
             text = json.dumps({"results": {"blimp": result, "bits": bits}})
             (folder / "quick.json").write_text(text)
     return root
+
+
+def named(record: Record) -> Record:
+    """Under the name that follows from what was trained, as a result with scores must be."""
+    if record.scores is None:
+        return record
+    name = trial_hash(record.model_dump(mode="json"), manifest().corpus.fingerprint, [])
+    return record.model_copy(update={"hash": name})
 
 
 def tree(root: Path) -> dict[str, bytes]:

@@ -2,16 +2,23 @@
 
 import json
 import os
+import resource
+import shutil
+import sqlite3
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import yaml
+from test_analysis import manifest, trial
 
 from modsearch.errors import ConfigError, StudyError
-from modsearch.schema import Budget, Candidate, Record, Stage, State, Validation
+from modsearch.schema import Budget, Candidate, Record, Stage, State, Validation, trial_hash
 from modsearch.store import (
     StudyDirectory,
+    naming,
     read_metrics,
     shipped,
     write_bytes,
@@ -41,7 +48,50 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     write_text(path, "sonra\n")
     assert path.read_text() == "sonra\n"
     assert [file.name for file in path.parent.iterdir()] == ["a.txt"]
-    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o027, 0o002])
+def test_a_file_has_the_mode_that_the_umask_allows(tmp_path: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        write_text(tmp_path / "new" / "a.txt", "text")
+        write_text(tmp_path / "new" / "a.txt", "over it")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "new" / "a.txt").stat().st_mode) == 0o666 & ~mask
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o777 & ~mask
+
+
+@contextmanager
+def smallest_files(size: int) -> Iterator[None]:
+    """No file may grow beyond so many bytes: what a full disk is like."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_what_can_not_be_written_is_told_with_its_path(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    with smallest_files(10), pytest.raises(OSError, match="too large") as caught:
+        write_text(path, "longer than ten bytes")
+    assert caught.value.filename == str(path)
+    assert str(path) in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+    with smallest_files(10), pytest.raises(OSError, match="too large") as caught:  # noqa: SIM117
+        with naming(path), path.open("w") as file:
+            file.write("longer than ten bytes")
+    assert caught.value.filename == str(path)
+
+
+def test_the_longest_name_can_be_written_and_a_longer_one_is_told(tmp_path: Path) -> None:
+    write_text(tmp_path / ("a" * 255), "text")
+    path = tmp_path / ("a" * 256)
+    with pytest.raises(OSError, match="too long") as caught:
+        write_text(path, "text")
+    assert caught.value.filename == str(path)
 
 
 def test_nothing_is_left_when_the_data_can_not_be_written(tmp_path: Path) -> None:
@@ -132,6 +182,105 @@ def test_a_damaged_record_is_no_record(tmp_path: Path, damage: bytes) -> None:
     assert study.records() == [record("b" * 16)]
 
 
+def a_study(root: Path, num_results: int) -> list[str]:
+    """Manifest and results under their own names; the names."""
+    study = StudyDirectory(root)
+    study.write_manifest(manifest())
+    names = []
+    for seed in range(num_results):
+        made = trial(Stage.CONFIRM, seed=seed)
+        values = made.model_dump(mode="json")
+        names.append(trial_hash(values, manifest().corpus.fingerprint, []))
+        study.write_record(made.model_copy(update={"hash": names[-1]}))
+    return names
+
+
+def counted(root: Path) -> set[str]:
+    return {record.hash for record in StudyDirectory(root).records()}
+
+
+def test_a_copied_trial_counts_once_and_is_named(tmp_path: Path) -> None:
+    names = a_study(tmp_path, 3)
+    shutil.copytree(tmp_path / "trials" / names[0], tmp_path / "trials" / f"{names[0]}-copy")
+    shutil.copytree(tmp_path / "trials" / names[0], tmp_path / "trials" / ("0" * 16))
+    study = StudyDirectory(tmp_path)
+    assert [record.hash for record in study.records()] == sorted(names)
+    [line] = study.left_out()
+    assert line == f"not counted, these are copies of other trials: {'0' * 16}, {names[0]}-copy"
+    assert study.record("0" * 16) is None, "the loss of another trial"
+
+
+def test_a_result_that_says_other_things_than_its_name_does_not_count(tmp_path: Path) -> None:
+    """Another seed written into a copy, or a study of another text."""
+    names = a_study(tmp_path, 2)
+    path = tmp_path / "trials" / names[0] / "result.json"
+    text = path.read_text()
+    path.write_text(text.replace('"seed": 0', '"seed": 7'))
+    assert counted(tmp_path) == {names[1]}
+    assert names[0] in StudyDirectory(tmp_path).left_out()[0]
+    path.write_text(text)
+    assert counted(tmp_path) == set(names)
+    other = manifest().corpus.model_copy(update={"fingerprint": "other"})
+    StudyDirectory(tmp_path).write_manifest(manifest().model_copy(update={"corpus": other}))
+    assert counted(tmp_path) == set()
+
+
+def test_a_result_that_the_ledger_does_not_know_does_not_count(tmp_path: Path) -> None:
+    names = a_study(tmp_path, 4)
+    with sqlite3.connect(tmp_path / "ledger.db") as database:
+        database.execute("create table trial_user_attributes (key text, value_json text)")
+        assert counted(tmp_path) == set(names), "it knows nothing yet"
+        rows = [("hash", json.dumps(name)) for name in names[:3]]
+        database.executemany("insert into trial_user_attributes values (?, ?)", rows)
+    database.close()
+    assert counted(tmp_path) == set(names[:3])
+    assert StudyDirectory(tmp_path).left_out() == [
+        f"not counted, the ledger does not know them: {names[3]}"
+    ]
+
+
+def test_what_is_no_trial_is_named_once(tmp_path: Path) -> None:
+    names = a_study(tmp_path, 1)
+    for name in ("a.txt", "b.txt", "c.txt", "d.txt", ".DS_Store"):
+        (tmp_path / "trials" / name).touch()
+    (tmp_path / "trials" / "0123456789abcdef").mkdir()  # under way
+    assert counted(tmp_path) == set(names)
+    assert StudyDirectory(tmp_path).left_out() == [
+        "not counted, these are no trials: a.txt, b.txt, c.txt and 1 more"
+    ]
+
+
+DAMAGES = [b"", b"null", b"[1]", b"{", b"\xff\xfe\x00", "{}".encode("utf-16"), b"[" * 99_999]
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=range(len(DAMAGES)))
+def test_what_is_damaged_is_left_out_and_named(tmp_path: Path, damage: bytes) -> None:
+    names = a_study(tmp_path, 2)
+    study = StudyDirectory(tmp_path)
+    folder = study.trial(names[0])
+    (folder / "eval").mkdir()
+    (folder / "eval" / "good.json").write_text('{"results": {"task": {"acc,none": 0.5}}}')
+    for name in ("eval/bad.json", "routing.json"):
+        (folder / name).write_bytes(damage)
+    (study.trial(names[1]) / "result.json").write_bytes(damage)
+    assert counted(tmp_path) == {names[0]}
+    assert list(study.evaluations(names[0])) == ["good"]
+    assert study.routing(names[0]) is None
+    lines = study.left_out()
+    assert len(lines) == 3
+    for line, name in zip(lines, ("result.json", "routing.json", "bad.json"), strict=True):
+        assert f"{name}: " in line
+        assert "again" in line, "it does not say what to do"
+
+
+def test_a_damaged_ledger_is_named_and_results_count(tmp_path: Path) -> None:
+    names = a_study(tmp_path, 1)
+    (tmp_path / "ledger.db").write_bytes(b"garbage " * 200)
+    assert counted(tmp_path) == set(names)
+    [line] = StudyDirectory(tmp_path).left_out()
+    assert f"can't read {tmp_path / 'ledger.db'}" in line
+
+
 def test_a_trial_that_is_being_written_is_no_record(tmp_path: Path) -> None:
     study = StudyDirectory(tmp_path)
     study.trial("a" * 16).mkdir(parents=True)
@@ -140,14 +289,26 @@ def test_a_trial_that_is_being_written_is_no_record(tmp_path: Path) -> None:
 
 
 def test_a_directory_without_a_study_is_told(tmp_path: Path) -> None:
-    for root in (tmp_path, tmp_path / "nowhere"):
+    (tmp_path / "file").touch()
+    a_study(tmp_path / "below" / "study", 1)
+    for root, right in (
+        (tmp_path, "no manifest.json"),
+        (tmp_path / "nowhere", "no such folder"),
+        (tmp_path / "file", "it is a file"),
+        (tmp_path / "below", f"there are studies: {tmp_path / 'below' / 'study'}"),
+        (
+            tmp_path / "below" / "study" / "trials",
+            f"name the study, {tmp_path / 'below' / 'study'}",
+        ),
+    ):
         with pytest.raises(StudyError, match="no study in") as caught:
             StudyDirectory(root).manifest()
-        assert str(root) in str(caught.value)
+        assert f"{root}: " in str(caught.value)
+        assert right in str(caught.value)
         assert str(caught.value).count("\n") == 1
 
 
-@pytest.mark.parametrize("damage", [b"", b"{", b"{}", b"\xff"])
+@pytest.mark.parametrize("damage", [*DAMAGES, b"{}"], ids=range(len(DAMAGES) + 1))
 def test_a_damaged_manifest_is_told(tmp_path: Path, damage: bytes) -> None:
     (tmp_path / "manifest.json").write_bytes(damage)
     with pytest.raises(StudyError, match=r"can't read .*manifest\.json") as caught:
@@ -158,10 +319,15 @@ def test_a_damaged_manifest_is_told(tmp_path: Path, damage: bytes) -> None:
 def test_a_metrics_line_that_was_cut_ends_the_file(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     assert list(read_metrics(path)) == []
-    path.write_text('{"step": 1}\n{"step": 2}\n{"st')
-    assert list(read_metrics(path)) == [{"step": 1}, {"step": 2}]
-    path.write_text('{"step": 1}\n{"step\n{"step": 3}\n')
-    assert list(read_metrics(path)) == [{"step": 1}]
+    one, two = (json.dumps({"step": step, "steps": 9, "loss": 1.5}) for step in (1, 2))
+    path.write_text(f"{one}\n{two}\n{one[:9]}")
+    assert [row["step"] for row in read_metrics(path)] == [1, 2]
+    for damage in (one[:9], "null", "[1]", "{}", '{"step": null, "steps": 9, "loss": 1}', "\0"):
+        path.write_text(f"{one}\n{damage}\n{two}\n")
+        assert [row["step"] for row in read_metrics(path)] == [1], damage
+    for encoding in ("utf-16", "utf-32"):
+        path.write_text(f"{one}\n{two}\n", encoding)
+        assert list(read_metrics(path)) == []
 
 
 def test_a_shipped_file_goes_by_its_name_and_others_by_their_path(tmp_path: Path) -> None:

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import safetensors.torch
 import torch
+from test_store import smallest_files
 
 from modsearch.budget import plan
 from modsearch.data import Batches, Corpus, load_corpus
@@ -591,6 +593,16 @@ def test_a_trial_writes_what_it_found(corpus: Corpus, tmp_path: Path) -> None:
     assert scores.peak_memory > 10**7
 
 
+def test_a_log_that_can_not_be_written_is_told_with_its_path(
+    corpus: Corpus, tmp_path: Path
+) -> None:
+    given = job(candidate("random", corpus), corpus)
+    with smallest_files(4000):  # its configuration fits
+        record = failed(tmp_path / "study", given)
+    assert "too large" in str(record.reason)
+    assert str(tmp_path / "study" / "trials" / given.hash) in str(record.reason)
+
+
 def test_a_trial_is_scored_as_its_saved_model_is(corpus: Corpus, tmp_path: Path) -> None:
     given = job(candidate("random", corpus), corpus, steps=60)
     record = run_trial(tmp_path, given)
@@ -750,12 +762,27 @@ def test_a_missing_checkpoint_is_told(missing: str, tmp_path: Path) -> None:
         ("model.json", b'{"width": 7}'),
         ("model.json", b'{"width": 64}'),
         ("model.json", b'{"tied": false}'),
+        ("model.json", b"null"),
+        ("model.json", b"[" * 99_999),
+        ("model.json", "{}".encode("utf-16")),
     ],
 )
 def test_a_damaged_checkpoint_of_a_model_is_told(name: str, damage: bytes, tmp_path: Path) -> None:
     save_model(Decoder(ModelConfig()), tmp_path)
     (tmp_path / name).write_bytes(damage)
-    with pytest.raises(StudyError, match="is damaged") as caught:
+    with pytest.raises(StudyError, match="can't read") as caught:
         load_model(tmp_path)
     assert str(tmp_path) in str(caught.value)
     assert str(caught.value).count("\n") <= 1
+
+
+def test_weights_of_another_shape_are_no_weights(tmp_path: Path) -> None:
+    """Also where one would fit by repeating it."""
+    save_model(Decoder(ModelConfig()), tmp_path)
+    path = tmp_path / "model.safetensors"
+    tensors = safetensors.torch.load_file(path)
+    name = next(name for name, tensor in tensors.items() if tensor.dim() == 1)
+    tensors[name] = tensors[name][:1].clone()
+    safetensors.torch.save_file(tensors, path)
+    with pytest.raises(StudyError, match=f"{name} has another shape"):
+        load_model(tmp_path)

@@ -6,6 +6,7 @@ same bytes.
 
 import base64
 import html
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,8 @@ from modsearch.analysis.claims import Claim, Claims, Verdict, study_claims
 from modsearch.analysis.compare import Confirmed
 from modsearch.analysis.fits import MIN_POINTS, MIN_SIZES, WINDOW, finished
 from modsearch.analysis.numbers import decimal, scientific
+from modsearch.completeness import cells, lacking, study_space
+from modsearch.errors import StudyError, first_line
 from modsearch.report import routing, tables
 from modsearch.report.figures import figures
 from modsearch.schema import Manifest, Record, Stage, State
@@ -109,7 +112,9 @@ def compile_report(root: Path, out: Path | None = None) -> Path:
         write_bytes(out / "figures" / f"{name}.svg", svg)
     for table in (table for section in sections for table in section.tables):
         write_text(out / "tables" / f"{table.name}.csv", table.frame.to_csv(index=False))
-    page = _Page(manifest, records, claims, sections, drawn)
+    missing = _missing(manifest, records) + _lacking(directory, records)
+    left_out = [_here(directory, line) for line in directory.left_out()]
+    page = _Page(manifest, records, claims, sections, drawn, missing, left_out)
     write_text(out / "report.md", page.render("page.md.j2"))
     write_text(out / "index.html", page.render("page.html.j2"))
     return out / "index.html"
@@ -122,6 +127,8 @@ class _Page:
     claims: Claims
     sections: Sequence[Section]
     drawn: dict[str, tuple[bytes, bytes]]
+    missing: list[str]
+    left_out: list[str]
 
     def render(self, template: str) -> str:
         environment = Environment(
@@ -140,7 +147,8 @@ class _Page:
             verdict_title=TITLES[headline.verdict],
             claim=headline,
             needed=_needed_text(headline),
-            missing=_missing(self.manifest, self.records),
+            missing=self.missing,
+            left_out=self.left_out,
             counts=_counts(self.records),
             mixed=self.manifest.mixed,
             sections=[
@@ -150,7 +158,7 @@ class _Page:
             ],
             figures={name: _data_url(svg) for name, (_, svg) in self.drawn.items()},
             captions=CAPTIONS,
-            command=self.manifest.command,
+            command=_again(self.manifest),
         )
 
 
@@ -355,6 +363,34 @@ def _missing(manifest: Manifest, records: Sequence[Record]) -> list[str]:
         elif absent:
             lines.append(f"No trial of stage {stage} has finished for {', '.join(absent)}.")
     return lines
+
+
+def _lacking(directory: StudyDirectory, records: Sequence[Record]) -> list[str]:
+    """Results that the study asks for and has not, where it has others of the same cell."""
+    try:
+        lines = lacking(cells(study_space(directory), records))
+        return [f"{line[0].upper()}{line[1:]}." for line in lines]
+    except StudyError as error:
+        why = _here(directory, first_line(error))
+        return [f"Whether all results are there is not known: {why}."]
+
+
+def _here(directory: StudyDirectory, text: str) -> str:
+    """Paths as seen from the study, wherever it lies."""
+    return text.replace(f"{directory.root}/", "")
+
+
+def _again(manifest: Manifest) -> str:
+    """The command that makes a study again, as it is now: extended, and with its plugins."""
+    words = ["modsearch", "search", "STUDY/space.yaml", "--out", "ANOTHER"]
+    if manifest.plugins:
+        # The copies, whose content is known; they lie beside the space.
+        words += [
+            "--set",
+            f"plugins=[{', '.join(f'plugins/{name}' for name in manifest.plugins)}]",
+        ]
+    words += ["--engine", "ray"] if "--engine ray" in manifest.command.replace("=", " ") else []
+    return shlex.join(words)
 
 
 LACKS = {

@@ -227,6 +227,7 @@ def provenance(manifest: Manifest) -> pd.DataFrame:
     plain = manifest.model_dump(mode="json", exclude={"corpus", "arms"})
     rows: Row = {}
     for key, value in plain.items():
+        key = "first command" if key == "command" else key
         if isinstance(value, dict):
             rows |= {f"{key}.{name}": each for name, each in sorted(value.items())}
         else:
