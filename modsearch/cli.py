@@ -173,10 +173,11 @@ def flops(
     config: ConfigName, sets: Sets = None, plugin: PluginFiles = None, as_json: Json = False
 ) -> None:
     """The FLOP ledger of one configuration: parts, shares, and other conventions."""
+    _plugins(plugin)
+    candidate = _candidate(config, sets)
     from modsearch.forecast import ledger, ledger_text
 
-    _plugins(plugin)
-    table = ledger(_candidate(config, sets))
+    table = ledger(candidate)
     print(json.dumps(table, indent=2) if as_json else ledger_text(table))
 
 
@@ -185,9 +186,10 @@ def plan(
     space: SpaceName, sets: Sets = None, plugin: PluginFiles = None, as_json: Json = False
 ) -> None:
     """Cells, trials, FLOPs, memory, hours and what the study can resolve; nothing is trained."""
+    wanted = _space(space, sets, plugin)
     from modsearch.forecast import forecast, forecast_text
 
-    result = forecast(_space(space, sets, plugin))
+    result = forecast(wanted)
     print(json.dumps(result, indent=2) if as_json else forecast_text(result))
 
 
@@ -203,9 +205,7 @@ def train(
     plugin: PluginFiles = None,
 ) -> None:
     """Train one candidate at a budget; a second run resumes it."""
-    from modsearch.forecast import single_job
     from modsearch.schema import MOST_FLOPS, State
-    from modsearch.trial import run_trial
 
     if not 0 < flops <= MOST_FLOPS:
         raise ModsearchError(f"--flops must be over 0 and at most {MOST_FLOPS:g}, not {flops:g}")
@@ -213,7 +213,11 @@ def train(
     if (root / "manifest.json").exists():
         raise ModsearchError(f"{root} is a study: its trials are its own\nuse another --out")
     plugins = _plugins(plugin)
-    job = single_job(_candidate(config, sets), flops, seed, plugins)
+    candidate = _candidate(config, sets)
+    from modsearch.forecast import single_job
+    from modsearch.trial import run_trial
+
+    job = single_job(candidate, flops, seed, plugins)
     with _resumable():
         record = run_trial(root, job)
     if record.state is not State.COMPLETE:
@@ -251,11 +255,8 @@ def search(
     plugin: PluginFiles = None,
 ) -> None:
     """Run or resume a study, score its winners, and write its report."""
-    from modsearch.analysis.claims import study_claims
-    from modsearch.lock import locked
-    from modsearch.report.page import compile_report
+    from modsearch.lock import locked, refuse_second
     from modsearch.schema import Stage
-    from modsearch.study import Study, local
 
     if stage is not None and stage not in list(Stage):
         raise ModsearchError(f"--stage takes {', '.join(Stage)}, but got `{stage}`")
@@ -264,8 +265,13 @@ def search(
     for option, value in (("--address", address), ("--storage", storage)):
         if value is not None and engine != "ray":
             raise ModsearchError(f"{option} is for a Ray cluster\nadd --engine ray")
+    root = out or _own_folder(_outline(space, sets).name)
+    refuse_second(root)  # before anything heavy is imported
     wanted = _space(space, sets, plugin)
-    root = out or Path("runs") / wanted.name
+    from modsearch.analysis.claims import study_claims
+    from modsearch.report.page import compile_report
+    from modsearch.study import Study, local
+
     make_engine: MakeEngine = local
     if engine == "ray":
         from modsearch.engines.ray import RayEngine
@@ -284,6 +290,7 @@ def search(
         study.run(Stage(stage) if stage else None)
         study.evaluate_winners()
     page = compile_report(root)
+    _warn(study.directory.left_out())
     print(study_claims(study.manifest, study.directory.records()).headline.sentence)
     print(f"report: {page}")
 
@@ -304,12 +311,13 @@ def best(
     budget: Annotated[float | None, typer.Option(help="Default: the largest confirmed.")] = None,
 ) -> None:
     """The winner as a configuration for `train` and `flops`."""
-    import yaml
-
+    from modsearch.schema import MOST_FLOPS
     from modsearch.status import winner
+    from modsearch.store import yaml_text
 
-    candidate = winner(study, budget).candidate.model_dump(mode="json")
-    print(yaml.safe_dump(candidate, sort_keys=False), end="")
+    if budget is not None and not 0 < budget <= MOST_FLOPS:
+        raise ModsearchError(f"--budget must be over 0 and at most {MOST_FLOPS:g}, not {budget:g}")
+    print(yaml_text(winner(study, budget).candidate.model_dump(mode="json")), end="")
 
 
 @app.command("eval")
@@ -324,6 +332,7 @@ def evaluate(
     plugin: PluginFiles = None,
 ) -> None:
     """Score a study's winners or one checkpoint with lm-eval, in causal mode."""
+    _must_exist(target)
     from modsearch.evaluate import evaluate_checkpoint, evaluate_winners
     from modsearch.provenance import (
         check_plugins,
@@ -383,6 +392,7 @@ def generate(
     as_json: Json = False,
 ) -> None:
     """Sample text from a checkpoint, with a key-value cache; what it took goes to stderr."""
+    _must_exist(checkpoint)
     from modsearch.nn.generate import Sampling
     from modsearch.nn.generate import generate as sample
     from modsearch.provenance import check_plugins, trial_model, trial_plugins
@@ -421,13 +431,22 @@ def report(
 ) -> None:
     """Compile a study's report."""
     from modsearch.report.page import compile_report
+    from modsearch.store import StudyDirectory
 
-    print(f"report: {compile_report(study, out)}")
+    page = compile_report(study, out)
+    _warn(StudyDirectory(study).left_out())
+    print(f"report: {page}")
 
 
 def checkpoint_folder(path: Path) -> Path:
     """A trial's weights, or the folder itself."""
     return path / "checkpoint" if (path / "checkpoint").is_dir() else path
+
+
+def _must_exist(path: Path) -> None:
+    """Told before anything heavy is imported."""
+    if not path.exists():
+        raise ModsearchError(f"no folder {path}\nname a study, or a trial with a checkpoint")
 
 
 def _plugins(files: list[Path] | None) -> "tuple[Plugin, ...]":
@@ -453,12 +472,13 @@ def _registries() -> "Mapping[str, Registry[Any]]":
     }
 
 
-def _space(name: str, sets: list[str] | None, plugins: list[Path] | None) -> "Space":
-    from modsearch.candidates import load_space
+def _outline(name: str, sets: list[str] | None) -> "Space":
+    """A space whose candidates are not built yet: what is wrong so far is told without torch."""
+    from modsearch.space import read_space
     from modsearch.store import shipped
     from modsearch.suites import load_suite
 
-    space = load_space(shipped("search_spaces", name), sets or [], plugins or [])
+    space = read_space(shipped("search_spaces", name), sets or [])
     if space.suite is not None:
         load_suite(space.suite)  # what is wrong with it is said now, not after hours of training
     return space
@@ -476,7 +496,31 @@ def _corpus(corpus: str) -> "DataConfig":
         raise ModsearchError(f"--corpus {reason}, but got {shown(corpus)}") from error
 
 
+def _space(name: str, sets: list[str] | None, plugins: list[Path] | None) -> "Space":
+    from modsearch.store import shipped
+
+    _outline(name, sets)
+    from modsearch.candidates import load_space
+
+    return load_space(shipped("search_spaces", name), sets or [], plugins or [])
+
+
+def _own_folder(name: str) -> Path:
+    """The folder of a study that is only named."""
+    if name.startswith("-") or not name.strip("."):
+        raise ModsearchError(f"a study of name `{name}` needs a folder of its own: add --out DIR")
+    return Path("runs") / name
+
+
+def _warn(lines: list[str]) -> None:
+    for line in lines:
+        print(f"warning: {line}", file=sys.stderr)
+
+
 def _candidate(path: Path, sets: list[str] | None) -> "Candidate":
+    from modsearch.reading import read_yaml
+
+    read_yaml(path, [])  # a missing file is told without torch
     from modsearch.candidates import load_candidate
 
     return load_candidate(path, sets or [])

@@ -64,7 +64,10 @@ class Progress:
 
     def say(self, text: str) -> None:
         """A line of its own."""
-        self.console.print(text, markup=False)
+        if self.console.is_terminal:
+            self.console.print(text, markup=False, emoji=False, soft_wrap=True)
+        else:  # a file has no width, and a log's lines are read by programs
+            print(text, file=self.console.file, flush=True)  # stderr
 
     def begin(self, stage: str, total: int, expected: float) -> None:
         """A stage with so many trials left, and a guess of their seconds."""

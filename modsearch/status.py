@@ -1,48 +1,69 @@
 """How far a study is, and its winner so far; read from its directory, also while it runs."""
 
+import shlex
 import time
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from modsearch.analysis.claims import study_claims
 from modsearch.analysis.compare import confirmed
 from modsearch.analysis.fits import causal_loss
+from modsearch.completeness import cells, open_stage, study_space
 from modsearch.errors import StudyError
+from modsearch.lock import is_held
 from modsearch.schema import Record, Stage
-from modsearch.space import read_space
 from modsearch.store import StudyDirectory, read_metrics
 
 
 def status(root: Path) -> dict[str, Any]:
-    """Trials of each stage and arm, and what runs."""
+    """Trials of each stage and arm, what runs, and of a finished study its verdict."""
     directory = StudyDirectory(root)
     manifest = directory.manifest()
-    space = read_space(directory.space, [])
-    records = directory.records()
-    rows = []
-    for stage in Stage:
-        for budget in space.budgets(stage):
-            for arm in space.arms if stage is Stage.CONFIRM else space.learned_arms:
-                found = [
-                    r for r in records if (r.stage, r.arm, r.budget.flops) == (stage, arm, budget)
-                ]
-                losses = [r.scores.causal_loss for r in found if r.scores]
-                wanted = space.num_trials(stage, arm, budget)
-                states = Counter(str(record.state) for record in found)
-                row = {"stage": str(stage), "arm": arm, "budget": budget, "wanted": wanted}
-                rows.append(
-                    row | {"states": dict(states), "best_causal_loss": min(losses, default=None)}
-                )
-    return {"name": manifest.name, "cells": rows, "running": _running(directory)}
+    found = cells(study_space(directory), directory.records())
+    stage = open_stage(found)
+    page = directory.root / "report" / "index.html"
+    headline = study_claims(manifest, directory.records()).headline if stage is None else None
+    return {
+        "name": manifest.name,
+        "cells": [
+            {
+                "stage": str(cell.stage),
+                "arm": cell.arm,
+                "budget": cell.budget,
+                "wanted": cell.wanted,
+                "states": cell.states,
+                "best_causal_loss": cell.best_causal_loss,
+            }
+            for cell in found
+        ],
+        "stage": stage and str(stage),
+        "driver": is_held(directory.lock),
+        "running": _running(directory),
+        "verdict": headline and headline.sentence,
+        "report": str(page) if page.is_file() else None,
+        "left_out": directory.left_out(),
+    }
 
 
 def _running(directory: StudyDirectory) -> list[dict[str, Any]]:
-    """Trials without a result that wrote a metric in the last minute."""
+    """Trials that have begun and have no result, with the last line of their metrics.
+
+    `alive` is whether a process has the trial; one of another machine is seen where the file
+    system passes locks on.
+    """
     found = []
-    for path in sorted((directory.root / "trials").glob("*/metrics.jsonl")):
-        if not (path.parent / "result.json").exists() and time.time() - path.stat().st_mtime < 60:
-            rows = list(read_metrics(path))
-            found.append({"hash": path.parent.name, **(rows[-1] if rows else {})})
+    for path in sorted((directory.root / "trials").glob("[!.]*/metrics.jsonl")):
+        if (path.parent / "result.json").exists():
+            continue
+        rows = list(read_metrics(path))
+        found.append(
+            {
+                "hash": path.parent.name,
+                "alive": is_held(path.parent / ".lock"),
+                "written_seconds_ago": max(0.0, time.time() - path.stat().st_mtime),
+                **(rows[-1] if rows else {}),
+            }
+        )
     return found
 
 
@@ -57,11 +78,31 @@ def status_text(result: dict[str, Any]) -> str:
         lines.append(
             f"{row['stage']:9}{row['arm']:18}{row['budget']:9.3g}{done:>10}{best:>12}  {other}"
         )
-    for row in result["running"]:
-        lines.append(
-            f"running {row['hash']}: step {row.get('step', 0):,.0f} of {row.get('steps', 0):,.0f}"
-        )
+    lines += [_trial_text(row) for row in result["running"]]
+    if result["stage"] is None:
+        lines.append(result["verdict"])
+    else:
+        driver = "a driver runs" if result["driver"] else "no driver runs here"
+        lines.append(f"under way: {result['stage']}; {driver}")
+    if result["report"]:
+        lines.append(f"report: {result['report']}")
+    elif result["stage"] is None:
+        lines.append("report: none yet, `modsearch report` compiles it")
+    lines += [f"warning: {line}" for line in result["left_out"]]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _trial_text(row: dict[str, Any]) -> str:
+    if "step" in row:
+        where = f"step {row['step']:,.0f} of {row['steps']:,.0f}"
+    else:
+        where = "no step yet, or metrics.jsonl can't be read"
+    if row["alive"]:
+        return f"running {row['hash']}: {where}"
+    return (
+        f"not running here {row['hash']}: {where}, last written "
+        f"{row['written_seconds_ago']:,.0f} s ago"
+    )
 
 
 def winner(root: Path, budget: float | None) -> Record:
@@ -79,7 +120,8 @@ def winner(root: Path, budget: float | None) -> Record:
     done = [record for record in records if record.scores and record.arm in arms]
     for stage in (Stage.CONFIRM, Stage.MEASURE):
         rows = [record for record in done if record.stage is stage]
-        at = budget or max((record.budget.flops for record in rows), default=0.0)
+        largest = max((record.budget.flops for record in rows), default=0.0)
+        at = largest if budget is None else budget
         rows = [record for record in rows if record.budget.flops == at]
         if stage is Stage.MEASURE and rows:
             return min(rows, key=causal_loss)
@@ -87,7 +129,8 @@ def winner(root: Path, budget: float | None) -> Record:
         if found:
             best = min(found, key=lambda each: (bool(each.lost), each.mean))
             return best.records[0]
-    at_budget = f" at {budget:g} FLOPs" if budget else ""
+    at_budget = "" if budget is None else f" at {budget:g} FLOPs"
     raise StudyError(
-        f"{root} has no finished candidate{at_budget}\nlook at `modsearch status {root}`"
+        f"{root} has no finished candidate{at_budget}\n"
+        f"look at `modsearch status {shlex.quote(str(root))}`"
     )

@@ -1,5 +1,7 @@
 """The command line: a user's mistake is two lines at most, and what the verbs print."""
 
+import fcntl
+import importlib
 import io
 import json
 import os
@@ -13,6 +15,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from test_analysis import manifest, trial
+from test_report import named
 
 from modsearch import __version__, components
 from modsearch.candidates import load_candidate
@@ -217,6 +221,95 @@ def test_a_command_line_that_is_wrong_is_told_in_two_lines(refused, arguments: l
 @pytest.mark.parametrize("flops", ["-1", "0", "inf", "nan", "-inf", "1e300"])
 def test_a_budget_that_is_no_positive_number_is_told(refused, config: Path, flops: str) -> None:
     assert "--flops must be over 0" in refused("train", config, "--flops", flops)
+
+
+@pytest.mark.parametrize("flops", ["0", "-1", "inf", "nan"])
+def test_a_budget_of_best_that_is_no_positive_number_is_told(
+    refused, tmp_path: Path, flops: str
+) -> None:
+    assert "--budget must be over 0" in refused("best", tmp_path, "--budget", flops)
+
+
+@pytest.mark.parametrize("name", [".", "..", "...", "-x", "--out"])
+def test_a_study_is_never_written_outside_of_a_folder_of_its_own(
+    refused, space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = set(tmp_path.parent.rglob("*"))
+    assert "name" in refused("search", space, "--set", f"name='{name}'")
+    assert set(tmp_path.parent.rglob("*")) == before
+
+
+@pytest.fixture
+def without_torch(tmp_path: Path) -> Iterator[None]:
+    """As in a new process in which torch can't be imported."""
+
+    class Absent:
+        def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+            if name.partition(".")[0] in ("torch", "optuna", "ray", "lm_eval", "matplotlib"):
+                raise ModuleNotFoundError(f"{name} is blocked")
+
+    blocked = ("modsearch", "torch", "optuna", "ray", "lm_eval", "matplotlib")
+    kept = {
+        name: module for name, module in sys.modules.items() if name.partition(".")[0] in blocked
+    }
+    for name in kept:
+        del sys.modules[name]
+    sys.meta_path.insert(0, Absent())  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        del sys.meta_path[0]
+        for name in [name for name in sys.modules if name.partition(".")[0] in blocked]:
+            del sys.modules[name]
+        sys.modules.update(kept)
+
+
+def test_looking_and_mistakes_need_no_torch(
+    without_torch: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    space: Path,
+    config: Path,
+    tmp_path: Path,
+) -> None:
+    study = finished_study(tmp_path / "study")
+
+    def said(*arguments: object) -> str:
+        monkeypatch.setattr(sys, "argv", ["modsearch", *map(str, arguments)])
+        with pytest.raises(SystemExit):
+            importlib.import_module("modsearch.cli").main()
+        out, err = capfd.readouterr()
+        return out + err
+
+    assert "confirm" in said("status", study)
+    assert "name: mod" in said("best", study)
+    assert "expert_choice" in said("components")
+    assert "No such command" in said("serach", "quickstart")
+    assert "no study in" in said("status", tmp_path / "nowhere")
+    nowhere = tmp_path / "nowhere"
+    for verb in (["plan"], ["search"], ["flops"], ["train", "--flops", "1e9"]):
+        assert "no file" in said(*verb, nowhere / "x.yaml"), verb
+    for verb in (["eval", nowhere], ["generate", nowhere, "--prompt", "x"]):
+        assert "no folder" in said(*verb), verb
+    assert "did you mean `quickstart`?" in said("plan", "quickstrat")
+    assert "did you mean `explore`?" in said("search", space, "--set", "explor={}")
+    with (study / ".lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert "another driver runs" in said("search", space, "--out", study)
+
+
+def finished_study(root: Path) -> Path:
+    """Made up: one measured trial."""
+    directory = StudyDirectory(root)
+    directory.write_manifest(manifest())
+    directory.write_record(named(trial(arm="mod")))
+    directory.space.write_text(
+        "name: made-up\narms: {mod: {}}\n"
+        "measure: {ladder: [{budget: 1e11, depth: 2, widths: [32]}]}\n"
+        "confirm: {budgets: [1e11]}\n"
+    )
+    return root
 
 
 @pytest.mark.parametrize("budgets", ["[-1]", "[0]", "[.inf]", "[]", "5e10", "[x]"])

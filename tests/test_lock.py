@@ -1,0 +1,29 @@
+"""Locks of a study and of a trial: seen by others, gone with their process."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from modsearch.errors import StudyError
+from modsearch.lock import is_held, locked, refuse_second
+
+
+def test_a_lock_is_seen_while_it_is_held(tmp_path: Path) -> None:
+    path = tmp_path / "study" / ".lock"
+    assert is_held(path) is False, "there is none"
+    with locked(tmp_path / "study"):
+        assert is_held(path) is True
+    assert is_held(path) is False
+
+
+def test_a_second_driver_is_refused_before_it_gets_ready(tmp_path: Path) -> None:
+    root = tmp_path / "study"
+    refuse_second(root)
+    assert not root.exists(), "a look leaves no trace"
+    with locked(root):
+        for look in (refuse_second, lambda root: locked(root).__enter__()):
+            with pytest.raises(StudyError, match=f"process {os.getpid()}") as caught:
+                look(root)
+            assert len(str(caught.value).splitlines()) == 2
+    refuse_second(root)
