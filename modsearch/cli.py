@@ -265,7 +265,7 @@ def search(
     for option, value in (("--address", address), ("--storage", storage)):
         if value is not None and engine != "ray":
             raise ModsearchError(f"{option} is for a Ray cluster\nadd --engine ray")
-    root = out or _own_folder(_outline(space, sets).name)
+    root = out or Path("runs") / _outline(space, sets).name
     refuse_second(root)  # before anything heavy is imported
     wanted = _space(space, sets, plugin)
     from modsearch.analysis.claims import study_claims
@@ -503,13 +503,6 @@ def _space(name: str, sets: list[str] | None, plugins: list[Path] | None) -> "Sp
     from modsearch.candidates import load_space
 
     return load_space(shipped("search_spaces", name), sets or [], plugins or [])
-
-
-def _own_folder(name: str) -> Path:
-    """The folder of a study that is only named."""
-    if name.startswith("-") or not name.strip("."):
-        raise ModsearchError(f"a study of name `{name}` needs a folder of its own: add --out DIR")
-    return Path("runs") / name
 
 
 def _warn(lines: list[str]) -> None:
