@@ -3,8 +3,6 @@
 Everything is known before anything is trained: the model is built on the meta device.
 """
 
-from collections import Counter
-
 import torch
 
 from modsearch.cost import conventions
@@ -85,7 +83,7 @@ def _warmed_steps(model: Decoder, candidate: Candidate, budget: Budget) -> tuple
     costs: dict[float, int] = {}
 
     def flops(steps: int) -> int:
-        stairs = Counter(warmed_stair(model.schedule.warmup, i / steps) for i in range(steps))
+        stairs = stair_counts(model.schedule.warmup, steps)
         for stair in stairs.keys() - costs.keys():
             model.set_progress(model.schedule.warmup * stair)
             cost = model.cost(candidate.model.seq_len).training.total
@@ -102,6 +100,27 @@ def _warmed_steps(model: Decoder, candidate: Candidate, budget: Budget) -> tuple
         low, high = (middle, high) if flops(middle) < budget.flops else (low, middle)
     steps = min((max(low, 1), high), key=lambda steps: abs(flops(steps) - budget.flops))
     return steps, flops(steps)
+
+
+def stair_counts(warmup: float, steps: int) -> dict[float, int]:
+    """How many of so many steps stand on each stair of a warm-up, without visiting them all.
+
+    Stairs only rise, so each one's steps end where a bisection says.
+    """
+    counts: dict[float, int] = {}
+    first = 0
+    while first < steps:
+        stair = warmed_stair(warmup, first / steps)
+        last, beyond = first, steps
+        while beyond - last > 1:
+            middle = (last + beyond) // 2
+            if warmed_stair(warmup, middle / steps) == stair:
+                last = middle
+            else:
+                beyond = middle
+        counts[stair] = beyond - first
+        first = beyond
+    return counts
 
 
 def _guess_seconds(candidate: Candidate, steps: int, flops_per_step: int) -> float:

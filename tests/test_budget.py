@@ -1,16 +1,17 @@
 """Budgets: what a plan achieves, what is rejected and why, and that nothing is allocated."""
 
 import resource
+from collections import Counter
 
 import hypothesis.strategies as st
 import pytest
 import torch
 from hypothesis import given, settings
 
-from modsearch.budget import TOLERANCE, plan
+from modsearch.budget import TOLERANCE, plan, stair_counts
 from modsearch.data import VOCAB_SIZE
 from modsearch.nn.contracts import ROUTERS, block_names, completed
-from modsearch.nn.model import Decoder, routes
+from modsearch.nn.model import Decoder, routes, warmed_stair
 from modsearch.schema import Budget, Candidate, Infeasible, ModelConfig, OptimConfig, Plan
 
 PLENTY = 10**15
@@ -181,3 +182,17 @@ def test_exact_integers_at_large_budgets() -> None:
     found = planned(given, 3e18)
     assert found.flops == found.steps * found.flops_per_step
     assert isinstance(found.flops, int)
+
+
+@given(st.floats(0, 1, exclude_min=True, exclude_max=True), st.integers(1, 3000))
+def test_the_steps_of_each_stair_are_counted_as_if_one_by_one(warmup: float, steps: int) -> None:
+    one_by_one = Counter(warmed_stair(warmup, step / steps) for step in range(steps))
+    assert stair_counts(warmup, steps) == one_by_one
+
+
+def test_a_warm_up_at_a_huge_budget_is_planned_at_once() -> None:
+    """1e25 FLOPs are 1e18 steps of such a model."""
+    given = candidate(schedule={"name": "every_nth", "warmup": 0.3})
+    found = planned(given, 1e25, train_tokens=10**21)
+    assert found.steps > 10**17
+    assert found.flops == pytest.approx(1e25, rel=1e-9)
