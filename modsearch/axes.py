@@ -196,6 +196,11 @@ def _open(axis: Distribution) -> str:
     return "open"
 
 
+def unlabelled(axis: Distribution, stored: Any) -> Any:
+    """A value of an axis from what a ledger or a point has: of a choice it is the label."""
+    return axis.labelled(stored) if isinstance(axis, Choice) else stored
+
+
 def resolve(tree: Any, pick: Pick, path: str = "") -> Any:
     """The tree with a picked value in place of every distribution."""
     if isinstance(tree, Choice):

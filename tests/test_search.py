@@ -9,7 +9,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from modsearch.axes import Tree, grid, parse_tree
+from modsearch.axes import Choice, Tree, grid, parse_tree
 from modsearch.errors import StudyError
 from modsearch.schema import Budget, Candidate, Record, Scores, Stage, State, Validation
 from modsearch.search.ledger import ASKS_PER_TRIAL, Asked, Cell, CellSpec, open_storage
@@ -36,6 +36,7 @@ CONTINUOUS = parse_tree(
         "optim": {"rate": {"log": [1e-3, 1e-1]}},
     }
 )
+RATE = {"optim": {"rate": 0.005}}
 
 
 def spec(sampler: str, trials: int | None, tree: Any = DISCRETE) -> CellSpec:
@@ -193,6 +194,21 @@ def test_grid_asks_every_point_once_in_order(url: str) -> None:
     list(work(ledger, {}))
     assert [trial.params for trial in ledger.trials()] == list(grid(SMALL))
     assert ledger.why_done() == "exhausted"
+
+
+def test_a_grid_whose_points_read_as_one_ends(url: str) -> None:
+    """A ledger gives back 1 for 1.0, so the second point never counts as asked."""
+    tree = {"model": {"capacity": Choice((1, 1.0))}, "optim": {"rate": 0.005}}
+    points = ({"model.capacity": 1}, {"model.capacity": 1.0})
+    ledger = Cell(
+        open_storage(url), CellSpec(Stage.EXPLORE, "mod", 1e9, tree, points=points), seed=7
+    )
+    asks = 0
+    while ledger.why_done() is None and asks < 10:
+        asked = ledger.ask()
+        ledger.tell(asked.number, record({"model": {"capacity": 1, "every": 1}, **RATE}))
+        asks += 1
+    assert asks == 2
 
 
 def test_a_longer_grid_asks_the_new_points_only(url: str) -> None:

@@ -20,7 +20,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from modsearch.axes import Choice, Distribution, grid, is_finite, resolve
+from modsearch.axes import Distribution, grid, is_finite, resolve, unlabelled
 from modsearch.errors import StudyError, first_line
 from modsearch.schema import Record, Stage, State
 from modsearch.search.samplers import (
@@ -260,6 +260,8 @@ class Cell:
             load_if_exists=True,
             direction="minimize",
         )
+        self._trials: list[FrozenTrial] | None = None
+        """As read since the last change: the driver alone changes them."""
 
     @cached_property
     def _grid(self) -> list[dict[str, Any]] | None:
@@ -278,7 +280,9 @@ class Cell:
 
     def trials(self) -> list[FrozenTrial]:
         """All trials, in order of their numbers."""
-        return self.study.get_trials(deepcopy=False)
+        if self._trials is None:
+            self._trials = self.study.get_trials(deepcopy=False)
+        return self._trials
 
     def orphans(self) -> Iterator[Asked]:
         """Trials that were asked and never told, continued under their own numbers."""
@@ -310,7 +314,9 @@ class Cell:
         if trained >= self.wanted and self.spec.sampler != "grid":
             return f"{trained} trained"
         if self.spec.sampler == "grid":
-            return "exhausted" if self.upcoming() is None else None
+            # A point that reads back as another one would be asked for ever.
+            asked_all = len(trials) >= self.wanted or self.upcoming() is None
+            return "exhausted" if asked_all else None
         if self._grid is not None and len({_key(t.params) for t in trials}) >= len(self._grid):
             return "exhausted"
         asks = ASKS_PER_TRIAL * self.wanted
@@ -327,6 +333,7 @@ class Cell:
     def note_hash(self, number: int, trial_hash: str) -> None:
         """Write down what a trial is, before it is handed out."""
         self._continued(self.trials()[number]).set_user_attr("hash", trial_hash)
+        self._trials = None
 
     def is_repeat(self, number: int, trial_hash: str) -> bool:
         """Whether an earlier trial of the cell is the same."""
@@ -346,6 +353,7 @@ class Cell:
         else:
             trial.set_constraint(CONSTRAINT, 1)
             self.study.tell(number, state=TrialState.PRUNED)
+        self._trials = None
 
     def _continued(self, trial: FrozenTrial) -> Trial:
         """A handle on a trial that exists; making it samples again, as its ask did."""
@@ -372,15 +380,14 @@ class Cell:
             value = trial._suggest(path, optuna_distribution(axis))
             return _stored({path: value}, path, axis)
 
-        return Asked(trial.number, resolve(self.spec.tree, pick))
+        values = resolve(self.spec.tree, pick)
+        self._trials = None
+        return Asked(trial.number, values)
 
 
 def _stored(params: dict[str, Any], path: str, axis: Distribution) -> Any:
     """A value as a candidate has it; of a choice the ledger has the label."""
-    value = params[path]
-    if isinstance(axis, Choice):
-        return axis.labelled(value)
-    return value
+    return unlabelled(axis, params[path])
 
 
 def _key(params: dict[str, Any]) -> str:
