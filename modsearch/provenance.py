@@ -20,6 +20,7 @@ from modsearch.candidates import load_candidate
 from modsearch.completeness import study_space
 from modsearch.data import Corpus
 from modsearch.errors import ConfigError, StudyError, redacted
+from modsearch.machine import runtime
 from modsearch.nn.contracts import KINDS, base_name
 from modsearch.plugins import by_name, load_plugins, plugin_source
 from modsearch.reading import read_yaml
@@ -30,7 +31,6 @@ from modsearch.schema import (
     Manifest,
     ModelConfig,
     Plugin,
-    Runtime,
     Stage,
 )
 from modsearch.space import Arm, Section, Space
@@ -239,29 +239,18 @@ def _fresh_manifest(
     elsewhere: bool,
     ledger: str | None,
 ) -> Manifest:
-    resources = space.resources
-    device = resources.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available() and not elsewhere:
-        raise StudyError("device `cuda` is asked for, but torch sees none\nuse device: auto")
+    constants = runtime(space.resources, elsewhere=elsewhere)
     return Manifest(
         name=space.name,
         seed=space.seed,
         arms={name: arm.control_of for name, arm in space.arms.items()},
-        runtime=Runtime(
-            device=device,
-            precision=resources.precision,
-            threads=resources.threads,
-            micro_batch=resources.micro_batch,
-            checkpoint_seconds=resources.checkpoint_seconds,
-        ),
+        runtime=constants,
         corpus=corpus,
         code=code_hash(),
         revision=_git_revision(),
         versions={"python": platform.python_version()}
         | {library: version(library) for library in LIBRARIES},
-        machine=_machine(device),
+        machine=_machine(constants.device),
         command=shlex.join([Path(sys.argv[0]).name, *map(redacted, sys.argv[1:])]),
         plugins={name: plugin.digest for name, plugin in by_name(plugins).items()},
         packages=_packages(space),

@@ -5,7 +5,6 @@ the chosen sizes on fresh seeds and scores them on the test part. The ledger and
 directories hold the whole state: running a study again goes on where it stopped.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from functools import partial
@@ -15,13 +14,14 @@ from typing import Protocol, Self
 import torch
 
 from modsearch.analysis.fits import best_recipe, confirm_choice
-from modsearch.axes import Choice, Int, Tree, grid, parse_tree, resolve
+from modsearch.axes import Int, Tree, grid, parse_tree, resolve, unlabelled
 from modsearch.budget import plan
 from modsearch.candidates import build
 from modsearch.data import load_corpus
 from modsearch.engines.local import LocalEngine
 from modsearch.errors import StudyError, first_line
 from modsearch.evaluate import evaluate_winners
+from modsearch.machine import num_workers
 from modsearch.mirror import Mirror
 from modsearch.plugins import load_plugins
 from modsearch.progress import Progress, describe, summary
@@ -223,8 +223,9 @@ class Study:
         runtime = self.manifest.runtime
         asked = space.resources.workers
         self.asked_workers = workers or (asked if asked != "auto" else None)
-        self.workers = self.asked_workers or _num_workers(runtime)
+        self.workers = self.asked_workers or num_workers(runtime)
         self.progress = Progress(self.directory, self.workers)
+        self._guesses: dict[tuple[str, str], float] = {}
 
     def run(self, only: Stage | None = None) -> None:
         """Run or resume the stages that the space asks for, or one of them."""
@@ -397,9 +398,11 @@ class Study:
 
     def guess(self, spec: CellSpec, point: dict[str, object]) -> float:
         """Rough seconds of a point of a cell."""
-        return _seconds(
-            self.job(spec, resolve(spec.tree, lambda path, axis: _value(axis, point[path])))
-        )
+        key = spec.name, repr(point)
+        if key not in self._guesses:  # asked for again and again while a worker waits
+            values = resolve(spec.tree, lambda path, axis: unlabelled(axis, point[path]))
+            self._guesses[key] = _seconds(self.job(spec, values))
+        return self._guesses[key]
 
     def drop_weights(self, record: Record) -> None:
         """Delete final weights that the study does not keep."""
@@ -416,13 +419,6 @@ def _seconds(job: Job) -> float:
     return job.plan.seconds if isinstance(job.plan, Plan) else 0.0
 
 
-def _value(axis: object, stored: object) -> object:
-    """A choice by the label that stands for it in a point."""
-    if isinstance(axis, Choice):
-        return axis.labelled(stored)
-    return stored
-
-
 def _share(space: Space, runtime: Runtime) -> Share:
     cpus, gpus = space.resources.cpus, space.resources.gpus
     return Share(
@@ -430,10 +426,3 @@ def _share(space: Space, runtime: Runtime) -> Share:
         cpus=runtime.threads if cpus is None else cpus,
         gpus=float(runtime.device == "cuda") if gpus is None else gpus,
     )
-
-
-def _num_workers(runtime: Runtime) -> int:
-    if runtime.device == "cuda":
-        return 1  # local workers share the first GPU: more of them is the user's choice
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, (cores or 1) // runtime.threads)

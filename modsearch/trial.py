@@ -2,8 +2,6 @@
 
 import fcntl
 import math
-import resource
-import sys
 import time
 import traceback
 from collections.abc import Iterator
@@ -14,6 +12,7 @@ import torch
 
 from modsearch.data import Batches, load_corpus
 from modsearch.errors import Diverged, first_line, printable
+from modsearch.machine import peak_memory
 from modsearch.mirror import Mirror
 from modsearch.nn.model import Decoder
 from modsearch.plugins import load_plugins
@@ -148,6 +147,4 @@ def _write_error(directory: Path) -> None:
 def _peak_memory(device: str) -> int:
     if device == "cuda":
         return torch.cuda.max_memory_allocated()
-    # Linux reports kilobytes, macOS bytes.
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return peak_memory()

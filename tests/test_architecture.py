@@ -18,7 +18,7 @@ trial engines.* report.tables report.routing report.figures progress forecast
 evaluate status search.*
 lm suites
 train budget documents provenance mirror nn.generate
-candidates completeness
+candidates completeness machine
 observe
 nn.model
 nn.routers.* nn.blocks.* nn.ffn.* nn.schedules
