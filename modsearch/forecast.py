@@ -1,22 +1,35 @@
 """What can be said without training: the ledger of a configuration, what a study will cost
 and resolve, and how far it is."""
 
-import time
-from collections import Counter
-from dataclasses import asdict
-from statistics import median
+import math
+from dataclasses import asdict, dataclass
+from itertools import islice
+from random import Random
 from typing import Any
 
 import torch
 
 from modsearch.analysis.numbers import count
 from modsearch.analysis.power import SEED_SD, detectable_effect
-from modsearch.axes import Choice, Distribution, parse_tree, resolve
+from modsearch.axes import (
+    Choice,
+    Distribution,
+    Float,
+    Int,
+    Tree,
+    grid,
+    is_finite,
+    open_axes,
+    parse_tree,
+    resolve,
+    unlabelled,
+)
 from modsearch.budget import plan
 from modsearch.candidates import build, unlearned_choices
 from modsearch.cost import conventions
-from modsearch.data import Batches, Corpus, load_corpus
-from modsearch.errors import ConfigError, DataError
+from modsearch.data import VOCAB_SIZE, Corpus, load_corpus
+from modsearch.errors import ConfigError, DataError, StudyError, shown
+from modsearch.machine import cores, num_workers, peak_memory, runtime
 from modsearch.nn.model import Decoder
 from modsearch.provenance import check_windows
 from modsearch.schema import (
@@ -31,15 +44,17 @@ from modsearch.schema import (
     Validation,
 )
 from modsearch.space import Space, over
+from modsearch.speed import Speed
+from modsearch.train import SCORING_BATCH
 
 HEAD_WARNING = 0.25
 FEW_STEPS = 500
 MANY_EPOCHS = 4
-MEASURED_STEPS = 4
-REFERENCE = {"depth": 4, "width": 256}
-"""Its speed stands for sizes that are too large to try here."""
-MEASURABLE_FLOPS = 2e11
-"""Steps above this are not timed but extrapolated from the speed of the largest that were."""
+MOST_POINTS = 200
+"""Of a cell are planned; those of a larger one stand for the rest."""
+FIRST_TRAINING_BYTES = 70 * 2**20
+MOST_REJECTED = 20
+"""Rejections that the text lists; the JSON has all that were planned."""
 
 
 def ledger(candidate: Candidate) -> dict[str, Any]:
@@ -126,164 +141,290 @@ def single_job(
     )
 
 
+@dataclass(frozen=True)
+class _Cell:
+    """What a cell trains and what it rejects."""
+
+    stage: Stage
+    arm: str
+    budget: float
+    asked: int
+    """Points that the search may try."""
+    planned: list[tuple[Candidate, Plan]]
+    rejected: list[tuple[Candidate, str]]
+    """With reasons."""
+
+    @property
+    def trials(self) -> int:
+        """Trainings: all that are asked for, or their share where some points alone were planned;
+        in confirm the seeds of one size."""
+        tried = len(self.planned) + len(self.rejected)
+        return round(self.asked * len(self.planned) / tried) if tried else 0
+
+
 def forecast(space: Space) -> dict[str, Any]:
     """Cells, trials, FLOPs, memory, hours and resolution of a study that was not run.
 
-    Hours come from a few training steps of every size on this machine, one trial a worker;
-    for sizes too large to try here, from the speed of the largest one that was tried.
+    Hours come from a moment's training of some of the study's own sizes on this machine. What is
+    rejected counts for nothing but the list of rejections.
     """
     corpus = load_corpus(space.data)
-    facts = corpus.facts
-    workers = space.resources.workers if space.resources.workers != "auto" else 1
-    timer = _StepTimer(space)
-    cells = []
-    for stage in Stage:
-        for budget in space.budgets(stage):
-            for arm in space.arms if stage is Stage.CONFIRM else space.learned_arms:
-                candidates = _cell_candidates(space, stage, arm, budget)
-                trials = space.num_trials(stage, arm, budget)
-                plans = [
-                    plan(candidate, Budget(flops=budget), facts.train_tokens)
-                    for candidate in candidates
-                ]
-                cell = _cell(stage, arm, budget, trials, candidates, plans, timer)
-                cells.append(cell | {"memory_bytes": _largest(space, candidates, plans)})
-    seconds = sum(cell["seconds"] for cell in cells)
+    warnings = _too_small(space, corpus)
+    try:
+        constants = runtime(space.resources)
+    except StudyError as error:
+        why = "; ".join(str(error).splitlines())
+        warnings.append(f"search will refuse this on this machine: {why}; hours are its CPU's")
+        constants = runtime(space.resources.model_copy(update={"device": "cpu"}))
+    cells = _cells(space, corpus.facts.train_tokens)
+    base = process_memory(constants)
+    speed = Speed([sized for cell in cells for sized in cell.planned], constants, corpus)
+    rows = [_row(space, cell, speed, base) for cell in cells]
+    workers = space.resources.workers
+    workers = num_workers(constants) if workers == "auto" else workers
+    seconds = sum(row["seconds"] for row in rows)
+    flops = sum(row["trials"] * row["budget"] for row in rows)
+    largest = max((row["memory_bytes"] for row in rows), default=base)
     seeds = space.confirm.seeds if space.confirm else 0
     return {
         "name": space.name,
-        "corpus": facts.name,
-        "cells": cells,
-        "trials": sum(cell["trials"] for cell in cells),
-        "flops": sum(cell["trials"] * cell["budget"] for cell in cells),
+        "corpus": corpus.facts.name,
+        "cells": rows,
+        "trials": sum(row["trials"] for row in rows),
+        "flops": flops,
+        "device": constants.device,
+        "threads": constants.threads,
         "worker_seconds": seconds,
         "workers": workers,
-        "flops_per_second": timer.flops_per_second,
-        "extrapolated": timer.extrapolated,
+        "workers_are_auto": space.resources.workers == "auto",
+        "workers_at_full_speed": (at_once := _at_full_speed(constants, workers)),
+        "seconds": _elapsed(rows, at_once),
+        "flops_per_second": flops / seconds if seconds else 0.0,
+        "sizes": speed.num_sizes,
+        "sizes_timed": speed.num_timed,
+        "extrapolated": speed.extrapolated,
+        "process_bytes": base,
+        "memory_bytes": largest,
+        "memory_bytes_of_all_workers": largest * workers,
         "confirm_seeds": seeds,
         "detectable_difference": detectable_effect(seeds) if seeds > 1 else None,
-        "warnings": [
-            *_too_small(space, corpus),
-            *unlearned_choices(space),
-            *_warnings(space, cells),
-        ],
+        "warnings": [*warnings, *unlearned_choices(space), *_warnings(space, rows)],
+        "notes": _notes(space, cells),
     }
 
 
-def _cell_candidates(space: Space, stage: Stage, arm: str, budget: float) -> list[Candidate]:
-    """Candidates that stand for a cell."""
-    base = space.arms[arm].control_of or arm
-    recipe = space.recipe(base)
-    if stage is Stage.EXPLORE:
-        assert space.explore is not None
-        tree = {**recipe, "size": parse_tree(space.explore.size)}
-        return [build(resolve(tree, lambda path, axis: _first(axis)), space.data)]
-    fixed = resolve(recipe, lambda path, axis: _first(axis))
-    if base != arm:
-        fixed = over(fixed, space.arms[arm])
-    sizes = [build({**fixed, "size": size}, space.data) for size in space.sizes(budget)]
-    return sizes if stage is Stage.MEASURE else [sizes[len(sizes) // 2]]
+def _cells(space: Space, train_tokens: int) -> list[_Cell]:
+    """The cells of all stages, in the order in which the file has stages, budgets and arms."""
+    cells: list[_Cell] = []
+    for budget in space.stated_budgets(Stage.EXPLORE):
+        for arm in space.learned_arms:
+            asked, points = _explored(space, arm)
+            candidates = [build(point, space.data) for point in points]
+            cells.append(_planned(Stage.EXPLORE, arm, budget, asked, candidates, train_tokens))
+    recipes = {arm: _recipe(space, arm, cells) for arm in space.learned_arms}
+    for budget in space.stated_budgets(Stage.MEASURE):
+        sizes = space.sizes(budget)
+        for arm in space.learned_arms:
+            candidates = [
+                build({**recipes[arm], "size": size}, space.data)
+                for size in _spread(sizes, MOST_POINTS)
+            ]
+            cells.append(
+                _planned(Stage.MEASURE, arm, budget, len(sizes), candidates, train_tokens)
+            )
+    measured = {(cell.arm, cell.budget): cell for cell in cells if cell.stage is Stage.MEASURE}
+    for budget in space.stated_budgets(Stage.CONFIRM):
+        for arm, settings in space.arms.items():
+            base = settings.control_of or arm
+            tree = over(recipes[base], settings) if settings.control_of else recipes[base]
+            able = measured[base, budget].planned
+            sizes = [
+                {"depth": each.model.depth, "width": each.model.width} for each, _ in able
+            ] or space.sizes(budget)
+            middle = build({**tree, "size": sizes[len(sizes) // 2]}, space.data)
+            assert space.confirm is not None
+            seeds = space.confirm.seeds
+            cells.append(_planned(Stage.CONFIRM, arm, budget, seeds, [middle], train_tokens))
+    return cells
+
+
+def _planned(
+    stage: Stage,
+    arm: str,
+    budget: float,
+    asked: int,
+    candidates: list[Candidate],
+    train_tokens: int,
+) -> _Cell:
+    cell = _Cell(stage, arm, budget, asked, [], [])
+    for candidate in candidates:
+        spent = plan(candidate, Budget(flops=budget), train_tokens)
+        if isinstance(spent, Plan):
+            cell.planned.append((candidate, spent))
+        else:
+            cell.rejected.append((candidate, spent.reason))
+    return cell
+
+
+def _explored(space: Space, arm: str) -> tuple[int, list[Tree]]:
+    """How many points explore may try, and values of all or of a sample of them."""
+    assert space.explore is not None
+    tree = {**space.recipe(arm), "size": parse_tree(space.explore.size)}
+    asked = space.num_trials(Stage.EXPLORE, arm, space.explore.budgets[0])
+    if is_finite(tree):
+        points = list(islice(grid(tree), MOST_POINTS + 1))
+        if len(points) <= MOST_POINTS:
+            return min(asked, len(points)), [_at(tree, point) for point in points]
+    draws = Random(0)
+    return asked, [resolve(tree, lambda _, axis: _draw(axis, draws)) for _ in range(MOST_POINTS)]
+
+
+def _at(tree: Tree, point: dict[str, Any]) -> Any:
+    return resolve(tree, lambda path, axis: unlabelled(axis, point[path]))
+
+
+def _draw(axis: Distribution, draws: Random) -> Any:
+    match axis:
+        case Choice():
+            return draws.choice(axis.values)
+        case Int():
+            return draws.randrange(axis.low, axis.high + 1, axis.step)
+        case Float(log=True):
+            return math.exp(draws.uniform(math.log(axis.low), math.log(axis.high)))
+    return draws.uniform(axis.low, axis.high)
+
+
+def _recipe(space: Space, arm: str, explored: list[_Cell]) -> Tree:
+    """Explore's first recipe that can be trained stands for the one that it will choose."""
+    for cell in explored:
+        if cell.arm == arm and cell.planned:
+            candidate, _ = cell.planned[0]
+            model = candidate.model.model_dump(exclude={"depth", "width"})
+            return {"model": model, "optim": candidate.optim.model_dump()}
+    recipe = resolve(space.recipe(arm), lambda path, axis: _first(axis))
+    assert isinstance(recipe, dict)
+    return recipe
 
 
 def _first(axis: Distribution) -> Any:
     return axis.values[0] if isinstance(axis, Choice) else axis.low
 
 
-def _cell(
-    stage: Stage,
-    arm: str,
-    budget: float,
-    trials: int,
-    candidates: list[Candidate],
-    plans: list[Plan | Infeasible],
-    timer: "_StepTimer",
-) -> dict[str, Any]:
-    pairs = list(zip(candidates, plans, strict=True))
-    feasible = [(candidate, spent) for candidate, spent in pairs if isinstance(spent, Plan)]
-    seconds = [timer.seconds(candidate, spent) for candidate, spent in feasible] or [0.0]
+def _spread(values: list[Tree], most: int) -> list[Tree]:
+    """All values, or as many as `most`, evenly spaced."""
+    if len(values) <= most:
+        return values
+    return [values[index * (len(values) - 1) // (most - 1)] for index in range(most)]
+
+
+def _row(space: Space, cell: _Cell, speed: Speed, base: int) -> dict[str, Any]:
+    """A cell as plain data."""
+    plans = [spent for _, spent in cell.planned]
+    windows = space.validation(cell.stage).windows
+    seconds = [speed.seconds(candidate, spent, windows) for candidate, spent in cell.planned]
+    needs = [memory(candidate, spent, speed.runtime) for candidate, spent in cell.planned]
+    tried = len(cell.planned) + len(cell.rejected)
     return {
-        "stage": str(stage),
-        "arm": arm,
-        "budget": budget,
-        "trials": trials,
-        "steps": [spent.steps for _, spent in feasible],
-        "params": [spent.params for _, spent in feasible],
-        "epochs": max((spent.epochs for _, spent in feasible), default=0.0),
-        "seconds": trials * sum(seconds) / len(seconds),
-        "head_share": max((spent.head_share for _, spent in feasible), default=0.0),
+        "stage": str(cell.stage),
+        "arm": cell.arm,
+        "budget": cell.budget,
+        "trials": cell.trials,
+        "points_asked": cell.asked if cell.stage is not Stage.CONFIRM else 1,
+        "points_planned": tried,
+        "steps": [spent.steps for spent in plans],
+        "params": [spent.params for spent in plans],
+        "epochs": max((spent.epochs for spent in plans), default=0.0),
+        "seconds": cell.trials * sum(seconds) / len(seconds) if seconds else 0.0,
+        "longest_seconds": max(seconds, default=0.0),
+        "head_share": max((spent.head_share for spent in plans), default=0.0),
+        "memory_bytes": base + max(needs, default=0),
         "rejected": [
-            {"depth": c.model.depth, "width": c.model.width, "reason": spent.reason}
-            for c, spent in pairs
-            if isinstance(spent, Infeasible)
+            {
+                "depth": candidate.model.depth,
+                "width": candidate.model.width,
+                "recipe": _differing(candidate, space, cell.arm),
+                "reason": reason,
+            }
+            for candidate, reason in cell.rejected
         ],
     }
 
 
-def _largest(space: Space, candidates: list[Candidate], plans: list[Plan | Infeasible]) -> int:
-    """Bytes of the largest training of a cell."""
-    pairs = zip(candidates, plans, strict=True)
-    micro_batch = space.resources.micro_batch
-    needs = [memory(c, spent, micro_batch) for c, spent in pairs if isinstance(spent, Plan)]
-    return max(needs, default=0)
+def _differing(candidate: Candidate, space: Space, arm: str) -> dict[str, Any]:
+    """What tells a candidate from the others of its cell beside its size: its open values."""
+    found: dict[str, Any] = {}
+    values = {"model": candidate.model.model_dump(), "optim": candidate.optim.model_dump()}
+    for path in open_axes(space.recipe(space.arms[arm].control_of or arm)):
+        section, key, *_ = path.split(".")
+        found[key] = values[section][key]
+    return found
 
 
-def memory(candidate: Candidate, spent: Plan, micro_batch: int | None) -> int:
-    """Bytes of a training, roughly: weights, gradients and two moments in fp32, and what the
-    backward of a pass keeps (some 20 values a token, layer and width; the logits three times)."""
+def memory(candidate: Candidate, spent: Plan, runtime: Runtime) -> int:
+    """Bytes of a training on its device beside those of the process, in fp32 and roughly.
+
+    Of a parameter weight, gradient and two moments, and on a CPU, where the checkpoint is made in
+    the same memory, five more; what the backward of a pass keeps, or what scoring takes: values
+    for each token, layer and width, and for each token and vocabulary entry. The factors are
+    fitted to what real trainings took (benchmarks/plan.py).
+    """
     model, batch_size = candidate.model, candidate.optim.batch_size
-    tokens = min(batch_size, micro_batch or batch_size) * model.seq_len
-    kept = tokens * (20 * model.depth * model.width + 3 * model.vocab_size)
-    return 4 * (4 * spent.params + kept)
+    per_param = 9 if runtime.device == "cpu" else 4
+    tokens = min(batch_size, runtime.micro_batch or batch_size) * model.seq_len
+    training = tokens * (33 * model.depth * model.width + 4 * model.vocab_size)
+    scoring = SCORING_BATCH * model.seq_len * (12 * model.width + 6 * model.vocab_size)
+    return 4 * (per_param * spent.params + max(training, scoring))
 
 
-class _StepTimer:
-    """Seconds of a training step, measured on this machine."""
+def process_memory(runtime: Runtime) -> int:
+    """Bytes of a worker beside its training's: libraries and corpus, as this process has them,
+    and what a first training loads. Nothing on a GPU."""
+    return peak_memory() + FIRST_TRAINING_BYTES if runtime.device == "cpu" else 0
 
-    def __init__(self, space: Space) -> None:
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.corpus = load_corpus(space.data)
-        self.threads = space.resources.threads
-        self.extrapolated = False
-        self._known: dict[str, float] = {}
-        reference = build({"model": REFERENCE, "optim": {}}, space.data)
-        with torch.device("meta"):
-            cost = Decoder(reference.model).cost(reference.model.seq_len)
-        self._largest = cost.training.total * reference.optim.batch_size
-        self.flops_per_second = self._largest / self._measure(reference)
 
-    def seconds(self, candidate: Candidate, spent: Plan) -> float:
-        """Of the whole training."""
-        key = candidate.model_dump_json(exclude={"optim": {"rate"}})
-        if key not in self._known:
-            if spent.flops_per_step > MEASURABLE_FLOPS:
-                self.extrapolated = True
-                return spent.flops / self.flops_per_second
-            self._known[key] = self._measure(candidate)
-            if spent.flops_per_step > self._largest:
-                self._largest = spent.flops_per_step
-                self.flops_per_second = spent.flops_per_step / self._known[key]
-        return spent.steps * self._known[key]
+def _at_full_speed(runtime: Runtime, workers: int) -> int:
+    """Workers that do not share cores, or the one GPU that local workers have."""
+    if runtime.device == "cuda":
+        return 1
+    return max(1, min(workers, cores() // runtime.threads))
 
-    def _measure(self, candidate: Candidate) -> float:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(self.threads)
-        model = Decoder(candidate.model).to(self.device)
-        optimizer = torch.optim.AdamW(model.parameter_groups(0.1), lr=0.0, fused=True)
-        batches = Batches(
-            self.corpus.parts["train"], candidate.model.seq_len, candidate.optim.batch_size, 0
-        )
-        times = []
-        for step in range(MEASURED_STEPS):
-            started = time.perf_counter()
-            tokens_BT = torch.from_numpy(batches(step)).to(self.device)
-            loss, output = model.loss(tokens_BT[:, :-1], tokens_BT[:, 1:], step)
-            (loss if output.aux is None else loss + output.aux).backward()  # type: ignore[no-untyped-call]  # untyped in torch
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0).item()
-            optimizer.step()
-            optimizer.zero_grad()
-            times.append(time.perf_counter() - started)
-        torch.set_num_threads(threads)
-        return median(times[1:])
+
+def _elapsed(rows: list[dict[str, Any]], at_once: int) -> float:
+    """Seconds with so many trials at once: one stage after the other, none shorter than its
+    longest trial."""
+    total = 0.0
+    for stage in Stage:
+        of_stage = [row for row in rows if row["stage"] == stage]
+        work = sum(row["seconds"] for row in of_stage)
+        total += max(work / at_once, max((r["longest_seconds"] for r in of_stage), default=0.0))
+    return total
+
+
+def _notes(space: Space, cells: list[_Cell]) -> list[str]:
+    """What stands for something else in a forecast."""
+    notes = []
+    if space.explore is not None and (space.measure or space.confirm):
+        notes.append("measure and confirm are planned with the first recipe of explore")
+    for cell in cells:
+        tried = len(cell.planned) + len(cell.rejected)
+        if tried < cell.asked and cell.stage is not Stage.CONFIRM:
+            notes.append(
+                f"{cell.stage} {cell.arm} {cell.budget:.3g}: {tried} points of {cell.asked:,} "
+                f"were planned, and stand for all"
+            )
+    return notes
+
+
+def _unused_vocabulary(space: Space) -> list[str]:
+    """Tokens are bytes; the head pays for all others, too."""
+    sizes = [space.recipe(arm)["model"].get("vocab_size", 0) for arm in space.learned_arms]
+    largest = max((size for size in sizes if isinstance(size, int)), default=0)
+    if largest <= VOCAB_SIZE:
+        return []
+    return [
+        f"vocab_size is {largest}, but tokens are bytes: those from {VOCAB_SIZE} on never occur, "
+        f"and the LM head pays for them"
+    ]
 
 
 def _too_small(space: Space, corpus: Corpus) -> list[str]:
@@ -296,7 +437,7 @@ def _too_small(space: Space, corpus: Corpus) -> list[str]:
 
 
 def _warnings(space: Space, cells: list[dict[str, Any]]) -> list[str]:
-    found = []
+    found = _unused_vocabulary(space)
     few = sorted(
         {cell["budget"] for cell in cells if min(cell["steps"], default=FEW_STEPS) < FEW_STEPS}
     )
@@ -314,13 +455,10 @@ def _warnings(space: Space, cells: list[dict[str, Any]]) -> list[str]:
         found.append(_head_warning(share))
     if space.confirm is None or space.confirm.seeds < 3:
         found.append("fewer than 3 confirm seeds: the report will give no interval and no verdict")
-    rejected = Counter(
-        row["reason"]
-        for cell in cells
-        if cell["stage"] != Stage.CONFIRM  # stands for a size that measure will choose
-        for row in cell["rejected"]
-    )
-    found += [f"{count} rejected: {reason}" for reason, count in rejected.items()]
+    for cell in cells:
+        if not cell["trials"]:
+            where = f"{cell['stage']} {cell['arm']} {cell['budget']:.3g}"
+            found.append(f"{where} has nothing that can be trained: search will stop there")
     return found
 
 
@@ -342,21 +480,65 @@ def forecast_text(result: dict[str, Any]) -> str:
             f"{_range(cell['steps']):>16}{_range(cell['params']):>16}"
             f"{_bytes(cell['memory_bytes']):>12}{cell['seconds'] / 3600:10.3g}"
         )
-    hours = result["worker_seconds"] / 3600
-    how = "extrapolated from" if result["extrapolated"] else "at"
-    lines += [
-        "",
-        f"{result['trials']} trials, {result['flops']:.3g} FLOPs, {hours:.3g} hours on one worker "
-        f"({how} {result['flops_per_second'] / 1e9:.3g} GFLOP/s measured here)",
-    ]
+    lines += ["", *_totals(result)]
     if result["detectable_difference"]:
         lines.append(
             f"{result['confirm_seeds']} seeds an arm find a difference of "
             f"{result['detectable_difference']:.3f} nats with 80 % power, if seeds scatter by "
             f"{SEED_SD} nats"
         )
+    lines += [f"note: {note}" for note in result["notes"]]
+    lines += _rejections(result["cells"])
     lines += [f"warning: {warning}" for warning in result["warnings"]]
     return "\n".join(lines)
+
+
+def _totals(result: dict[str, Any]) -> list[str]:
+    """Trials, FLOPs, hours for how many workers, and memory for how many."""
+    workers, at_once = result["workers"], result["workers_at_full_speed"]
+    auto = " (`workers: auto` here)" if result["workers_are_auto"] else ""
+    threads = "1 thread" if result["threads"] == 1 else f"{result['threads']} threads"
+    shared = f", of which {at_once} at a time run at full speed" if at_once < workers else ""
+    how = f"{result['sizes_timed']} of {result['sizes']} sizes were timed"
+    if result["extrapolated"]:
+        how += ", and some are larger than those"
+    lines = [
+        f"{result['trials']} trials, {result['flops']:.3g} FLOPs",
+        f"{_hours(result['worker_seconds'])} on one worker of {threads}, scoring included: "
+        f"{result['flops_per_second'] / 1e9:.3g} GFLOP/s ({how})",
+        f"{_hours(result['seconds'])} with {workers} {'worker' if workers == 1 else 'workers'}"
+        f"{auto}{shared}, where nothing else runs",
+    ]
+    whose = (
+        f", of which the process itself {_bytes(base)}"
+        if (base := result["process_bytes"])
+        else ""
+    )
+    lines.append(
+        f"{_bytes(result['memory_bytes'])} of memory for the largest trial{whose}; "
+        f"{_bytes(result['memory_bytes_of_all_workers'])} for {workers} at once"
+    )
+    return lines
+
+
+def _rejections(cells: list[dict[str, Any]]) -> list[str]:
+    """One line a rejected candidate: arm, budget, size, recipe, reason."""
+    lines = []
+    for cell in cells:
+        for row in cell["rejected"]:
+            recipe = "".join(f", {key} {shown(value)}" for key, value in row["recipe"].items())
+            lines.append(
+                f"rejected: {cell['stage']} {cell['arm']} {cell['budget']:.3g} "
+                f"depth {row['depth']}, width {row['width']}{recipe}: {row['reason']}"
+            )
+    more = len(lines) - MOST_REJECTED
+    if more > 1:
+        return [*lines[:MOST_REJECTED], f"rejected: {more} more, which --json lists"]
+    return lines
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:.3g} hours"
 
 
 def _bytes(count: int) -> str:

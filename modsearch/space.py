@@ -218,13 +218,17 @@ class Space(Stated):
 
     def budgets(self, stage: Stage) -> list[float]:
         """Budgets of a stage, largest first."""
+        return sorted(self.stated_budgets(stage), reverse=True)
+
+    def stated_budgets(self, stage: Stage) -> list[float]:
+        """Budgets of a stage in the order of the file."""
         if stage is Stage.EXPLORE:
             found = self.explore.budgets if self.explore else []
         elif stage is Stage.MEASURE:
             found = [rung.budget for rung in self.measure.ladder] if self.measure else []
         else:
             found = self.confirm.budgets if self.confirm else []
-        return sorted(set(found), reverse=True)
+        return list(dict.fromkeys(found))
 
     def sizes(self, budget: float) -> list[Tree]:
         """Ladder at a budget: depth and width of each size."""

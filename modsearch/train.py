@@ -108,7 +108,7 @@ class Trainer:
         saved = started
         with (self.directory / "metrics.jsonl").open("a") as log:
             while self.step < self.plan.steps:
-                loss, norm = self._train_step(batches(self.step), seed + self.step)
+                loss, norm = self.train_step(batches(self.step), seed + self.step)
                 window_loss += loss
                 if self.step >= tail_start:
                     self.tail_loss += loss
@@ -136,7 +136,8 @@ class Trainer:
     def _tail_start(self) -> int:
         return self.plan.steps - max(1, self.plan.steps // 10)
 
-    def _train_step(self, batch: npt.NDArray[np.int64], seed: int) -> tuple[Tensor, Tensor]:
+    def train_step(self, batch: npt.NDArray[np.int64], seed: int) -> tuple[Tensor, Tensor]:
+        """One optimiser step on (batch_size, seq_len + 1) tokens: its loss and gradient norm."""
         tokens_BT = torch.from_numpy(batch).to(self.runtime.device, non_blocking=True)
         rate = learning_rate(self.optim, self.model.config.width, self.step, self.plan.steps)
         for group in self.optimizer.param_groups:

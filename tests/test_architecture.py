@@ -16,7 +16,7 @@ cli
 study report.page testing.*
 trial engines.* report.tables report.routing report.figures progress forecast
 evaluate status search.*
-lm suites
+lm suites speed
 train budget documents provenance mirror nn.generate
 candidates completeness machine
 observe
