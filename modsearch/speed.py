@@ -196,6 +196,8 @@ def _stand_in(candidate: Candidate, spent: Plan) -> Sized:
 def _fit(timings: list[Timing]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
     """Seconds of a step and of a window (rows): fixed, for each layer and for each FLOP (columns);
     relative errors are least."""
+    if not timings:
+        return np.zeros((2, 3))
     shapes = np.array([(1, each.depth, each.flops_per_step) for each in timings], float)
     rows = []
     for seconds in ([each.step for each in timings], [each.window for each in timings]):

@@ -351,5 +351,26 @@ def test_a_missing_path_is_told(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="no file") as caught:
             shipped("search_spaces", name)
         assert str(caught.value).count("\n") == 1
+        assert "quickstart" in str(caught.value).splitlines()[1]
     with pytest.raises(ConfigError, match="no such_folder are shipped"):
         shipped("such_folder", "quickstart")
+
+
+def test_a_folder_is_told_with_the_files_in_it(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is a folder, not a YAML file\nshipped search_spaces"):
+        shipped("search_spaces", str(tmp_path))
+    (tmp_path / "mine.yaml").touch()
+    with pytest.raises(ConfigError, match=r"name a file in it: mine.yaml$"):
+        shipped("search_spaces", str(tmp_path))
+
+
+def test_a_file_of_the_users_that_reads_as_a_shipped_name_is_told_by_its_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").touch()
+    (tmp_path / "plain").touch()
+    with pytest.raises(ConfigError, match=r"did you mean the file mine.yaml\?"):
+        shipped("search_spaces", "mine")
+    with pytest.raises(ConfigError, match=r"name the file by its path: ./plain"):
+        shipped("search_spaces", "plain")

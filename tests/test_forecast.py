@@ -1,0 +1,267 @@
+"""What `plan` says: of this study's own trials, for this machine, and of what is rejected."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from modsearch import forecast as forecasts
+from modsearch import speed
+from modsearch.budget import plan
+from modsearch.candidates import build
+from modsearch.data import load_corpus
+from modsearch.forecast import forecast, forecast_text
+from modsearch.machine import cores, num_workers, peak_memory
+from modsearch.schema import Budget, DataConfig, Plan, Runtime
+from modsearch.space import Space
+from modsearch.speed import Timing
+
+ARMS = {
+    "dense": {"model": {"block": "dense"}},
+    "mod": {"model": {"block": "mod", "capacity": {"choice": [0.25, 0.5]}}},
+    "random": {"control_of": "mod", "model": {"router": "random"}},
+}
+
+
+@pytest.fixture(autouse=True)
+def _a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Times are not what is tested here."""
+    monkeypatch.setattr(speed, "SECONDS_PER_SIZE", 0.01)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corpus")
+    for number in range(200):
+        (folder / f"{number}.txt").write_text(f"{number} " + f"some text of {number}\n" * 20)
+    return folder
+
+
+def space(corpus: Path, **changes: Any) -> Space:
+    values: dict[str, Any] = {
+        "name": "tiny",
+        "data": {"corpus": str(corpus)},
+        "fixed": {
+            "model": {"num_heads": 1, "seq_len": 16},
+            "optim": {"min_steps": 10, "max_epochs": 99},
+        },
+        "arms": ARMS,
+        "explore": {"budgets": [2e8], "size": {"depth": 2, "width": 8}, "windows": 16},
+        "measure": {
+            "ladder": [
+                {"budget": 2e8, "depth": 2, "widths": [8, 12]},
+                {"budget": 4e8, "depth": 2, "widths": [8]},
+            ],
+            "windows": 16,
+        },
+        "confirm": {"budgets": [4e8], "seeds": 4, "windows": 16},
+    }
+    return Space.model_validate({**values, **changes})
+
+
+def rows(result: dict[str, Any], stage: str, arm: str) -> list[dict[str, Any]]:
+    return [c for c in result["cells"] if (c["stage"], c["arm"]) == (stage, arm)]
+
+
+def test_the_speed_is_that_of_the_hours_beside_it(corpus: Path) -> None:
+    result = forecast(space(corpus))
+    assert result["flops"] == sum(cell["trials"] * cell["budget"] for cell in result["cells"])
+    assert result["worker_seconds"] == pytest.approx(sum(c["seconds"] for c in result["cells"]))
+    speed_of_all = result["flops"] / result["worker_seconds"]
+    assert result["flops_per_second"] == pytest.approx(speed_of_all)
+    assert f"{speed_of_all / 1e9:.3g} GFLOP/s" in forecast_text(result)
+
+
+def test_all_points_of_explore_are_planned_and_a_rejected_one_counts_for_nothing(
+    corpus: Path,
+) -> None:
+    arms = {**ARMS, "mod": {"model": {"block": "mod", "every": {"choice": [1, 2, 3]}}}}
+    result = forecast(space(corpus, arms=arms))
+    [cell] = rows(result, "explore", "mod")
+    assert (cell["trials"], cell["points_planned"]) == (2, 3)
+    [rejected] = cell["rejected"]
+    assert (rejected["depth"], rejected["width"], rejected["recipe"]) == (2, 8, {"every": 3})
+    [line] = [li for li in forecast_text(result).splitlines() if li.startswith("rejected: ")]
+    assert line.startswith(
+        "rejected: explore mod 2e+08 depth 2, width 8, every 3: no layer is routed"
+    )
+    assert result["trials"] == sum(cell["trials"] for cell in result["cells"])
+    one, two = (forecast(space(corpus, arms=a))["trials"] for a in (arms, ARMS))
+    assert one == two
+
+
+def test_a_size_that_is_rejected_is_named_with_its_arm_and_budget(corpus: Path) -> None:
+    ladder = [{"budget": 2e8, "depth": 2, "widths": [8, 512]}]
+    result = forecast(
+        space(corpus, measure={"ladder": ladder}, confirm={"budgets": [2e8], "seeds": 3})
+    )
+    for arm in ("dense", "mod"):
+        [cell] = rows(result, "measure", arm)
+        assert cell["trials"] == 1
+        assert [row["width"] for row in cell["rejected"]] == [512]
+        assert f"rejected: measure {arm} 2e+08 depth 2, width 512" in forecast_text(result)
+        [confirmed] = rows(result, "confirm", arm)
+        assert (confirmed["trials"], confirmed["rejected"]) == (3, [])
+
+
+def test_a_cell_that_can_not_be_trained_is_where_search_will_stop(corpus: Path) -> None:
+    result = forecast(
+        space(corpus, arms={"dense": ARMS["dense"]}, fixed={"optim": {"min_steps": 10**6}})
+    )
+    assert (result["trials"], result["flops"], result["worker_seconds"]) == (0, 0, 0)
+    assert any("search will stop there" in warning for warning in result["warnings"])
+    assert "none" in forecast_text(result)
+
+
+def test_many_rejections_are_cut_short_in_the_text_alone(corpus: Path) -> None:
+    widths = list(range(512, 1024, 8))
+    ladder = [{"budget": 2e8, "depth": 2, "widths": [8, *widths]}]
+    result = forecast(
+        space(
+            corpus,
+            explore=None,
+            confirm=None,
+            arms={"dense": ARMS["dense"]},
+            measure={"ladder": ladder},
+        )
+    )
+    [cell] = rows(result, "measure", "dense")
+    assert len(cell["rejected"]) == len(widths)
+    lines = [li for li in forecast_text(result).splitlines() if li.startswith("rejected: ")]
+    assert len(lines) == forecasts.MOST_REJECTED + 1
+    assert (
+        lines[-1] == f"rejected: {len(widths) - forecasts.MOST_REJECTED} more, which --json lists"
+    )
+
+
+def test_budgets_stand_in_the_order_of_the_file(corpus: Path) -> None:
+    result = forecast(space(corpus))
+    assert [cell["budget"] for cell in rows(result, "measure", "dense")] == [2e8, 4e8]
+    assert space(corpus).budgets(forecasts.Stage.MEASURE) == [4e8, 2e8], "the order of the search"
+
+
+def test_a_large_grid_is_planned_by_a_sample_that_is_said(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forecasts, "MOST_POINTS", 20)
+    # Half of the points route no layer of two.
+    arms = {"mod": {"model": {"block": "mod", "every": {"choice": [1, 3]}}}}
+    explore = {"budgets": [2e8], "size": {"depth": 2, "width": 8}}
+    axes = {"optim": {"beta1": {"choice": [i / 100 for i in range(50)]}}}
+    result = forecast(space(corpus, arms=arms, axes=axes, explore=explore, confirm=None))
+    [cell] = rows(result, "explore", "mod")
+    assert cell["points_planned"] == 20
+    assert 20 <= cell["trials"] <= 80
+    assert cell["trials"] == round(100 * (1 - len(cell["rejected"]) / 20))
+    assert "20 points of 100 were planned" in forecast_text(result)
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_a_sampler_trains_what_it_is_asked_for(corpus: Path, sampler: str) -> None:
+    axes = {"optim": {"rate": {"log": [0.001, 0.1]}, "beta1": {"float": [0.8, 0.9]}}}
+    explore = {
+        "budgets": [2e8],
+        "size": {"depth": 2, "width": {"int": [8, 16], "step": 8}},
+        "sampler": sampler,
+        "trials": 7,
+    }
+    result = forecast(space(corpus, axes=axes, explore=explore))
+    assert [cell["trials"] for cell in rows(result, "explore", "dense")] == [7]
+
+
+def test_two_million_seeds_are_planned_at_once(corpus: Path) -> None:
+    result = forecast(space(corpus, confirm={"budgets": [4e8], "seeds": 2_000_000, "windows": 16}))
+    assert rows(result, "confirm", "dense")[0]["trials"] == 2_000_000
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_device_that_search_will_refuse_is_said(corpus: Path) -> None:
+    result = forecast(space(corpus, resources={"device": "cuda"}))
+    assert any(
+        "search will refuse this on this machine: device `cuda` is asked for" in warning
+        for warning in result["warnings"]
+    )
+    assert result["device"] == "cpu"
+
+
+def test_tokens_that_never_occur_are_said(corpus: Path) -> None:
+    fixed = {"model": {"seq_len": 16, "vocab_size": 32000}, "optim": {"min_steps": 1}}
+    result = forecast(space(corpus, fixed=fixed))
+    assert any("those from 256 on never occur" in warning for warning in result["warnings"])
+    assert not any("never occur" in warning for warning in forecast(space(corpus))["warnings"])
+
+
+def test_workers_are_those_of_the_search(corpus: Path) -> None:
+    result = forecast(space(corpus))
+    assert result["workers"] == num_workers(Runtime())
+    assert "`workers: auto` here" in forecast_text(result)
+    many = forecast(space(corpus, resources={"workers": 10 * cores()}))
+    assert many["workers"] == 10 * cores()
+    assert many["workers_at_full_speed"] == cores()
+    assert many["seconds"] >= many["worker_seconds"] / cores()
+    assert many["memory_bytes_of_all_workers"] == 10 * cores() * many["memory_bytes"]
+    assert f"of which {cores()} at a time run at full speed" in forecast_text(many)
+
+
+def test_memory_is_that_of_a_process(corpus: Path) -> None:
+    result = forecast(space(corpus))
+    assert result["process_bytes"] > 200 * 2**20
+    assert all(cell["memory_bytes"] > result["process_bytes"] for cell in result["cells"])
+
+
+def test_no_more_threads_than_cores_are_started(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", wanted.append)
+    data = DataConfig(corpus=str(corpus))
+    candidate = build({"model": {"seq_len": 16}, "optim": {"min_steps": 1}}, data)
+    spent = plan(candidate, Budget(flops=1e9), 10**9)
+    assert isinstance(spent, Plan)
+    speed.timed(candidate, spent, Runtime(threads=100_000), load_corpus(data))
+    assert wanted == [cores(), torch.get_num_threads()]
+
+
+def test_times_follow_from_depth_and_flops() -> None:
+    def law(depth: int, flops: float) -> Timing:
+        return Timing(depth, flops, 1e-3 + 2e-3 * depth + 1e-11 * flops, 1e-4 + 3e-12 * flops)
+
+    fit = speed._fit([law(2, 1e7), law(2, 4e8), law(4, 2e8)])
+    for depth, flops in ((2, 1e8), (4, 1e9), (8, 1e9)):
+        expected = law(depth, flops)
+        step, window = fit @ np.array([1, depth, flops])
+        assert step == pytest.approx(expected.step)
+        assert window == pytest.approx(expected.window)
+
+
+def test_a_size_that_is_too_large_to_try_has_a_stand_in(corpus: Path) -> None:
+    data = DataConfig(corpus=str(corpus))
+    model = {"width": 4096, "depth": 48, "num_heads": 16, "block": "mod"}
+    candidate = build({"model": model, "optim": {"batch_size": 64}}, data)
+    spent = plan(candidate, Budget(flops=1e20), 10**12)
+    assert isinstance(spent, Plan)
+    smaller, its_plan = speed._stand_in(candidate, spent)
+    assert its_plan.flops_per_step < speed.LARGEST_STEP < spent.flops_per_step
+    assert (smaller.model.width, smaller.model.depth) == (256, 2)
+    assert smaller.model.seq_len == candidate.model.seq_len
+
+
+@pytest.mark.slow
+def test_a_process_has_its_own_peak_of_memory() -> None:
+    """Not that of the larger process which started it."""
+    block = np.ones(2 * peak_memory() // 8)
+    code = "from modsearch.machine import peak_memory; print(peak_memory())"
+    root = str(Path(__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": root},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert int(done.stdout) < block.nbytes
