@@ -5,7 +5,7 @@ BENCHMARKS := benchmarks/engine_overhead.py
 PIP_INSTALL = $(BIN)/python -m pip install --quiet $(PIP_FLAGS) -c constraints/constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: setup demo test test-slow check bench metrics clean help
+.PHONY: setup demo test test-slow check bench docs metrics clean help
 
 setup: .venv/.installed  ## make .venv with the package (editable) and the developer's tools
 
@@ -25,6 +25,9 @@ check: setup  ## check format, lint and types
 
 bench: setup  ## run the speed benchmarks
 	@set -e; for script in $(wildcard $(BENCHMARKS)); do echo "== $$script"; $(BIN)/python $$script; done
+
+docs: setup  ## write docs/space.md from the models
+	$(BIN)/python -m modsearch.reference > docs/space.md
 
 metrics: setup  ## print size and style figures of the code
 	$(BIN)/python benchmarks/metrics.py

@@ -1,15 +1,17 @@
 """What is registered, as text: the list of components, and one component with its options."""
 
 import inspect
-from collections.abc import Mapping
-from typing import Any, Literal, get_args, get_origin
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from modsearch.components import COMPOSITES, TAKEN
 from modsearch.registry import Registry, unknown
+from modsearch.schema import Component
 
 
 def listing(registries: Mapping[str, Registry[Any]]) -> tuple[str, list[str]]:
@@ -79,27 +81,53 @@ def _option(name: str, field: FieldInfo) -> tuple[str, ...]:
     default = (
         "required" if field.is_required() else f"{field.get_default(call_default_factory=True)}"
     )
-    return name, _type(field), default, " ".join((field.description or "").split())
+    return name, kind_of(field), default, " ".join((field.description or "").split())
 
 
-def _type(field: FieldInfo) -> str:
-    """As one writes it in YAML: the values of a literal, or a type and its bounds."""
-    annotation: Any = field.annotation
+def kind_of(field: FieldInfo) -> str:
+    """A field's type as one writes it in YAML: the values of a literal, or a type and its
+    bounds."""
+    return _kind(field.annotation, field.metadata)
+
+
+def _kind(annotation: Any, metadata: Sequence[Any] = ()) -> str:
+    while get_origin(annotation) is Annotated:
+        annotation, *more = get_args(annotation)
+        metadata = [*more, *metadata]
+    inner = get_args(annotation)
+    bounds = " ".join(_bounds(metadata))
     if get_origin(annotation) is Literal:
-        return " | ".join(map(str, get_args(annotation)))
-    plain = isinstance(annotation, type) and not get_args(annotation)
-    words = [annotation.__name__ if plain else str(annotation).replace("typing.", "")]
-    for bound in field.metadata:
+        return " | ".join(map(str, inner))
+    if get_origin(annotation) in (Union, UnionType):
+        members = [_kind(each) for each in inner if each is not NoneType]
+        null = ["null"] if NoneType in inner else []
+        return " | ".join([" ".join(filter(None, [*members[:1], bounds])), *members[1:], *null])
+    if get_origin(annotation) in (list, tuple):
+        word = f"list of {_kind(inner[0])}"
+        return f"{word}, {bounds} of them" if bounds else word
+    if get_origin(annotation) is dict or issubclass(annotation, BaseModel):
+        word = "component" if annotation is Component else "mapping"
+        return f"{word}, {bounds} of them" if bounds else word
+    return " ".join(filter(None, ["text" if annotation is str else annotation.__name__, bounds]))
+
+
+def _bounds(metadata: Iterable[Any]) -> Iterator[str]:
+    for bound in metadata:
         match bound:
+            case FieldInfo():
+                yield from _bounds(bound.metadata)
             case Gt(gt=value):
-                words.append(f"> {value}")
-            case Ge(ge=value):
-                words.append(f">= {value}")
+                yield f"> {_number(value)}"
+            case Ge(ge=value) | MinLen(min_length=value):
+                yield f">= {_number(value)}"
             case Lt(lt=value):
-                words.append(f"< {value}")
-            case Le(le=value):
-                words.append(f"<= {value}")
-    return " ".join(words)
+                yield f"< {_number(value)}"
+            case Le(le=value) | MaxLen(max_length=value):
+                yield f"<= {_number(value)}"
+
+
+def _number(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _table(rows: list[tuple[str, ...]]) -> str:

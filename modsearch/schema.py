@@ -96,25 +96,32 @@ class ModelConfig(Stated):
     """Shape and parts of a decoder-only transformer."""
 
     vocab_size: int = Field(256, gt=1, le=MOST_TOKENS)
+    """Rows of the embedding and of the LM head; tokens are bytes, so 256 or more."""
     seq_len: int = Field(256, gt=1, le=MOST_TOKENS)
     """Tokens of a training sequence."""
     depth: int = Field(2, gt=0, le=MOST_LAYERS)
+    """Blocks of the stack."""
     width: int = Field(32, gt=0, le=MOST_WIDTH)
+    """Of the residual stream; a multiple of 2 x `num_heads`."""
     num_heads: int = Field(2, gt=0, le=1024)
+    """Heads of queries."""
     num_kv_heads: int | None = Field(None, gt=0, le=1024)
     """Heads of keys and values, shared by groups of queries (Ainslie et al. 2023, arXiv
     2305.13245); as many as `num_heads` where nothing is said."""
     tied: bool = True
     """Whether the LM head is the embedding matrix."""
     block: ComponentField = Component(name="dense")
+    """What a layer is; a block that is not routed ignores router, schedule, capacity and every."""
     ffn: ComponentField | None = None
     """What the block's name says, or `mlp`, where nothing is said."""
     router: ComponentField = Component(name="expert_choice")
+    """Which tokens enter a routed block."""
     schedule: ComponentField = Component(name="every_nth")
+    """Which layers are routed, with what capacity."""
     capacity: float = Field(0.125, gt=0, le=1)
     """Share of a sequence's tokens that a routed block processes."""
     every: int = Field(2, gt=0, le=MOST_LAYERS)
-    """Every `every`-th block is routed."""
+    """Every `every`-th block is routed, the others are dense."""
 
     @model_validator(mode="after")
     def _heads_fit(self) -> "ModelConfig":
@@ -139,22 +146,29 @@ class OptimConfig(Stated):
     rate: float = Field(0.005, gt=0, le=1e6)
     """Learning rate at width 64; the rate in use is `rate * 64 / width`."""
     warmup: float = Field(0.1, ge=0, lt=1)
-    """Share of the steps."""
+    """Share of the steps over which the learning rate rises to its peak."""
     final: float = Field(0.1, ge=0, le=1)
     """Last learning rate as a share of the peak."""
     weight_decay: float = Field(0.1, ge=0, le=100)
+    """Of matrices; norms have none."""
     beta1: float = Field(0.9, ge=0, lt=1)
+    """Decay of the mean of gradients, a step."""
     beta2: float = Field(0.99, ge=0, lt=1)
+    """Decay of the mean of squared gradients, a step."""
     clip: float = Field(1.0, gt=0, le=1e6)
     """Largest gradient norm."""
     min_steps: int = Field(200, gt=0, le=1_000_000_000)
+    """A candidate whose budget makes fewer steps is rejected."""
     max_epochs: float = Field(4.0, gt=0, le=1e9)
+    """A candidate whose budget needs the train part more often is rejected."""
 
 
 class DataConfig(Stated):
     """Where text comes from: `stdlib`, or a file, a folder or a glob of text (plain or .gz)."""
 
     corpus: str = "stdlib"
+    """`stdlib` (the source text of Python's standard library), or a file, a folder or a glob of
+    plain text or .gz; relative to the current folder."""
 
     @field_validator("corpus", mode="before")
     @classmethod
@@ -170,8 +184,11 @@ class Candidate(Stated):
     """A whole configuration: recipe and size."""
 
     model: ModelConfig = ModelConfig()
+    """Shape and parts of the model."""
     optim: OptimConfig = OptimConfig()
+    """How it is trained."""
     data: DataConfig = DataConfig()
+    """The text."""
 
 
 class Budget(Stated):

@@ -52,25 +52,31 @@ class Section(Stated):
     """Values for model and optimiser, of which each may be open."""
 
     model: Tree = {}
+    """Keys of `model` below, without depth and width."""
     optim: Tree = {}
+    """Keys of `optim` below."""
 
 
 class Arm(Section):
     """A family of candidates; a control takes recipe and size of the arm that it controls."""
 
     control_of: str | None = None
+    """The learned arm whose recipe and size this one takes, with its own values on top."""
 
 
 class Explore(Stated):
     """Ranks recipes; its values enter no fit."""
 
     budgets: Budgets
+    """Training FLOPs of a trial."""
     size: Tree
     """depth and width, fixed or open."""
     sampler: Literal["grid", "random", "qmc", "tpe"] = "grid"
+    """How points of the open axes are chosen."""
     trials: int | None = Field(None, gt=0, le=100_000)
     """Trained trials of each cell; a grid has none, it runs whole."""
     windows: int = Field(64, gt=0, le=MOST_TOKENS)
+    """Windows of `seq_len` validation tokens that a trial is scored on."""
 
     @model_validator(mode="after")
     def _trials_are_stated(self) -> "Explore":
@@ -85,19 +91,24 @@ class Rung(Stated):
     """Sizes of one depth at one budget."""
 
     budget: PositiveFlops
+    """Training FLOPs of a trial."""
     depth: int = Field(gt=0, le=MOST_LAYERS)
+    """Blocks of the stack."""
     widths: Annotated[
         list[Annotated[int, Field(gt=0, le=MOST_WIDTH)]],
         Field(min_length=1, max_length=64),
         AfterValidator(_once),
     ]
+    """Of the residual stream; each is one trial an arm."""
 
 
 class Measure(Stated):
     """One recipe per arm on one ladder of sizes: the rows of isoFLOP fits."""
 
     ladder: list[Rung] = Field(min_length=1, max_length=256)
+    """The sizes of every learned arm, by budget and depth."""
     windows: int = Field(64, gt=0, le=MOST_TOKENS)
+    """Windows of `seq_len` validation tokens that a trial is scored on."""
 
     @model_validator(mode="after")
     def _rungs_differ(self) -> "Measure":
@@ -116,8 +127,11 @@ class Confirm(Stated):
     """Fresh seeds on the test part: the rows of the headline."""
 
     budgets: Budgets
+    """Training FLOPs of a trial; budgets of the ladder."""
     seeds: int = Field(3, gt=0, le=900)
+    """Trials an arm; fewer than three give no interval."""
     windows: int = Field(256, gt=0, le=MOST_TOKENS)
+    """Windows of `seq_len` test tokens that a trial is scored on."""
 
 
 class Resources(Stated):
@@ -125,16 +139,21 @@ class Resources(Stated):
     of the study."""
 
     workers: Annotated[int, Field(gt=0, le=1024)] | Literal["auto"] = "auto"
+    """Trials at once; `auto`: as many as the cores hold, one on a GPU."""
     threads: int = Field(1, gt=0, le=1024)
+    """Of one trial."""
     cpus: float | None = Field(None, gt=0, le=1024)
-    """CPUs that engine `ray` reserves for a trial; None: as many as `threads`."""
+    """CPUs that engine `ray` reserves for a trial; null: as many as `threads`."""
     gpus: float | None = Field(None, ge=0, le=1024)
-    """GPUs, also a fraction of one; None: one where the device is `cuda`."""
+    """GPUs, also a fraction of one; null: one where the device is `cuda`."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto`: a GPU where torch sees one."""
     precision: Literal["fp32", "bf16"] = "fp32"
+    """Of training's matrix products; weights, moments and scores are fp32."""
     micro_batch: int | None = Field(None, gt=0, le=65_536)
     """Sequences in one pass, where a whole batch does not fit the memory."""
     checkpoint_seconds: float = Field(10.0, ge=0, le=1e6)
+    """Between checkpoints of an unfinished trial."""
     keep: Literal["all", "winners", "none"] = "winners"
     """Which final weights stay on disk."""
 
@@ -143,20 +162,29 @@ class Space(Stated):
     """What a study searches."""
 
     name: Annotated[str, AfterValidator(_name)]
+    """Of the study, and of its folder in `runs/`."""
     seed: int = Field(0, ge=0, le=MOST_SEED)
+    """Of parameters, data order, routing and samplers."""
     plugins: list[str] = []
     """Files with components of one's own, beside the YAML file or absolute."""
     data: DataConfig = DataConfig()
+    """The text that all trials share."""
     fixed: Section = Section()
+    """Of every candidate, unless its arm says otherwise."""
     axes: Section = Section()
     """Open in every arm, with the same values."""
     arms: dict[Annotated[str, AfterValidator(_name)], Arm] = Field(min_length=1, max_length=64)
+    """What is compared, by name."""
     explore: Explore | None = None
+    """Ranks recipes; needed where an axis is open."""
     measure: Measure | None = None
+    """Measures isoFLOP curves."""
     confirm: Confirm | None = None
+    """Trains each arm's best size again: the headline."""
     suite: str | None = None
     """lm-eval suite for the winners."""
     resources: Resources = Resources()
+    """How trials are executed."""
 
     @model_validator(mode="after")
     def _values_have_their_place(self) -> "Space":

@@ -428,9 +428,11 @@ def shipped(folder: str, name: str) -> Path:
             + (f"name a file in it: {', '.join(inside)}" if inside else hint)
         )
     if not bare:
-        if path.is_file():
-            return path
-        raise ConfigError(f"no file {name}\n{hint}")
+        if not path.is_file():
+            raise ConfigError(f"no file {name}\n{hint}")
+        if path.suffix.lower() not in ("", ".yaml", ".yml", ".json"):
+            raise ConfigError(f"{name} does not end in .yaml, so it is not read as one\n{hint}")
+        return path
     if path.is_file():
         raise ConfigError(
             f"{shown(name)} has no suffix, so it reads as a shipped name\n"

@@ -18,7 +18,7 @@ trial engines.* report.tables report.routing report.figures progress forecast
 evaluate status search.*
 lm suites speed
 train budget documents provenance mirror nn.generate
-candidates completeness machine
+candidates completeness machine reference
 observe
 nn.model
 nn.routers.* nn.blocks.* nn.ffn.* nn.schedules
@@ -85,6 +85,7 @@ TORCH_FREE = (
     "registry",
     "plugins",
     "inventory",
+    "reference",
     "cost",
     "errors",
 )

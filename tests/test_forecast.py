@@ -119,7 +119,7 @@ def test_a_cell_that_can_not_be_trained_is_where_search_will_stop(corpus: Path) 
 
 
 def test_many_rejections_are_cut_short_in_the_text_alone(corpus: Path) -> None:
-    widths = list(range(512, 1024, 8))
+    widths = list(range(512, 912, 8))
     ladder = [{"budget": 2e8, "depth": 2, "widths": [8, *widths]}]
     result = forecast(
         space(
@@ -172,11 +172,6 @@ def test_a_sampler_trains_what_it_is_asked_for(corpus: Path, sampler: str) -> No
     }
     result = forecast(space(corpus, axes=axes, explore=explore))
     assert [cell["trials"] for cell in rows(result, "explore", "dense")] == [7]
-
-
-def test_two_million_seeds_are_planned_at_once(corpus: Path) -> None:
-    result = forecast(space(corpus, confirm={"budgets": [4e8], "seeds": 2_000_000, "windows": 16}))
-    assert rows(result, "confirm", "dense")[0]["trials"] == 2_000_000
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")

@@ -9,7 +9,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from modsearch.axes import Choice, Tree, grid, parse_tree
+from modsearch.axes import Tree, grid, parse_tree
 from modsearch.errors import StudyError
 from modsearch.schema import Budget, Candidate, Record, Scores, Stage, State, Validation
 from modsearch.search.ledger import ASKS_PER_TRIAL, Asked, Cell, CellSpec, open_storage
@@ -197,11 +197,11 @@ def test_grid_asks_every_point_once_in_order(url: str) -> None:
 
 
 def test_a_grid_whose_points_read_as_one_ends(url: str) -> None:
-    """A ledger gives back 1 for 1.0, so the second point never counts as asked."""
-    tree = {"model": {"capacity": Choice((1, 1.0))}, "optim": {"rate": 0.005}}
-    points = ({"model.capacity": 1}, {"model.capacity": 1.0})
+    """A ledger gives back 8 for 8.0, so the second point never counts as asked."""
+    tree = {"size": {"width": parse_tree({"int": [1, 1000]})}}
+    points = ({"size.width": 8}, {"size.width": 8.0})
     ledger = Cell(
-        open_storage(url), CellSpec(Stage.EXPLORE, "mod", 1e9, tree, points=points), seed=7
+        open_storage(url), CellSpec(Stage.MEASURE, "mod", 1e9, tree, points=points), seed=7
     )
     asks = 0
     while ledger.why_done() is None and asks < 10:

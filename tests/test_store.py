@@ -364,6 +364,12 @@ def test_a_folder_is_told_with_the_files_in_it(tmp_path: Path) -> None:
         shipped("search_spaces", str(tmp_path))
 
 
+def test_another_kind_of_file_is_not_read_as_yaml(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("# A title: of a text")
+    with pytest.raises(ConfigError, match=r"README.md does not end in .yaml"):
+        shipped("search_spaces", str(tmp_path / "README.md"))
+
+
 def test_a_file_of_the_users_that_reads_as_a_shipped_name_is_told_by_its_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
