@@ -1,0 +1,108 @@
+"""Is `plan` right about memory and time?
+
+Trains some candidates for a moment, each in a process of its own as a worker does, and prints what
+`plan` says beside what the process took: peak memory (MiB) and seconds of the trial.
+
+    python benchmarks/plan.py [--steps 10]
+"""
+
+import argparse
+import multiprocessing
+import tempfile
+from pathlib import Path
+
+import torch
+
+from modsearch.budget import plan
+from modsearch.candidates import build
+from modsearch.data import load_corpus
+from modsearch.forecast import memory, process_memory
+from modsearch.nn.model import Decoder
+from modsearch.schema import (
+    Budget,
+    Candidate,
+    DataConfig,
+    Job,
+    Plan,
+    Record,
+    Runtime,
+    Stage,
+    Validation,
+)
+from modsearch.speed import Speed
+from modsearch.trial import run_trial
+
+SHAPES: tuple[tuple[str, int, int, int, int], ...] = (
+    ("dense", 2, 16, 256, 2),
+    ("mod", 2, 32, 256, 2),
+    ("dense", 4, 256, 256, 2),
+    ("dense", 8, 512, 256, 2),
+    ("dense", 4, 256, 1024, 8),
+    ("mod", 4, 128, 512, 8),
+    ("moe", 4, 128, 512, 8),
+)
+"""Block, depth, width, sequence length, sequences a step."""
+
+
+def job(shape: tuple[str, int, int, int, int], steps: int) -> Job:
+    """A training of so many steps."""
+    block, depth, width, seq_len, batch_size = shape
+    model = {"block": block, "depth": depth, "width": width, "seq_len": seq_len}
+    optim = {"batch_size": batch_size, "min_steps": 1}
+    candidate = build({"model": model, "optim": optim}, DataConfig())
+    with torch.device("meta"):
+        cost = Decoder(candidate.model).cost(seq_len)
+    budget = Budget(flops=steps * batch_size * cost.training.total)
+    facts = load_corpus(candidate.data).facts
+    spent = plan(candidate, budget, facts.train_tokens)
+    assert isinstance(spent, Plan), spent
+    return Job(
+        stage=Stage.MEASURE,
+        arm=block,
+        candidate=candidate,
+        budget=budget,
+        seed=0,
+        validation=Validation(),
+        fingerprint=facts.fingerprint,
+        runtime=Runtime(checkpoint_seconds=0.5),
+        plan=spent,
+    )
+
+
+def trained(job: Job) -> Record:
+    """In this process."""
+    with tempfile.TemporaryDirectory() as folder:
+        return run_trial(Path(folder), job)
+
+
+def said(job: Job, base: int) -> tuple[float, float]:
+    """Bytes and seconds of `plan`."""
+    candidate: Candidate = job.candidate
+    assert isinstance(job.plan, Plan)
+    speed = Speed([(candidate, job.plan)], job.runtime, load_corpus(candidate.data))
+    seconds = speed.seconds(candidate, job.plan, job.validation.windows)
+    return base + memory(candidate, job.plan, job.runtime), seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=10)
+    steps = parser.parse_args().steps
+    jobs = [job(shape, steps) for shape in SHAPES]
+    base = process_memory(Runtime())
+    print(f"{'block  L  width  T  B':24}{'MiB said':>10}{'took':>8}{'s said':>10}{'took':>8}")
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        for shape, each in zip(SHAPES, jobs, strict=True):
+            record = pool.apply(trained, (each,))
+            assert record.scores is not None, record.reason
+            memory_said, seconds_said = said(each, base)
+            print(
+                f"{' '.join(map(str, shape)):24}{memory_said / 2**20:10.0f}"
+                f"{record.scores.peak_memory / 2**20:8.0f}"
+                f"{seconds_said:10.2f}{record.scores.seconds:8.2f}",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
