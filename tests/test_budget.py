@@ -163,7 +163,7 @@ def test_a_routed_arm_without_a_routed_layer_is_refused(depth: int, every: int) 
 
 def test_planning_allocates_nothing() -> None:
     """A model of 2e12 parameters, 8 TB of weights."""
-    given = candidate(width=2**18, depth=4, num_heads=8)
+    given = candidate(width=2**16, depth=48, num_heads=8)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     found = planned(given, 1000.0 * step_flops(given))
     assert found.params > 2e12
