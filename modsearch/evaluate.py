@@ -128,7 +128,7 @@ class _Tasks:
             raise type(error)(f"{self.path}: task `{name}`: {error}") from error
         except ConnectionError as error:
             raise DataError(
-                f"task `{name}` needs data from the hub, which can't be reached\n"
+                f"{self.path}: task `{name}` needs data from the hub, which can't be reached\n"
                 f"go online, or use a suite that needs no network, such as `quick`"
             ) from error
         except OSError as error:

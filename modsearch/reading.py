@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from modsearch.axes import Tree
-from modsearch.errors import ConfigError, shortened, shown
+from modsearch.errors import ConfigError, has_surrogates, shortened, shown
 
 MOST_BYTES = 250_000
 MOST_NODES = 50_000
@@ -135,6 +135,8 @@ class _Values:
 
 def _scalar(node: yaml.Node) -> Any:
     text: str = node.value
+    if has_surrogates(text):
+        raise _fault("a text holds half of a character, a lone \\ud800 to \\udfff", node)
     if node.tag == _NULL:
         return None
     if node.tag == _BOOL:

@@ -5,11 +5,13 @@ Losses are in nats per token, FLOPs are plain counts, seconds are wall-clock.
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -63,6 +65,19 @@ def whole(kind: Any, value: Any) -> Any:
 def _leaves(kind: Any) -> set[Any]:
     inner = get_args(kind)
     return set().union(*map(_leaves, inner)) if inner else {kind}
+
+
+def _short_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}", text):
+        raise ValueError(
+            f"must be up to 100 letters, digits and . _ -, the first no . or -, "
+            f"but got {shown(text)}"
+        )
+    return text
+
+
+ShortName = Annotated[str, AfterValidator(_short_name)]
+"""A name that is the name of a file, too."""
 
 
 class Component(BaseModel):

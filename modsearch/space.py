@@ -1,6 +1,5 @@
 """A search space: YAML in, arms and candidates out."""
 
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,6 +18,7 @@ from modsearch.schema import (
     DataConfig,
     ModelConfig,
     OptimConfig,
+    ShortName,
     Stage,
     Stated,
     Validation,
@@ -26,15 +26,6 @@ from modsearch.schema import (
 from modsearch.wording import first_error
 
 SIZE = ("depth", "width")
-
-
-def _name(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}", text):
-        raise ValueError(
-            f"must be up to 100 letters, digits and . _ -, the first no . or -, "
-            f"but got {shown(text)}"
-        )
-    return text
 
 
 def _once(values: list[Any]) -> list[Any]:
@@ -161,7 +152,7 @@ class Resources(Stated):
 class Space(Stated):
     """What a study searches."""
 
-    name: Annotated[str, AfterValidator(_name)]
+    name: ShortName
     """Of the study, and of its folder in `runs/`."""
     seed: int = Field(0, ge=0, le=MOST_SEED)
     """Of parameters, data order, routing and samplers."""
@@ -173,7 +164,7 @@ class Space(Stated):
     """Of every candidate, unless its arm says otherwise."""
     axes: Section = Section()
     """Open in every arm, with the same values."""
-    arms: dict[Annotated[str, AfterValidator(_name)], Arm] = Field(min_length=1, max_length=64)
+    arms: dict[ShortName, Arm] = Field(min_length=1, max_length=64)
     """What is compared, by name."""
     explore: Explore | None = None
     """Ranks recipes; needed where an axis is open."""

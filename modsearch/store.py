@@ -21,9 +21,10 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from modsearch.errors import ConfigError, StudyError, shown
+from modsearch.errors import ConfigError, StudyError, printable, shown
 from modsearch.registry import unknown
 from modsearch.schema import Job, Manifest, Plugin, Record, RoutingReport, State, trial_hash
+from modsearch.wording import first_error
 
 Parsed = TypeVar("Parsed")
 Model = TypeVar("Model", bound=BaseModel)
@@ -108,9 +109,7 @@ def read_file(path: Path, parse: Callable[[bytes], Parsed], remedy: str) -> Pars
     except OSError as error:
         why = error.strerror or str(error)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        why = f"{where}: {first['msg']}" if where else first["msg"]
+        why = first_error(error, BaseModel)
     except UnicodeDecodeError:
         why = "it is not UTF-8 text"
     except (ValueError, RecursionError) as error:
@@ -242,7 +241,8 @@ class StudyDirectory:
                     raise StudyError("not counted, these are no trials")
             except StudyError as error:
                 why, _, remedy = str(error).partition("\n")
-                left_out[f"{why} ({remedy})" if remedy else why] += [] if remedy else [path.name]
+                name = printable(path.name)
+                left_out[f"{why} ({remedy})" if remedy else why] += [] if remedy else [name]
         return Results(records, [_line(why, names) for why, names in left_out.items()])
 
     def _made_with(self) -> Manifest | None:

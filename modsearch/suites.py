@@ -15,14 +15,24 @@ from pydantic import (
 )
 
 from modsearch.documents import SOURCES, JsonLines, Source
-from modsearch.errors import ConfigError, has_surrogates, shown
+from modsearch.errors import ConfigError, shown
 from modsearch.reading import read_yaml
 from modsearch.registry import unknown
-from modsearch.schema import Stated
+from modsearch.schema import ShortName, Stated
 from modsearch.store import shipped
 from modsearch.wording import first_error
 
 OWN_SOURCE = "modsearch:"
+TEXTS = {
+    "dataset_name",
+    "dataset_path",
+    "fewshot_split",
+    "output_type",
+    "test_split",
+    "training_split",
+    "validation_split",
+}
+"""Keys of lm-eval's whose values it takes for text without a look."""
 
 
 class SuiteTask(Stated):
@@ -33,6 +43,14 @@ class SuiteTask(Stated):
     task: str = Field(min_length=1)
     limit: int | None = Field(None, gt=0)
     """Only the first documents are scored."""
+
+    @model_validator(mode="after")
+    def _texts_are_text(self) -> "SuiteTask":
+        for key in TEXTS & self.definition.keys():
+            value = self.definition[key]
+            if not isinstance(value, str):
+                raise ValueError(f"{key} must be text, but got {shown(value)}")
+        return self
 
     @property
     def definition(self) -> dict[str, Any]:
@@ -76,7 +94,7 @@ def _task(value: object) -> object:
 class Suite(Stated):
     """Tasks that are run together."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    name: ShortName
     description: str
     include: list[str] = []
     """Folders of task definitions: beside the suite's file, or of lm-eval's own collection."""
@@ -126,8 +144,6 @@ def load_suite(suite: str | Path) -> tuple[Suite, Path]:
     """
     path = shipped("evals", str(suite))
     values = read_yaml(path, [])
-    if has_surrogates(json.dumps(values, ensure_ascii=False, default=str)):
-        raise ConfigError(f"{path}: a text holds half of a character, a lone \\ud800 to \\udfff")
     try:
         found = Suite.model_validate(values)
     except ValidationError as error:

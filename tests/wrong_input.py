@@ -833,7 +833,6 @@ search space.yaml --ledger <x sqlite:///x :// BYTES LONG>
 search space.yaml --ledger postgresql://<[ a:b:c % BYTES LONG>
 search space.yaml --out <corpus.txt corpus.txt/x LONG>
 best study --budget <NUMBER 0 -1 inf 3e7>
-generate study/trials/TRIAL --prompt <BYTES> --tokens 2
 generate study/trials/TRIAL
 generate study/trials/TRIAL --prompt a --tokens <WHOLE 0 HUGE>
 generate study/trials/TRIAL --prompt a --tokens 2 --temperature <NUMBER inf -inf -0.5>

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from modsearch import components
 from modsearch.cost import Cost, Flops
-from modsearch.errors import ConfigError
+from modsearch.errors import ConfigError, shown
 from modsearch.nn.cache import LayerCache
 from modsearch.nn.passes import Passes, ratio
 from modsearch.registry import Registry, origin_of, unknown
@@ -154,7 +154,17 @@ _ANSWERS: dict[str, type] = {"cost": Cost, "causal_forward": Flops, "output_weig
 
 def _check_answers(cls: type, answers: Mapping[str, type]) -> None:
     """Let the methods that a class defines answer with these types, or with an error that names
-    the class: a component of somebody else's may forget a `return`."""
+    the class: a component of somebody else's may forget a `return`.
+
+    Raises:
+        ConfigError: its `Config` is something else than options.
+    """
+    config = vars(cls).get("Config", Options)
+    if not (isinstance(config, type) and issubclass(config, Options)):
+        raise ConfigError(
+            f"`{cls.__name__}` from {origin_of(cls)}: Config is {shown(config)}\n"
+            f"it must be a class that derives from {Options.__module__}:Options"
+        )
     for method, wanted in answers.items():
         if method in vars(cls):
             setattr(cls, method, _answering(vars(cls)[method], wanted))
