@@ -265,7 +265,7 @@ def search(
     for option, value in (("--address", address), ("--storage", storage)):
         if value is not None and engine != "ray":
             raise ModsearchError(f"{option} is for a Ray cluster\nadd --engine ray")
-    root = out or Path("runs") / _outline(space, sets).name
+    root = out or Path("runs") / outline(space, sets).name
     refuse_second(root)  # before anything heavy is imported
     wanted = _space(space, sets, plugin)
     from modsearch.analysis.claims import study_claims
@@ -472,15 +472,19 @@ def _registries() -> "Mapping[str, Registry[Any]]":
     }
 
 
-def _outline(name: str, sets: list[str] | None) -> "Space":
+def outline(name: str, sets: list[str] | None) -> "Space":
     """A space whose candidates are not built yet: what is wrong so far is told without torch."""
     from modsearch.space import read_space
     from modsearch.store import shipped
     from modsearch.suites import load_suite
 
-    space = read_space(shipped("search_spaces", name), sets or [])
+    path = shipped("search_spaces", name)
+    space = read_space(path, sets or [])
     if space.suite is not None:
-        load_suite(space.suite)  # what is wrong with it is said now, not after hours of training
+        try:  # what is wrong with it is said now, not after hours of training
+            load_suite(space.suite)
+        except ModsearchError as error:
+            raise type(error)(f"{path}: suite: {error}") from error
     return space
 
 
@@ -499,7 +503,7 @@ def _corpus(corpus: str) -> "DataConfig":
 def _space(name: str, sets: list[str] | None, plugins: list[Path] | None) -> "Space":
     from modsearch.store import shipped
 
-    _outline(name, sets)
+    outline(name, sets)
     from modsearch.candidates import load_space
 
     return load_space(shipped("search_spaces", name), sets or [], plugins or [])

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from wrong_input import COMMAND_KINDS, CORPUS, DOCUMENT_KINDS, DOCUMENTS, NUMBERS, Case, block
 
 from modsearch.candidates import load_candidate, load_space
+from modsearch.cli import outline
 from modsearch.data import load_corpus
 from modsearch.errors import MOST_CHARACTERS, MOST_LINES, ModsearchError, told
 from modsearch.evaluate import load_suite
@@ -60,10 +61,8 @@ def read(case: Case) -> None:
     if verb in ("flops", "train"):
         load_candidate(Path("config.yaml"), sets)
     elif verb in ("plan", "search"):
-        space = load_space(Path("space.yaml"), sets)
-        load_corpus(space.data)
-        if space.suite is not None:
-            load_suite(space.suite)
+        outline("space.yaml", sets)
+        load_corpus(load_space(Path("space.yaml"), sets).data)
     else:
         load_suite("suite.yaml")
 
