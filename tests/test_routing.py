@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from test_analysis import study
-from test_report import table, tree, write
+from test_report import named, table, tree, write
 
 from modsearch.analysis.routing import (
     MIN_SEEN,
@@ -484,7 +484,7 @@ def told(root: Path, without: tuple[str, int] | None = None) -> Path:
     rows = study(sd=0.004)
     write(root, rows)
     directory = StudyDirectory(root)
-    for row in rows:
+    for row in map(named, rows):
         routed = row.stage is Stage.CONFIRM and row.arm != "dense"
         if routed and (row.arm, row.seed) != without:
             generator = np.random.default_rng(row.seed)
@@ -547,7 +547,7 @@ def test_arms_without_decisions_by_token_have_tables_and_no_maps(tmp_path: Path)
     rows = study(budgets=(1e11,))
     write(tmp_path, rows)
     directory = StudyDirectory(tmp_path)
-    for row in rows:
+    for row in map(named, rows):
         if row.stage is Stage.CONFIRM and row.arm == "mod":
             seen = sample(np.random.default_rng(row.seed))
             nothing = dict.fromkeys(("causal", "train", "scores", "membership"), [None] * 4)
