@@ -153,8 +153,10 @@ def _check_candidates(space: Space) -> None:
             raise ConfigError(f"arm `{arm}` leaves `{axis}` open, but there is no explore stage")
     for name, control in space.arms.items():
         if control.control_of is not None:
-            if open_axes(over({"model": {}, "optim": {}}, control)):
-                raise ConfigError(f"control arm `{name}` has no axes of its own")
+            for axis in open_axes(over({"model": {}, "optim": {}}, control)):
+                raise ConfigError(
+                    f"arms.{name}.{axis}: control arm `{name}` has no axes of its own"
+                )
             tree = over(space.recipe(control.control_of), control)
             where, size = next(_sizes(space))
             tree = {**tree, "size": parse_tree(size)}

@@ -24,7 +24,7 @@ import torch
 
 import modsearch.lm
 from modsearch.data import load_corpus
-from modsearch.documents import Origin
+from modsearch.documents import JsonLines, Origin
 from modsearch.errors import ConfigError, DataError, ModsearchError, StudyError, first_line, shown
 from modsearch.lm import ModsearchLM
 from modsearch.nn.contracts import Mode
@@ -126,11 +126,6 @@ class _Tasks:
             yield
         except ModsearchError as error:
             raise type(error)(f"{self.path}: task `{name}`: {error}") from error
-        except ConnectionError as error:
-            raise DataError(
-                f"{self.path}: task `{name}` needs data from the hub, which can't be reached\n"
-                f"go online, or use a suite that needs no network, such as `quick`"
-            ) from error
         except OSError as error:
             raise DataError(
                 f"can't load the data of task `{name}`: {first_line(error)}"
@@ -144,7 +139,20 @@ class _Tasks:
             self.defined.append(task.task)
         elif task.task not in self.manager.all_tasks:
             raise unknown("task", task.task, self.manager.all_tasks)
-        loaded = self.manager.load([self._spec(task) if task.definition else task.task])
+        try:
+            loaded = self.manager.load([self._spec(task) if task.definition else task.task])
+        except ConnectionError as error:
+            stated = task.definition.get("dataset_path")
+            which = f" (dataset_path {shown(stated)})" if stated else ""
+            raise DataError(
+                f"needs data from the hub{which}, which can't be reached\n"
+                f"go online, or use a suite that needs no network, such as `quick`"
+            ) from error
+        except (IndexError, TypeError) as error:  # it tries the first document
+            raise ConfigError(
+                f"document 1{_file(task)}: doc_to_text, doc_to_choice and doc_to_target make no "
+                f"question with a right answer of it"
+            ) from error
         for kind, before in (("tasks", self.tasks), ("groups", self.groups)):
             for name in loaded[kind]:
                 if name in before:
@@ -155,6 +163,8 @@ class _Tasks:
             built.set_fewshot_seed(self.origin.seed)
             if task.limit is not None:
                 self.samples[name] = range(min(task.limit, len(built.eval_docs)))
+            if task.definition:
+                _check_choices(built, task, self.samples.get(name))
 
     def _spec(self, task: SuiteTask) -> dict[str, Any]:
         """A definition for lm-eval, with documents where the source is ours."""
@@ -201,6 +211,40 @@ class _Tasks:
                 log_samples=True,
             )
         return found
+
+
+def _file(task: SuiteTask) -> str:
+    """Where documents come from, where that is a file of the user's."""
+    source = task.source()
+    return f" of {source.file}" if isinstance(source, JsonLines) else ""
+
+
+def _check_choices(built: Any, task: SuiteTask, sample: range | None) -> None:
+    """Lm-eval scores a right answer that is none of the choices as wrong, without a word.
+
+    Raises:
+        ConfigError: a document has no list of choices, or none of them is right.
+    """
+    if built.OUTPUT_TYPE != "multiple_choice":
+        return
+    file = _file(task)
+    for place, document in enumerate(built.eval_docs):
+        if sample is not None and place not in sample:
+            return
+        choices = built.doc_to_choice(document)
+        if not isinstance(choices, list | tuple) or not choices:
+            raise ConfigError(
+                f"document {place + 1}{file}: doc_to_choice must give a list of choices, but "
+                f"gives {shown(choices)}"
+            )
+        right = built.doc_to_target(document)
+        for each in right if isinstance(right, list) and right else [right]:
+            known = range(len(choices)) if type(each) is int else choices
+            if each not in known:
+                raise ConfigError(
+                    f"document {place + 1}{file}: doc_to_target must give one of its choices, or "
+                    f"a place from 0 to {len(choices) - 1}, but gives {shown(each)}"
+                )
 
 
 def _in_model(error: Exception) -> bool:

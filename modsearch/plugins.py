@@ -152,7 +152,10 @@ def reason(error: BaseException) -> str:
     """Kind and first line of an error of code that is not ours."""
     if isinstance(error, SyntaxError):
         return f"{type(error).__name__}: {error.msg}"
-    text = str(error).strip().partition("\n")[0]
+    try:
+        text = str(error).strip().partition("\n")[0]
+    except Exception:  # a stranger's exception may fail to say what it is
+        text = ""
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

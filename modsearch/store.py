@@ -112,7 +112,9 @@ def read_file(path: Path, parse: Callable[[bytes], Parsed], remedy: str) -> Pars
         why = first_error(error, BaseModel)
     except UnicodeDecodeError:
         why = "it is not UTF-8 text"
-    except (ValueError, RecursionError) as error:
+    except RecursionError:
+        why = "it is nested too deep"
+    except ValueError as error:
         why = str(error)
     raise StudyError(f"can't read {path}: {why}\n{remedy}")
 

@@ -769,3 +769,41 @@ def test_blimp(tmp_path: Path, data: DataConfig, shared_data: Path) -> None:
     results = evaluate(decoder(DENSE), tmp_path / "blimp.yaml", data, "validation")
     assert results["n-samples"]["blimp_passive_1"] == {"original": 1000, "effective": 40}
     assert 0.1 < results["results"]["blimp_passive_1"]["acc,none"] < 0.9
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"question": "a", "values": [" b", " c"], "right": 2}, "no question with a right answer"),
+        ({"question": "a", "values": [" b", " c"], "right": 3}, "from 0 to 1, but gives 3"),
+        ({"question": "a", "values": [" b", " c"], "right": "x"}, 'but gives "x"'),
+        ({"question": "a", "values": [" b", " c"], "right": None}, "but gives null"),
+        ({"question": "a", "values": None, "right": 0}, "must give a list of choices"),
+    ],
+)
+def test_a_right_answer_that_is_no_choice_is_refused(
+    row: dict[str, object], said: str, tmp_path: Path, data: DataConfig
+) -> None:
+    """lm-eval alone would score it as wrong."""
+    first = {"question": "a", "values": [" b", " c"], "right": 0}
+    rows = [first, row] if said.startswith("from") else [row]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))
+    task = {
+        "task": "pick",
+        "dataset_path": "modsearch:jsonl",
+        "dataset_kwargs": {"file": "rows.jsonl"},
+        "test_split": "held_out",
+        "output_type": "multiple_choice",
+        "doc_to_text": "question",
+        "doc_to_choice": "values",
+        "doc_to_target": "right",
+        "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
+    }
+    suite = tmp_path / "pick.yaml"
+    suite.write_text(yaml.safe_dump({"name": "pick", "description": "x", "tasks": [task]}))
+    small = decoder(ModelConfig(width=8, num_heads=1, seq_len=16))
+    with pytest.raises(
+        ConfigError, match=rf"`pick`: document {len(rows)} of rows\.jsonl"
+    ) as caught:
+        evaluate(small, suite, data, "test")
+    assert said in str(caught.value)

@@ -744,6 +744,36 @@ def test_a_component_that_answers_wrong_is_named(
         assert f"router `staggered` from {file}:Staggered (plugin file): {said}" in message
 
 
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("    def __init__(self): ...", "__init__ does not take what it is given"),
+        ("    def __init__(self, width, capacity, options): ...", "must call super().__init__"),
+        ("    Config = None", "Config is null"),
+        (
+            "    class Config: ...",
+            "it must be a class that derives from modsearch.nn.contracts:Op",
+        ),
+    ],
+)
+def test_a_component_that_can_not_be_made_is_named(
+    body: str, said: str, tmp_path: Path, corpus: Path, refused: Callable[..., str]
+) -> None:
+    file = tmp_path / "my_router.py"
+    file.write_text(f"{EXAMPLE.read_text()}\n{body}\n")
+    message = refused("flops", written(tmp_path / "c", CONFIG, corpus), "--plugin", file)
+    assert "Staggered" in message
+    assert said in message
+
+
+def test_an_exception_that_fails_to_say_what_it_is_is_told(
+    tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    file = tmp_path / "own.py"
+    file.write_text("raise type('E', (Exception,), {'__str__': lambda self: 1 / 0})\n")
+    assert f"plugin {file} fails in line 1: E\n" in refused("components", "--plugin", file)
+
+
 def test_a_part_of_flops_that_there_is_not_is_told_with_its_line(
     tmp_path: Path, corpus: Path, refused: Callable[..., str]
 ) -> None:

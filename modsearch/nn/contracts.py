@@ -3,6 +3,7 @@
 Shapes: B sequences, T positions, K rows that a routed block computes, D width.
 """
 
+import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
@@ -183,6 +184,26 @@ def _answering(method: Callable[P, T], wanted: type) -> Callable[P, T]:
         return found
 
     return answer
+
+
+def made(cls: type[T], *arguments: object) -> T:
+    """An instance of a component.
+
+    Raises:
+        ConfigError: its `__init__` does not take what its kind's takes, or leaves out
+            `super().__init__`.
+    """
+    try:
+        inspect.signature(cls).bind(*arguments)
+    except TypeError as error:
+        raise ConfigError(
+            f"{_named(cls)}: __init__ does not take what it is given: {error}\n"
+            f"the class that it derives from has the arguments"
+        ) from error
+    found = cls(*arguments)
+    if isinstance(found, nn.Module) and "_modules" not in vars(found):
+        raise ConfigError(f"{_named(cls)}: __init__ must call super().__init__ with its arguments")
+    return found
 
 
 def _named(cls: type) -> str:

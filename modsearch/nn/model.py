@@ -29,6 +29,7 @@ from modsearch.nn.contracts import (
     base_name,
     completed,
     component_options,
+    made,
     total,
 )
 from modsearch.nn.layers import RmsNorm
@@ -94,8 +95,8 @@ class Decoder(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config = completed(config)
-        self.schedule = SCHEDULES.get(config.schedule.name)(
-            component_options("schedule", config.schedule)
+        self.schedule = made(
+            SCHEDULES.get(config.schedule.name), component_options("schedule", config.schedule)
         )
         capacities = self.schedule.capacities(config)
         self.capacities = capacities if routes(config) else [None] * config.depth
@@ -276,20 +277,20 @@ def _block(config: ModelConfig, capacity: float | None) -> Block:
     assert config.ffn is not None
     ffn_cls = FFNS.get(config.ffn.name)
     share = capacity if capacity is not None and ffn_cls.routes else 1.0
-    ffn = ffn_cls(config.width, share, component_options("ffn", config.ffn))
+    ffn = made(ffn_cls, config.width, share, component_options("ffn", config.ffn))
     cls = BLOCKS.get(base_name("block", config.block.name))
     options = component_options("block", config.block)
     if issubclass(cls, PlainBlock):
-        return cls(config, options, ffn)
+        return made(cls, config, options, ffn)
     dense = BLOCKS.get("dense")
     assert issubclass(dense, PlainBlock)
     inner = dense(config, dense.Config(), ffn)
     if capacity is None:
         return inner
     assert issubclass(cls, RoutedBlock)
-    return cls(options, inner, _router(config, capacity))
+    return made(cls, options, inner, _router(config, capacity))
 
 
 def _router(config: ModelConfig, capacity: float) -> Router:
     options = component_options("router", config.router)
-    return ROUTERS.get(config.router.name)(config.width, capacity, options)
+    return made(ROUTERS.get(config.router.name), config.width, capacity, options)

@@ -5,6 +5,7 @@ on under its own number; a candidate that is known already is told without train
 """
 
 import hashlib
+import json
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -176,7 +177,7 @@ class Ledger:
             with engine.connect() as self._connection:
                 self._lock(self._connection, study)
                 yield
-        except (SQLAlchemyError, StorageInternalError) as error:
+        except (SQLAlchemyError, StorageInternalError, json.JSONDecodeError) as error:
             remedy = "when it does again, the same command goes on from here"
             raise StudyError(
                 f"the ledger {place(self.url)} does not answer: {_cause(error)}\n"
@@ -236,7 +237,8 @@ def _cause(error: BaseException) -> str:
 
 def _mended(error: BaseException) -> str | None:
     """What to do about a file that will not answer as it is; None where waiting may help."""
-    if any(text in _cause(error) for text in ("not a database", "malformed")):
+    damaged = any(text in _cause(error) for text in ("not a database", "malformed"))
+    if damaged or isinstance(error, json.JSONDecodeError):
         return "move that file away: the same command makes a new one from the results in trials/"
     return None
 
