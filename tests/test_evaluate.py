@@ -746,7 +746,7 @@ evaluate(Decoder(ModelConfig()), "standard", DataConfig(), "validation")
         text=True,
     )
     lines = done.stderr.strip().splitlines()
-    assert "task `lambada_openai` needs data from the hub" in lines[-2]
+    assert "task `lambada_openai`: needs data from the hub" in lines[-2]
     assert "such as `quick`" in lines[-1]
 
 
