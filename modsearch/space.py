@@ -131,7 +131,7 @@ class Resources(Stated):
 
     workers: Annotated[int, Field(gt=0, le=1024)] | Literal["auto"] = "auto"
     """Trials at once; `auto`: as many as the cores hold, one on a GPU."""
-    threads: int = Field(1, gt=0, le=1024)
+    threads: int = Field(1, gt=0, le=256)
     """Of one trial."""
     cpus: float | None = Field(None, gt=0, le=1024)
     """CPUs that engine `ray` reserves for a trial; null: as many as `threads`."""
