@@ -311,9 +311,9 @@ def best(
     budget: Annotated[float | None, typer.Option(help="Default: the largest confirmed.")] = None,
 ) -> None:
     """The winner as a configuration for `train` and `flops`."""
+    from modsearch.reading import yaml_text
     from modsearch.schema import MOST_FLOPS
     from modsearch.status import winner
-    from modsearch.store import yaml_text
 
     if budget is not None and not 0 < budget <= MOST_FLOPS:
         raise ModsearchError(f"--budget must be over 0 and at most {MOST_FLOPS:g}, not {budget:g}")
@@ -492,12 +492,13 @@ def _corpus(corpus: str) -> "DataConfig":
     from pydantic import ValidationError
 
     from modsearch.schema import DataConfig
+    from modsearch.wording import first_error
 
     try:
         return DataConfig(corpus=corpus)
     except ValidationError as error:
-        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise ModsearchError(f"--corpus {reason}, but got {shown(corpus)}") from error
+        wrong = first_error(error, DataConfig, {"corpus": corpus})
+        raise ModsearchError(f"--{wrong}") from error
 
 
 def _space(name: str, sets: list[str] | None, plugins: list[Path] | None) -> "Space":

@@ -4,6 +4,7 @@ Tokens are bytes, and byte 0 ends a document. Documents are split into disjoint 
 training sees `train`, explore and measure see `validation`, confirm sees `test`.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -34,6 +35,7 @@ END_OF_DOCUMENT = 0
 VOCAB_SIZE = 256
 LAYOUT = 1
 """Raised where the same texts would be split into other tokens."""
+MOST_TRIES = 3
 SETTLED_NS = 2_000_000_000
 """Of files that changed within this time a further change may leave the same stamps: their
 content is read again."""
@@ -142,10 +144,13 @@ def load_corpus(config: DataConfig, fingerprint: str | None = None) -> Corpus:
     seen = cache / "seen" / stamps
     content = _seen_content(seen) or _key(map(file_digest, files))
     facts = _cached_facts(cache / "shards" / content)
-    if facts is None:
+    tries = 0
+    while facts is None:  # another process may move damaged ones away meanwhile
+        if tries == MOST_TRIES:
+            raise DataError(f"can't keep tokens in {cache}: what was written is gone")
+        tries += 1
         content = _make_shards(config.corpus, files, cache / "shards")
         facts = _cached_facts(cache / "shards" / content)
-        assert facts is not None, "shards that were just made are gone"
     if newest < started - SETTLED_NS:
         _remember(seen, content)
     if fingerprint not in (None, facts.fingerprint):
@@ -275,15 +280,24 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _put(draft: Path, folder: Path, damaged: Path) -> None:
-    """Move shards to their place. What another process put there meanwhile may stay if whole."""
-    if _cached_facts(folder) is None:
-        with suppress(FileNotFoundError):
-            folder.rename(damaged)
+    """Move shards to their place. What another process put there meanwhile stays, if whole."""
+    if _moved(draft, folder) or _cached_facts(folder) is not None:
+        return
+    with suppress(FileNotFoundError):
+        folder.rename(damaged)
+    if not _moved(draft, folder) and _cached_facts(folder) is None:
+        raise DataError(f"can't write {folder}: another process writes to it, too")
+
+
+def _moved(draft: Path, folder: Path) -> bool:
+    """Whether a folder could take a place where nothing was."""
     try:
         draft.rename(folder)
-    except OSError:
-        if _cached_facts(folder) is None:
-            raise
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            return False
+        raise
+    return True
 
 
 def _facts(name: str, parts: dict[str, Tokens]) -> CorpusFacts:

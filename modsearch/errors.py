@@ -5,11 +5,12 @@ Each carries one string and nothing else, so that it survives pickling between p
 
 import json
 import re
-import reprlib
+from itertools import islice
 
 MOST_LINES = 4
 MOST_CHARACTERS = 600
 LONGEST_VALUE = 60
+MOST_ITEMS = 6
 
 
 class ModsearchError(ValueError):
@@ -63,16 +64,32 @@ def first_line(error: BaseException) -> str:
 
 def shown(value: object, longest: int = LONGEST_VALUE) -> str:
     """A value as one writes it in YAML, on one line and cut in the middle where it is long."""
-    if value is None or isinstance(value, bool | str):
+    return shortened(" ".join(_flow(value, longest, 4).split()), longest)
+
+
+def _flow(value: object, longest: int, levels: int) -> str:
+    if isinstance(value, str):
         # Not dumped whole: a text may be a megabyte.
-        value = shortened(value, 2 * longest) if isinstance(value, str) else value
-        text = json.dumps(value, ensure_ascii=False)
-    else:
-        try:
-            text = _REPR.repr(value)
-        except ValueError:  # Python prints no integer of over 4,300 digits
-            text = "a number of thousands of digits"
-    return shortened(" ".join(text.split()), longest)
+        return json.dumps(shortened(value, 2 * longest), ensure_ascii=False)
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    if isinstance(value, float):
+        short = f"{value:g}"
+        return short if "e" in short and float(short) == value else repr(value)
+    if isinstance(value, dict | list | tuple):
+        if levels == 0:
+            return "..."
+        items = islice(value.items() if isinstance(value, dict) else value, MOST_ITEMS)
+        if isinstance(value, dict):
+            parts = [f"{key}: {_flow(inner, longest, levels - 1)}" for key, inner in items]
+        else:
+            parts = [_flow(inner, longest, levels - 1) for inner in items]
+        text = ", ".join(parts + ["..."] * (len(value) > MOST_ITEMS))
+        return f"{{{text}}}" if isinstance(value, dict) else f"[{text}]"
+    try:
+        return repr(value)
+    except ValueError:  # Python prints no integer of over 4,300 digits
+        return "a number of thousands of digits"
 
 
 def shortened(text: str, longest: int) -> str:
@@ -93,11 +110,3 @@ def told(error: object) -> str:
         limit = max(others - 1, MOST_CHARACTERS - rest, MOST_CHARACTERS // len(lines) - 1)
         lines[longest] = shortened(lines[longest], min(limit, len(lines[longest]) - 1))
     return "\n".join(lines)
-
-
-_REPR = reprlib.Repr()
-_REPR.maxlevel = 4
-_REPR.maxlist = _REPR.maxtuple = _REPR.maxset = 6
-_REPR.maxdict = 6
-_REPR.maxstring = LONGEST_VALUE
-_REPR.maxlong = _REPR.maxother = LONGEST_VALUE

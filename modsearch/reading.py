@@ -1,4 +1,5 @@
-"""YAML that a user wrote, read strictly: plain data or a `ConfigError`, and nothing in between.
+"""YAML, read strictly: plain data or a `ConfigError`, and nothing in between; and written so that
+it is read as it was.
 
 What YAML 1.1 makes of a text in surprise (dates, `yes`, 010, 1:30) stays a text. Tags, keys that
 are no text, a key that stands twice and documents without bound are refused.
@@ -225,3 +226,16 @@ def override(tree: Tree, stated: str) -> None:
         tree[last] = parse_yaml(text)
     except ConfigError as error:
         raise ConfigError(f"--set {shortened(path, 80)}: {shown(text)}: {error}") from None
+
+
+def yaml_text(value: object) -> str:
+    """Plain data as YAML that is read as the same values, keys in their own order."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes every text that would be read as something else."""
+
+
+for _tag, _pattern, _first in SCALARS:
+    _Dumper.add_implicit_resolver(_tag, re.compile(rf"^(?:{_pattern})$"), _first)

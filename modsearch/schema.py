@@ -7,8 +7,10 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from enum import StrEnum
-from typing import Annotated, Any, Literal, get_args
+from contextlib import suppress
+from enum import Enum, StrEnum
+from pathlib import PurePath
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -41,30 +43,55 @@ class Frozen(BaseModel):
 
 class Stated(Frozen):
     """What a user wrote: a number is a finite number and neither a text nor true or false, but
-    2.0 is a count."""
+    2.0 is a count. A list may stand for a tuple or a set, and a text for what has no other form
+    in YAML, such as a path."""
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
     @field_validator("*", mode="before")
     @classmethod
-    def _whole_floats(cls, value: Any, info: ValidationInfo) -> Any:
+    def _plain(cls, value: Any, info: ValidationInfo) -> Any:
         assert info.field_name is not None
-        return whole(cls.model_fields[info.field_name].annotation, value)
+        return _in_python(cls.model_fields[info.field_name].annotation, value)
 
 
-def whole(kind: Any, value: Any) -> Any:
-    """A value whose whole floats are ints, where its type has ints and no floats."""
+def _in_python(kind: Any, value: Any) -> Any:
+    """A value of YAML as a strict type of Python's takes it: whole floats are ints, where the type
+    has ints and no floats; lists are tuples or sets, and texts members and paths, where it has
+    these alone."""
+    leaves = _leaves(kind)
     if isinstance(value, list):
-        return [whole(kind, each) for each in value]
+        made = [_in_python(kind, each) for each in value]
+        for other in (tuple, frozenset, set):
+            if other in leaves and list not in leaves:
+                return other(made)
+        return made
     if isinstance(value, float) and value.is_integer():
-        leaves = _leaves(kind)
         return int(value) if int in leaves and float not in leaves else value
+    if isinstance(value, str) and str not in leaves:
+        for other in leaves:
+            if isinstance(other, type) and issubclass(other, Enum | PurePath):
+                with suppress(ValueError):
+                    return other(value)
     return value
 
 
 def _leaves(kind: Any) -> set[Any]:
-    inner = get_args(kind)
-    return set().union(*map(_leaves, inner)) if inner else {kind}
+    """Every type that a type is made of."""
+    found = {get_origin(kind) or kind}
+    return found.union(*map(_leaves, get_args(kind)))
+
+
+def once(values: list[Any]) -> list[Any]:
+    """A list whose values differ.
+
+    Raises:
+        ValueError: one stands there twice.
+    """
+    for place, value in enumerate(values):
+        if value in values[:place]:
+            raise ValueError(f"{shown(value)} stands there twice")
+    return values
 
 
 def _short_name(text: str) -> str:

@@ -1,12 +1,12 @@
 """A search space: YAML in, arms and candidates out."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
 from modsearch.axes import Tree, is_distribution, num_points, parse_tree
-from modsearch.errors import ConfigError, shown
+from modsearch.errors import ConfigError
 from modsearch.reading import read_yaml
 from modsearch.registry import unknown
 from modsearch.schema import (
@@ -22,21 +22,15 @@ from modsearch.schema import (
     Stage,
     Stated,
     Validation,
+    once,
 )
 from modsearch.wording import first_error
 
 SIZE = ("depth", "width")
 
 
-def _once(values: list[Any]) -> list[Any]:
-    for place, value in enumerate(values):
-        if value in values[:place]:
-            raise ValueError(f"{shown(value)} stands there twice")
-    return values
-
-
 PositiveFlops = Annotated[float, Field(gt=0, le=MOST_FLOPS)]
-Budgets = Annotated[list[PositiveFlops], Field(min_length=1, max_length=64), AfterValidator(_once)]
+Budgets = Annotated[list[PositiveFlops], Field(min_length=1, max_length=64), AfterValidator(once)]
 
 
 class Section(Stated):
@@ -88,7 +82,7 @@ class Rung(Stated):
     widths: Annotated[
         list[Annotated[int, Field(gt=0, le=MOST_WIDTH)]],
         Field(min_length=1, max_length=64),
-        AfterValidator(_once),
+        AfterValidator(once),
     ]
     """Of the residual stream; each is one trial an arm."""
 

@@ -22,6 +22,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from modsearch.errors import ConfigError, StudyError, printable, shown
+from modsearch.reading import yaml_text
 from modsearch.registry import unknown
 from modsearch.schema import Job, Manifest, Plugin, Record, RoutingReport, State, trial_hash
 from modsearch.wording import first_error
@@ -80,22 +81,6 @@ def write_model(path: Path, model: BaseModel) -> None:
 def write_yaml(path: Path, value: object) -> None:
     """Plain data as YAML, keys in their own order."""
     write_text(path, yaml_text(value))
-
-
-def yaml_text(value: object) -> str:
-    """Plain data as YAML that our own reader reads as the same values."""
-    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
-
-
-class _Dumper(yaml.SafeDumper):
-    """Quotes a text that looks like 5e10, which a search space reads as a number."""
-
-
-_Dumper.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d+)[eE][-+]?\d+$"),
-    list("-+.0123456789"),
-)
 
 
 def read_file(path: Path, parse: Callable[[bytes], Parsed], remedy: str) -> Parsed:

@@ -88,8 +88,8 @@ class Trainer:
         self._updates: list[tuple[float, Sequence[Update]]] = []
         """Of the passes of the last step, each with its share of the sequences."""
         self._sweeps = True
-        """Whether a step in several passes gathers means first; no longer once a sweep has found
-        that the model asks for none."""
+        """Whether a step in several passes gathers means first; no longer once a sweep after the
+        warm-up of capacities has found that the model asks for none."""
         self.tail_loss = torch.zeros((), dtype=torch.float64, device=runtime.device)
 
     def run(self, batches: Batches, seed: int) -> Trained:
@@ -175,7 +175,9 @@ class Trainer:
             for part_BT in parts:
                 self._forward(part_BT, seed, passes)
             self.model.train()
-        self._sweeps = passes.end_sweep()
+        # While capacities still change, so may what is asked for.
+        warm = self.step >= self.model.schedule.warmup * self.plan.steps
+        self._sweeps = passes.end_sweep() or not warm
         return passes
 
     def _forward(self, part_BT: Tensor, seed: int, passes: Passes | None) -> tuple[Tensor, Output]:

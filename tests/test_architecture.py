@@ -24,7 +24,8 @@ nn.model
 nn.routers.* nn.blocks.* nn.ffn.* nn.schedules
 nn.experts
 nn.layers nn.selection data space lock analysis.*
-reading store
+store
+reading
 nn.contracts inventory
 wording
 registry

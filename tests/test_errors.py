@@ -21,7 +21,14 @@ def test_short_lines_stay_whole_beside_a_long_one() -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(True, "true"), (None, "null"), ("0.1", '"0.1"'), (2.0, "2.0"), ([1, 2], "[1, 2]")],
+    [
+        (True, "true"),
+        (None, "null"),
+        ("0.1", '"0.1"'),
+        (2.0, "2.0"),
+        ([1, True, None, {"a": False}], "[1, true, null, {a: false}]"),
+        (1e10, "1e+10"),
+    ],
 )
 def test_values_are_shown_as_yaml_has_them(value: object, text: str) -> None:
     assert shown(value) == text

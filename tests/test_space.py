@@ -810,7 +810,10 @@ STRICT: dict[str, tuple[str, str]] = {
         "fixed.model.capacity=[0.1, 0.2]",
         r"capacity.*\n.*\{choice: \[\.\.\.\]\}",
     ),
-    "a budget twice": ("explore.budgets=[1e9, 1e9]", "explore.budgets: 1000000000.0 stands there"),
+    "a budget twice": (
+        "explore.budgets=[1e9, 1e9]",
+        r"explore.budgets: 1e\+09 stands there twice",
+    ),
     "a width twice": (
         "measure.ladder=[{budget: 1e9, depth: 2, widths: [8, 8, 12]}]",
         "measure.ladder.0.widths: 8 stands there twice",

@@ -6,7 +6,7 @@ Shapes: B sequences, T positions, K rows that a routed block computes, D width.
 import inspect
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any, ClassVar, Literal, ParamSpec, TypeVar
@@ -150,7 +150,7 @@ def num_selected(capacity: float, num_positions: int) -> int:
     return max(1, math.floor(capacity * num_positions + 1e-9))
 
 
-_ANSWERS: dict[str, type] = {"cost": Cost, "causal_forward": Flops, "output_weights": list}
+_ANSWERS: dict[str, type] = {"cost": Cost, "causal_forward": Flops, "output_weights": Sequence}
 
 
 def _check_answers(cls: type, answers: Mapping[str, type]) -> None:
@@ -227,6 +227,7 @@ class Router(nn.Module, ABC):
     """Share of tokens to choose; a schedule may change it from step to step."""
 
     def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
         _check_answers(cls, {"forward": Routing, "slots": int, "cost": Cost})
 
     def __init__(self, width: int, capacity: float, options: Options) -> None:
@@ -278,6 +279,7 @@ class Ffn(nn.Module, ABC):
     """Share of token slots that it processes; 1 where it is not routed."""
 
     def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
         _check_answers(cls, {"delta": Update, **_ANSWERS})
 
     def __init__(self, width: int, capacity: float, options: Options) -> None:
@@ -320,6 +322,7 @@ class Block(nn.Module, ABC):
     """Its options, each with a default and a docstring; none, where nothing is said."""
 
     def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
         _check_answers(cls, {"delta": Update, **_ANSWERS})
 
     @abstractmethod
@@ -382,7 +385,8 @@ class Schedule(ABC):
     """Share of the steps over which capacities fall from 1 to their values."""
 
     def __init_subclass__(cls) -> None:
-        _check_answers(cls, {"capacities": list})
+        super().__init_subclass__()
+        _check_answers(cls, {"capacities": Sequence})
 
     @abstractmethod
     def __init__(self, options: Options) -> None: ...

@@ -248,6 +248,9 @@ def unlearned(config: ModelConfig) -> str | None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         router = _router(config, config.capacity).double()
+        with torch.no_grad():  # what starts at zero learns from the second step on
+            for parameter in router.parameters():
+                parameter.add_(torch.randn_like(parameter), alpha=0.02)
         T = min(config.seq_len, LONGEST_TRY)
         x_BTD = torch.randn(2, T, config.width, dtype=torch.float64)
         routing = router(x_BTD, Context("train", 0, torch.arange(T).expand(2, T), None, 0))

@@ -49,8 +49,8 @@ class Passes:
             self._sums[place] = (self._sums[place][0] + found[0], self._sums[place][1] + found[1])
         elif place >= len(self._sums):
             raise ModsearchError(
-                "a component asks for a mean over the step in some passes only\n"
-                "with micro_batch every pass must ask for the same ones"
+                "a component asks for a mean over the step in some steps or passes only\n"
+                "with micro_batch each of them must ask for the same ones"
             )
         return ratio(*self._sums[place])
 

@@ -1,13 +1,13 @@
 """Which layers are routed, with what capacity."""
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from modsearch.errors import ConfigError
 from modsearch.nn.contracts import Options, Schedule
-from modsearch.schema import MOST_LAYERS, ModelConfig
+from modsearch.schema import MOST_LAYERS, ModelConfig, once
 
 MIN_CAPACITY = 0.01
 
@@ -54,7 +54,7 @@ class Explicit(Schedule):
     class Config(Options):
         """Layers and capacities."""
 
-        layers: list[int] = Field([], max_length=MOST_LAYERS)
+        layers: Annotated[list[int], AfterValidator(once)] = Field([], max_length=MOST_LAYERS)
         """Routed layers; with none of them a routed model has no plan."""
         capacities: list[float] | None = Field(None, max_length=MOST_LAYERS)
         """One for each of them; the model's capacity where nothing is said."""

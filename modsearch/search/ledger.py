@@ -6,6 +6,7 @@ on under its own number; a candidate that is known already is told without train
 
 import hashlib
 import json
+import math
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from modsearch.axes import Distribution, grid, is_finite, resolve, unlabelled
+from modsearch.axes import Distribution, grid, is_finite, num_points, resolve, unlabelled
 from modsearch.errors import StudyError, first_line
 from modsearch.schema import Record, Stage, State
 from modsearch.search.samplers import (
@@ -266,19 +267,21 @@ class Cell:
         """As read since the last change: the driver alone changes them."""
 
     @cached_property
-    def _grid(self) -> list[dict[str, Any]] | None:
-        if not is_finite(self.spec.tree):
-            return None
+    def _grid(self) -> list[dict[str, Any]]:
         return list(self.spec.points) if self.spec.points else list(grid(self.spec.tree))
+
+    @cached_property
+    def _size(self) -> float:
+        """Points that there are."""
+        if self.spec.points:
+            return len(self.spec.points)
+        return num_points(self.spec.tree) if is_finite(self.spec.tree) else math.inf
 
     @property
     def wanted(self) -> int:
         """Trained trials at which the cell is full."""
-        size = len(self._grid) if self._grid is not None else None
-        if self.spec.trials is None:
-            assert size is not None
-            return size
-        return self.spec.trials if size is None else min(size, self.spec.trials)
+        trials = math.inf if self.spec.trials is None else self.spec.trials
+        return int(min(self._size, trials))
 
     def trials(self) -> list[FrozenTrial]:
         """All trials, in order of their numbers."""
@@ -301,7 +304,7 @@ class Cell:
 
     def upcoming(self) -> dict[str, Any] | None:
         """The point that a grid would ask next, or None."""
-        if self.spec.sampler != "grid" or self._grid is None:
+        if self.spec.sampler != "grid":
             return None
         asked = {_key(trial.params) for trial in self.trials()}
         return next((point for point in self._grid if _key(point) not in asked), None)
@@ -319,7 +322,7 @@ class Cell:
             # A point that reads back as another one would be asked for ever.
             asked_all = len(trials) >= self.wanted or self.upcoming() is None
             return "exhausted" if asked_all else None
-        if self._grid is not None and len({_key(t.params) for t in trials}) >= len(self._grid):
+        if len({_key(trial.params) for trial in trials}) >= self._size:
             return "exhausted"
         asks = ASKS_PER_TRIAL * self.wanted
         return f"{asks} asks" if len(trials) >= asks else None

@@ -75,7 +75,7 @@ class Threshold(Router):
         scores_N = torch.cat(self._scores)
         # The lowest score itself passes the cut-off when all are wanted.
         below = 1e-6 * scores_N.abs().amax() if self.capacity == 1 else 0.0
-        quantile = scores_N.quantile(1 - self.capacity) - below
+        quantile = _quantile(scores_N, 1 - self.capacity) - below
         rate = torch.clamp(1 / (self.updates + 1), min=1 - self.options.momentum)
         self.cutoff.lerp_(quantile.to(self.cutoff.dtype), rate.to(self.cutoff.dtype))
         self.updates += 1
@@ -88,3 +88,13 @@ class Threshold(Router):
     def cost(self, num_positions: int, mode: Mode) -> Cost:
         """One dot product a token."""
         return score_cost(2 * num_positions * self.weight.shape[1], self.options.scores_learn)
+
+
+def _quantile(values_N: Tensor, share: float) -> Tensor:
+    """Linearly interpolated; torch's own refuses more than 16 million values."""
+    if values_N.numel() <= 1 << 24:
+        return values_N.quantile(share)
+    place = share * (values_N.numel() - 1)
+    below = int(place)
+    sorted_N = values_N.sort().values
+    return torch.lerp(sorted_N[below], sorted_N[min(below + 1, len(sorted_N) - 1)], place - below)
