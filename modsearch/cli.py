@@ -215,8 +215,10 @@ def train(
     plugins = _plugins(plugin)
     candidate = _candidate(config, sets)
     from modsearch.forecast import single_job
+    from modsearch.texts import refuse_inside
     from modsearch.trial import run_trial
 
+    refuse_inside(candidate.data.corpus, root)
     job = single_job(candidate, flops, seed, plugins)
     with _resumable():
         record = run_trial(root, job)
@@ -257,6 +259,7 @@ def search(
     """Run or resume a study, score its winners, and write its report."""
     from modsearch.lock import locked, refuse_second
     from modsearch.schema import Stage
+    from modsearch.texts import refuse_inside
 
     if stage is not None and stage not in list(Stage):
         raise ModsearchError(f"--stage takes {', '.join(Stage)}, but got `{stage}`")
@@ -265,7 +268,12 @@ def search(
     for option, value in (("--address", address), ("--storage", storage)):
         if value is not None and engine != "ray":
             raise ModsearchError(f"{option} is for a Ray cluster\nadd --engine ray")
-    root = out or Path("runs") / outline(space, sets).name
+    sketch = outline(space, sets)
+    root = out or Path("runs") / sketch.name
+    for folder in root.resolve().parents:
+        if (folder / "manifest.json").exists():
+            raise ModsearchError(f"{root} lies inside of the study {folder}\nuse another --out")
+    refuse_inside(sketch.data.corpus, root)
     refuse_second(root)  # before anything heavy is imported
     wanted = _space(space, sets, plugin)
     from modsearch.analysis.claims import study_claims

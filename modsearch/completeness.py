@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from modsearch.analysis.fits import causal_loss
 from modsearch.errors import ModsearchError, StudyError
 from modsearch.schema import Record, Stage, State
-from modsearch.space import Space, read_space
+from modsearch.space import Space, own_space
 from modsearch.store import StudyDirectory
 
 
@@ -55,7 +55,7 @@ def study_space(directory: StudyDirectory) -> Space:
         StudyError: it is missing or damaged.
     """
     try:
-        return read_space(directory.space, [])
+        return own_space(directory.space)
     except ModsearchError as error:
         raise StudyError(
             f"can't read {directory.space}: {str(error).partition(chr(10))[0]}\n"

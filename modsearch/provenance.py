@@ -168,10 +168,19 @@ def check_plugins(
         return
     missing = [name for name, digest in made_with.items() if digest not in given.values()]
     if missing:
+        copies = next(
+            (root / "plugins" for root in (what, *what.resolve().parents) if _is_study(root)),
+            Path(),
+        )
+        named = " ".join(shlex.join(["--plugin", str(copies / name)]) for name in missing)
         raise StudyError(
             f"{what} was made with plugin {', '.join(missing)}, which is not named or has changed"
-            f"\nname it as it was: {' '.join(f'--plugin {name}' for name in missing)}"
+            f"\nname it as it was: {named}"
         )
+
+
+def _is_study(folder: Path) -> bool:
+    return (folder / "manifest.json").is_file()
 
 
 def _components(models: Iterable[ModelConfig]) -> set[tuple[str, str]]:

@@ -111,7 +111,10 @@ class Registry(Generic[T]):
         """
         found = self.origins(name)
         if not found:
-            raise unknown(self.kind, name, self.names())
+            error = unknown(self.kind, name, self.names())
+            if self.group is None:
+                raise error
+            raise ConfigError(f"{error}; a file of yours is named by --plugin")
         if len(found) > 1:
             raise self._clash(name, found[0], found[1])
         return found[0]

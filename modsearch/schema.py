@@ -82,14 +82,19 @@ def _leaves(kind: Any) -> set[Any]:
     return found.union(*map(_leaves, get_args(kind)))
 
 
-def once(values: list[Any]) -> list[Any]:
+OWN = {"own": True}
+"""Context of validation for what a study holds from earlier: it means what it meant then, also
+where it would be refused by now."""
+
+
+def once(values: list[Any], info: ValidationInfo) -> list[Any]:
     """A list whose values differ.
 
     Raises:
         ValueError: one stands there twice.
     """
     for place, value in enumerate(values):
-        if value in values[:place]:
+        if value in values[:place] and info.context != OWN:
             raise ValueError(f"{shown(value)} stands there twice")
     return values
 

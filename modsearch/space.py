@@ -3,7 +3,14 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 
 from modsearch.axes import Tree, is_distribution, num_points, parse_tree
 from modsearch.errors import ConfigError
@@ -15,6 +22,7 @@ from modsearch.schema import (
     MOST_SEED,
     MOST_TOKENS,
     MOST_WIDTH,
+    OWN,
     DataConfig,
     ModelConfig,
     OptimConfig,
@@ -96,7 +104,9 @@ class Measure(Stated):
     """Windows of `seq_len` validation tokens that a trial is scored on."""
 
     @model_validator(mode="after")
-    def _rungs_differ(self) -> "Measure":
+    def _rungs_differ(self, info: ValidationInfo) -> "Measure":
+        if info.context == OWN:
+            return self
         seen: dict[tuple[float, int], int] = {}
         for place, rung in enumerate(self.ladder):
             first = seen.setdefault((rung.budget, rung.depth), place)
@@ -172,7 +182,9 @@ class Space(Stated):
     """How trials are executed."""
 
     @model_validator(mode="after")
-    def _values_have_their_place(self) -> "Space":
+    def _values_have_their_place(self, info: ValidationInfo) -> "Space":
+        if info.context == OWN:
+            return self
         arms = {f"arms.{name}": arm for name, arm in self.arms.items()}
         sections: dict[str, Section] = {"fixed": self.fixed, "axes": self.axes, **arms}
         for where, section in sections.items():
@@ -283,11 +295,21 @@ def over(base: Tree, section: Section | Arm) -> Tree:
     }
 
 
+def own_space(path: Path) -> Space:
+    """A study's own `space.yaml`, also where a rule that came later would refuse it.
+
+    Raises:
+        ConfigError: it is damaged.
+    """
+    values = read_yaml(path, [])
+    try:
+        return Space.model_validate(values, context=OWN)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {first_error(error, Space, values)}") from error
+
+
 def read_space(path: Path, overrides: list[str]) -> Space:
     """A space whose candidates are not checked, and whose plugins are not run.
-
-    This is how a study's own `space.yaml` is read: no code is run because a folder of results
-    says so.
 
     Raises:
         ConfigError: what is wrong, and in which file.

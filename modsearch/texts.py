@@ -78,10 +78,32 @@ def text_files(corpus: str) -> list[Path]:
     else:
         files = []
     if not files:
-        raise DataError(f"no text at {shown(corpus, 300)}\n{TAKEN}")
+        here = "" if path.is_absolute() else f", looked for from {Path.cwd()}"
+        raise DataError(f"no text at {shown(corpus, 300)}{here}\n{TAKEN}")
     for file in files:
         _check_form(file)
     return files
+
+
+def refuse_inside(corpus: str, out: Path) -> None:
+    """What is written must not become a part of the text.
+
+    Raises:
+        DataError: a folder lies inside of a corpus that is one.
+    """
+    path = Path(os.path.expanduser(corpus))
+    if corpus == "stdlib" or not os.path.isdir(path):
+        return
+    root, out = path.resolve(), out.resolve()
+    hidden = out.is_relative_to(root) and any(
+        part.startswith(".") for part in out.relative_to(root).parts
+    )
+    if out.is_relative_to(root) and not hidden:
+        instead = shown(f"{corpus.rstrip('/')}/*.txt", 300)
+        raise DataError(
+            f"{out} lies inside of the corpus {shown(corpus, 300)}, and would change it\n"
+            f"use an --out elsewhere, or a glob such as {instead}"
+        )
 
 
 def read_file(path: Path) -> tuple[bytes, bytes]:

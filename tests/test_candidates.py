@@ -3,8 +3,13 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from modsearch.candidates import load_space, unlearned_choices
+from modsearch.cost import Cost
+from modsearch.nn.contracts import ROUTERS, Context, Options, Router, Routing, completed
+from modsearch.nn.model import unlearned
+from modsearch.schema import Component, ModelConfig
 
 SPACE = """
 name: gates
@@ -53,3 +58,30 @@ def test_scores_that_nothing_trains_are_told_with_their_arm(router: str, tmp_pat
 )
 def test_scores_that_something_trains_are_not_told(router: str, tmp_path: Path) -> None:
     assert not said(tmp_path, router)
+
+
+def test_a_router_that_starts_at_zero_learns() -> None:
+    """No gradient reaches its first layer at the very start."""
+
+    @ROUTERS.register("from_zero")
+    class FromZero(Router):
+        def __init__(self, width: int, capacity: float, options: Options) -> None:
+            super().__init__(width, capacity, options)
+            self.first = torch.nn.Linear(width, 4)
+            self.second = torch.nn.Linear(4, 1)
+            torch.nn.init.zeros_(self.second.weight)
+
+        def cost(self, num_positions: int, mode: str) -> Cost:
+            return Cost()
+
+        def forward(self, x_BTD: torch.Tensor, context: Context) -> Routing:
+            scores_BT = self.second(self.first(x_BTD).tanh()).squeeze(-1)
+            index_BK = scores_BT.topk(self.slots(x_BTD.shape[1]), dim=1).indices.sort(dim=1).values
+            return Routing(index_BK, scores_BT.gather(1, index_BK), None)
+
+    try:
+        config = ModelConfig(block=Component(name="mod"), router=Component(name="from_zero"))
+        assert unlearned(completed(config)) is None
+    finally:
+        ROUTERS._registered.clear()
+        ROUTERS._loaded.pop("from_zero")

@@ -2,6 +2,7 @@
 
 import errno
 import gzip
+import json
 import math
 import os
 import shutil
@@ -13,9 +14,9 @@ import numpy as np
 import pytest
 
 from modsearch import data
-from modsearch.data import BLOCK_BYTES, PARTS, Batches, Corpus, entropies, load_corpus
+from modsearch.data import BLOCK_BYTES, PARTS, Batches, Corpus, _put, entropies, load_corpus
 from modsearch.errors import DataError
-from modsearch.schema import DataConfig, Validation
+from modsearch.schema import CorpusFacts, DataConfig, Validation
 
 PARTLY = 0.02
 """How far a part's share may be from what is asked, for 400 documents."""
@@ -564,3 +565,30 @@ def test_a_real_compressed_text_is_a_corpus(shared_data: Path) -> None:
     facts = load(shared_data / "sotu.txt.gz").facts
     assert facts.train_tokens + facts.validation_tokens + facts.test_tokens > 1e7
     assert 2.0 < facts.bigram_entropy < facts.unigram_entropy < 3.5
+
+
+def test_whole_shards_of_another_process_stay_and_damaged_ones_go(tmp_path: Path) -> None:
+    def made(name: str, size: int) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        for part in PARTS:
+            (folder / f"{part}.bin").write_bytes(b"x" * size)
+        facts = CorpusFacts(
+            name=name,
+            fingerprint=name,
+            train_tokens=3,
+            validation_tokens=3,
+            test_tokens=3,
+            bytes_per_token=1.0,
+            unigram_entropy=1.0,
+            bigram_entropy=1.0,
+        )
+        (folder / "facts.json").write_text(facts.model_dump_json())
+        return folder
+
+    whole = made("whole", 3)
+    _put(made("late", 3), whole, tmp_path / "away")
+    assert json.loads((whole / "facts.json").read_text())["name"] == "whole"
+    damaged = made("damaged", 2)
+    _put(made("mended", 3), damaged, tmp_path / "away")
+    assert json.loads((damaged / "facts.json").read_text())["name"] == "mended"

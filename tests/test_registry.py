@@ -379,3 +379,23 @@ def test_heads_that_fit(width: int, num_heads: int) -> None:
 def test_shapes_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         ModelConfig(**wrong)
+
+
+class Pythonic(Options):
+    """Types that YAML has no word for."""
+
+    offsets: tuple[int, ...] = ()
+    members: frozenset[int] = frozenset()
+    place: Path = Path()
+
+
+def test_options_of_types_that_yaml_lacks_take_lists_and_texts() -> None:
+    found = Pythonic.model_validate({"offsets": [1, 2.0], "members": [3], "place": "x/y"})
+    assert found == Pythonic(offsets=(1, 2), members=frozenset({3}), place=Path("x/y"))
+    with pytest.raises(ValidationError):
+        Pythonic.model_validate({"offsets": [True]})
+
+
+def test_a_layer_is_named_once() -> None:
+    with pytest.raises(ConfigError, match="0 stands there twice"):
+        component_options("schedule", Component(name="explicit", layers=[0, 0]))

@@ -262,3 +262,12 @@ def test_tpe_learns_from_what_was_told(url: str) -> None:
 def test_a_ledger_that_can_not_be_opened_is_told(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match="can't open the ledger"):
         open_storage(f"sqlite:///{tmp_path / 'nowhere' / 'ledger.db'}")
+
+
+def test_a_space_of_any_size_is_sampled(tmp_path: Path) -> None:
+    """A grid of it would have two million points."""
+    tree = parse_tree({"a": {"int": [1, 1_000_000]}, "b": {"choice": [1, 2]}})
+    large = cell(f"sqlite:///{tmp_path / 'ledger.db'}", "random", 2, tree)
+    assert large.wanted == 2
+    assert large.why_done() is None
+    assert large.ask().values["b"] in (1, 2)

@@ -26,9 +26,9 @@ from modsearch.axes import (
 from modsearch.candidates import build, load_candidate, load_space
 from modsearch.errors import ConfigError, StudyError
 from modsearch.provenance import open_manifest
-from modsearch.reading import read_yaml
+from modsearch.reading import override, parse_yaml, read_yaml
 from modsearch.schema import Candidate, CorpusFacts, DataConfig, Stage
-from modsearch.space import Space
+from modsearch.space import Space, own_space, read_space
 from modsearch.store import StudyDirectory, write_yaml
 
 SHIPPED = sorted((Path(__file__).parents[1] / "search_spaces").glob("*.yaml"))
@@ -924,3 +924,22 @@ def test_strict_values_in_one_configuration(tmp_path: Path, text: str, message: 
     with pytest.raises(ConfigError) as caught:
         candidate(tmp_path, text)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        "fixed.model.depth=3",
+        "axes.model={width: {choice: [8, 16]}}",
+        "explore.budgets=[1e9, 1e9]",
+        "measure.ladder=[{budget: 1e9, depth: 2, widths: [8, 8, 12]}]",
+    ],
+)
+def test_a_study_of_before_opens_as_what_it_was(stated: str, tmp_path: Path) -> None:
+    """A new one is refused."""
+    values = parse_yaml(SPACE)
+    override(values, stated)
+    write_yaml(tmp_path / "space.yaml", values)
+    assert own_space(tmp_path / "space.yaml").learned_arms == ["dense", "mod"]
+    with pytest.raises(ConfigError):
+        read_space(tmp_path / "space.yaml", [])

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from modsearch.errors import DataError
 from modsearch.schema import DataConfig
-from modsearch.texts import read_file, text_files
+from modsearch.texts import read_file, refuse_inside, text_files
 
 
 def tree(root: Path, *names: str) -> Path:
@@ -152,3 +152,26 @@ def test_names_that_are_not_utf_8_can_be_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"caf\\xe9.txt is not text") as caught:
         read_file(found)
     str(caught.value).encode()
+
+
+@pytest.mark.parametrize(
+    ("corpus", "out", "inside"),
+    [
+        ("text", "text/runs/x", True),
+        ("text", "text", True),
+        ("text", "text/.runs/x", False),
+        ("text", "runs/x", False),
+        ("text/*.txt", "text/runs/x", False),
+        ("stdlib", "text", False),
+    ],
+)
+def test_what_is_written_does_not_lie_inside_of_the_text(
+    corpus: str, out: str, inside: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text").mkdir()
+    if not inside:
+        refuse_inside(corpus, Path(out))
+        return
+    with pytest.raises(DataError, match="lies inside of the corpus"):
+        refuse_inside(corpus, Path(out))

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modsearch.cost import Cost
+from modsearch.errors import ConfigError
 from modsearch.nn.cache import LayerCache
 from modsearch.nn.contracts import (
     BLOCKS,
@@ -150,6 +151,8 @@ class Decoder(nn.Module):
         nn.init.normal_(self.embedding.weight, std=self.config.width**-0.5)
         for module in self.modules():
             if isinstance(module, nn.Linear):
+                if not module.weight.numel():
+                    raise ConfigError("a component has a matrix without elements: see its options")
                 nn.init.normal_(module.weight, std=module.in_features**-0.5)
         with torch.no_grad():
             for block in self.stack():
