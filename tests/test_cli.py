@@ -586,7 +586,7 @@ def test_scoring_is_refused_on_other_text(
         message = refused("eval", target, "--suite", suite)
         assert "the text of corpus `texts` is not what it was trained on" in message
         assert refused("eval", target, "--suite", suite, "--corpus", "").startswith(
-            "error: --corpus must name"
+            "error: --corpus: must name"
         )
     assert not (trial / "eval").exists()
     assert "is not what it" in refused("eval", scored / "study", "--suite", suite, "--corpus", ".")
