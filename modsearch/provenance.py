@@ -68,6 +68,8 @@ def open_manifest(
     """
     plugins = load_plugins(space.plugins)
     fresh = _fresh_manifest(space, corpus, plugins, elsewhere=elsewhere, ledger=ledger)
+    remade = ledger is None and directory.lost_ledger()
+    fresh = fresh.model_copy(update={"ledger_remade": remade})
     if not (directory.root / "manifest.json").exists():
         write_yaml(directory.space, space.model_dump(mode="json"))
         _keep_copies(directory, plugins)
@@ -93,7 +95,12 @@ def open_manifest(
             f"{directory.root} was made with other versions: {', '.join(other)}\n"
             f"use another --out, or resume with --allow-mixed, which the report will show"
         )
-    manifest = old.model_copy(update={"mixed": list(dict.fromkeys([*old.mixed, *other]))})
+    manifest = old.model_copy(
+        update={
+            "mixed": list(dict.fromkeys([*old.mixed, *other])),
+            "ledger_remade": old.ledger_remade or remade,
+        }
+    )
     _keep_copies(directory, plugins)
     if manifest != old:
         directory.write_manifest(manifest)

@@ -626,6 +626,8 @@ class Manifest(Frozen):
     command: str
     ledger: str | None = None
     """Where the ledger is, without credentials; None: `ledger.db` in the study directory."""
+    ledger_remade: bool = False
+    """The first one was lost: this one does not know all trials that were handed out."""
     mixed: list[str] = []
     """Other code, plugins or torch versions that this study was resumed with."""
     plugins: dict[str, str] = {}

@@ -33,6 +33,9 @@ Model = TypeVar("Model", bound=BaseModel)
 NAMES_SHOWN = 3
 """Of what is not counted for one reason."""
 
+LOCKED_SECONDS = 5.0
+"""How long a ledger in use is waited for."""
+
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
@@ -135,6 +138,11 @@ class StudyDirectory:
         """Optuna's storage."""
         return self.root / "ledger.db"
 
+    def lost_ledger(self) -> bool:
+        """Whether there are results, and no ledger that has handed them out."""
+        there = self.ledger.is_file() and self.ledger.stat().st_size
+        return not there and any((self.root / "trials").glob("[!.]*/result.json"))
+
     @property
     def plugins(self) -> Path:
         """Copies of the plugin files that were run, for the record; never run from here."""
@@ -208,28 +216,30 @@ class StudyDirectory:
         """All results, and what lies among them and is none.
 
         A result counts when its folder has the name that follows from what it says was trained,
-        and when the ledger has handed that out.
+        and when the ledger has handed that out. A ledger that was made anew does not know what
+        an earlier one handed out, and is not asked.
         """
-        records = []
+        found = []
         left_out: dict[str, list[str]] = defaultdict(list)
-        made_with, known = self._made_with(), None
-        try:
-            known = self._handed_out()
-        except StudyError as error:
-            left_out[str(error).partition("\n")[0]] = []
+        made_with = self._made_with()
         for path in sorted((self.root / "trials").glob("[!.]*")):
             try:
                 if (path / "result.json").exists():
-                    record = self._record(path.name, made_with)
-                    if known is not None and record.hash not in known:
-                        raise StudyError("not counted, the ledger does not know them")
-                    records.append(record)
+                    found.append(self._record(path.name, made_with))
                 elif not (path.is_dir() and re.fullmatch("[0-9a-f]{16}", path.name)):
                     raise StudyError("not counted, these are no trials")
             except StudyError as error:
                 why, _, remedy = str(error).partition("\n")
                 name = printable(path.name)
                 left_out[f"{why} ({remedy})" if remedy else why] += [] if remedy else [name]
+        known = None
+        try:  # after the results: what has ended by then was handed out before
+            known = None if made_with and made_with.ledger_remade else self._handed_out()
+        except StudyError as error:
+            left_out[str(error)] = []
+        records = [record for record in found if known is None or record.hash in known]
+        if strays := [each.hash for each in found if known is not None and each.hash not in known]:
+            left_out["not counted, the ledger does not know them"] = strays
         return Results(records, [_line(why, names) for why, names in left_out.items()])
 
     def _made_with(self) -> Manifest | None:
@@ -273,21 +283,21 @@ class StudyDirectory:
         return []
 
     def _handed_out(self) -> set[str] | None:
-        """Hashes that the ledger knows; None where it can't be asked: it is on a server, new,
-        or in use.
+        """Hashes that the ledger knows; None where it is on a server or new.
 
         Raises:
-            StudyError: it is damaged.
+            StudyError: it is damaged, or in use for long.
         """
         if not self.ledger.is_file():
             return None
         place = f"{self.ledger.resolve().as_uri()}?mode=ro"
+        tables = "select 1 from sqlite_master where name = 'trial_user_attributes'"
         query = "select value_json from trial_user_attributes where key = 'hash'"
         try:
-            with closing(sqlite3.connect(place, uri=True)) as database:
+            with closing(sqlite3.connect(place, LOCKED_SECONDS, uri=True)) as database:
+                if database.execute(tables).fetchone() is None:
+                    return None
                 return {str(json.loads(value)) for (value,) in database.execute(query)} or None
-        except sqlite3.OperationalError:
-            return None
         except (sqlite3.Error, ValueError) as error:
             raise StudyError(
                 f"can't read {self.ledger}: {error}, so results are not held against it"

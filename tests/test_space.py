@@ -689,6 +689,23 @@ def opened(folder: Path, facts: CorpusFacts, *sets: str, allow_mixed: bool = Fal
     return load_space(directory.space, [])
 
 
+def test_a_lost_ledger_is_written_down_before_another_one_is_made(tmp_path: Path) -> None:
+    study = StudyDirectory(tmp_path / "study")
+    opened(tmp_path, FACTS)
+    opened(tmp_path, FACTS)
+    assert not study.manifest().ledger_remade, "nothing has run yet"
+    study.trial("0" * 16).mkdir(parents=True)
+    (study.trial("0" * 16) / "result.json").touch()
+    study.ledger.write_bytes(b"a ledger")
+    opened(tmp_path, FACTS)
+    assert not study.manifest().ledger_remade
+    study.ledger.unlink()
+    opened(tmp_path, FACTS)
+    study.ledger.write_bytes(b"another one")
+    opened(tmp_path, FACTS)
+    assert study.manifest().ledger_remade
+
+
 @pytest.mark.parametrize(
     "extension",
     [

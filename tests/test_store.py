@@ -6,9 +6,10 @@ import resource
 import shutil
 import sqlite3
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -237,6 +238,66 @@ def test_a_result_that_the_ledger_does_not_know_does_not_count(tmp_path: Path) -
     assert StudyDirectory(tmp_path).left_out() == [
         f"not counted, the ledger does not know them: {names[3]}"
     ]
+
+
+def a_ledger(root: Path, names: Sequence[str]) -> None:
+    """One that has handed these out."""
+    with closing(sqlite3.connect(root / "ledger.db")) as database, database:
+        database.execute("create table trial_user_attributes (key text, value_json text)")
+        rows = [("hash", json.dumps(name)) for name in names]
+        database.executemany("insert into trial_user_attributes values (?, ?)", rows)
+
+
+def test_a_ledger_that_was_made_anew_leaves_nothing_out(tmp_path: Path) -> None:
+    """But what its own folder tells from a result."""
+    names = a_study(tmp_path, 4)
+    study = StudyDirectory(tmp_path)
+    assert study.lost_ledger()
+    (tmp_path / "ledger.db").touch()
+    assert study.lost_ledger(), "nothing was written to it"
+    study.write_manifest(manifest().model_copy(update={"ledger_remade": True}))
+    a_ledger(tmp_path, names[:1])
+    assert not study.lost_ledger()
+    shutil.copytree(study.trial(names[0]), study.trial("0" * 16))
+    path = study.trial(names[1]) / "result.json"
+    path.write_text(path.read_text().replace('"seed": 1', '"seed": 7'))
+    assert counted(tmp_path) == {names[0], *names[2:]}
+    assert len(study.left_out()) == 2
+
+
+def test_a_trial_that_ends_while_results_are_read_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = a_study(tmp_path, 2)
+    a_ledger(tmp_path, names)
+    [late] = a_study(tmp_path / "other", 3)[2:]
+    read = StudyDirectory._record
+
+    def and_one_more_ends(self: StudyDirectory, *arguments: Any) -> Record:
+        if not self.trial(late).exists():
+            with closing(sqlite3.connect(self.ledger)) as database, database:
+                row = ("hash", json.dumps(late))
+                database.execute("insert into trial_user_attributes values (?, ?)", row)
+            shutil.copytree(tmp_path / "other" / "trials" / late, self.trial(late))
+        return read(self, *arguments)
+
+    monkeypatch.setattr(StudyDirectory, "_record", and_one_more_ends)
+    for _ in range(2):
+        assert StudyDirectory(tmp_path).left_out() == []
+    assert counted(tmp_path) == {*names, late}
+
+
+def test_a_ledger_that_can_not_be_asked_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = a_study(tmp_path, 2)
+    a_ledger(tmp_path, names[:1])
+    monkeypatch.setattr("modsearch.store.LOCKED_SECONDS", 0.0)
+    with closing(sqlite3.connect(tmp_path / "ledger.db")) as database:
+        database.execute("begin exclusive")
+        [line] = StudyDirectory(tmp_path).left_out()
+    assert "ledger.db: database is locked, so results are not held against it" in line
+    assert counted(tmp_path) == {names[0]}
 
 
 def test_what_is_no_trial_is_named_once(tmp_path: Path) -> None:
