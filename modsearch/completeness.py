@@ -1,8 +1,8 @@
 """What a study asks for, beside what it has: its cells, and results that are missing."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from modsearch.analysis.fits import causal_loss
 from modsearch.errors import ModsearchError, StudyError
@@ -21,6 +21,10 @@ class CellState:
     wanted: int
     """Trials that the space asks for."""
     found: tuple[Record, ...]
+    draws: bool = False
+    """Points are drawn until enough of them were trained; what is rejected does not count."""
+    explored: int | None = None
+    """Results that it had when its search was over; None where that is not known."""
 
     @property
     def states(self) -> dict[str, int]:
@@ -37,7 +41,8 @@ class CellState:
         """Points that have no result yet. A failed trial is one: it is tried again.
 
         Sizes and seeds are counted, not trials: when a study grows, another size may be
-        confirmed, or another recipe measured, and the earlier results stay.
+        confirmed, or another recipe measured, and the earlier results stay. Explore's search may
+        be over before: its points run out, or none is left that can be trained.
         """
         done = [record for record in self.found if record.state is not State.FAILED]
         if self.stage is Stage.MEASURE:
@@ -45,7 +50,16 @@ class CellState:
             return max(0, self.wanted - len(sizes))
         if self.stage is Stage.CONFIRM:
             return max(0, self.wanted - len({record.seed for record in done}))
+        if self.explored is not None:
+            return max(0, self.explored - len(done))
+        if self.draws:
+            done = [record for record in done if record.state is not State.INFEASIBLE]
         return max(0, self.wanted - len(done))
+
+
+def explored_key(arm: str, budget: float, wanted: int) -> str:
+    """Name of a cell of explore in the manifest; another one when it is asked for more."""
+    return f"{arm} at {budget!r}, {wanted} trials"
 
 
 def study_space(directory: StudyDirectory) -> Space:
@@ -63,23 +77,29 @@ def study_space(directory: StudyDirectory) -> Space:
         ) from error
 
 
-def cells(space: Space, records: Sequence[Record]) -> list[CellState]:
-    """Every cell of a study, in order of stage and budget, and what it has."""
+def cells(space: Space, records: Sequence[Record], explored: Mapping[str, int]) -> list[CellState]:
+    """Every cell of a study, in order of stage and budget, and what it has; `explored` is that of
+    its manifest."""
     found = []
+    draws = space.explore is not None and space.explore.sampler != "grid"
     for stage in Stage:
         for budget in space.budgets(stage):
             for arm in space.arms if stage is Stage.CONFIRM else space.learned_arms:
                 place = (stage, arm, budget)
                 mine = [r for r in records if (r.stage, r.arm, r.budget.flops) == place]
                 wanted = space.num_trials(stage, arm, budget)
-                found.append(CellState(stage, arm, budget, wanted, tuple(mine)))
+                cell = CellState(stage, arm, budget, wanted, tuple(mine))
+                if stage is Stage.EXPLORE:
+                    over = explored.get(explored_key(arm, budget, wanted))
+                    cell = replace(cell, draws=draws, explored=over)
+                found.append(cell)
     return found
 
 
 def open_stage(cells: Sequence[CellState]) -> Stage | None:
     """The stage that is under way; None where all are done.
 
-    A sampler may end a cell early, so that a stage is done, too, when a later one has begun.
+    A stage is done, too, when a later one has begun: what it lacks then is told by `lacking`.
     """
     later = False
     under_way = None
@@ -91,11 +111,19 @@ def open_stage(cells: Sequence[CellState]) -> Stage | None:
     return under_way
 
 
-def lacking(cells: Sequence[CellState]) -> Iterator[str]:
-    """Cells of measure and confirm that have some of their results and not all."""
+def lacking(cells: Sequence[CellState], under_way: Stage | None = None) -> Iterator[str]:
+    """Cells without all of their results, or without a loss, of stages that have begun and are
+    not `under_way`.
+
+    Explore's search ends a cell early, so that there a cell without any result is told alone.
+    """
+    order = list(Stage)
+    last = max((order.index(cell.stage) for cell in cells if cell.found), default=-1)
     for cell in cells:
-        if cell.stage is not Stage.EXPLORE and cell.missing and cell.found:
-            yield (
-                f"{cell.stage} of {cell.arm} at {cell.budget:g} FLOPs has "
-                f"{cell.wanted - cell.missing} of {cell.wanted} results"
-            )
+        if order.index(cell.stage) > last or cell.stage is under_way:
+            continue
+        where = f"{cell.stage} of {cell.arm} at {cell.budget:g} FLOPs has"
+        if cell.missing and not (cell.stage is Stage.EXPLORE and cell.found):
+            yield f"{where} {cell.wanted - cell.missing} of {cell.wanted} results"
+        elif cell.best_causal_loss is None:
+            yield f"{where} no trial that has finished"

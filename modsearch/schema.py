@@ -609,7 +609,7 @@ class CorpusFacts(Frozen):
 
 
 class Manifest(Frozen):
-    """What a study was made with; frozen when it starts."""
+    """What a study was made with, and what of that its driver has noted since."""
 
     name: str
     seed: int
@@ -628,6 +628,9 @@ class Manifest(Frozen):
     """Where the ledger is, without credentials; None: `ledger.db` in the study directory."""
     ledger_remade: bool = False
     """The first one was lost: this one does not know all trials that were handed out."""
+    explored: dict[str, int] = {}
+    """Results that each cell of explore had when its search was over; by arm, budget and the
+    trials that it was asked for."""
     mixed: list[str] = []
     """Other code, plugins or torch versions that this study was resumed with."""
     plugins: dict[str, str] = {}

@@ -12,7 +12,7 @@ from pydantic import (
     model_validator,
 )
 
-from modsearch.axes import Tree, is_distribution, num_points, parse_tree
+from modsearch.axes import Tree, is_distribution, is_finite, num_points, parse_tree
 from modsearch.errors import ConfigError
 from modsearch.reading import read_yaml
 from modsearch.registry import unknown
@@ -266,12 +266,14 @@ class Space(Stated):
         ]
 
     def num_trials(self, stage: Stage, arm: str, budget: float) -> int:
-        """Trials that a cell is asked for; builds nothing, so it needs no plugin."""
+        """Trials that a cell is asked for, no more than it has points; builds nothing, so it
+        needs no plugin."""
         if stage is Stage.EXPLORE:
             assert self.explore is not None
-            if self.explore.trials is not None:
-                return self.explore.trials
-            return num_points({**self.recipe(arm), "size": parse_tree(self.explore.size)})
+            tree = {**self.recipe(arm), "size": parse_tree(self.explore.size)}
+            points = num_points(tree) if is_finite(tree) else None
+            asked = [n for n in (self.explore.trials, points) if n is not None]
+            return min(asked)
         if stage is Stage.MEASURE:
             return len(self.sizes(budget))
         assert self.confirm is not None

@@ -8,7 +8,7 @@ from typing import Any
 from modsearch.analysis.claims import study_claims
 from modsearch.analysis.compare import confirmed
 from modsearch.analysis.fits import causal_loss
-from modsearch.completeness import cells, open_stage, study_space
+from modsearch.completeness import cells, lacking, open_stage, study_space
 from modsearch.errors import StudyError
 from modsearch.lock import is_held
 from modsearch.schema import Record, Stage
@@ -19,10 +19,11 @@ def status(root: Path) -> dict[str, Any]:
     """Trials of each stage and arm, what runs, and of a finished study its verdict."""
     directory = StudyDirectory(root)
     manifest = directory.manifest()
-    found = cells(study_space(directory), directory.records())
+    results = directory.results()
+    found = cells(study_space(directory), results.records, manifest.explored)
     stage = open_stage(found)
     page = directory.root / "report" / "index.html"
-    headline = study_claims(manifest, directory.records()).headline if stage is None else None
+    headline = study_claims(manifest, results.records).headline if stage is None else None
     return {
         "name": manifest.name,
         "cells": [
@@ -41,7 +42,8 @@ def status(root: Path) -> dict[str, Any]:
         "running": _running(directory),
         "verdict": headline and headline.sentence,
         "report": str(page) if page.is_file() else None,
-        "left_out": directory.left_out(),
+        "missing": list(lacking(found, stage)),
+        "left_out": directory.left_out(results),
     }
 
 
@@ -88,7 +90,7 @@ def status_text(result: dict[str, Any]) -> str:
         lines.append(f"report: {result['report']}")
     elif result["stage"] is None:
         lines.append("report: none yet, `modsearch report` compiles it")
-    lines += [f"warning: {line}" for line in result["left_out"]]
+    lines += [f"warning: {line}" for line in result["missing"] + result["left_out"]]
     return "\n".join(line.rstrip() for line in lines)
 
 

@@ -334,9 +334,9 @@ class StudyDirectory:
     def _evaluations(self, name: str) -> list[Path]:
         return sorted((self.trial(name) / "eval").glob("[!.]*.json"))
 
-    def left_out(self) -> list[str]:
+    def left_out(self, found: Results | None = None) -> list[str]:
         """What of the study does not count or can't be read: a line for each."""
-        found = self.results()
+        found = found or self.results()
         lines = list(found.left_out)
         for record in found.records:
             reads: list[Callable[[], object]] = [partial(self._read_routing, record.hash)]

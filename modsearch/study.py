@@ -17,6 +17,7 @@ from modsearch.analysis.fits import best_recipe, confirm_choice
 from modsearch.axes import Int, Tree, grid, parse_tree, resolve, unlabelled
 from modsearch.budget import plan
 from modsearch.candidates import build
+from modsearch.completeness import explored_key
 from modsearch.data import load_corpus
 from modsearch.engines.local import LocalEngine
 from modsearch.errors import StudyError, first_line
@@ -246,11 +247,26 @@ class Study:
                     self._announce(stage, driver)
                     engine.run(driver.next_job, driver.on_record)
                     if not driver.failed:
+                        self._note_explored(driver)
                         break
         records = self.directory.records()
         self.progress.say(f"trials: {summary(records)}")
         if any(record.state is State.FAILED for record in records):
             self.progress.say("failed trials are tried again by the same command")
+
+    def _note_explored(self, driver: Driver) -> None:
+        """Write down which cells of explore are over: their results alone do not tell."""
+        ends = dict(self.manifest.explored)
+        records = self.directory.records()
+        for spec, wanted in ((cell.spec, cell.wanted) for cell in driver.cells):
+            if spec.stage is Stage.EXPLORE:
+                place = (spec.stage, spec.arm, spec.budget)
+                mine = [r for r in records if (r.stage, r.arm, r.budget.flops) == place]
+                done = sum(record.state is not State.FAILED for record in mine)
+                ends[explored_key(spec.arm, spec.budget, wanted)] = done
+        if ends != self.manifest.explored:
+            self.manifest = self.manifest.model_copy(update={"explored": ends})
+            self.directory.write_manifest(self.manifest)
 
     def cell(self, spec: CellSpec) -> Cell:
         """A cell on this study's ledger."""

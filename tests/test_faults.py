@@ -21,11 +21,12 @@ import modsearch.scratch
 import modsearch.search.ledger
 from modsearch.errors import StudyError
 from modsearch.lock import locked
-from modsearch.schema import Stage, State
+from modsearch.schema import Job, Record, Share, Stage, State
 from modsearch.scratch import scratch
 from modsearch.space import Space
+from modsearch.status import status
 from modsearch.store import StudyDirectory
-from modsearch.study import Study
+from modsearch.study import RunTrial, Study
 
 SPACE = Space.model_validate(
     {
@@ -147,6 +148,50 @@ def test_a_damaged_ledger_is_told_and_made_anew_from_the_results(
     study(out, trained.append).run()
     assert trained == []
     assert end_state(out) == whole
+
+
+def test_every_result_counts_while_a_lost_ledger_is_made_anew(
+    tmp_path: Path, whole_study: Path, whole: tuple[object, ...]
+) -> None:
+    """By a run that ends after its first trial."""
+    out = tmp_path / "study"
+    shutil.copytree(whole_study, out)
+    (out / "ledger.db").unlink()
+    made = study(out)
+    [spec] = made.cell_specs(Stage.EXPLORE)
+    cell = made.cell(spec)
+    asked = cell.ask()
+    cell.note_hash(asked.number, made.job(spec, asked.values).hash)
+    made.ledger.close()
+    assert StudyDirectory(out).left_out() == []
+    assert len(StudyDirectory(out).records()) == 3
+    study(out).run()
+    assert end_state(out) == whole
+
+
+def test_a_search_whose_points_run_out_is_over(tmp_path: Path) -> None:
+    """Of two one can't be trained; while the other one is, more may come."""
+    size = {"depth": 2, "width": {"choice": [8, 4000]}}
+    explore = {"budgets": [2e8], "size": size, "sampler": "random", "trials": 5, "windows": 4}
+    space = {"arms": {"mod": {"model": {"block": "mod"}}}, "explore": explore}
+    out = tmp_path / "study"
+    stages = []
+
+    def made_up(job: Job) -> Record:
+        record = job.record(State.DIVERGED, reason="made up")
+        StudyDirectory(out).write_record(record)
+        stages.append(status(out)["stage"])
+        return record
+
+    def engine(run_trial: RunTrial, workers: int | None, share: Share) -> Inline:
+        return Inline(quietly, made_up, workers, share)
+
+    asked = Space.model_validate({**SPACE.model_dump(), **space})
+    Study(asked, out, make_engine=engine).run()
+    assert stages == ["explore"]
+    found = status(out)
+    assert found["cells"][0]["states"] == {"diverged": 1, "infeasible": 1}
+    assert found["stage"] is None
 
 
 def test_a_copied_trial_is_in_no_choice_of_a_study(

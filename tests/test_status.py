@@ -5,12 +5,13 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from test_analysis import manifest, trial
 
-from modsearch.completeness import study_space
+from modsearch.completeness import explored_key, study_space
 from modsearch.errors import StudyError
 from modsearch.reading import read_yaml
 from modsearch.report.page import compile_report
@@ -21,7 +22,7 @@ from modsearch.store import StudyDirectory, yaml_text
 BUDGET = 1e11
 WIDTHS = (16, 20, 24, 32)
 SEEDS = 3
-SPACE = {
+SPACE: dict[str, Any] = {
     "name": "synthetic",
     "arms": {
         "dense": {"model": {"block": "dense"}},
@@ -139,6 +140,87 @@ def test_a_report_says_which_results_are_missing(tmp_path: Path) -> None:
     assert "Unfinished." in text
     assert "Measure of mod at 1e+11 FLOPs has 3 of 4 results." in text
     assert "Confirm of mod-random at 1e+11 FLOPs has 2 of 3 results." in text
+
+
+def test_a_cell_without_any_result_is_told_wherever_the_verdict_stands(tmp_path: Path) -> None:
+    rows = [row for row in MEASURED if row.arm != "dense"]
+    rejected = [trial(Stage.MEASURE, "dense", 2e11, 2, 24, state=State.DIVERGED)]
+    directory = study(tmp_path, [*rows, *rejected, *CONFIRMED])
+    ladder = [*SPACE["measure"]["ladder"], {"budget": 2e11, "depth": 2, "widths": [24]}]
+    space = {**SPACE, "measure": {"ladder": ladder}}
+    directory.space.write_text(yaml.safe_dump(space))
+    lines = [
+        "measure of dense at 2e+11 FLOPs has no trial that has finished",
+        "measure of mod at 2e+11 FLOPs has 0 of 1 results",
+        "measure of dense at 1e+11 FLOPs has 0 of 4 results",
+    ]
+    found = status(tmp_path)
+    assert (found["stage"], found["missing"]) == (None, lines)
+    text = compile_report(tmp_path).read_text()
+    for line in lines:
+        assert f"warning: {line}\n" in status_text(found) + "\n"
+        assert f"{line[0].upper()}{line[1:]}." in text
+
+
+def test_a_stage_that_is_under_way_lacks_nothing_yet(tmp_path: Path) -> None:
+    study(tmp_path, MEASURED[:3])
+    assert status(tmp_path)["missing"] == []
+
+
+def explored(
+    root: Path, sampler: str, trials: int | None, states: Sequence[State]
+) -> StudyDirectory:
+    """A study of explore alone: three widths and so many results."""
+    directory = study(root, [])
+    size = {"depth": 2, "width": {"choice": [16, 20, 24]}}
+    explore = {"budgets": [BUDGET], "size": size, "sampler": sampler}
+    explore |= {} if trials is None else {"trials": trials}
+    arms = {"dense": {"model": {"block": "dense"}}}
+    space = {"name": "synthetic", "arms": arms, "explore": explore}
+    directory.space.write_text(yaml.safe_dump(space))
+    for seed, state in enumerate(states):
+        made = trial(Stage.EXPLORE, "dense", BUDGET, 2, 16, seed=seed, state=state)
+        values = made.model_dump(mode="json")
+        name = trial_hash(values, manifest().corpus.fingerprint, [])
+        directory.write_record(made.model_copy(update={"hash": name}))
+    return directory
+
+
+TRAINED, REJECTED = State.COMPLETE, State.INFEASIBLE
+
+
+@pytest.mark.parametrize("sampler", ["random", "qmc", "tpe"])
+def test_what_a_sampler_drew_and_could_not_train_is_no_trial(tmp_path: Path, sampler: str) -> None:
+    explored(tmp_path, sampler, 3, [TRAINED, REJECTED, REJECTED])
+    assert status(tmp_path)["stage"] == "explore"
+    explored(tmp_path, sampler, 3, [TRAINED, TRAINED, TRAINED, REJECTED])
+    assert status(tmp_path)["stage"] is None
+
+
+def test_no_more_is_asked_for_than_there_are_points(tmp_path: Path) -> None:
+    explored(tmp_path, "random", 5, [TRAINED] * 3)
+    found = status(tmp_path)
+    assert (found["stage"], found["cells"][0]["wanted"]) == (None, 3)
+
+
+def test_a_point_of_a_grid_that_can_not_be_trained_is_done(tmp_path: Path) -> None:
+    explored(tmp_path, "grid", None, [TRAINED, REJECTED, REJECTED])
+    assert status(tmp_path)["stage"] is None
+
+
+def test_a_search_that_is_over_is_done_until_it_is_asked_for_more(tmp_path: Path) -> None:
+    directory = explored(tmp_path, "random", 2, [TRAINED])
+    assert status(tmp_path)["stage"] == "explore", "killed"
+    key = explored_key("dense", BUDGET, 2)
+    directory.write_manifest(manifest().model_copy(update={"explored": {key: 1}}))
+    assert status(tmp_path)["stage"] is None
+    text = directory.space.read_text()
+    directory.space.write_text(text.replace("trials: 2", "trials: 3"))
+    assert status(tmp_path)["stage"] == "explore"
+    directory.space.write_text(text)
+    [lost] = directory.records()
+    (directory.trial(lost.hash) / "result.json").unlink()
+    assert status(tmp_path)["stage"] == "explore"
 
 
 def test_a_failed_trial_is_a_missing_result(tmp_path: Path) -> None:

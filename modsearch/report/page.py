@@ -92,7 +92,8 @@ def compile_report(root: Path, out: Path | None = None) -> Path:
         StudyError: there is no study in `root`.
     """
     directory = StudyDirectory(root)
-    manifest, records = directory.manifest(), directory.records()
+    manifest, counted = directory.manifest(), directory.results()
+    records = counted.records
     out = out or root / "report"
     claims = study_claims(manifest, records)
     results = {record.hash: directory.evaluations(record.hash) for record in records}
@@ -112,8 +113,8 @@ def compile_report(root: Path, out: Path | None = None) -> Path:
         write_bytes(out / "figures" / f"{name}.svg", svg)
     for table in (table for section in sections for table in section.tables):
         write_text(out / "tables" / f"{table.name}.csv", table.frame.to_csv(index=False))
-    missing = _missing(manifest, records) + _lacking(directory, records)
-    left_out = [_here(directory, line) for line in directory.left_out()]
+    missing = _missing(directory, manifest, records)
+    left_out = [_here(directory, line) for line in directory.left_out(counted)]
     page = _Page(manifest, records, claims, sections, drawn, missing, left_out)
     write_text(out / "report.md", page.render("page.md.j2"))
     write_text(out / "index.html", page.render("page.html.j2"))
@@ -345,12 +346,16 @@ def _needed_text(claim: Claim) -> str:
     )
 
 
-def _missing(manifest: Manifest, records: Sequence[Record]) -> list[str]:
-    """What an unfinished study lacks for a full report."""
+def _missing(
+    directory: StudyDirectory, manifest: Manifest, records: Sequence[Record]
+) -> list[str]:
+    """What an unfinished study lacks for a full report: stages, then cells, or arms where the
+    cells are not known."""
     if not records:
         return ["The study is empty: no trial has a result yet. Run `modsearch search` on it."]
     done = Counter((record.stage, record.arm) for record in records if finished(record))
     lines = []
+    arms = []
     for stage, lacks in LACKS.items():
         wanted = [
             arm
@@ -361,18 +366,13 @@ def _missing(manifest: Manifest, records: Sequence[Record]) -> list[str]:
         if absent == wanted:
             lines.append(f"No trial of stage {stage} has finished: {lacks}.")
         elif absent:
-            lines.append(f"No trial of stage {stage} has finished for {', '.join(absent)}.")
-    return lines
-
-
-def _lacking(directory: StudyDirectory, records: Sequence[Record]) -> list[str]:
-    """Results that the study asks for and has not, where it has others of the same cell."""
+            arms.append(f"No trial of stage {stage} has finished for {', '.join(absent)}.")
     try:
-        lines = lacking(cells(study_space(directory), records))
-        return [f"{line[0].upper()}{line[1:]}." for line in lines]
+        found = lacking(cells(study_space(directory), records, manifest.explored))
+        return lines + [f"{line[0].upper()}{line[1:]}." for line in found]
     except StudyError as error:
         why = _here(directory, first_line(error))
-        return [f"Whether all results are there is not known: {why}."]
+        return [*lines, *arms, f"Whether all results are there is not known: {why}."]
 
 
 def _here(directory: StudyDirectory, text: str) -> str:

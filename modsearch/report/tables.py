@@ -224,7 +224,7 @@ def corpus(manifest: Manifest) -> pd.DataFrame:
 
 def provenance(manifest: Manifest) -> pd.DataFrame:
     """The manifest as keys and values."""
-    plain = manifest.model_dump(mode="json", exclude={"corpus", "arms"})
+    plain = manifest.model_dump(mode="json", exclude={"corpus", "arms", "explored"})
     rows: Row = {}
     for key, value in plain.items():
         key = "first command" if key == "command" else key
