@@ -292,6 +292,7 @@ def search(
             workers=workers,
             allow_mixed=allow_mixed,
             make_engine=make_engine,
+            engine="ray" if engine == "ray" else "local",
             ledger=ledger,
             storage=storage,
         )

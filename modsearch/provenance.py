@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import TypeAdapter, ValidationError
@@ -56,6 +56,7 @@ def open_manifest(
     *,
     allow_mixed: bool,
     elsewhere: bool = False,
+    engine: Literal["local", "ray"] = "local",
     ledger: str | None = None,
 ) -> Manifest:
     """Make the manifest of a new study, or hold this run against the one that is there.
@@ -69,7 +70,7 @@ def open_manifest(
     plugins = load_plugins(space.plugins)
     fresh = _fresh_manifest(space, corpus, plugins, elsewhere=elsewhere, ledger=ledger)
     remade = ledger is None and directory.lost_ledger()
-    fresh = fresh.model_copy(update={"ledger_remade": remade})
+    fresh = fresh.model_copy(update={"engine": engine, "ledger_remade": remade})
     if not (directory.root / "manifest.json").exists():
         write_yaml(directory.space, space.model_dump(mode="json"))
         _keep_copies(directory, plugins)

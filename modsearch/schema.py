@@ -624,6 +624,8 @@ class Manifest(Frozen):
     versions: dict[str, str]
     machine: dict[str, str]
     command: str
+    engine: Literal["local", "ray"] | None = None
+    """What executed the trials of the first run; None where that was not noted."""
     ledger: str | None = None
     """Where the ledger is, without credentials; None: `ledger.db` in the study directory."""
     ledger_remade: bool = False

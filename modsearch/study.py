@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Literal, Protocol, Self
 
 import torch
 
@@ -198,6 +198,7 @@ class Study:
         workers: int | None = None,
         allow_mixed: bool = False,
         make_engine: MakeEngine = local,
+        engine: Literal["local", "ray"] = "local",
         ledger: str | None = None,
         storage: str | None = None,
     ) -> None:
@@ -216,6 +217,7 @@ class Study:
             self.corpus,
             allow_mixed=allow_mixed,
             elsewhere=make_engine is not local,
+            engine=engine,
             ledger=place(server.url) if server else None,
         )
         self.key = study_key(space, self.manifest)

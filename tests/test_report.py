@@ -4,6 +4,7 @@ import base64
 import csv
 import json
 import re
+import shlex
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -15,7 +16,8 @@ import pytest
 from test_analysis import BUDGETS, WIDTHS, changed, law, manifest, params_of, study, trial
 
 from modsearch.errors import StudyError
-from modsearch.report.page import compile_report
+from modsearch.reading import override
+from modsearch.report.page import _again, _here, compile_report
 from modsearch.report.tables import (
     display,
     evaluation_means,
@@ -311,6 +313,33 @@ def test_hostile_names_are_only_text(tmp_path: Path) -> None:
     assert len(widths) == 1
     for path in (page.parent / "figures").glob("*.svg"):
         ElementTree.parse(path)
+
+
+def test_a_path_is_shortened_and_no_other_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a study whose folder is a word's last letter."""
+    monkeypatch.chdir(tmp_path)
+    text = "can't read s/trials/s/result.json: looks/like (pass/fail), see s/space.yaml"
+    shorter = "can't read trials/s/result.json: looks/like (pass/fail), see space.yaml"
+    assert _here(StudyDirectory(Path("s")), text) == shorter
+
+
+def test_the_command_that_makes_a_study_again_names_engine_and_plugins() -> None:
+    names = ["pl, a: b.py", "[x] 'é' \"#.py", "plain.py"]
+    made_with = manifest().model_copy(
+        update={
+            "plugins": dict.fromkeys(names, "0" * 16),
+            "engine": "ray",
+            "command": "modsearch search x --out '--engine local'",
+        }
+    )
+    words = shlex.split(_again(made_with))
+    assert words[-2:] == ["--engine", "ray"]
+    tree: dict[str, object] = {}
+    override(tree, words[words.index("--set") + 1])
+    assert tree == {"plugins": [f"plugins/{name}" for name in names]}
+    assert "--engine" not in _again(manifest())
 
 
 def test_missing_and_extreme_numbers_are_shown(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ same bytes.
 
 import base64
 import html
+import json
+import re
 import shlex
 from collections import Counter
 from collections.abc import Sequence
@@ -377,7 +379,7 @@ def _missing(
 
 def _here(directory: StudyDirectory, text: str) -> str:
     """Paths as seen from the study, wherever it lies."""
-    return text.replace(f"{directory.root}/", "")
+    return re.sub(rf"(?<!\S){re.escape(str(directory.root))}/", "", text)
 
 
 def _again(manifest: Manifest) -> str:
@@ -385,11 +387,9 @@ def _again(manifest: Manifest) -> str:
     words = ["modsearch", "search", "STUDY/space.yaml", "--out", "ANOTHER"]
     if manifest.plugins:
         # The copies, whose content is known; they lie beside the space.
-        words += [
-            "--set",
-            f"plugins=[{', '.join(f'plugins/{name}' for name in manifest.plugins)}]",
-        ]
-    words += ["--engine", "ray"] if "--engine ray" in manifest.command.replace("=", " ") else []
+        paths = [f"plugins/{name}" for name in manifest.plugins]
+        words += ["--set", f"plugins={json.dumps(paths, ensure_ascii=False)}"]
+    words += ["--engine", "ray"] if manifest.engine == "ray" else []
     return shlex.join(words)
 
 
