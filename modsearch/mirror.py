@@ -10,6 +10,7 @@ import secrets
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -104,9 +105,7 @@ class Mirror:
         same.
         """
         self._wait(trial, beat, expiry)
-        mine = Lease(
-            host=socket.gethostname(), process=os.getpid(), token=secrets.token_hex(8), beat=0
-        )
+        mine = Lease(host=_machine(), process=os.getpid(), token=secrets.token_hex(8), beat=0)
         self._write_lease(trial, mine)
         ended = threading.Event()
 
@@ -176,11 +175,23 @@ class Mirror:
         self.push(trial, folder, seen)
 
 
+BOOT = Path("/proc/sys/kernel/random/boot_id")
+PROCESSES = Path("/proc/self/ns/pid")
+
+
+def _machine() -> str:
+    """Where a process number means one process: containers of one name may count their own."""
+    try:
+        return f"{socket.gethostname()} {BOOT.read_text().strip()} {PROCESSES.readlink()}"
+    except OSError:  # it can't be told apart from others of its name
+        return f"{socket.gethostname()} {uuid.uuid4()}"
+
+
 def _is_dead(found: bytes) -> bool:
     """Whether a lease's holder was a process of this machine and has ended."""
     try:
         lease = Lease.model_validate_json(found)
-        if lease.host == socket.gethostname():
+        if lease.host == _machine():
             os.kill(lease.process, 0)
     except ProcessLookupError:
         return True

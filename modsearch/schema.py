@@ -587,6 +587,7 @@ class Lease(Frozen):
     """Which worker has a trial on a storage."""
 
     host: str
+    """Where `process` means one process: machine, boot and namespace."""
     process: int
     token: str
     """Tells apart what one process does one after the other."""

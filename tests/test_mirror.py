@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from modsearch.mirror import LEASE, Mirror
+import modsearch.mirror
+from modsearch.mirror import LEASE, Mirror, _machine
 from modsearch.schema import Lease
 
 BEAT, EXPIRY = 0.02, 0.3
@@ -42,7 +43,7 @@ def test_a_lease_is_there_while_a_worker_has_the_trial(mirror: Mirror, tmp_path:
         found = mirror._read_lease("a")
         assert found is not None
         lease = Lease.model_validate_json(found)
-        assert (lease.host, lease.process) == (socket.gethostname(), os.getpid())
+        assert (lease.host, lease.process) == (_machine(), os.getpid())
         mirror.pull("a", tmp_path / "copy")
         assert not (tmp_path / "copy" / LEASE).exists(), "a copy took it along"
     assert mirror._read_lease("a") is None
@@ -77,9 +78,33 @@ def test_a_lease_that_stands_still_expires(mirror: Mirror) -> None:
 
 
 def test_a_dead_process_of_the_same_machine_is_not_waited_for(mirror: Mirror) -> None:
-    left_by(mirror, socket.gethostname(), 2**30)  # more than any system has
+    left_by(mirror, _machine(), 2**30)  # more than any system has
     with mirror.leased("a", BEAT, expiry=600):
         pass
+
+
+@pytest.mark.parametrize("differs", ["BOOT", "PROCESSES"])
+def test_a_container_of_the_same_name_keeps_its_lease(
+    mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, differs: str
+) -> None:
+    """Its processes have numbers of their own: that one of them is not here says nothing."""
+    (tmp_path / "BOOT").write_text("another boot")
+    (tmp_path / "PROCESSES").symlink_to("pid:[1]")
+    with monkeypatch.context() as inside:
+        inside.setattr(modsearch.mirror, differs, tmp_path / differs)
+        there = _machine()
+    assert there.split()[0] == _machine().split()[0] == socket.gethostname()
+    left_by(mirror, there, 2**30)
+    started = time.monotonic()
+    with mirror.leased("a", BEAT, EXPIRY):
+        assert time.monotonic() - started >= EXPIRY
+
+
+def test_where_machines_can_not_be_told_apart_leases_expire(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(modsearch.mirror, "BOOT", tmp_path / "none")
+    assert _machine() != _machine()
 
 
 def test_a_damaged_lease_expires(mirror: Mirror) -> None:
