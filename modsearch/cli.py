@@ -347,10 +347,9 @@ def evaluate(
         check_plugins,
         trial_corpus,
         trial_model,
-        trial_plugins,
     )
     from modsearch.schema import Stage
-    from modsearch.store import StudyDirectory
+    from modsearch.store import StudyDirectory, trial_plugins
     from modsearch.suites import load_suite
     from modsearch.train import load_model
 
@@ -404,7 +403,8 @@ def generate(
     _must_exist(checkpoint)
     from modsearch.nn.generate import Sampling
     from modsearch.nn.generate import generate as sample
-    from modsearch.provenance import check_plugins, trial_model, trial_plugins
+    from modsearch.provenance import check_plugins, trial_model
+    from modsearch.store import trial_plugins
     from modsearch.train import load_model
 
     plugins = _plugins(plugin)

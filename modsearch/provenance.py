@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from modsearch.candidates import load_candidate
 from modsearch.completeness import study_space
@@ -222,20 +222,6 @@ def trial_model(config: Path) -> ModelConfig:
         raise ConfigError(
             f"{config}: candidate: {first_error(error, Candidate, values.get('candidate'))}"
         ) from error
-
-
-def trial_plugins(config: Path) -> dict[str, str]:
-    """Digests of the plugin files that a trial was trained with, by name.
-
-    Raises:
-        ConfigError: its `config.yaml` can't be read.
-    """
-    rows = read_yaml(config, []).get("plugins", [])
-    try:
-        plugins = TypeAdapter(list[Plugin]).validate_python(rows)
-    except ValidationError as error:
-        raise ConfigError(f"{config}: plugins: {error.errors()[0]['msg']}") from error
-    return {name: plugin.digest for name, plugin in by_name(plugins).items()}
 
 
 def trial_corpus(config: Path) -> tuple[DataConfig, str | None]:

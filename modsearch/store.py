@@ -18,11 +18,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from modsearch.errors import ConfigError, StudyError, printable, shown
-from modsearch.reading import yaml_text
+from modsearch.plugins import by_name
+from modsearch.reading import read_yaml, yaml_text
 from modsearch.registry import unknown
 from modsearch.schema import Job, Manifest, Plugin, Record, RoutingReport, State, trial_hash
 from modsearch.wording import first_error
@@ -87,7 +87,7 @@ def write_yaml(path: Path, value: object) -> None:
 
 
 def read_file(path: Path, parse: Callable[[bytes], Parsed], remedy: str) -> Parsed:
-    """What a file of a study holds; files are read by nothing else.
+    """What a file of a study holds that is neither YAML nor a log.
 
     Raises:
         StudyError: it is missing or damaged; names it, and says what to do.
@@ -127,6 +127,7 @@ class StudyDirectory:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._last_read: tuple[tuple[int, int], Manifest | None] | None = None
 
     @property
     def space(self) -> Path:
@@ -244,12 +245,18 @@ class StudyDirectory:
 
     def _made_with(self) -> Manifest | None:
         """The manifest; None where trials are of no study, as those of `train`, or of a damaged
-        one."""
-        path = self.root / "manifest.json"
+        one. It is read again only when it was written again."""
         try:
-            return self.manifest() if path.exists() else None
-        except StudyError:
+            found = (self.root / "manifest.json").stat()
+        except OSError:
             return None
+        state = found.st_ino, found.st_mtime_ns
+        if self._last_read is None or self._last_read[0] != state:
+            try:
+                self._last_read = state, self.manifest()
+            except StudyError:
+                self._last_read = state, None
+        return self._last_read[1]
 
     def _record(self, name: str, made_with: Manifest | None) -> Record:
         """A trial's own result.
@@ -277,10 +284,10 @@ class StudyDirectory:
 
     def _digests(self, name: str) -> list[str]:
         """Of the plugins that a trial was trained with: a study that is mixed has had others."""
-        with suppress(OSError, ValueError, yaml.YAMLError, LookupError, TypeError):
-            values = yaml.safe_load((self.trial(name) / "config.yaml").read_bytes())
-            return [Plugin.model_validate(row).digest for row in values["plugins"]]
-        return []
+        try:
+            return list(trial_plugins(self.trial(name) / "config.yaml").values())
+        except ConfigError:
+            return []
 
     def _handed_out(self) -> set[str] | None:
         """Hashes that the ledger knows; None where it is on a server or new.
@@ -372,6 +379,20 @@ def _evaluation(data: bytes) -> dict[str, Any]:
     if not isinstance(results, dict) or not all(isinstance(row, dict) for row in results.values()):
         raise ValueError("it has no results of tasks")
     return dict(value)
+
+
+def trial_plugins(config: Path) -> dict[str, str]:
+    """Digests of the plugin files that a trial was trained with, by name.
+
+    Raises:
+        ConfigError: its `config.yaml` can't be read.
+    """
+    rows = read_yaml(config, []).get("plugins", [])
+    try:
+        plugins = TypeAdapter(list[Plugin]).validate_python(rows)
+    except ValidationError as error:
+        raise ConfigError(f"{config}: plugins: {error.errors()[0]['msg']}") from error
+    return {name: plugin.digest for name, plugin in by_name(plugins).items()}
 
 
 def job_config(job: Job) -> dict[str, object]:

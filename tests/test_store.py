@@ -16,7 +16,17 @@ import yaml
 from test_analysis import manifest, trial
 
 from modsearch.errors import ConfigError, StudyError
-from modsearch.schema import Budget, Candidate, Record, Stage, State, Validation, trial_hash
+from modsearch.schema import (
+    Budget,
+    Candidate,
+    Manifest,
+    Plugin,
+    Record,
+    Stage,
+    State,
+    Validation,
+    trial_hash,
+)
 from modsearch.store import (
     StudyDirectory,
     naming,
@@ -202,6 +212,45 @@ def counted(root: Path) -> set[str]:
 
 def left_out(root: Path) -> list[str]:
     return StudyDirectory(root).left_out()
+
+
+def test_a_result_with_other_plugins_than_the_study_has_its_own_name(tmp_path: Path) -> None:
+    """As one that was trained before the study was mixed."""
+    a_study(tmp_path, 1)
+    study = StudyDirectory(tmp_path)
+    made = trial(Stage.CONFIRM, seed=7)
+    plugins = [Plugin(path=f"{letter}/p.py", digest=letter * 16) for letter in "ab"]
+    digests = [plugin.digest for plugin in plugins]
+    name = trial_hash(made.model_dump(mode="json"), manifest().corpus.fingerprint, digests)
+    study.write_record(made.model_copy(update={"hash": name}))
+    assert study.record(name) is None
+    rows = [plugin.model_dump(mode="json") for plugin in plugins]
+    write_yaml(study.trial(name) / "config.yaml", {"plugins": rows})
+    assert study.record(name) is not None
+    for damage in (b"\xff", b"plugins: {", b"plugins: 7", b"plugins: [{path: 1}]", b"[]", b"a: 1"):
+        (study.trial(name) / "config.yaml").write_bytes(damage)
+        assert study.record(name) is None, damage
+
+
+def test_a_manifest_is_read_again_only_when_it_was_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = a_study(tmp_path, 3)
+    study = StudyDirectory(tmp_path)
+    reads = []
+    read = StudyDirectory.manifest
+
+    def counting(self: StudyDirectory) -> Manifest:
+        reads.append(self)
+        return read(self)
+
+    monkeypatch.setattr(StudyDirectory, "manifest", counting)
+    assert all(study.finished(name) for name in names * 3)
+    assert len(reads) == 1
+    other = manifest().corpus.model_copy(update={"fingerprint": "other"})
+    study.write_manifest(manifest().model_copy(update={"corpus": other}))
+    assert not any(study.finished(name) for name in names)
+    assert len(reads) == 2
 
 
 def test_a_copied_trial_counts_once_and_is_named(tmp_path: Path) -> None:
