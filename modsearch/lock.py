@@ -7,7 +7,7 @@ import shlex
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -83,3 +83,22 @@ def _take(file: IO[str]) -> None:
     except BlockingIOError:
         time.sleep(GLANCE_SECONDS)
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@contextmanager
+def alone(directory: Path) -> Iterator[None]:
+    """Wait for another worker that has this trial, and keep others out.
+
+    On a cluster a worker can outlive its driver for a moment, or the network link over which
+    it was watched; a second one then finds its result.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        file = (directory / ".lock").open("a")
+    except OSError:  # the training will say so, as a state of its record
+        yield
+        return
+    with file:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,4 +1,4 @@
-"""What a study was made with, and whether it may go on: manifest, lock, and their checks."""
+"""What a study was made with, and whether it may go on: its manifest and the checks on it."""
 
 import hashlib
 import json

@@ -1,17 +1,16 @@
 """One trial from job to record: the same call inline, in a worker, and on a cluster."""
 
-import fcntl
 import math
 import time
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 
 from modsearch.data import Batches, load_corpus
 from modsearch.errors import Diverged, first_line, printable
+from modsearch.lock import alone
 from modsearch.machine import peak_memory
 from modsearch.mirror import Mirror
 from modsearch.nn.model import Decoder
@@ -29,7 +28,7 @@ def run_trial(root: Path, job: Job) -> Record:
     the record; nothing is raised but what ends the process.
     """
     study = StudyDirectory(root)
-    with _alone(study.trial(job.hash)):
+    with alone(study.trial(job.hash)):
         return study.finished(job.hash) or _run(study, job)
 
 
@@ -44,25 +43,6 @@ def run_mirrored(mirror: Mirror, job: Job) -> Record:
                     return run_trial(root, job)
         except Exception as error:  # each file system has its own
             return job.record(State.FAILED, reason=f"storage: {first_line(error)}")
-
-
-@contextmanager
-def _alone(directory: Path) -> Iterator[None]:
-    """Wait for another worker that has this trial, and keep others out.
-
-    On a cluster a worker can outlive its driver for a moment, or the network link over which
-    it was watched; a second one then finds its result.
-    """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        file = (directory / ".lock").open("a")
-    except OSError:  # the training will say so, as a state of its record
-        yield
-        return
-    with file:
-        with suppress(OSError):  # a file system without locks
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _run(study: StudyDirectory, job: Job) -> Record:

@@ -1,12 +1,13 @@
 """Locks of a study and of a trial: seen by others, gone with their process."""
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
 from modsearch.errors import StudyError
-from modsearch.lock import is_held, locked, refuse_second
+from modsearch.lock import alone, is_held, locked, refuse_second
 
 
 def test_a_lock_is_seen_while_it_is_held(tmp_path: Path) -> None:
@@ -27,3 +28,19 @@ def test_a_second_driver_is_refused_before_it_gets_ready(tmp_path: Path) -> None
                 look(root)
             assert len(str(caught.value).splitlines()) == 2
     refuse_second(root)
+
+
+def test_a_second_worker_waits_until_the_trial_is_free(tmp_path: Path) -> None:
+    entered = threading.Event()
+
+    def second() -> None:
+        with alone(tmp_path / "trial"):
+            entered.set()
+
+    with alone(tmp_path / "trial"):
+        assert is_held(tmp_path / "trial" / ".lock") is True
+        thread = threading.Thread(target=second)
+        thread.start()
+        assert not entered.wait(0.05)
+    thread.join(10)
+    assert entered.is_set()
