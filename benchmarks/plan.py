@@ -16,7 +16,7 @@ import torch
 from modsearch.budget import plan
 from modsearch.candidates import build
 from modsearch.data import load_corpus
-from modsearch.forecast import memory, process_memory
+from modsearch.forecast import process_memory
 from modsearch.nn.model import Decoder
 from modsearch.schema import (
     Budget,
@@ -29,7 +29,7 @@ from modsearch.schema import (
     Stage,
     Validation,
 )
-from modsearch.speed import Speed
+from modsearch.speed import Speed, memory
 from modsearch.trial import run_trial
 
 SHAPES: tuple[tuple[str, int, int, int, int], ...] = (

@@ -1,9 +1,8 @@
-"""What can be said without training: the ledger of a configuration, what a study will cost
-and resolve, and how far it is."""
+"""What can be said without training: the ledger of a configuration, and what a study will cost
+and resolve."""
 
 import math
-from dataclasses import asdict, dataclass
-from itertools import islice
+from dataclasses import asdict, dataclass, replace
 from random import Random
 from typing import Any
 
@@ -19,6 +18,7 @@ from modsearch.axes import (
     Tree,
     grid,
     is_finite,
+    num_points,
     open_axes,
     parse_tree,
     resolve,
@@ -43,14 +43,13 @@ from modsearch.schema import (
     Stage,
     Validation,
 )
-from modsearch.space import Space, over
-from modsearch.speed import Speed
-from modsearch.train import SCORING_BATCH
+from modsearch.space import ASKS_PER_TRIAL, Space, over
+from modsearch.speed import Speed, memory
 
 HEAD_WARNING = 0.25
 FEW_STEPS = 500
 MANY_EPOCHS = 4
-MOST_POINTS = 200
+MOST_PLANNED = 200
 """Of a cell are planned; those of a larger one stand for the rest."""
 FIRST_TRAINING_BYTES = 70 * 2**20
 MOST_REJECTED = 20
@@ -143,7 +142,10 @@ def single_job(
 
 @dataclass(frozen=True)
 class _Cell:
-    """What a cell trains and what it rejects."""
+    """What a cell trains and what it rejects.
+
+    A grid trains what can be trained of the points; a sampler asks on until it has what is wanted.
+    """
 
     stage: Stage
     arm: str
@@ -153,13 +155,23 @@ class _Cell:
     planned: list[tuple[Candidate, Plan]]
     rejected: list[tuple[Candidate, str]]
     """With reasons."""
+    most_asks: int | None = None
+    """Of a sampler; None: a grid."""
+    whole: bool = False
+    """Whether all points there are were planned."""
 
     @property
     def trials(self) -> int:
         """Trainings: all that are asked for, or their share where some points alone were planned;
         in confirm the seeds of one size."""
         tried = len(self.planned) + len(self.rejected)
-        return round(self.asked * len(self.planned) / tried) if tried else 0
+        if not tried:
+            return 0
+        share = len(self.planned) / tried
+        if self.most_asks is None:
+            return round(self.asked * share)
+        able = len(self.planned) if self.whole else round(self.most_asks * share)
+        return min(self.asked, able)
 
 
 def forecast(space: Space) -> dict[str, Any]:
@@ -179,6 +191,10 @@ def forecast(space: Space) -> dict[str, Any]:
     cells = _cells(space, corpus.facts.train_tokens)
     base = process_memory(constants)
     speed = Speed([sized for cell in cells for sized in cell.planned], constants, corpus)
+    if speed.guessed:
+        first, *more = speed.guessed
+        others = f" and {len(more)} other kinds" if more else ""
+        warnings.append(f"hours of {first}{others} are a guess: nothing of it was timed here")
     rows = [_row(space, cell, speed, base) for cell in cells]
     workers = space.resources.workers
     workers = num_workers(constants) if workers == "auto" else workers
@@ -218,16 +234,14 @@ def _cells(space: Space, train_tokens: int) -> list[_Cell]:
     cells: list[_Cell] = []
     for budget in space.stated_budgets(Stage.EXPLORE):
         for arm in space.learned_arms:
-            asked, points = _explored(space, arm)
-            candidates = [build(point, space.data) for point in points]
-            cells.append(_planned(Stage.EXPLORE, arm, budget, asked, candidates, train_tokens))
+            cells.append(_explored(space, arm, budget, train_tokens))
     recipes = {arm: _recipe(space, arm, cells) for arm in space.learned_arms}
     for budget in space.stated_budgets(Stage.MEASURE):
         sizes = space.sizes(budget)
         for arm in space.learned_arms:
             candidates = [
                 build({**recipes[arm], "size": size}, space.data)
-                for size in _spread(sizes, MOST_POINTS)
+                for size in _spread(sizes, MOST_PLANNED)
             ]
             cells.append(
                 _planned(Stage.MEASURE, arm, budget, len(sizes), candidates, train_tokens)
@@ -266,17 +280,24 @@ def _planned(
     return cell
 
 
-def _explored(space: Space, arm: str) -> tuple[int, list[Tree]]:
-    """How many points explore may try, and values of all or of a sample of them."""
-    assert space.explore is not None
-    tree = {**space.recipe(arm), "size": parse_tree(space.explore.size)}
-    asked = space.num_trials(Stage.EXPLORE, arm, space.explore.budgets[0])
-    if is_finite(tree):
-        points = list(islice(grid(tree), MOST_POINTS + 1))
-        if len(points) <= MOST_POINTS:
-            return min(asked, len(points)), [_at(tree, point) for point in points]
-    draws = Random(0)
-    return asked, [resolve(tree, lambda _, axis: _draw(axis, draws)) for _ in range(MOST_POINTS)]
+def _explored(space: Space, arm: str, budget: float, train_tokens: int) -> _Cell:
+    """A cell of explore: all of its points, or a sample of them where they are many."""
+    explore = space.explore
+    assert explore is not None
+    tree = {**space.recipe(arm), "size": parse_tree(explore.size)}
+    asked = space.num_trials(Stage.EXPLORE, arm, budget)
+    count = num_points(tree) if is_finite(tree) else None
+    whole = count is not None and count <= MOST_PLANNED
+    if whole:
+        points = [_at(tree, point) for point in grid(tree)]
+    else:
+        draws = Random(0)
+        points = [resolve(tree, lambda _, axis: _draw(axis, draws)) for _ in range(MOST_PLANNED)]
+    asked = min(asked, count) if count is not None else asked
+    candidates = [build(point, space.data) for point in points]
+    cell = _planned(Stage.EXPLORE, arm, budget, asked, candidates, train_tokens)
+    most_asks = None if explore.sampler == "grid" else ASKS_PER_TRIAL * asked
+    return replace(cell, most_asks=most_asks, whole=whole)
 
 
 def _at(tree: Tree, point: dict[str, Any]) -> Any:
@@ -358,22 +379,6 @@ def _differing(candidate: Candidate, space: Space, arm: str) -> dict[str, Any]:
         section, key, *_ = path.split(".")
         found[key] = values[section][key]
     return found
-
-
-def memory(candidate: Candidate, spent: Plan, runtime: Runtime) -> int:
-    """Bytes of a training on its device beside those of the process, in fp32 and roughly.
-
-    Of a parameter weight, gradient and two moments, and on a CPU, where the checkpoint is made in
-    the same memory, five more; what the backward of a pass keeps, or what scoring takes: values
-    for each token, layer and width, and for each token and vocabulary entry. The factors are
-    fitted to what real trainings took (benchmarks/plan.py).
-    """
-    model, batch_size = candidate.model, candidate.optim.batch_size
-    per_param = 9 if runtime.device == "cpu" else 4
-    tokens = min(batch_size, runtime.micro_batch or batch_size) * model.seq_len
-    training = tokens * (33 * model.depth * model.width + 4 * model.vocab_size)
-    scoring = SCORING_BATCH * model.seq_len * (12 * model.width + 6 * model.vocab_size)
-    return 4 * (per_param * spent.params + max(training, scoring))
 
 
 def process_memory(runtime: Runtime) -> int:

@@ -60,3 +60,20 @@ def peak_memory() -> int:
                 return 1024 * int(line.split()[1])
     unit = 1 if sys.platform == "darwin" else 1024  # kilobytes but on macOS
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def free_memory(device: str) -> int:
+    """Bytes that a new program could have on a device, as far as this machine says."""
+    if device == "cuda":
+        free, _ = torch.cuda.mem_get_info()
+        return int(free)
+    free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    facts = Path("/proc/meminfo")
+    if facts.is_file():
+        for line in facts.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                free = 1024 * int(line.split()[1])
+    most, used = (Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory.current"))
+    if most.is_file() and used.is_file() and (limit := most.read_text().strip()) != "max":
+        free = min(free, max(0, int(limit) - int(used.read_text())))
+    return free

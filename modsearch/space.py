@@ -35,6 +35,8 @@ from modsearch.schema import (
 from modsearch.wording import first_error
 
 SIZE = ("depth", "width")
+ASKS_PER_TRIAL = 5
+"""A sampler's cell ends at the latest after so many for each trial that it wants trained."""
 
 
 PositiveFlops = Annotated[float, Field(gt=0, le=MOST_FLOPS)]

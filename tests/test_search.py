@@ -12,8 +12,9 @@ from optuna.trial import TrialState
 from modsearch.axes import Tree, grid, parse_tree
 from modsearch.errors import StudyError
 from modsearch.schema import Budget, Candidate, Record, Scores, Stage, State, Validation
-from modsearch.search.ledger import ASKS_PER_TRIAL, Asked, Cell, CellSpec, open_storage
+from modsearch.search.ledger import Asked, Cell, CellSpec, open_storage
 from modsearch.search.samplers import qmc_point, random_point
+from modsearch.space import ASKS_PER_TRIAL
 
 DISCRETE = parse_tree(
     {

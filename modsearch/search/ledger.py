@@ -32,9 +32,7 @@ from modsearch.search.samplers import (
     qmc_point,
     random_point,
 )
-
-ASKS_PER_TRIAL = 5
-"""A cell ends at the latest after this many asks for each trial that it wants trained."""
+from modsearch.space import ASKS_PER_TRIAL
 
 CONSTRAINT = "trainable"
 
