@@ -41,7 +41,7 @@ SECONDS_PER_SIZE = 0.4
 MOST_SECONDS_PER_SIZE = 2.0
 """After so many no further step of a size is timed."""
 SECONDS = 12.0
-"""After so many no further size is timed."""
+"""No size is timed that would probably end later."""
 
 
 @dataclass(frozen=True)
@@ -73,10 +73,13 @@ class Speed:
         small = {kind: _tried(list(sizes.values()), runtime) for kind, sizes in kinds.items()}
         self._timed: dict[str, list[Timing]] = {}
         started = time.perf_counter()
+        taken = longest = 0.0
         for kind, (candidate, spent) in _representatives(small):
-            if not self._timed or time.perf_counter() - started < SECONDS:
+            if taken + longest < SECONDS:
                 timing = timed(candidate, spent, runtime, corpus)
                 self._timed.setdefault(kind, []).append(timing)
+                before, taken = taken, time.perf_counter() - started
+                longest = max(longest, taken - before)
         self.num_timed = sum(map(len, self._timed.values()))
         self.guessed = sorted(kinds.keys() - self._timed.keys())
         """Kinds of which nothing was timed."""
@@ -263,6 +266,10 @@ def _fit(timings: list[Timing]) -> np.ndarray[tuple[int, int], np.dtype[np.float
     sequences' training (columns); relative errors are least."""
     if not timings:
         return np.zeros((2, 3))
+    if len(timings) == 1:  # which can not tell them apart: what is larger takes as much longer
+        [one] = timings
+        per_flop = np.array([one.step, one.window * one.batch_size]) / one.flops_per_step
+        return np.outer(per_flop, [0.0, 0.0, 1.0])
     rows = []
     for values in (
         [(each.depth, each.flops_per_step, each.step) for each in timings],

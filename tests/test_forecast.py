@@ -235,6 +235,13 @@ def test_times_follow_from_depth_and_flops() -> None:
         assert window == pytest.approx(expected.window)
 
 
+def test_one_time_is_scaled_by_flops() -> None:
+    step, window = speed._fit([Timing(2, 1e9, 0.1, 0.04, 4)])
+    larger = np.array([1, 48, 1e13])
+    assert step @ larger == pytest.approx(0.1 * 1e4)
+    assert window @ (larger / [1, 1, 4]) == pytest.approx(0.04 * 1e4)
+
+
 def test_a_size_that_is_too_large_to_try_has_a_stand_in(corpus: Path) -> None:
     data = DataConfig(corpus=str(corpus))
     model = {"width": 4096, "depth": 48, "num_heads": 16, "block": "mod"}
