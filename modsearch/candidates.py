@@ -1,6 +1,7 @@
 """Candidates of a space: built with their components, and checked before any is trained."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import combinations, product
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,9 @@ MOST_CHECKED = 64
 """Values of one axis that are tried."""
 MOST_PAIRED = 16
 """Values of one axis that are tried with those of another one."""
+MOST_BUILDS = 3000
+"""Candidates of a space that are built to try values of one axis at its first size, of pairs of
+them, and of one axis at its other sizes, each."""
 
 Origin = Callable[[str], str]
 """Where the user wrote a key of a candidate, such as `model.width`; of `model` and `optim`: what
@@ -143,27 +147,51 @@ def unlearned_choices(space: Space) -> list[str]:
 
 def _check_candidates(space: Space) -> None:
     """Build candidates with the values of every axis, so that no trial meets a bad one."""
-    for arm in space.learned_arms:
-        recipe = space.recipe(arm)
-        for place, (where, size) in enumerate(_sizes(space)):
-            origin = _origin(space, arm, where)
-            _check_axes({**recipe, "size": parse_tree(size)}, space.data, origin, place == 0)
-        if space.explore is None and open_axes(recipe):
-            axis = next(iter(open_axes(recipe)))
-            raise ConfigError(f"arm `{arm}` leaves `{axis}` open, but there is no explore stage")
+    checks = _checks(space)
+    for first in (True, False):
+        of_place = [check for check in checks if check.first is first]
+        for check in of_place:
+            _check_axes(check, space.data, max(1, MOST_BUILDS // len(of_place)))
+    if space.explore is None:
+        for arm in space.learned_arms:
+            if axes := open_axes(space.recipe(arm)):
+                axis = next(iter(axes))
+                raise ConfigError(
+                    f"arm `{arm}` leaves `{axis}` open, but there is no explore stage"
+                )
     for name, control in space.arms.items():
         if control.control_of is not None:
             for axis in open_axes(over({"model": {}, "optim": {}}, control)):
                 raise ConfigError(
                     f"arms.{name}.{axis}: control arm `{name}` has no axes of its own"
                 )
-            tree = over(space.recipe(control.control_of), control)
-            where, size = next(_sizes(space))
-            tree = {**tree, "size": parse_tree(size)}
-            _check_axes(tree, space.data, _origin(space, name, where), True)
     if space.explore and space.explore.sampler == "grid":
         for arm in space.learned_arms:
             next(grid({**space.recipe(arm), "size": parse_tree(space.explore.size)}))
+
+
+@dataclass(frozen=True)
+class _Check:
+    """A tree whose axes are tried."""
+
+    tree: Tree
+    origin: Origin
+    first: bool
+    """Whether it is at the space's first size, where pairs of axes are tried, too."""
+
+
+def _checks(space: Space) -> list[_Check]:
+    """Of every arm at its sizes, of a control at the first one; what is the same stands once."""
+    found: dict[str, _Check] = {}
+    for arm, settings in space.arms.items():
+        base = settings.control_of
+        recipe = over(space.recipe(base), settings) if base else space.recipe(arm)
+        for place, (where, size) in enumerate(_sizes(space)):
+            if place == 0 or base is None:
+                tree = {**recipe, "size": parse_tree(size)}
+                check = _Check(tree, _origin(space, arm, where), place == 0)
+                found.setdefault(repr(tree), check)
+    return list(found.values())
 
 
 def _sizes(space: Space) -> Iterator[tuple[str, Tree]]:
@@ -198,23 +226,36 @@ def _origin(space: Space, arm: str, where: str) -> Origin:
     return named
 
 
-def _check_axes(tree: Tree, data: DataConfig, origin: Origin, in_pairs: bool) -> None:
-    """Vary each axis over its values, some of them where there are many, and two axes of the
-    model at a time."""
+def _check_axes(check: _Check, data: DataConfig, most: int) -> None:
+    """Vary each axis over its values, and two axes of the model at a time; so many of both at the
+    most, evenly spread."""
+    axes = open_axes(check.tree)
+    single = [{path: each} for path, axis in axes.items() for each in _some(axis, MOST_CHECKED)]
+    found = [{}, *_spread(single, most)]
+    if check.first:
+        found += _spread(_pairs(axes, most), most)
+    for varied in found:
+        build(_varied(check.tree, varied), data, check.origin)
 
-    def check(varied: Tree) -> None:
-        build(_varied(tree, varied), data, origin)
 
-    axes = open_axes(tree)
-    check({})
-    for path, axis in axes.items():
-        for value in _some(axis, MOST_CHECKED):
-            check({path: value})
+def _pairs(axes: dict[str, Distribution], most: int) -> list[Tree]:
+    """Values of two axes of the model at a time, fewer of each where there are many pairs."""
     # Settings of the optimiser fit any others.
-    of_model = [path for path in axes if not path.startswith("optim.")] if in_pairs else []
-    for one, other in combinations(of_model, 2):
-        for values in product(_some(axes[one], MOST_PAIRED), _some(axes[other], MOST_PAIRED)):
-            check(dict(zip((one, other), values, strict=True)))
+    of_model = [path for path in axes if not path.startswith("optim.")]
+    pairs = list(combinations(of_model, 2))
+    each = MOST_PAIRED
+    while each > 2 and len(pairs) * each**2 > most:
+        each -= 1
+    values = {path: _some(axes[path], each) for path in of_model}
+    return [
+        {one: first, other: second}
+        for one, other in pairs
+        for first, second in product(values[one], values[other])
+    ]
+
+
+def _spread(values: list[Tree], most: int) -> list[Tree]:
+    return [values[place] for place in _places(len(values), most)]
 
 
 def _varied(tree: Tree, varied: Tree) -> Any:
@@ -246,4 +287,6 @@ def _some(axis: Distribution, most: int) -> list[Any]:
 def _places(count: int, most: int) -> list[int]:
     if count <= most:
         return list(range(count))
+    if most == 1:
+        return [0]
     return [place * (count - 1) // (most - 1) for place in range(most)]
