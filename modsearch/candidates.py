@@ -139,7 +139,7 @@ def unlearned_choices(space: Space) -> list[str]:
         axes = {path: axis for path, axis in open_axes(tree).items() if path.startswith("model.")}
         trials: list[Tree] = [{}]
         trials += [{path: each} for path in axes for each in _some(axes[path], MOST_PAIRED)]
-        for varied in trials:
+        for varied in _spread(trials, max(1, MOST_BUILDS // len(space.arms))):
             if why := unlearned(build(_varied(tree, varied), space.data).model):
                 found[f"arm `{name}`: {why}"] = None
     return list(found)

@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from modsearch import candidates
 from modsearch.candidates import load_space, unlearned_choices
 from modsearch.cost import Cost
+from modsearch.errors import ConfigError
 from modsearch.nn.contracts import ROUTERS, Context, Options, Router, Routing, completed
 from modsearch.nn.model import unlearned
 from modsearch.schema import Component, ModelConfig
@@ -85,3 +87,48 @@ def test_a_router_that_starts_at_zero_learns() -> None:
     finally:
         ROUTERS._registered.clear()
         ROUTERS._loaded.pop("from_zero")
+
+
+def arms_with_axes(num_arms: int, num_axes: int) -> str:
+    """A space whose arms differ in one value, with so many axes of the model."""
+    keys = [f"o{place}: {{int: [1, 1000]}}" for place in range(num_axes)]
+    arms = "".join(f"  a{n}: {{model: {{capacity: 0.{n + 10}}}}}\n" for n in range(num_arms))
+    axes = "{model: {router: {name: wide, " + ", ".join(keys) + "}}}"
+    explore = "{budgets: [1e9], size: {depth: 2, width: 8}, sampler: random, trials: 3}"
+    return f"name: wide\naxes: {axes}\narms:\n{arms}explore: {explore}\n"
+
+
+@pytest.mark.parametrize(("num_arms", "num_axes"), [(1, 12), (64, 12), (64, 2)])
+def test_the_candidates_that_check_a_space_are_bounded(
+    num_arms: int, num_axes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = []
+    monkeypatch.setattr(candidates, "build", lambda *_: built.append(1))
+    path = tmp_path / "wide.yaml"
+    path.write_text(arms_with_axes(num_arms, num_axes))
+    load_space(path, [])
+    assert 1000 < len(built) <= 2 * candidates.MOST_BUILDS + num_arms
+
+
+def test_arms_that_say_the_same_are_checked_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = []
+    monkeypatch.setattr(candidates, "build", lambda *_: built.append(1))
+    path = tmp_path / "same.yaml"
+    path.write_text(
+        "name: same\naxes: {model: {capacity: {choice: [0.1, 0.2]}}}\narms: {a: {}, b: {}}\n"
+        "explore: {budgets: [1e9], size: {depth: 2, width: 8}}\n"
+    )
+    load_space(path, [])
+    assert len(built) == 3
+
+
+def test_values_that_do_not_go_together_are_found(tmp_path: Path) -> None:
+    path = tmp_path / "pair.yaml"
+    path.write_text(
+        "name: pair\narms: {a: {model: {num_heads: {choice: [1, 2, 4]}}}}\n"
+        "explore: {budgets: [1e9], size: {depth: 2, width: {choice: [8, 12]}}}\n"
+    )
+    with pytest.raises(ConfigError, match="width=12, num_heads=4"):
+        load_space(path, [])

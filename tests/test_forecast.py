@@ -4,12 +4,14 @@ import os
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from inline import Inline
 
 from modsearch import forecast as forecasts
 from modsearch import speed
@@ -18,9 +20,10 @@ from modsearch.candidates import build
 from modsearch.data import load_corpus
 from modsearch.forecast import forecast, forecast_text
 from modsearch.machine import cores, num_workers, peak_memory
-from modsearch.schema import Budget, DataConfig, Plan, Runtime
+from modsearch.schema import Budget, DataConfig, Plan, Runtime, State
 from modsearch.space import Space
 from modsearch.speed import Timing
+from modsearch.study import Study
 
 ARMS = {
     "dense": {"model": {"block": "dense"}},
@@ -173,6 +176,43 @@ def test_a_sampler_trains_what_it_is_asked_for(corpus: Path, sampler: str) -> No
     }
     result = forecast(space(corpus, axes=axes, explore=explore))
     assert [cell["trials"] for cell in rows(result, "explore", "dense")] == [7]
+
+
+def test_a_sampler_trains_as_many_as_a_search_does(corpus: Path, tmp_path: Path) -> None:
+    """Of six points of `few` four route a layer, of `never` none."""
+    mod = {"block": "mod", "capacity": {"choice": [0.25, 0.5]}}
+    arms = {
+        "few": {"model": {**mod, "every": {"choice": [1, 2, 3]}}},
+        "never": {"model": {**mod, "every": {"choice": [3, 4, 5]}}},
+    }
+    explore = {
+        "budgets": [1e8],
+        "size": {"depth": 2, "width": 8},
+        "windows": 2,
+        "sampler": "random",
+        "trials": 4,
+    }
+    tiny = space(corpus, arms=arms, explore=explore, measure=None, confirm=None)
+    study = Study(tiny, tmp_path / "study", make_engine=partial(Inline, lambda count: None))
+    study.run()
+    records = [record for record in study.directory.records() if record.state is State.COMPLETE]
+    trained = {arm: sum(record.arm == arm for record in records) for arm in arms}
+    assert trained == {"few": 4, "never": 0}
+    for cell in forecast(tiny)["cells"]:
+        assert cell["trials"] == trained[cell["arm"]]
+
+
+def test_more_points_than_a_grid_may_have_are_planned_for_a_sampler(corpus: Path) -> None:
+    axes = {"optim": {"warmup": {"choice": [i / 1000 for i in range(500)]}}}
+    explore = {
+        "budgets": [2e8],
+        "size": {"depth": 2, "width": {"int": [8, 1006], "step": 2}},
+        "sampler": "random",
+        "trials": 7,
+    }
+    result = forecast(space(corpus, axes=axes, explore=explore, measure=None, confirm=None))
+    [cell] = rows(result, "explore", "dense")
+    assert (cell["trials"], cell["points_planned"]) == (7, forecasts.MOST_PLANNED)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")

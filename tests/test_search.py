@@ -12,6 +12,7 @@ from optuna.trial import TrialState
 from modsearch.axes import Tree, grid, parse_tree
 from modsearch.errors import StudyError
 from modsearch.schema import Budget, Candidate, Record, Scores, Stage, State, Validation
+from modsearch.search import ledger as ledgers
 from modsearch.search.ledger import Asked, Cell, CellSpec, open_storage
 from modsearch.search.samplers import qmc_point, random_point
 from modsearch.space import ASKS_PER_TRIAL
@@ -195,6 +196,16 @@ def test_grid_asks_every_point_once_in_order(url: str) -> None:
     list(work(ledger, {}))
     assert [trial.params for trial in ledger.trials()] == list(grid(SMALL))
     assert ledger.why_done() == "exhausted"
+
+
+def test_the_work_for_a_grid_grows_with_its_points(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    key = ledgers._key
+    monkeypatch.setattr(ledgers, "_key", lambda params: made.append(1) or key(params))
+    list(work(cell(url, "grid", None, SMALL), {}))
+    assert len(made) <= 10 * len(list(grid(SMALL)))
 
 
 def test_a_grid_whose_points_read_as_one_ends(url: str) -> None:

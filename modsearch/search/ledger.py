@@ -263,10 +263,16 @@ class Cell:
         )
         self._trials: list[FrozenTrial] | None = None
         """As read since the last change: the driver alone changes them."""
+        self._keys: dict[int, str] = {}
+        """Of finished trials, whose points stay as they are."""
 
     @cached_property
     def _grid(self) -> list[dict[str, Any]]:
         return list(self.spec.points) if self.spec.points else list(grid(self.spec.tree))
+
+    @cached_property
+    def _grid_keys(self) -> list[str]:
+        return [_key(point) for point in self._grid]
 
     @cached_property
     def _size(self) -> float:
@@ -304,8 +310,16 @@ class Cell:
         """The point that a grid would ask next, or None."""
         if self.spec.sampler != "grid":
             return None
-        asked = {_key(trial.params) for trial in self.trials()}
-        return next((point for point in self._grid if _key(point) not in asked), None)
+        asked = self._asked()
+        points = zip(self._grid, self._grid_keys, strict=True)
+        return next((point for point, key in points if key not in asked), None)
+
+    def _asked(self) -> set[str]:
+        """Keys of the points that have been asked for."""
+        for trial in self.trials():
+            if trial.number not in self._keys and trial.state.is_finished():
+                self._keys[trial.number] = _key(trial.params)
+        return {self._keys.get(t.number) or _key(t.params) for t in self.trials()}
 
     def why_done(self) -> str | None:
         """Which rule ended the cell, or None while it may ask.
@@ -320,7 +334,7 @@ class Cell:
             # A point that reads back as another one would be asked for ever.
             asked_all = len(trials) >= self.wanted or self.upcoming() is None
             return "exhausted" if asked_all else None
-        if len({_key(trial.params) for trial in trials}) >= self._size:
+        if len(trials) >= self._size and len(self._asked()) >= self._size:
             return "exhausted"
         asks = ASKS_PER_TRIAL * self.wanted
         return f"{asks} asks" if len(trials) >= asks else None
