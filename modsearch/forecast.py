@@ -48,6 +48,8 @@ from modsearch.speed import Speed, memory
 
 HEAD_WARNING = 0.25
 FEW_STEPS = 500
+LONGER = (1.4, 2.3)
+"""Times as long as said did real studies take (docs/measurements.md)."""
 MANY_EPOCHS = 4
 MOST_PLANNED = 200
 """Of a cell are planned; those of a larger one stand for the rest."""
@@ -407,7 +409,11 @@ def _elapsed(rows: list[dict[str, Any]], at_once: int) -> float:
 
 def _notes(space: Space, cells: list[_Cell]) -> list[str]:
     """What stands for something else in a forecast."""
-    notes = []
+    low, high = LONGER
+    notes = [
+        f"hours are those of training and scoring alone: real studies took {low} to {high} times "
+        f"as long, with start-up, workers beside each other and other programs"
+    ]
     if space.explore is not None and (space.measure or space.confirm):
         notes.append("measure and confirm are planned with the first recipe of explore")
     for cell in cells:

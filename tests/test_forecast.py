@@ -81,6 +81,11 @@ def test_the_speed_is_that_of_the_hours_beside_it(corpus: Path) -> None:
     assert f"{speed_of_all / 1e9:.3g} GFLOP/s" in forecast_text(result)
 
 
+def test_how_much_longer_real_studies_took_is_said(corpus: Path) -> None:
+    text = forecast_text(forecast(space(corpus)))
+    assert "note: hours are those of training and scoring alone: real studies took 1.4 to" in text
+
+
 def test_all_points_of_explore_are_planned_and_a_rejected_one_counts_for_nothing(
     corpus: Path,
 ) -> None:
@@ -186,7 +191,7 @@ def test_a_sampler_trains_as_many_as_a_search_does(corpus: Path, tmp_path: Path)
         "never": {"model": {**mod, "every": {"choice": [3, 4, 5]}}},
     }
     explore = {
-        "budgets": [1e8],
+        "budgets": [5e7],
         "size": {"depth": 2, "width": 8},
         "windows": 2,
         "sampler": "random",
@@ -203,10 +208,11 @@ def test_a_sampler_trains_as_many_as_a_search_does(corpus: Path, tmp_path: Path)
 
 
 def test_more_points_than_a_grid_may_have_are_planned_for_a_sampler(corpus: Path) -> None:
-    axes = {"optim": {"warmup": {"choice": [i / 1000 for i in range(500)]}}}
+    shares = {"choice": [place / 200 for place in range(150)]}
+    axes = {"optim": {"warmup": shares, "beta1": shares}}
     explore = {
         "budgets": [2e8],
-        "size": {"depth": 2, "width": {"int": [8, 1006], "step": 2}},
+        "size": {"depth": 2, "width": 8},
         "sampler": "random",
         "trials": 7,
     }
@@ -273,6 +279,19 @@ def test_times_follow_from_depth_and_flops() -> None:
         step, window = fit @ np.array([1, depth, flops])
         assert step == pytest.approx(expected.step)
         assert window == pytest.approx(expected.window)
+
+
+def test_what_is_extrapolated_is_known_before_seconds_are_asked_for(corpus: Path) -> None:
+    data = DataConfig(corpus=str(corpus))
+    sized = []
+    for width in (8, 4096):
+        candidate = build({"model": {"width": width}, "optim": {"max_epochs": 1e9}}, data)
+        spent = plan(candidate, Budget(flops=1e17), 10**9)
+        assert isinstance(spent, Plan)
+        sized.append((candidate, spent))
+    known = load_corpus(data)
+    assert speed.Speed(sized, Runtime(), known).extrapolated
+    assert not speed.Speed(sized[:1], Runtime(), known).extrapolated
 
 
 def test_one_time_is_scaled_by_flops() -> None:
