@@ -53,6 +53,9 @@ LONGER = (1.4, 2.3)
 MANY_EPOCHS = 4
 MOST_PLANNED = 200
 """Of a cell are planned; those of a larger one stand for the rest."""
+MOST_PLANS = 3000
+"""Of a stage are planned where it has many cells, but `FEWEST_PLANNED` of each at the least."""
+FEWEST_PLANNED = 10
 FIRST_TRAINING_BYTES = 70 * 2**20
 MOST_REJECTED = 20
 """Rejections that the text lists; the JSON has all that were planned."""
@@ -243,7 +246,7 @@ def _cells(space: Space, train_tokens: int) -> list[_Cell]:
         for arm in space.learned_arms:
             candidates = [
                 build({**recipes[arm], "size": size}, space.data)
-                for size in _spread(sizes, MOST_PLANNED)
+                for size in _spread(sizes, _most_planned(space, Stage.MEASURE))
             ]
             cells.append(
                 _planned(Stage.MEASURE, arm, budget, len(sizes), candidates, train_tokens)
@@ -282,6 +285,12 @@ def _planned(
     return cell
 
 
+def _most_planned(space: Space, stage: Stage) -> int:
+    """Points of one cell that are planned."""
+    cells = len(space.learned_arms) * len(space.stated_budgets(stage))
+    return min(MOST_PLANNED, max(FEWEST_PLANNED, MOST_PLANS // cells))
+
+
 def _explored(space: Space, arm: str, budget: float, train_tokens: int) -> _Cell:
     """A cell of explore: all of its points, or a sample of them where they are many."""
     explore = space.explore
@@ -289,12 +298,13 @@ def _explored(space: Space, arm: str, budget: float, train_tokens: int) -> _Cell
     tree = {**space.recipe(arm), "size": parse_tree(explore.size)}
     asked = space.num_trials(Stage.EXPLORE, arm, budget)
     count = num_points(tree) if is_finite(tree) else None
-    whole = count is not None and count <= MOST_PLANNED
+    most = _most_planned(space, Stage.EXPLORE)
+    whole = count is not None and count <= most
     if whole:
         points = [_at(tree, point) for point in grid(tree)]
     else:
         draws = Random(0)
-        points = [resolve(tree, lambda _, axis: _draw(axis, draws)) for _ in range(MOST_PLANNED)]
+        points = [resolve(tree, lambda _, axis: _draw(axis, draws)) for _ in range(most)]
     asked = min(asked, count) if count is not None else asked
     candidates = [build(point, space.data) for point in points]
     cell = _planned(Stage.EXPLORE, arm, budget, asked, candidates, train_tokens)

@@ -20,7 +20,7 @@ from modsearch.candidates import build
 from modsearch.data import load_corpus
 from modsearch.forecast import forecast, forecast_text
 from modsearch.machine import cores, num_workers, peak_memory
-from modsearch.schema import Budget, DataConfig, Plan, Runtime, State
+from modsearch.schema import Budget, DataConfig, Plan, Runtime, Stage, State
 from modsearch.space import Space
 from modsearch.speed import Timing
 from modsearch.study import Study
@@ -205,6 +205,14 @@ def test_a_sampler_trains_as_many_as_a_search_does(corpus: Path, tmp_path: Path)
     assert trained == {"few": 4, "never": 0}
     for cell in forecast(tiny)["cells"]:
         assert cell["trials"] == trained[cell["arm"]]
+
+
+def test_many_cells_are_planned_by_fewer_points_each(corpus: Path) -> None:
+    arms = {f"a{place}": ARMS["dense"] for place in range(64)}
+    explore = {"budgets": [1e8, 2e8], "size": {"depth": 2, "width": 8}}
+    many = space(corpus, arms=arms, explore=explore)
+    assert forecasts._most_planned(many, Stage.EXPLORE) == 3000 // 128
+    assert forecasts._most_planned(space(corpus), Stage.EXPLORE) == 200
 
 
 def test_more_points_than_a_grid_may_have_are_planned_for_a_sampler(corpus: Path) -> None:
