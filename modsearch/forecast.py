@@ -53,7 +53,7 @@ LONGER = (1.4, 2.3)
 MANY_EPOCHS = 4
 MOST_PLANNED = 200
 """Of a cell are planned; those of a larger one stand for the rest."""
-MOST_PLANS = 3000
+MOST_PLANS = 1500
 """Of a stage are planned where it has many cells, but `FEWEST_PLANNED` of each at the least."""
 FEWEST_PLANNED = 10
 FIRST_TRAINING_BYTES = 70 * 2**20

@@ -211,7 +211,7 @@ def test_many_cells_are_planned_by_fewer_points_each(corpus: Path) -> None:
     arms = {f"a{place}": ARMS["dense"] for place in range(64)}
     explore = {"budgets": [1e8, 2e8], "size": {"depth": 2, "width": 8}}
     many = space(corpus, arms=arms, explore=explore)
-    assert forecasts._most_planned(many, Stage.EXPLORE) == 3000 // 128
+    assert forecasts._most_planned(many, Stage.EXPLORE) == 11
     assert forecasts._most_planned(space(corpus), Stage.EXPLORE) == 200
 
 
