@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from modsearch.analysis.fits import MIN_SIZES
 from modsearch.analysis.numbers import count
 from modsearch.analysis.power import SEED_SD, detectable_effect
 from modsearch.axes import (
@@ -476,10 +477,28 @@ def _warnings(space: Space, cells: list[dict[str, Any]]) -> list[str]:
         found.append(_head_warning(share))
     if space.confirm is None or space.confirm.seeds < 3:
         found.append("fewer than 3 confirm seeds: the report will give no interval and no verdict")
+    found += _short_ladders(space, cells)
     for cell in cells:
         if not cell["trials"]:
             where = f"{cell['stage']} {cell['arm']} {cell['budget']:.3g}"
             found.append(f"{where} has nothing that can be trained: search will stop there")
+    return found
+
+
+def _short_ladders(space: Space, cells: list[dict[str, Any]]) -> list[str]:
+    """A curve is fitted for each arm, budget and depth."""
+    found = []
+    for rung in space.measure.ladder if space.measure else ():
+        left = [
+            len(rung.widths) - sum(each["depth"] == rung.depth for each in cell["rejected"])
+            for cell in cells
+            if (cell["stage"], cell["budget"]) == (Stage.MEASURE, rung.budget)
+        ]
+        if min(left) < MIN_SIZES:
+            found.append(
+                f"the ladder at {rung.budget:.3g} FLOPs, depth {rung.depth} has {min(left)} sizes "
+                f"that can be trained: the report fits no curve to fewer than {MIN_SIZES}"
+            )
     return found
 
 

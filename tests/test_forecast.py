@@ -393,3 +393,12 @@ def test_a_process_has_its_own_peak_of_memory() -> None:
         check=True,
     )
     assert int(done.stdout) < block.nbytes
+
+
+@pytest.mark.parametrize(("widths", "told"), [([8, 10, 12, 14], False), ([8, 10, 12], True)])
+def test_a_ladder_that_is_too_short_for_a_curve_is_warned_of(
+    widths: list[int], told: bool, corpus: Path
+) -> None:
+    measure = {"ladder": [{"budget": 2e8, "depth": 2, "widths": widths}], "windows": 16}
+    found = forecast(space(corpus, measure=measure, confirm=None))["warnings"]
+    assert any("has 3 sizes that can be trained" in line for line in found) == told
