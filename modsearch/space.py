@@ -319,11 +319,12 @@ def read_space(path: Path, overrides: list[str]) -> Space:
         ConfigError: what is wrong, and in which file.
     """
     values = read_yaml(path, overrides)
-    for key in values:
+    for key, value in values.items():
         if key in ("model", "optim"):
+            inner = list(value)[:1] if isinstance(value, dict) else []
             raise ConfigError(
                 f"{path}: unknown key `{key}`: a space has it in fixed, axes and arms\n"
-                f"did you mean `fixed.{key}`?"
+                f"did you mean `{'.'.join(['fixed', key, *inner])}`?"
             )
         if key not in Space.model_fields:
             raise ConfigError(f"{path}: {unknown('key', key, Space.model_fields)}")

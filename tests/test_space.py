@@ -873,7 +873,7 @@ STRICT: dict[str, tuple[str, str]] = {
         "fixed.optim.rate=0.1",
         "`rate` stands in fixed.optim and in axes",
     ),
-    "a key of a candidate": ("optim.rate=0.02", "did you mean `fixed.optim`"),
+    "a key of a candidate": ("optim.rate=0.02", r"did you mean `fixed\.optim\.rate`\?"),
     "a name that is a path": ("name=..", "name: must be up to 100 letters"),
     "a name like an option": ("name=-x", "name: must be up to 100 letters"),
     "an empty name": ("name=''", "name: must be up to 100 letters"),
