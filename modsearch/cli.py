@@ -55,7 +55,6 @@ def main() -> None:
     try:
         _check_bytes(sys.argv[1:])
         code = app(sys.argv[1:] or ["--help"], prog_name="modsearch", standalone_mode=False)
-        sys.exit(code if isinstance(code, int) else 0)
     except USAGE_ERROR as error:
         verb = error.ctx.command_path if error.ctx else "modsearch"
         _fail(f"{shortened(error.format_message(), 400)}\n`{verb} --help` has what it takes")
@@ -64,12 +63,13 @@ def main() -> None:
     except OSError as error:
         place = f": {error.filename}" if error.filename else ""
         _fail(f"{error.strerror or error}{place}")
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a plugin may do what it likes
         from modsearch.plugins import fault
 
         if (text := fault(error)) is None:
             raise
         _fail(text)
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 def _fail(text: str) -> NoReturn:

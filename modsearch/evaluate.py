@@ -106,7 +106,7 @@ class _Tasks:
     def __init__(self, suite: Suite, path: Path, origin: Origin) -> None:
         from lm_eval.tasks import TaskManager
 
-        include: list[str | Path] = [_included(name, path.parent) for name in suite.include]
+        include: list[str | Path] = [_included(name, path) for name in suite.include]
         self.path = path
         self.origin = origin
         self.manager = TaskManager(include_path=include, include_defaults=False)
@@ -128,7 +128,8 @@ class _Tasks:
             raise type(error)(f"{self.path}: task `{name}`: {error}") from error
         except OSError as error:
             raise DataError(
-                f"can't load the data of task `{name}`: {first_line(error)}"
+                f"{self.path}: task `{name}`: can't load what dataset_path says: "
+                f"{first_line(error)}"
             ) from error
         except Exception as error:  # lm-eval checks little of what a task says
             raise ConfigError(f"{self.path}: task `{name}`: {reason(error)}") from error
@@ -305,15 +306,15 @@ def _dataset(documents: list[dict[str, Any]]) -> dict[str, Any]:
     return {SPLIT: Dataset.from_list(documents)}
 
 
-def _included(name: str, folder: Path) -> Path:
+def _included(name: str, suite: Path) -> Path:
     import lm_eval.tasks
 
     collection = Path(lm_eval.tasks.__file__).parent
-    for root in (folder, collection):
+    for root in (suite.parent, collection):
         if (root / name).is_dir():
             return root / name
-    names = [path.name for path in collection.iterdir() if path.is_dir()]
-    raise unknown("folder of tasks", name, names)
+    names = [path.name for path in collection.iterdir() if path.is_dir() and path.name[0] != "_"]
+    raise ConfigError(f"{suite}: include: {unknown('folder of tasks', name, names)}")
 
 
 def _fill_errors(

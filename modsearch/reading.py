@@ -136,6 +136,8 @@ class _Values:
 
 def _scalar(node: yaml.Node) -> Any:
     text: str = node.value
+    if "\0" in text:
+        raise _fault("a text holds a NUL character", node)
     if has_surrogates(text):
         raise _fault("a text holds half of a character, a lone \\ud800 to \\udfff", node)
     if node.tag == _NULL:

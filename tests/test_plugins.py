@@ -766,6 +766,19 @@ def test_a_component_that_can_not_be_made_is_named(
     assert said in message
 
 
+def test_a_component_that_ends_the_process_is_told(
+    tmp_path: Path, corpus: Path, refused: Callable[..., str]
+) -> None:
+    file = tmp_path / "my_router.py"
+    file.write_text(
+        f"{EXAMPLE.read_text()}\n"
+        "    def cost(self, num_positions, mode):\n"
+        "        raise SystemExit(3)\n"
+    )
+    message = refused("flops", written(tmp_path / "c", CONFIG, corpus), "--plugin", file)
+    assert "in `cost`: SystemExit: 3" in message
+
+
 def test_an_exception_that_fails_to_say_what_it_is_is_told(
     tmp_path: Path, refused: Callable[..., str]
 ) -> None:

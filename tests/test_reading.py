@@ -45,6 +45,8 @@ BOMB = "\n".join(
         ("a: 1\n\tb: 2", "line 2: found character"),
         ("a: 1\nb: \x00", "line 2: is no text: character '\\x00'"),
         ("a: {<<: 3}", "line 1: `<<` takes a mapping"),
+        ('a: "b\\0c"', "line 1: a text holds a NUL character"),
+        ('a: "\\ud800"', "line 1: a text holds half of a character"),
         ("a" * (MOST_BYTES + 1), "has 250,001 characters"),
     ],
     ids=lambda text: text[:20],

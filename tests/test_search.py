@@ -1,7 +1,9 @@
 """The ledger: asks that repeat themselves, duplicates, rejections, ends, and resumption."""
 
 import math
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from modsearch.axes import Tree, grid, parse_tree
 from modsearch.errors import StudyError
 from modsearch.schema import Budget, Candidate, Record, Scores, Stage, State, Validation
 from modsearch.search import ledger as ledgers
-from modsearch.search.ledger import Asked, Cell, CellSpec, open_storage
+from modsearch.search.ledger import Asked, Cell, CellSpec, Ledger, open_storage, server_url
 from modsearch.search.samplers import qmc_point, random_point
 from modsearch.space import ASKS_PER_TRIAL
 
@@ -283,3 +285,21 @@ def test_a_space_of_any_size_is_sampled(tmp_path: Path) -> None:
     assert large.wanted == 2
     assert large.why_done() is None
     assert large.ask().values["b"] in (1, 2)
+
+
+def test_rows_that_are_garbled_are_told_with_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    ledger = Ledger.in_file(path)
+    held = Cell(ledger.storage, spec("random", 2), seed=0)
+    held.ask()
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("update trial_params set distribution_json = '{}'")
+        database.commit()
+    again = Ledger.in_file(path)
+    with pytest.raises(StudyError, match="is damaged\nmove that file away"), again.held("x"):
+        Cell(again.storage, spec("random", 2), seed=0).trials()
+
+
+def test_an_address_that_no_host_can_have_is_told() -> None:
+    with pytest.raises(StudyError, match="can't open the ledger"):
+        open_storage(server_url(f"postgresql://{'x' * 300}/y"))

@@ -5,10 +5,10 @@ on under its own number; a candidate that is known already is told without train
 """
 
 import hashlib
-import json
 import math
 import os
 import socket
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from modsearch.axes import Distribution, grid, is_finite, num_points, resolve, unlabelled
-from modsearch.errors import StudyError, first_line
+from modsearch.errors import ModsearchError, StudyError, first_line
 from modsearch.schema import Record, Stage, State
 from modsearch.search.samplers import (
     Points,
@@ -35,6 +35,7 @@ from modsearch.search.samplers import (
 from modsearch.space import ASKS_PER_TRIAL
 
 CONSTRAINT = "trainable"
+PACKAGE = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def open_storage(url: str) -> optuna.storages.RDBStorage:
             "a ledger on PostgreSQL needs the library psycopg\n"
             "install it with `pip install 'modsearch[postgres]'`"
         ) from error
-    except (SQLAlchemyError, StorageInternalError, RuntimeError) as error:
+    except (SQLAlchemyError, StorageInternalError, RuntimeError, UnicodeError) as error:
         remedy = "when it answers, the same command goes on; is the address right?"
         raise StudyError(
             f"can't open the ledger {place(url)}: {_cause(error)}\n{_mended(error) or remedy}"
@@ -176,12 +177,16 @@ class Ledger:
             with engine.connect() as self._connection:
                 self._lock(self._connection, study)
                 yield
-        except (SQLAlchemyError, StorageInternalError, json.JSONDecodeError) as error:
+        except (SQLAlchemyError, StorageInternalError) as error:
             remedy = "when it does again, the same command goes on from here"
             raise StudyError(
                 f"the ledger {place(self.url)} does not answer: {_cause(error)}\n"
                 f"{_mended(error) or remedy}"
             ) from error
+        except (KeyError, TypeError, ValueError) as error:
+            if isinstance(error, ModsearchError) or not _in_optuna(error):
+                raise
+            raise StudyError(f"the ledger {place(self.url)} is damaged\n{AWAY}") from error
         finally:
             self._connection = None
             self.close()
@@ -237,9 +242,17 @@ def _cause(error: BaseException) -> str:
 def _mended(error: BaseException) -> str | None:
     """What to do about a file that will not answer as it is; None where waiting may help."""
     damaged = any(text in _cause(error) for text in ("not a database", "malformed"))
-    if damaged or isinstance(error, json.JSONDecodeError):
-        return "move that file away: the same command makes a new one from the results in trials/"
-    return None
+    return AWAY if damaged else None
+
+
+AWAY = "move that file away: the same command makes a new one from the results in trials/"
+
+
+def _in_optuna(error: BaseException) -> bool:
+    """Whether an error comes from what Optuna made of its rows, and not from code of ours."""
+    files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    ours = max(place for place, file in enumerate(files) if file.startswith(str(PACKAGE)))
+    return any(file.startswith(str(Path(optuna.__file__).parent)) for file in files[ours + 1 :])
 
 
 class Cell:
