@@ -48,7 +48,7 @@ class SuiteTask(Stated):
     def _texts_are_text(self) -> "SuiteTask":
         for key in TEXTS & self.definition.keys():
             value = self.definition[key]
-            if not isinstance(value, str):
+            if not (isinstance(value, str) and value):
                 raise ValueError(f"{key} must be text, but got {shown(value)}")
         return self
 

@@ -624,6 +624,8 @@ METRIC = {"metric": "acc", "aggregation": "mean", "higher_is_better": True}
         (wrong_source(num=99_999), "tiny.yaml: task `text`: the held-out text of"),
         (wrong_source(nun=1), "did you mean `num`"),
         (wrong(dataset_path="modsearch:jsonl", dataset_kwargs={"file": "no.jsonl"}), "can't read"),
+        (wrong(dataset_path=""), 'dataset_path must be text, but got ""'),
+        (wrong(test_split=[]), r"test_split must be text, but got \[\]"),
         (wrong(doc_to_txt="x"), "tiny.yaml: task `text`: unknown key `doc_to_txt`; did you mean"),
         (wrong(doc_to_text="{{ text"), "tiny.yaml: task `text`: TemplateSyntaxError"),
         (wrong(doc_to_text="{{ texd }}"), "tiny.yaml: task `text`: UndefinedError: 'texd' is und"),
