@@ -343,13 +343,10 @@ def evaluate(
     """Score a study's winners or one checkpoint with lm-eval, in causal mode."""
     _must_exist(target)
     from modsearch.evaluate import evaluate_checkpoint, evaluate_winners
-    from modsearch.provenance import (
-        check_plugins,
-        trial_corpus,
-        trial_model,
-    )
+    from modsearch.plugins import digests
+    from modsearch.provenance import check_plugins
     from modsearch.schema import Stage
-    from modsearch.store import StudyDirectory, trial_plugins
+    from modsearch.store import StudyDirectory, trial_config
     from modsearch.suites import load_suite
     from modsearch.train import load_model
 
@@ -370,14 +367,15 @@ def evaluate(
         return
     folder = checkpoint_folder(target)
     config = folder.parent / "config.yaml"
-    if config.is_file():
-        check_plugins(trial_plugins(config), plugins, [trial_model(config)], target)
+    made = trial_config(config) if config.is_file() else None
+    if made is not None:
+        check_plugins(digests(made.plugins), plugins, [made.candidate.model], target)
     load_model(folder)
     fingerprint = None
     if data is None:
-        if not config.is_file():
+        if made is None:
             raise ModsearchError(f"{target} does not say what it was trained on\nname a --corpus")
-        data, fingerprint = trial_corpus(config)
+        data, fingerprint = made.candidate.data, made.fingerprint
     result = evaluate_checkpoint(folder, suite, data, "test", fingerprint=fingerprint)
     print(f"tasks from corpus `{data.corpus}`", file=sys.stderr)
     print(json.dumps(result["results"], indent=2))
@@ -403,14 +401,16 @@ def generate(
     _must_exist(checkpoint)
     from modsearch.nn.generate import Sampling
     from modsearch.nn.generate import generate as sample
-    from modsearch.provenance import check_plugins, trial_model
-    from modsearch.store import trial_plugins
+    from modsearch.plugins import digests
+    from modsearch.provenance import check_plugins
+    from modsearch.store import trial_config
     from modsearch.train import load_model
 
     plugins = _plugins(plugin)
     folder = checkpoint_folder(checkpoint)
     if (config := folder.parent / "config.yaml").is_file():
-        check_plugins(trial_plugins(config), plugins, [trial_model(config)], checkpoint)
+        made = trial_config(config)
+        check_plugins(digests(made.plugins), plugins, [made.candidate.model], checkpoint)
     sampling = Sampling(temperature, top_k, top_p, seed)
     model = load_model(folder)
     prompts = [os.fsencode(text) for text in prompt]  # the very bytes that were given

@@ -65,6 +65,11 @@ def by_name(plugins: Iterable[Plugin]) -> dict[str, Plugin]:
     return found
 
 
+def digests(plugins: Iterable[Plugin]) -> dict[str, str]:
+    """Of plugins, by the names of their files."""
+    return {name: plugin.digest for name, plugin in by_name(plugins).items()}
+
+
 def _module_name(path: Path) -> str:
     stem = re.sub(r"\W", "_", path.stem)
     return f"modsearch_plugin_{stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"

@@ -14,20 +14,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import ValidationError
 
-from modsearch.candidates import load_candidate
 from modsearch.completeness import study_space
 from modsearch.data import Corpus
-from modsearch.errors import ConfigError, StudyError, redacted
+from modsearch.errors import StudyError, redacted
 from modsearch.machine import runtime
 from modsearch.nn.contracts import KINDS, base_name
-from modsearch.plugins import by_name, load_plugins, plugin_source
-from modsearch.reading import read_yaml
+from modsearch.plugins import by_name, digests, load_plugins, plugin_source
 from modsearch.schema import (
-    Candidate,
     CorpusFacts,
-    DataConfig,
     Manifest,
     ModelConfig,
     Plugin,
@@ -35,7 +30,6 @@ from modsearch.schema import (
 )
 from modsearch.space import Arm, Section, Space
 from modsearch.store import StudyDirectory, write_bytes, write_yaml
-from modsearch.wording import first_error
 
 CONSTANT_RESOURCES = {"threads", "device", "precision", "micro_batch"}
 
@@ -209,31 +203,6 @@ def _comes_from(plugins: Set[str], kind: str, name: str) -> bool:
     return bool(origins) and files <= plugins
 
 
-def trial_model(config: Path) -> ModelConfig:
-    """What a trial is a model of; its components need not be there.
-
-    Raises:
-        ConfigError: its `config.yaml` can't be read.
-    """
-    values = read_yaml(config, [])
-    try:
-        return Candidate.model_validate(values.get("candidate")).model
-    except ValidationError as error:
-        raise ConfigError(
-            f"{config}: candidate: {first_error(error, Candidate, values.get('candidate'))}"
-        ) from error
-
-
-def trial_corpus(config: Path) -> tuple[DataConfig, str | None]:
-    """The text that a trial was trained on, and the fingerprint of its tokens.
-
-    Raises:
-        ConfigError: its `config.yaml` can't be read.
-    """
-    fingerprint = read_yaml(config, []).get("fingerprint")
-    return load_candidate(config, []).data, None if fingerprint is None else str(fingerprint)
-
-
 def _fresh_manifest(
     space: Space,
     corpus: CorpusFacts,
@@ -255,7 +224,7 @@ def _fresh_manifest(
         | {library: version(library) for library in LIBRARIES},
         machine=_machine(constants.device),
         command=shlex.join([Path(sys.argv[0]).name, *map(redacted, sys.argv[1:])]),
-        plugins={name: plugin.digest for name, plugin in by_name(plugins).items()},
+        plugins=digests(plugins),
         packages=_packages(space),
         ledger=ledger,
     )

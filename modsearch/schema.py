@@ -595,6 +595,17 @@ class Lease(Frozen):
     """Counted up while the holder lives."""
 
 
+class TrialConfig(BaseModel):
+    """Of a job as a trial's folder keeps it: what its weights were made with."""
+
+    model_config = ConfigDict(frozen=True)
+
+    candidate: Candidate
+    fingerprint: str | None = None
+    """Of the tokens."""
+    plugins: list[Plugin] = []
+
+
 class CorpusFacts(Frozen):
     """Of the tokens that a study is trained and scored on."""
 

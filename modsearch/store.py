@@ -18,13 +18,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from modsearch.errors import ConfigError, StudyError, printable, shown
-from modsearch.plugins import by_name
 from modsearch.reading import read_yaml, yaml_text
 from modsearch.registry import unknown
-from modsearch.schema import Job, Manifest, Plugin, Record, RoutingReport, State, trial_hash
+from modsearch.schema import (
+    Job,
+    Manifest,
+    Record,
+    RoutingReport,
+    State,
+    TrialConfig,
+    trial_hash,
+)
 from modsearch.wording import first_error
 
 Parsed = TypeVar("Parsed")
@@ -285,7 +292,8 @@ class StudyDirectory:
     def _digests(self, name: str) -> list[str]:
         """Of the plugins that a trial was trained with: a study that is mixed has had others."""
         try:
-            return list(trial_plugins(self.trial(name) / "config.yaml").values())
+            config = trial_config(self.trial(name) / "config.yaml")
+            return [plugin.digest for plugin in config.plugins]
         except ConfigError:
             return []
 
@@ -381,18 +389,17 @@ def _evaluation(data: bytes) -> dict[str, Any]:
     return dict(value)
 
 
-def trial_plugins(config: Path) -> dict[str, str]:
-    """Digests of the plugin files that a trial was trained with, by name.
+def trial_config(config: Path) -> TrialConfig:
+    """What a trial's `config.yaml` says that it was made with.
 
     Raises:
-        ConfigError: its `config.yaml` can't be read.
+        ConfigError: it can't be read.
     """
-    rows = read_yaml(config, []).get("plugins", [])
+    values = read_yaml(config, [])
     try:
-        plugins = TypeAdapter(list[Plugin]).validate_python(rows)
+        return TrialConfig.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"{config}: plugins: {error.errors()[0]['msg']}") from error
-    return {name: plugin.digest for name, plugin in by_name(plugins).items()}
+        raise ConfigError(f"{config}: {first_error(error, TrialConfig, values)}") from error
 
 
 def job_config(job: Job) -> dict[str, object]:

@@ -225,7 +225,8 @@ def test_a_result_with_other_plugins_than_the_study_has_its_own_name(tmp_path: P
     study.write_record(made.model_copy(update={"hash": name}))
     assert study.record(name) is None
     rows = [plugin.model_dump(mode="json") for plugin in plugins]
-    write_yaml(study.trial(name) / "config.yaml", {"plugins": rows})
+    config = {"candidate": made.candidate.model_dump(mode="json"), "plugins": rows}
+    write_yaml(study.trial(name) / "config.yaml", config)
     assert study.record(name) is not None
     for damage in (b"\xff", b"plugins: {", b"plugins: 7", b"plugins: [{path: 1}]", b"[]", b"a: 1"):
         (study.trial(name) / "config.yaml").write_bytes(damage)
