@@ -27,7 +27,7 @@ bench: setup  ## run the speed benchmarks
 	@set -e; for script in $(wildcard $(BENCHMARKS)); do echo "== $$script"; $(BIN)/python $$script; done
 
 docs: setup  ## write docs/space.md from the models
-	$(BIN)/python -m modsearch.reference > docs/space.md
+	$(BIN)/python -m modsearch.space.reference > docs/space.md
 
 metrics: setup  ## print size and style figures of the code
 	$(BIN)/python benchmarks/metrics.py

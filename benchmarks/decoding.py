@@ -17,11 +17,7 @@ from statistics import median
 
 import torch
 
-from modsearch.budget import plan
-from modsearch.data import Batches, load_corpus
-from modsearch.nn.generate import Decoding
-from modsearch.nn.model import Decoder
-from modsearch.schema import (
+from modsearch.config.records import (
     Budget,
     Candidate,
     DataConfig,
@@ -31,7 +27,11 @@ from modsearch.schema import (
     Runtime,
     Validation,
 )
-from modsearch.train import Trainer
+from modsearch.data.corpus import Batches, load_corpus
+from modsearch.nn.generate import Decoding
+from modsearch.nn.model import Decoder
+from modsearch.training.budget import plan
+from modsearch.training.trainer import Trainer
 
 SHAPE = {"vocab_size": 256, "seq_len": 256, "depth": 8, "width": 256, "num_heads": 4}
 ROUTED = {"block": "mod", "capacity": 0.125, "every": 2}

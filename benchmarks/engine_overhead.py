@@ -14,10 +14,10 @@ import time
 from functools import partial
 from pathlib import Path
 
+from modsearch.config.records import Stage
 from modsearch.engines.ray import RayEngine
-from modsearch.schema import Stage
-from modsearch.space import Space
-from modsearch.study import Driver, MakeEngine, Study, local
+from modsearch.space.space import Space
+from modsearch.study.study import Driver, MakeEngine, Study, local
 
 WIDTHS = list(range(12, 64, 4))
 ENGINES: dict[str, MakeEngine] = {"local": local, "ray": partial(RayEngine, address=None)}

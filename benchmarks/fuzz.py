@@ -1,9 +1,9 @@
 """Does wrong input ever end in a traceback, a hang, or a study of something that nobody meant?
 
 Draws commands with wrong files and arguments, kind by kind (`tests/wrong_input.py`), runs each,
-and counts. A case runs `modsearch.cli.main` in a fork of this process, in a folder of its own, so
-that a crash is seen and nothing is imported twice. A search ends, as accepted, where it would
-train. Each kind is one row:
+and counts. A case runs `modsearch.cli.app.main` in a fork of this process, in a folder of its
+own, so that a crash is seen and nothing is imported twice. A search ends, as accepted, where it
+would train. Each kind is one row:
 
     refused, accepted   exit code 2 with a message; exit code 0
     traceback           an exception that nobody made a message of
@@ -43,9 +43,9 @@ from random import Random
 
 import torch
 
-import modsearch.study
-from modsearch.cli import main as modsearch_main
-from modsearch.schema import Job, Record, Signal
+import modsearch.study.study
+from modsearch.cli.app import main as modsearch_main
+from modsearch.config.records import Job, Record, Signal
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
@@ -168,7 +168,7 @@ def child(argv: list[str], folder: Path) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (mapped + MEMORY, resource.RLIM_INFINITY))
         # A second more than is counted as a hang: what is killed leaves no message.
         resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS + 1, resource.RLIM_INFINITY))
-        modsearch.study.local = partial(Untrained, quietly)
+        modsearch.study.study.local = partial(Untrained, quietly)
         sys.argv = ["modsearch", *argv]
         code = run()
         sys.stdout.flush()
@@ -254,7 +254,7 @@ def prepare(scratch: Path) -> Ground:
         "HF_DATASETS_OFFLINE": "1",
     }
     # Searches train in their own process.
-    modsearch.study.local = partial(Inline, quietly)
+    modsearch.study.study.local = partial(Inline, quietly)
     (scratch / "corpus.txt").write_text(CORPUS)
     for name, tree in DOCUMENTS.items():
         (scratch / name).write_text(block(tree))

@@ -13,11 +13,7 @@ from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
 
-from modsearch.budget import plan
-from modsearch.candidates import build
-from modsearch.data import load_corpus
-from modsearch.engines.local import LocalEngine
-from modsearch.schema import (
+from modsearch.config.records import (
     Budget,
     Candidate,
     DataConfig,
@@ -29,7 +25,11 @@ from modsearch.schema import (
     Stage,
     Validation,
 )
-from modsearch.trial import run_trial
+from modsearch.data.corpus import load_corpus
+from modsearch.engines.local import LocalEngine
+from modsearch.space.candidates import build
+from modsearch.training.budget import plan
+from modsearch.training.trial import run_trial
 
 RATES = (0.00125, 0.0025, 0.005, 0.01, 0.02)
 SIZES = {5e10: ((2, 12), (2, 20), (2, 32)), 1.5e11: ((2, 16), (2, 24), (4, 32))}

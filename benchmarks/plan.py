@@ -13,12 +13,7 @@ from pathlib import Path
 
 import torch
 
-from modsearch.budget import plan
-from modsearch.candidates import build
-from modsearch.data import load_corpus
-from modsearch.forecast import process_memory
-from modsearch.nn.model import Decoder
-from modsearch.schema import (
+from modsearch.config.records import (
     Budget,
     Candidate,
     DataConfig,
@@ -29,8 +24,13 @@ from modsearch.schema import (
     Stage,
     Validation,
 )
-from modsearch.speed import Speed, memory
-from modsearch.trial import run_trial
+from modsearch.data.corpus import load_corpus
+from modsearch.nn.model import Decoder
+from modsearch.planning.forecast import process_memory
+from modsearch.planning.speed import Speed, memory
+from modsearch.space.candidates import build
+from modsearch.training.budget import plan
+from modsearch.training.trial import run_trial
 
 SHAPES: tuple[tuple[str, int, int, int, int], ...] = (
     ("dense", 2, 16, 256, 2),

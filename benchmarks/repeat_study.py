@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from modsearch.analysis.claims import Verdict, study_claims
-from modsearch.store import StudyDirectory
+from modsearch.store.directory import StudyDirectory
 
 
 def main() -> None:

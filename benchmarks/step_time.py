@@ -15,9 +15,9 @@ from statistics import median
 
 import torch
 
+from modsearch.config.records import ModelConfig
 from modsearch.nn.contracts import ROUTERS
 from modsearch.nn.model import Decoder
-from modsearch.schema import ModelConfig
 
 SHAPES = {
     "small": ({"depth": 8, "width": 256, "num_heads": 4, "seq_len": 512}, 8),

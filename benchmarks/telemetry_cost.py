@@ -14,14 +14,14 @@ from pathlib import Path
 
 import torch
 
-from modsearch import train
-from modsearch.budget import plan
-from modsearch.data import Batches, load_corpus
+from modsearch.config.records import Budget, Candidate, ModelConfig, Plan, Runtime, Validation
+from modsearch.data.corpus import Batches, load_corpus
 from modsearch.nn.contracts import completed
 from modsearch.nn.model import Decoder
-from modsearch.observe import Observer
-from modsearch.schema import Budget, Candidate, ModelConfig, Plan, Runtime, Validation
-from modsearch.store import StudyDirectory
+from modsearch.store.directory import StudyDirectory
+from modsearch.training import trainer as train
+from modsearch.training.budget import plan
+from modsearch.training.observe import Observer
 
 REPEATS = 5
 

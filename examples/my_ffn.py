@@ -3,8 +3,8 @@
 from pydantic import Field
 from torch import Tensor, nn
 
-from modsearch.cost import Cost
 from modsearch.nn.contracts import FFNS, Context, Ffn, Options, Update
+from modsearch.nn.cost import Cost
 
 
 @FFNS.register("relu_squared")

@@ -32,9 +32,9 @@ from cluster import (
     short_folder,
 )
 
-from modsearch.schema import State
-from modsearch.search.ledger import server_url
-from modsearch.store import StudyDirectory
+from modsearch.config.records import State
+from modsearch.sampling.ledger import server_url
+from modsearch.store.directory import StudyDirectory
 
 GRID = """
 name: NAME

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from modsearch.schema import Job, Record, Share, Signal
-from modsearch.study import RunTrial
+from modsearch.config.records import Job, Record, Share, Signal
+from modsearch.study.study import RunTrial
 
-CORPUS = str(Path(__file__).resolve().parent.parent / "modsearch" / "*.py")
+CORPUS = str(Path(__file__).resolve().parent.parent / "modsearch")
 """Small, so that looking for its files takes no time."""
 
 

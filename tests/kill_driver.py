@@ -38,6 +38,6 @@ def die_at(moment: str, count: int) -> None:
 if __name__ == "__main__":
     die_at(sys.argv[1], int(sys.argv[2]))
     sys.argv = ["modsearch", *sys.argv[3:]]
-    from modsearch.cli import main
+    from modsearch.cli.app import main
 
     main()

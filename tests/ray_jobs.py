@@ -4,7 +4,7 @@ import os
 import time
 from pathlib import Path
 
-from modsearch.schema import Job, Record, State
+from modsearch.config.records import Job, Record, State
 
 MEETING_SECONDS = 120.0
 

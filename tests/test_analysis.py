@@ -34,7 +34,7 @@ from modsearch.analysis.power import (
     power,
     seeds_for,
 )
-from modsearch.schema import (
+from modsearch.config.records import (
     Budget,
     Candidate,
     CorpusFacts,

@@ -8,11 +8,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from modsearch.budget import TOLERANCE, plan, stair_counts
-from modsearch.data import VOCAB_SIZE
+from modsearch.config.records import Budget, Candidate, Infeasible, ModelConfig, OptimConfig, Plan
+from modsearch.data.corpus import VOCAB_SIZE
 from modsearch.nn.contracts import ROUTERS, block_names, completed
 from modsearch.nn.model import Decoder, routes, warmed_stair
-from modsearch.schema import Budget, Candidate, Infeasible, ModelConfig, OptimConfig, Plan
+from modsearch.training.budget import TOLERANCE, plan, stair_counts
 
 PLENTY = 10**15
 """Tokens: no candidate runs out of text."""

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from modsearch import candidates
-from modsearch.candidates import load_space, unlearned_choices
-from modsearch.cost import Cost
+from modsearch.config.records import Component, ModelConfig
 from modsearch.errors import ConfigError
 from modsearch.nn.contracts import ROUTERS, Context, Options, Router, Routing, completed
+from modsearch.nn.cost import Cost
 from modsearch.nn.model import unlearned
-from modsearch.schema import Component, ModelConfig
+from modsearch.space import candidates
+from modsearch.space.candidates import load_space, unlearned_choices
 
 SPACE = """
 name: gates

@@ -18,11 +18,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from modsearch.config.records import ModelConfig
 from modsearch.nn.blocks.mod import Mod
 from modsearch.nn.contracts import ROUTERS, Context
 from modsearch.nn.model import Decoder, Output
 from modsearch.nn.routers.expert_choice import ExpertChoice
-from modsearch.schema import ModelConfig
 
 VOCAB = 64
 B, T = 3, 37

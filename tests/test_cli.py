@@ -18,17 +18,18 @@ import torch
 from test_analysis import manifest, trial
 from test_report import named
 
-from modsearch import __version__, components
-from modsearch.candidates import load_candidate
-from modsearch.cli import main
-from modsearch.data import load_corpus
-from modsearch.forecast import ledger, single_job
+from modsearch import __version__
+from modsearch.cli.app import main
+from modsearch.config.records import Manifest, Runtime, Stage, State
+from modsearch.data.corpus import load_corpus
 from modsearch.nn.generate import Sampling, generate
 from modsearch.nn.model import Decoder
-from modsearch.schema import Manifest, Runtime, Stage, State
-from modsearch.store import StudyDirectory
-from modsearch.train import load_model, save_model
-from modsearch.trial import run_trial
+from modsearch.planning.forecast import ledger, single_job
+from modsearch.registry import table as components
+from modsearch.space.candidates import load_candidate
+from modsearch.store.directory import StudyDirectory
+from modsearch.training.trainer import load_model, save_model
+from modsearch.training.trial import run_trial
 
 ROOT = Path(__file__).parents[1]
 HELP_SECONDS = 0.5
@@ -278,7 +279,7 @@ def test_looking_and_mistakes_need_no_torch(
     def said(*arguments: object) -> str:
         monkeypatch.setattr(sys, "argv", ["modsearch", *map(str, arguments)])
         with pytest.raises(SystemExit):
-            importlib.import_module("modsearch.cli").main()
+            importlib.import_module("modsearch.cli.app").main()
         out, err = capfd.readouterr()
         return out + err
 

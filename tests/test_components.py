@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from modsearch.cost import Flops
 from modsearch.nn.contracts import FFNS, Context, Mode
+from modsearch.nn.cost import Flops
 from modsearch.nn.routers.random import Random, gaussian
 
 WIDTH = 16

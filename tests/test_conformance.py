@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from modsearch.cost import Cost, Flops
+from modsearch.config.records import Component, ModelConfig
 from modsearch.errors import ConfigError
 from modsearch.nn.contracts import (
     FFNS,
@@ -27,9 +27,9 @@ from modsearch.nn.contracts import (
     Update,
     block_names,
 )
+from modsearch.nn.cost import Cost, Flops
 from modsearch.nn.selection import gate, num_selected, pack, share, token_scores, top_k
-from modsearch.registry import Origin
-from modsearch.schema import Component, ModelConfig
+from modsearch.registry.registry import Origin
 from modsearch.testing import conformance
 from modsearch.testing.conformance import (
     CHECKS,

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from modsearch import data
-from modsearch.data import BLOCK_BYTES, PARTS, Batches, Corpus, _put, entropies, load_corpus
+from modsearch.config.records import CorpusFacts, DataConfig, Validation
+from modsearch.data import corpus as data
+from modsearch.data.corpus import BLOCK_BYTES, PARTS, Batches, Corpus, _put, entropies, load_corpus
 from modsearch.errors import DataError
-from modsearch.schema import CorpusFacts, DataConfig, Validation
 
 PARTLY = 0.02
 """How far a part's share may be from what is asked, for 400 documents."""
@@ -354,8 +354,8 @@ def test_bigrams_see_what_unigrams_do_not() -> None:
 
 LOADER = """
 import sys
-from modsearch.data import load_corpus
-from modsearch.schema import DataConfig
+from modsearch.data.corpus import load_corpus
+from modsearch.config.records import DataConfig
 sys.stdin.readline()
 print(load_corpus(DataConfig(corpus=sys.argv[1])).facts.fingerprint)
 """

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from modsearch.engines.local import TRIES, LocalEngine
-from modsearch.schema import (
+from modsearch.config.records import (
     Budget,
     Candidate,
     Infeasible,
@@ -26,6 +25,7 @@ from modsearch.schema import (
     State,
     Validation,
 )
+from modsearch.engines.local import TRIES, LocalEngine
 
 GONE_WITHIN = 10.0
 """Seconds until a killed driver's workers must have ended, on a busy machine."""

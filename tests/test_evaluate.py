@@ -16,13 +16,7 @@ import yaml
 from lm_eval.api.instance import Instance
 from lm_eval.api.registry import get_model
 
-from modsearch.data import Batches, load_corpus
-from modsearch.documents import SOURCES, Origin
-from modsearch.errors import ConfigError, DataError, ModsearchError, StudyError, told
-from modsearch.evaluate import evaluate, evaluate_checkpoint, evaluate_winners, ratio_error
-from modsearch.lm import ModsearchLM
-from modsearch.nn.model import Decoder
-from modsearch.schema import (
+from modsearch.config.records import (
     Budget,
     Candidate,
     DataConfig,
@@ -34,9 +28,20 @@ from modsearch.schema import (
     State,
     Validation,
 )
-from modsearch.store import StudyDirectory
-from modsearch.suites import load_suite
-from modsearch.train import save_model
+from modsearch.data.corpus import Batches, load_corpus
+from modsearch.errors import ConfigError, DataError, ModsearchError, StudyError, told
+from modsearch.evaluation.documents import SOURCES, Origin
+from modsearch.evaluation.evaluate import (
+    evaluate,
+    evaluate_checkpoint,
+    evaluate_winners,
+    ratio_error,
+)
+from modsearch.evaluation.lm import ModsearchLM
+from modsearch.evaluation.suites import load_suite
+from modsearch.nn.model import Decoder
+from modsearch.store.directory import StudyDirectory
+from modsearch.training.trainer import save_model
 
 ROOT = Path(__file__).parents[1]
 SUITES = sorted(path.stem for path in (ROOT / "evals").glob("*.yaml"))
@@ -221,7 +226,7 @@ def tiny_task(folder: Path) -> dict[str, object]:
 
 def test_command_line_has_lm_evals_flags() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "modsearch.evaluate", "run", "--help"],
+        [sys.executable, "-m", "modsearch.evaluation", "run", "--help"],
         cwd=ROOT,
         check=True,
         capture_output=True,
@@ -236,7 +241,7 @@ def test_command_line_is_lm_evals(tmp_path: Path) -> None:
     task = tmp_path / "tiny_pairs.yaml"
     task.write_text(yaml.safe_dump(tiny_task(tmp_path)))
     command = (
-        f"-m modsearch.evaluate run --model modsearch --tasks {task} "
+        f"-m modsearch.evaluation run --model modsearch --tasks {task} "
         f"--model_args pretrained={tmp_path / 'checkpoint'} --output_path {tmp_path / 'out'}"
     )
     done = subprocess.run(
@@ -734,9 +739,9 @@ def test_unknown_suite_has_the_nearest_name(data: DataConfig) -> None:
 
 def test_a_suite_from_the_hub_says_so_offline(tmp_path: Path) -> None:
     program = """
-from modsearch.evaluate import evaluate
+from modsearch.evaluation.evaluate import evaluate
 from modsearch.nn.model import Decoder
-from modsearch.schema import DataConfig, ModelConfig
+from modsearch.config.records import DataConfig, ModelConfig
 evaluate(Decoder(ModelConfig()), "standard", DataConfig(), "validation")
 """
     done = subprocess.run(

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from modsearch.config.records import ModelConfig
 from modsearch.nn.contracts import FFNS, Context, Mode, Rows
 from modsearch.nn.experts import ExpertFfn
 from modsearch.nn.model import Decoder
-from modsearch.schema import ModelConfig
 from modsearch.testing.naive import naive_experts
 
 WIDTH, T = 12, 37

@@ -15,18 +15,18 @@ import fsspec
 import pytest
 from inline import CORPUS, Inline, quietly
 
-import modsearch.lock
-import modsearch.provenance
-import modsearch.scratch
-import modsearch.search.ledger
+import modsearch.sampling.ledger
+import modsearch.store.lock
+import modsearch.store.scratch
+import modsearch.study.provenance
+from modsearch.config.records import Job, Record, Share, Stage, State
 from modsearch.errors import StudyError
-from modsearch.lock import locked
-from modsearch.schema import Job, Record, Share, Stage, State
-from modsearch.scratch import scratch
-from modsearch.space import Space
-from modsearch.status import status
-from modsearch.store import StudyDirectory
-from modsearch.study import RunTrial, Study
+from modsearch.space.space import Space
+from modsearch.store.directory import StudyDirectory
+from modsearch.store.lock import locked
+from modsearch.store.scratch import scratch
+from modsearch.study.status import status
+from modsearch.study.study import RunTrial, Study
 
 SPACE = Space.model_validate(
     {
@@ -214,7 +214,7 @@ def test_a_locked_ledger_is_told_in_two_lines(
 ) -> None:
     """By another program that writes: SQLite waits a while, then gives up."""
     out = tmp_path / "study"
-    monkeypatch.setattr(modsearch.search.ledger, "FILE", {"timeout": 0.2})
+    monkeypatch.setattr(modsearch.sampling.ledger, "FILE", {"timeout": 0.2})
     holders: list[sqlite3.Connection] = []
 
     def lock(number: int) -> None:
@@ -356,7 +356,7 @@ def test_a_study_of_other_code_does_not_take_the_results(
 ) -> None:
     storage = str(tmp_path / "shared")
     first = study(tmp_path / "first", storage=storage)
-    monkeypatch.setattr(modsearch.provenance, "code_hash", lambda: "other")
+    monkeypatch.setattr(modsearch.study.provenance, "code_hash", lambda: "other")
     second = study(tmp_path / "second", storage=storage)
     mixed = Study(SPACE, tmp_path / "first", allow_mixed=True, storage=storage)
     assert first.mirror == mixed.mirror
@@ -378,7 +378,7 @@ def test_a_file_system_without_locks_is_not_another_driver(
     def flock(file: object, kind: int) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(modsearch.lock.fcntl, "flock", flock)
+    monkeypatch.setattr(modsearch.store.lock.fcntl, "flock", flock)
     with pytest.raises(StudyError, match="without locks: No locks available"), locked(tmp_path):
         pass
 
@@ -387,7 +387,7 @@ def test_folders_of_dead_processes_are_removed_and_others_stay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(modsearch.scratch, "GRACE_SECONDS", -1.0)
+    monkeypatch.setattr(modsearch.store.scratch, "GRACE_SECONDS", -1.0)
     (tmp_path / "kind-dead").mkdir()
     (tmp_path / "kind-dead" / ".alive").touch()
     with scratch("kind-") as first, scratch("kind-") as second:

@@ -11,7 +11,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from modsearch.cost import Cost, Flops, conventions
+from modsearch.config.records import ModelConfig
 from modsearch.nn.contracts import (
     BLOCKS,
     ROUTERS,
@@ -21,8 +21,8 @@ from modsearch.nn.contracts import (
     block_names,
     completed,
 )
+from modsearch.nn.cost import Cost, Flops, conventions
 from modsearch.nn.model import Decoder
-from modsearch.schema import ModelConfig
 
 BATCH = 2
 AXES: dict[str, list[Any]] = {

@@ -13,17 +13,17 @@ import pytest
 import torch
 from inline import Inline
 
-from modsearch import forecast as forecasts
-from modsearch import speed
-from modsearch.budget import plan
-from modsearch.candidates import build
-from modsearch.data import load_corpus
-from modsearch.forecast import forecast, forecast_text
-from modsearch.machine import cores, num_workers, peak_memory
-from modsearch.schema import Budget, DataConfig, Plan, Runtime, Stage, State
-from modsearch.space import Space
-from modsearch.speed import Timing
-from modsearch.study import Study
+from modsearch.config.records import Budget, DataConfig, Plan, Runtime, Stage, State
+from modsearch.data.corpus import load_corpus
+from modsearch.planning import forecast as forecasts
+from modsearch.planning import speed
+from modsearch.planning.forecast import forecast, forecast_text
+from modsearch.planning.speed import Timing
+from modsearch.space.candidates import build
+from modsearch.space.space import Space
+from modsearch.study.study import Study
+from modsearch.training.budget import plan
+from modsearch.training.machine import cores, num_workers, peak_memory
 
 ARMS = {
     "dense": {"model": {"block": "dense"}},
@@ -383,7 +383,7 @@ def test_steps_are_timed_no_longer_than_their_time(monkeypatch: pytest.MonkeyPat
 def test_a_process_has_its_own_peak_of_memory() -> None:
     """Not that of the larger process which started it."""
     block = np.ones(2 * peak_memory() // 8)
-    code = "from modsearch.machine import peak_memory; print(peak_memory())"
+    code = "from modsearch.training.machine import peak_memory; print(peak_memory())"
     root = str(Path(__file__).parents[1])
     done = subprocess.run(
         [sys.executable, "-c", code],

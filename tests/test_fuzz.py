@@ -14,13 +14,13 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from wrong_input import COMMAND_KINDS, CORPUS, DOCUMENT_KINDS, DOCUMENTS, NUMBERS, Case, block
 
-from modsearch.candidates import load_candidate, load_space
-from modsearch.cli import outline
-from modsearch.data import load_corpus
+from modsearch.cli.app import outline
+from modsearch.config.records import ModelConfig, OptimConfig
+from modsearch.data.corpus import load_corpus
 from modsearch.errors import MOST_CHARACTERS, MOST_LINES, ModsearchError, told
-from modsearch.evaluate import load_suite
-from modsearch.schema import ModelConfig, OptimConfig
-from modsearch.space import Confirm, Explore, Measure, Resources, Rung
+from modsearch.evaluation.evaluate import load_suite
+from modsearch.space.candidates import load_candidate, load_space
+from modsearch.space.space import Confirm, Explore, Measure, Resources, Rung
 
 SECONDS = 5
 """Of the processor."""

@@ -18,14 +18,14 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from modsearch.cli import app
+from modsearch.cli.app import app
+from modsearch.config.records import ModelConfig
 from modsearch.errors import ConfigError
 from modsearch.nn.blocks.mod import Mod
 from modsearch.nn.contracts import Context
 from modsearch.nn.generate import Decoding, Sampling, draw, generate
 from modsearch.nn.model import Decoder
-from modsearch.schema import ModelConfig
-from modsearch.train import save_model
+from modsearch.training.trainer import save_model
 
 VOCAB = 64
 T = 37

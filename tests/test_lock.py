@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from modsearch.errors import StudyError
-from modsearch.lock import alone, is_held, locked, refuse_second
+from modsearch.store.lock import alone, is_held, locked, refuse_second
 
 
 def test_a_lock_is_seen_while_it_is_held(tmp_path: Path) -> None:

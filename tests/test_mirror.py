@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-import modsearch.mirror
-from modsearch.mirror import LEASE, Mirror, _machine
-from modsearch.schema import Lease
+import modsearch.store.mirror
+from modsearch.config.records import Lease
+from modsearch.store.mirror import LEASE, Mirror, _machine
 
 BEAT, EXPIRY = 0.02, 0.3
 
@@ -91,7 +91,7 @@ def test_a_container_of_the_same_name_keeps_its_lease(
     (tmp_path / "BOOT").write_text("another boot")
     (tmp_path / "PROCESSES").symlink_to("pid:[1]")
     with monkeypatch.context() as inside:
-        inside.setattr(modsearch.mirror, differs, tmp_path / differs)
+        inside.setattr(modsearch.store.mirror, differs, tmp_path / differs)
         there = _machine()
     assert there.split()[0] == _machine().split()[0] == socket.gethostname()
     left_by(mirror, there, 2**30)
@@ -103,7 +103,7 @@ def test_a_container_of_the_same_name_keeps_its_lease(
 def test_where_machines_can_not_be_told_apart_leases_expire(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(modsearch.mirror, "BOOT", tmp_path / "none")
+    monkeypatch.setattr(modsearch.store.mirror, "BOOT", tmp_path / "none")
     assert _machine() != _machine()
 
 

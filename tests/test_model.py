@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from modsearch.config.records import ModelConfig
 from modsearch.nn.blocks.dense import Dense
 from modsearch.nn.blocks.mod import Mod
 from modsearch.nn.contracts import ROUTERS, Context, Mode, Options, Router, Routing, block_names
@@ -21,7 +22,6 @@ from modsearch.nn.model import Decoder, statistics
 from modsearch.nn.routers.expert_choice import ExpertChoice
 from modsearch.nn.routers.threshold import Threshold
 from modsearch.nn.selection import Gate, num_selected, pack, share, top_k
-from modsearch.schema import ModelConfig
 from modsearch.testing.naive import naive_decoder
 
 VOCAB = 64

@@ -17,17 +17,8 @@ import pytest
 import torch
 from inline import Inline, quietly
 
-from modsearch import plugins
-from modsearch.candidates import load_space
-from modsearch.cli import main
-from modsearch.errors import ConfigError, StudyError
-from modsearch.lm import ModsearchLM
-from modsearch.nn.contracts import KINDS, ROUTERS, block_names
-from modsearch.nn.model import Decoder
-from modsearch.plugins import by_name, load_plugins, plugin_source
-from modsearch.provenance import check_plugins
-from modsearch.report.page import compile_report
-from modsearch.schema import (
+from modsearch.cli.app import main
+from modsearch.config.records import (
     Budget,
     Candidate,
     Infeasible,
@@ -38,11 +29,20 @@ from modsearch.schema import (
     Stage,
     Validation,
 )
-from modsearch.space import read_space
-from modsearch.store import StudyDirectory
-from modsearch.study import Study
+from modsearch.errors import ConfigError, StudyError
+from modsearch.evaluation.lm import ModsearchLM
+from modsearch.nn.contracts import KINDS, ROUTERS, block_names
+from modsearch.nn.model import Decoder
+from modsearch.registry import plugins
+from modsearch.registry.plugins import by_name, load_plugins, plugin_source
+from modsearch.reporting.page import compile_report
+from modsearch.space.candidates import load_space
+from modsearch.space.space import read_space
+from modsearch.store.directory import StudyDirectory
+from modsearch.study.provenance import check_plugins
+from modsearch.study.study import Study
 from modsearch.testing.conformance import conformance_cases, run_case
-from modsearch.train import save_model
+from modsearch.training.trainer import save_model
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "examples" / "modsearch-example"
@@ -205,7 +205,7 @@ def test_its_classes_have_the_same_module_in_every_process(tmp_path: Path) -> No
     assert re.fullmatch(r"modsearch_plugin_my_own_router_[0-9a-f]{8}", mine.__module__)
     assert sys.modules[mine.__module__].Mine is mine
     code = (
-        "import sys; from modsearch.plugins import load_plugins; "
+        "import sys; from modsearch.registry.plugins import load_plugins; "
         "from modsearch.nn.contracts import ROUTERS; load_plugins(sys.argv[1:]); "
         "print(ROUTERS.get('mine').__module__)"
     )
@@ -577,7 +577,7 @@ def test_the_list_says_where_each_component_comes_from(modsearch: Run) -> None:
 
 def test_the_list_needs_no_torch() -> None:
     code = (
-        "import sys; from modsearch.cli import main; sys.argv[1:] = ['components']\n"
+        "import sys; from modsearch.cli.app import main; sys.argv[1:] = ['components']\n"
         "try: main()\nexcept SystemExit: pass\n"
         "print('torch' in sys.modules)"
     )
@@ -711,7 +711,7 @@ def that_answers(method: str, value: str) -> str:
     """The example with one method more."""
     imports = "from torch import Tensor\n"
     text = EXAMPLE.read_text().replace(
-        imports, f"{imports}from modsearch.cost import Cost, Flops\n"
+        imports, f"{imports}from modsearch.nn.cost import Cost, Flops\n"
     )
     return f"{text}\n    def {method}(self, *arguments):\n        return {value}\n"
 

@@ -13,13 +13,13 @@ import pytest
 from cluster import ROOT, Postgres, postgres, postgres_programs
 from inline import CORPUS, Inline, quietly
 
+from modsearch.config.records import Stage
 from modsearch.errors import StudyError, redacted
-from modsearch.report.page import compile_report
-from modsearch.schema import Stage
-from modsearch.search.ledger import Ledger, place, server_url
-from modsearch.space import Space
-from modsearch.store import StudyDirectory
-from modsearch.study import Study
+from modsearch.reporting.page import compile_report
+from modsearch.sampling.ledger import Ledger, place, server_url
+from modsearch.space.space import Space
+from modsearch.store.directory import StudyDirectory
+from modsearch.study.study import Study
 
 TPE = {
     "name": "shared",
@@ -159,7 +159,7 @@ def test_a_second_driver_is_refused_and_a_killed_one_leaves_no_lock(
     """From another study directory, as on another host."""
     made = study(named, tmp_path / "ours", server.url)
     code = (
-        "import sys, time\nfrom modsearch.search.ledger import Ledger\n"
+        "import sys, time\nfrom modsearch.sampling.ledger import Ledger\n"
         "with Ledger(sys.argv[1]).held(sys.argv[2]):\n    print('held', flush=True)\n"
         "    time.sleep(100)"
     )

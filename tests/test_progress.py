@@ -5,8 +5,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from modsearch.progress import Progress
-from modsearch.store import StudyDirectory
+from modsearch.store.directory import StudyDirectory
+from modsearch.study.progress import Progress
 
 REASON = "failed: plugin fails: KeyError: ':100: [b]x[/b]' in " + "/a/long/path" * 20
 

@@ -16,15 +16,15 @@ from inline import CORPUS
 from ray_jobs import run_with_others
 from test_engine import Driver, run_and_die, starts
 
-from modsearch import plugins
+from modsearch.config.records import Job, Record, Share, Signal, State
 from modsearch.engines.ray import TRIES, RayEngine
 from modsearch.errors import StudyError
 from modsearch.nn.contracts import ROUTERS
-from modsearch.plugins import load_plugins
-from modsearch.schema import Job, Record, Share, Signal, State
-from modsearch.space import Space
-from modsearch.store import StudyDirectory
-from modsearch.study import MakeEngine, Study, local
+from modsearch.registry import plugins
+from modsearch.registry.plugins import load_plugins
+from modsearch.space.space import Space
+from modsearch.store.directory import StudyDirectory
+from modsearch.study.study import MakeEngine, Study, local
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modsearch.config.reading import MOST_BYTES, override, parse_yaml, read_yaml
 from modsearch.errors import ConfigError
-from modsearch.reading import MOST_BYTES, override, parse_yaml, read_yaml
-from modsearch.store import write_yaml
+from modsearch.store.directory import write_yaml
 
 BOMB = "\n".join(
     [

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from modsearch.reference import page
+from modsearch.space.reference import page
 
 PAGE = Path(__file__).parents[1] / "docs" / "space.md"
 

@@ -13,11 +13,11 @@ from typing import Any, ClassVar
 import pytest
 from pydantic import ValidationError
 
-from modsearch import components
+from modsearch.config.records import Component, ModelConfig
 from modsearch.errors import ConfigError
 from modsearch.nn.contracts import KINDS, Options, base_name, completed, component_options
-from modsearch.registry import Registry
-from modsearch.schema import Component, ModelConfig
+from modsearch.registry import table as components
+from modsearch.registry.registry import Registry
 
 TABLES = {
     "router": components.ROUTERS,

@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 from test_analysis import BUDGETS, WIDTHS, changed, law, manifest, params_of, study, trial
 
+from modsearch.config.reading import override
+from modsearch.config.records import Manifest, Record, Stage, State, trial_hash
 from modsearch.errors import StudyError
-from modsearch.reading import override
-from modsearch.report.page import _again, _here, compile_report
-from modsearch.report.tables import (
+from modsearch.reporting.page import _again, _here, compile_report
+from modsearch.reporting.tables import (
     display,
     evaluation_means,
     evaluations,
@@ -26,8 +27,7 @@ from modsearch.report.tables import (
     left_out,
     trials,
 )
-from modsearch.schema import Manifest, Record, Stage, State, trial_hash
-from modsearch.store import StudyDirectory
+from modsearch.store.directory import StudyDirectory
 
 ROOT = Path(__file__).resolve().parent.parent
 HOSTILE = "<script>alert('$x_{1}$')</script> | `arm` & \N{GREEK SMALL LETTER ALPHA}"
@@ -362,7 +362,7 @@ def test_compiles_without_torch_in_another_process_to_the_same_bytes(tmp_path: P
         "        if name.partition('.')[0] in ('torch', 'optuna', 'ray', 'lm_eval'):\n"
         "            raise ModuleNotFoundError(name + ' is blocked')\n"
         "sys.meta_path.insert(0, Absent())\n"
-        "from modsearch.report.page import compile_report\n"
+        "from modsearch.reporting.page import compile_report\n"
         "compile_report(pathlib.Path(sys.argv[1]))\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
     )

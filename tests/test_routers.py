@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from modsearch.budget import plan
+from modsearch.config.records import Budget, Candidate, ModelConfig, OptimConfig, Plan
 from modsearch.errors import ConfigError
 from modsearch.nn.blocks.mod import Mod
 from modsearch.nn.cache import LayerCache
@@ -21,7 +21,7 @@ from modsearch.nn.model import Decoder, warmed_stair
 from modsearch.nn.routers.threshold import Threshold
 from modsearch.nn.routers.token_choice import TokenChoice
 from modsearch.nn.selection import gate, num_selected
-from modsearch.schema import Budget, Candidate, ModelConfig, OptimConfig, Plan
+from modsearch.training.budget import plan
 
 WIDTH = 16
 

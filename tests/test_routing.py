@@ -24,12 +24,7 @@ from modsearch.analysis.routing import (
     token_shares,
     weight_counts,
 )
-from modsearch.budget import plan
-from modsearch.data import load_corpus
-from modsearch.nn.contracts import completed
-from modsearch.nn.model import Decoder
-from modsearch.report.page import compile_report
-from modsearch.schema import (
+from modsearch.config.records import (
     Budget,
     Candidate,
     Correlation,
@@ -43,9 +38,14 @@ from modsearch.schema import (
     State,
     Validation,
 )
-from modsearch.store import StudyDirectory
-from modsearch.train import score
-from modsearch.trial import run_trial
+from modsearch.data.corpus import load_corpus
+from modsearch.nn.contracts import completed
+from modsearch.nn.model import Decoder
+from modsearch.reporting.page import compile_report
+from modsearch.store.directory import StudyDirectory
+from modsearch.training.budget import plan
+from modsearch.training.trainer import score
+from modsearch.training.trial import run_trial
 
 
 def sample(generator: np.random.Generator, windows: int = 12, positions: int = 96) -> Observed:

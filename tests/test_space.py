@@ -11,7 +11,10 @@ import pytest
 import yaml
 from hypothesis import given
 
-from modsearch.axes import (
+from modsearch.config.reading import override, parse_yaml, read_yaml
+from modsearch.config.records import Candidate, CorpusFacts, DataConfig, Stage
+from modsearch.errors import ConfigError, StudyError
+from modsearch.space.axes import (
     Choice,
     Distribution,
     Float,
@@ -23,13 +26,10 @@ from modsearch.axes import (
     parse_tree,
     resolve,
 )
-from modsearch.candidates import build, load_candidate, load_space
-from modsearch.errors import ConfigError, StudyError
-from modsearch.provenance import open_manifest
-from modsearch.reading import override, parse_yaml, read_yaml
-from modsearch.schema import Candidate, CorpusFacts, DataConfig, Stage
-from modsearch.space import Space, own_space, read_space
-from modsearch.store import StudyDirectory, write_yaml
+from modsearch.space.candidates import build, load_candidate, load_space
+from modsearch.space.space import Space, own_space, read_space
+from modsearch.store.directory import StudyDirectory, write_yaml
+from modsearch.study.provenance import open_manifest
 
 SHIPPED = sorted((Path(__file__).parents[1] / "search_spaces").glob("*.yaml"))
 

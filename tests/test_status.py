@@ -11,13 +11,13 @@ import pytest
 import yaml
 from test_analysis import manifest, trial
 
-from modsearch.completeness import explored_key, study_space
+from modsearch.config.reading import read_yaml
+from modsearch.config.records import DataConfig, Record, Stage, State, trial_hash
 from modsearch.errors import StudyError
-from modsearch.reading import read_yaml
-from modsearch.report.page import compile_report
-from modsearch.schema import DataConfig, Record, Stage, State, trial_hash
-from modsearch.status import status, status_text, winner
-from modsearch.store import StudyDirectory, yaml_text
+from modsearch.reporting.page import compile_report
+from modsearch.store.directory import StudyDirectory, yaml_text
+from modsearch.study.completeness import explored_key, study_space
+from modsearch.study.status import status, status_text, winner
 
 BUDGET = 1e11
 WIDTHS = (16, 20, 24, 32)

@@ -15,8 +15,7 @@ import pytest
 import yaml
 from test_analysis import manifest, trial
 
-from modsearch.errors import ConfigError, StudyError
-from modsearch.schema import (
+from modsearch.config.records import (
     Budget,
     Candidate,
     Manifest,
@@ -27,7 +26,8 @@ from modsearch.schema import (
     Validation,
     trial_hash,
 )
-from modsearch.store import (
+from modsearch.errors import ConfigError, StudyError
+from modsearch.store.directory import (
     StudyDirectory,
     naming,
     read_metrics,
@@ -344,7 +344,7 @@ def test_a_ledger_that_can_not_be_asked_is_told(
 ) -> None:
     names = a_study(tmp_path, 2)
     a_ledger(tmp_path, names[:1])
-    monkeypatch.setattr("modsearch.store.LOCKED_SECONDS", 0.0)
+    monkeypatch.setattr("modsearch.store.directory.LOCKED_SECONDS", 0.0)
     with closing(sqlite3.connect(tmp_path / "ledger.db")) as database:
         database.execute("begin exclusive")
         [line] = left_out(tmp_path)

@@ -12,12 +12,12 @@ from typing import Any
 import optuna
 import pytest
 
-from modsearch.candidates import load_space
+from modsearch.config.records import Job, Stage, State
 from modsearch.errors import DataError, StudyError
-from modsearch.schema import Job, Stage, State
-from modsearch.search.ledger import open_storage
-from modsearch.store import StudyDirectory, read_metrics
-from modsearch.study import Driver, Study
+from modsearch.sampling.ledger import open_storage
+from modsearch.space.candidates import load_space
+from modsearch.store.directory import StudyDirectory, read_metrics
+from modsearch.study.study import Driver, Study
 
 ROOT = Path(__file__).resolve().parent.parent
 KILLER = Path(__file__).parent / "kill_driver.py"
@@ -53,9 +53,9 @@ explore:
 resources: {workers: 1, checkpoint_seconds: 0.2}
 """
 
-BETWEEN_ASK_AND_PLAN = "modsearch.search.ledger:Cell.ask:after"
-BETWEEN_RESULT_AND_TELL = "modsearch.search.ledger:Cell.tell:before"
-AFTER_TELL = "modsearch.search.ledger:Cell.tell:after"
+BETWEEN_ASK_AND_PLAN = "modsearch.sampling.ledger:Cell.ask:after"
+BETWEEN_RESULT_AND_TELL = "modsearch.sampling.ledger:Cell.tell:before"
+AFTER_TELL = "modsearch.sampling.ledger:Cell.tell:after"
 
 
 def command(*arguments: str | Path) -> list[str]:
@@ -222,7 +222,7 @@ def test_a_second_driver_is_refused_and_a_dead_one_leaves_no_lock(
             sys.executable,
             "-c",
             "import sys, time\nfrom pathlib import Path\n"
-            "from modsearch.lock import locked\n"
+            "from modsearch.store.lock import locked\n"
             "with locked(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)",
             whole,
         ],

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from modsearch.config.records import DataConfig
+from modsearch.data.sources import read_file, refuse_inside, text_files
 from modsearch.errors import DataError
-from modsearch.schema import DataConfig
-from modsearch.texts import read_file, refuse_inside, text_files
 
 
 def tree(root: Path, *names: str) -> Path:

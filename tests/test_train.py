@@ -15,12 +15,7 @@ import safetensors.torch
 import torch
 from test_store import smallest_files
 
-from modsearch.budget import plan
-from modsearch.data import Batches, Corpus, load_corpus
-from modsearch.errors import Diverged, StudyError
-from modsearch.nn.contracts import ROUTERS, completed
-from modsearch.nn.model import Decoder
-from modsearch.schema import (
+from modsearch.config.records import (
     Budget,
     Candidate,
     Component,
@@ -35,8 +30,13 @@ from modsearch.schema import (
     State,
     Validation,
 )
-from modsearch.store import StudyDirectory, read_metrics
-from modsearch.train import (
+from modsearch.data.corpus import Batches, Corpus, load_corpus
+from modsearch.errors import Diverged, StudyError
+from modsearch.nn.contracts import ROUTERS, completed
+from modsearch.nn.model import Decoder
+from modsearch.store.directory import StudyDirectory, read_metrics
+from modsearch.training.budget import plan
+from modsearch.training.trainer import (
     LOGS_PER_TRIAL,
     Trained,
     Trainer,
@@ -45,7 +45,7 @@ from modsearch.train import (
     save_model,
     score,
 )
-from modsearch.trial import _out_of_memory, run_trial
+from modsearch.training.trial import _out_of_memory, run_trial
 
 STEPS = 2 * LOGS_PER_TRIAL
 SEQ_LEN = 16

@@ -113,7 +113,7 @@ SUITE: dict[str, Any] = {
 }
 DOCUMENTS = {"config.yaml": CONFIG, "space.yaml": SPACE, "suite.yaml": SUITE}
 PLUGIN = """
-from modsearch.cost import Cost
+from modsearch.nn.cost import Cost
 from modsearch.nn.contracts import ROUTERS, Options, Router, Routing
 from modsearch.nn.selection import num_selected, pack
 

@@ -16,7 +16,7 @@ from statistics import fmean, stdev
 
 import numpy as np
 
-from modsearch.schema import Record, Stage, State
+from modsearch.config.records import Record, Stage, State
 
 WINDOW = 2.5
 """Points within this factor in parameters of the lowest one enter a fit."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
-from modsearch.schema import Job, Record, Signal, State
+from modsearch.config.records import Job, Record, Signal, State
 
 TRIES = 3
 """Of a job whose worker dies."""

@@ -23,9 +23,9 @@ from ray.exceptions import RayError
 from ray.tune.error import TuneError
 from ray.tune.search import Searcher
 
+from modsearch.config.records import Job, Record, Share, Signal, State
 from modsearch.errors import StudyError, first_line
-from modsearch.schema import Job, Record, Share, Signal, State
-from modsearch.scratch import scratch
+from modsearch.store.scratch import scratch
 
 TRIES = 3
 """Of a job whose worker dies."""

@@ -15,14 +15,14 @@ import torch
 from pydantic import ConfigDict, ValidationError
 from torch import Tensor, nn
 
-from modsearch import components
-from modsearch.cost import Cost, Flops
+from modsearch.config.records import Component, ModelConfig, Stated
+from modsearch.config.wording import first_error
 from modsearch.errors import ConfigError, shown
 from modsearch.nn.cache import LayerCache
+from modsearch.nn.cost import Cost, Flops
 from modsearch.nn.passes import Passes, ratio
-from modsearch.registry import Registry, origin_of, unknown
-from modsearch.schema import Component, ModelConfig, Stated
-from modsearch.wording import first_error
+from modsearch.registry import table as components
+from modsearch.registry.registry import Registry, origin_of, unknown
 
 Mode = Literal["train", "causal"]
 

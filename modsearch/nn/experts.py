@@ -19,7 +19,6 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from modsearch.cost import Cost, Flops
 from modsearch.errors import ConfigError
 from modsearch.nn.contracts import (
     Context,
@@ -31,6 +30,7 @@ from modsearch.nn.contracts import (
     num_selected,
     total,
 )
+from modsearch.nn.cost import Cost, Flops
 from modsearch.nn.passes import ratio
 from modsearch.nn.selection import (
     chosen_valid,

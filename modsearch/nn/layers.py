@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modsearch.cost import Cost, Flops
+from modsearch.config.records import ModelConfig
 from modsearch.nn.contracts import Block, Context, Ffn, Rows, Update
-from modsearch.schema import ModelConfig
+from modsearch.nn.cost import Cost, Flops
 
 ROTARY_BASE = 10_000.0
 

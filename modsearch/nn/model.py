@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modsearch.cost import Cost
+from modsearch.config.records import ModelConfig
 from modsearch.errors import ConfigError
 from modsearch.nn.cache import LayerCache
 from modsearch.nn.contracts import (
@@ -33,10 +33,10 @@ from modsearch.nn.contracts import (
     made,
     total,
 )
+from modsearch.nn.cost import Cost
 from modsearch.nn.layers import RmsNorm
 from modsearch.nn.passes import Passes
 from modsearch.nn.selection import chosen_mask
-from modsearch.schema import ModelConfig
 
 LONGEST_TRY = 1024
 """Positions are enough to see what a router learns from."""

@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
+from modsearch.config.records import MOST_LAYERS, ModelConfig, once
 from modsearch.errors import ConfigError
 from modsearch.nn.contracts import Options, Schedule
-from modsearch.schema import MOST_LAYERS, ModelConfig, once
 
 MIN_CAPACITY = 0.01
 

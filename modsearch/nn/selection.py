@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from modsearch.cost import Cost, Flops
 from modsearch.nn.contracts import Context, Options, Routing, num_selected
+from modsearch.nn.cost import Cost, Flops
 
 Gate = Literal[
     "identity", "one", "sigmoid", "scaled_sigmoid", "tanh", "one_plus_tanh", "softmax_selected"

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from modsearch.config.records import ModelConfig
 from modsearch.errors import ConfigError
 from modsearch.nn.cache import LayerCache
 from modsearch.nn.contracts import (
@@ -37,7 +38,6 @@ from modsearch.nn.contracts import (
 )
 from modsearch.nn.model import Decoder, Output, statistics
 from modsearch.nn.passes import Passes
-from modsearch.schema import ModelConfig
 
 B, T = 3, 37
 CUTS = (1, 18, 36)

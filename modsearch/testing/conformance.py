@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import torch
 
+from modsearch.config.records import Component, ModelConfig
 from modsearch.nn.contracts import (
     BLOCKS,
     FFNS,
@@ -27,9 +28,8 @@ from modsearch.nn.contracts import (
     completed,
     component_options,
 )
-from modsearch.plugins import plugin_frame
-from modsearch.registry import unknown
-from modsearch.schema import Component, ModelConfig
+from modsearch.registry.plugins import plugin_frame
+from modsearch.registry.registry import unknown
 from modsearch.testing.checks import (
     COMPONENT_CHECKS,
     MODEL_CHECKS,

@@ -11,8 +11,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from modsearch.cost import Cost
 from modsearch.nn.contracts import Context, Mode, Options, Router, Routing
+from modsearch.nn.cost import Cost
 from modsearch.nn.selection import chosen_valid, pack, share, top_k
 
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from modsearch.config.records import ModelConfig
 from modsearch.nn.contracts import Block, Context, Ffn, Options, PlainBlock, Update
 from modsearch.nn.layers import AttentionSublayer, FfnSublayer
-from modsearch.schema import ModelConfig
 
 
 class Dense(PlainBlock):

@@ -13,7 +13,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from modsearch.cost import Cost, Flops
 from modsearch.errors import ConfigError
 from modsearch.nn.contracts import (
     Block,
@@ -28,6 +27,7 @@ from modsearch.nn.contracts import (
     flat_index,
     total,
 )
+from modsearch.nn.cost import Cost, Flops
 
 
 class Mod(RoutedBlock):

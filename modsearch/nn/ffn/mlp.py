@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from modsearch.cost import Cost
 from modsearch.nn.contracts import Context, Ffn, Options, Update
+from modsearch.nn.cost import Cost
 
 
 class Mlp(Ffn):

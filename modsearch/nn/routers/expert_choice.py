@@ -11,8 +11,8 @@ Shapes: B sequences, T positions, K chosen rows, D width.
 import torch
 from torch import Tensor, nn
 
-from modsearch.cost import Cost
 from modsearch.nn.contracts import Context, Mode, Router, Routing
+from modsearch.nn.cost import Cost
 from modsearch.nn.selection import (
     TopKOptions,
     token_scores,

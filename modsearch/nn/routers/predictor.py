@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from modsearch.cost import Cost, Flops
 from modsearch.nn.contracts import Context, Mode, Router, Routing
+from modsearch.nn.cost import Cost, Flops
 from modsearch.nn.selection import (
     TopKOptions,
     score_cost,

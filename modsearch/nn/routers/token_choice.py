@@ -13,8 +13,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from modsearch.cost import Cost
 from modsearch.nn.contracts import Context, Mode, Router, Routing, total
+from modsearch.nn.cost import Cost
 from modsearch.nn.passes import ratio
 from modsearch.nn.selection import (
     Gate,

@@ -1,0 +1,1 @@
+"""Text to tokens: which files, which parts, which batches."""

@@ -1,0 +1,1 @@
+"""Models scored with lm-eval: suites, their documents, and the adapter."""

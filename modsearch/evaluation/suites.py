@@ -1,0 +1,156 @@
+"""Suites: YAML files that say which tasks are run together."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from modsearch.config.reading import read_yaml
+from modsearch.config.records import ShortName, Stated
+from modsearch.config.wording import first_error
+from modsearch.errors import ConfigError, shown
+from modsearch.evaluation.documents import SOURCES, JsonLines, Source
+from modsearch.registry.registry import unknown
+from modsearch.store.directory import shipped
+
+OWN_SOURCE = "modsearch:"
+TEXTS = {
+    "dataset_name",
+    "dataset_path",
+    "fewshot_split",
+    "output_type",
+    "test_split",
+    "training_split",
+    "validation_split",
+}
+"""Keys of lm-eval's whose values it takes for text without a look."""
+
+
+class SuiteTask(Stated):
+    """A task of `include` by its name, or a whole definition with lm-eval's own keys."""
+
+    model_config = ConfigDict(extra="allow")
+
+    task: str = Field(min_length=1)
+    limit: int | None = Field(None, gt=0)
+    """Only the first documents are scored."""
+
+    @model_validator(mode="after")
+    def _texts_are_text(self) -> "SuiteTask":
+        for key in TEXTS & self.definition.keys():
+            value = self.definition[key]
+            if not (isinstance(value, str) and value):
+                raise ValueError(f"{key} must be text, but got {shown(value)}")
+        return self
+
+    @property
+    def definition(self) -> dict[str, Any]:
+        """lm-eval's keys; empty where the task is defined elsewhere."""
+        return dict(self.model_extra or {})
+
+    @property
+    def own_source(self) -> str | None:
+        """The name of a source of ours that the documents come from."""
+        path = str(self.definition.get("dataset_path", ""))
+        return path.removeprefix(OWN_SOURCE) if path.startswith(OWN_SOURCE) else None
+
+    def source(self) -> Source | None:
+        """That source, with its options.
+
+        Raises:
+            ConfigError: it is unknown, or its options are wrong.
+        """
+        name = self.own_source
+        if name is None:
+            return None
+        if name not in SOURCES:
+            raise unknown("source of documents", name, SOURCES)
+        options = self.definition.get("dataset_kwargs", {})
+        if not isinstance(options, dict):
+            raise ConfigError(
+                f"dataset_kwargs must be a mapping of keys to values, but got {shown(options)}"
+            )
+        try:
+            return SOURCES[name].model_validate(options)
+        except ValidationError as error:
+            raise ConfigError(
+                f"dataset_kwargs: {first_error(error, SOURCES[name], options)}"
+            ) from error
+
+
+def _task(value: object) -> object:
+    return {"task": value} if isinstance(value, str) else value
+
+
+class Suite(Stated):
+    """Tasks that are run together."""
+
+    name: ShortName
+    description: str
+    include: list[str] = []
+    """Folders of task definitions: beside the suite's file, or of lm-eval's own collection."""
+    tasks: list[Annotated[SuiteTask, BeforeValidator(_task)]] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> "Suite":
+        names = [task.task for task in self.tasks]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"task {shown(name)} stands twice: each has a name of its own")
+        return self
+
+    @property
+    def needs_corpus(self) -> bool:
+        """Whether a task has a source of ours, which may draw from held-out text."""
+        return any(task.own_source is not None for task in self.tasks)
+
+    def identity(self, folder: Path) -> str:
+        """Hash of what is asked: the suite, and the files beside it that it names.
+
+        Raises:
+            ConfigError: a source's options are wrong.
+            DataError: a file can't be read.
+        """
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        digest = hashlib.sha256(text.encode())
+        for content in self._contents(folder):
+            digest.update(hashlib.sha256(content).digest())
+        return digest.hexdigest()[:16]
+
+    def _contents(self, folder: Path) -> Iterator[bytes]:
+        for name in self.include:
+            for path in sorted((folder / name).rglob("*")):
+                if path.is_file() and "__pycache__" not in path.parts:
+                    yield path.read_bytes()
+        for task in self.tasks:
+            if isinstance(source := task.source(), JsonLines):
+                yield source.content(folder)
+
+
+def load_suite(suite: str | Path) -> tuple[Suite, Path]:
+    """A suite and its file, by the bare name of a shipped one or by a path.
+
+    Raises:
+        ConfigError: there is no such suite (with the nearest name), or it is wrong.
+    """
+    path = shipped("evals", str(suite))
+    values = read_yaml(path, [])
+    try:
+        found = Suite.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {first_error(error, Suite, values)}") from error
+    for task in found.tasks:
+        try:
+            task.source()
+        except ConfigError as error:
+            raise ConfigError(f"{path}: task `{task.task}`: {error}") from error
+    return found, path

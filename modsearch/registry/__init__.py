@@ -1,0 +1,1 @@
+"""Components by name: built in, of other packages, of plugin files; and their listing."""

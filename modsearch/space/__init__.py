@@ -1,0 +1,1 @@
+"""A search space: axes, arms and stages, and the candidates that they mean."""

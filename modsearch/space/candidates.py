@@ -1,0 +1,292 @@
+"""Candidates of a space: built with their components, and checked before any is trained."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations, product
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from modsearch.config.reading import override, read_yaml
+from modsearch.config.records import Candidate, DataConfig, Job
+from modsearch.config.wording import first_error
+from modsearch.errors import ConfigError, shown
+from modsearch.nn.contracts import completed
+from modsearch.nn.model import unlearned
+from modsearch.registry.plugins import load_plugins
+from modsearch.registry.registry import unknown
+from modsearch.space.axes import (
+    Choice,
+    Distribution,
+    Int,
+    Tree,
+    grid,
+    inside,
+    open_axes,
+    parse_tree,
+    resolve,
+)
+from modsearch.space.space import SIZE, Arm, Section, Space, over, read_space, said
+
+MOST_CHECKED = 64
+"""Values of one axis that are tried."""
+MOST_PAIRED = 16
+"""Values of one axis that are tried with those of another one."""
+MOST_BUILDS = 3000
+"""Candidates of a space that are built to try values of one axis at its first size, of pairs of
+them, and of one axis at its other sizes, each."""
+
+Origin = Callable[[str], str]
+"""Where the user wrote a key of a candidate, such as `model.width`; of `model` and `optim`: what
+the candidate is."""
+
+
+def build(resolved: Tree, data: DataConfig | Tree, origin: Origin = str) -> Candidate:
+    """A candidate from resolved values, every component's defaults written out.
+
+    `resolved` has `model` and `optim`, and may have `size` (depth and width).
+
+    Raises:
+        ConfigError: a key or a value is wrong; the message names it as `origin` does.
+    """
+    values = {
+        "model": {**resolved["model"], **resolved.get("size", {})},
+        "optim": resolved["optim"],
+        "data": data,
+    }
+    try:
+        candidate = Candidate.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(first_error(error, Candidate, values, origin)) from error
+    try:
+        return candidate.model_copy(update={"model": completed(candidate.model)})
+    except ConfigError as error:
+        raise ConfigError(f"{origin('model')}: {error}") from error
+
+
+def load_space(path: Path, overrides: list[str], plugins: Sequence[Path] = ()) -> Space:
+    """A validated space, whose candidates can be built.
+
+    The space's plugin files and `plugins` are run, and stand in it with absolute paths.
+
+    Raises:
+        ConfigError: what is wrong, and in which file.
+    """
+    space = read_space(path, overrides)
+    try:
+        files = [path.parent / file for file in space.plugins]
+        loaded = load_plugins([*files, *plugins])
+        space = space.model_copy(update={"plugins": [plugin.path for plugin in loaded]})
+        _check_candidates(space)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    return space
+
+
+def load_candidate(path: Path, overrides: list[str]) -> Candidate:
+    """One configuration: `model`, `optim` and `data`, missing values at their defaults.
+
+    A trial's `config.yaml` has them under `candidate`, and is taken, too.
+
+    Raises:
+        ConfigError: what is wrong, and in which file.
+    """
+    values = read_yaml(path, [])
+    try:
+        if "candidate" in values:
+            values = _inner(values)
+        for text in overrides:
+            override(values, text)
+        for key in values:
+            if key not in Candidate.model_fields:
+                raise unknown("key", key, Candidate.model_fields)
+        values = said(values)
+        parts = {part: values.get(part, {}) for part in Candidate.model_fields}
+        for part, inner in parts.items():
+            if not isinstance(inner, dict):
+                raise ConfigError(
+                    f"{part}: must be a mapping of keys to values, but got {shown(inner)}"
+                )
+        return build(parts, parts["data"])
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _inner(values: Tree) -> Tree:
+    """The candidate of a trial's configuration, which has nothing of it beside."""
+    for key in values:
+        if key not in Job.model_fields:
+            raise ConfigError(
+                f"`{key}` beside `candidate`: what is not inside `candidate` would be ignored"
+            )
+    inner = values["candidate"]
+    if not isinstance(inner, dict):
+        raise ConfigError(
+            f"candidate: must be a mapping of keys to values, but got {shown(inner)}"
+        )
+    return inner
+
+
+def unlearned_choices(space: Space) -> list[str]:
+    """A line for each arm whose router can't learn what it chooses by, for some value of an
+    axis of the model."""
+    found: dict[str, None] = {}
+    _, size = next(_sizes(space))
+    for name, arm in space.arms.items():
+        tree = over(space.recipe(arm.control_of or name), arm)
+        tree = {**tree, "size": parse_tree(size)}
+        axes = {path: axis for path, axis in open_axes(tree).items() if path.startswith("model.")}
+        trials: list[Tree] = [{}]
+        trials += [{path: each} for path in axes for each in _some(axes[path], MOST_PAIRED)]
+        for varied in _spread(trials, max(1, MOST_BUILDS // len(space.arms))):
+            if why := unlearned(build(_varied(tree, varied), space.data).model):
+                found[f"arm `{name}`: {why}"] = None
+    return list(found)
+
+
+def _check_candidates(space: Space) -> None:
+    """Build candidates with the values of every axis, so that no trial meets a bad one."""
+    checks = _checks(space)
+    for first in (True, False):
+        of_place = [check for check in checks if check.first is first]
+        for check in of_place:
+            _check_axes(check, space.data, max(1, MOST_BUILDS // len(of_place)))
+    if space.explore is None:
+        for arm in space.learned_arms:
+            if axes := open_axes(space.recipe(arm)):
+                axis = next(iter(axes))
+                raise ConfigError(
+                    f"arm `{arm}` leaves `{axis}` open, but there is no explore stage"
+                )
+    for name, control in space.arms.items():
+        if control.control_of is not None:
+            for axis in open_axes(over({"model": {}, "optim": {}}, control)):
+                raise ConfigError(
+                    f"arms.{name}.{axis}: control arm `{name}` has no axes of its own"
+                )
+    if space.explore and space.explore.sampler == "grid":
+        for arm in space.learned_arms:
+            next(grid({**space.recipe(arm), "size": parse_tree(space.explore.size)}))
+
+
+@dataclass(frozen=True)
+class _Check:
+    """A tree whose axes are tried."""
+
+    tree: Tree
+    origin: Origin
+    first: bool
+    """Whether it is at the space's first size, where pairs of axes are tried, too."""
+
+
+def _checks(space: Space) -> list[_Check]:
+    """Of every arm at its sizes, of a control at the first one; what is the same stands once."""
+    found: dict[str, _Check] = {}
+    for arm, settings in space.arms.items():
+        base = settings.control_of
+        recipe = over(space.recipe(base), settings) if base else space.recipe(arm)
+        for place, (where, size) in enumerate(_sizes(space)):
+            if place == 0 or base is None:
+                tree = {**recipe, "size": parse_tree(size)}
+                check = _Check(tree, _origin(space, arm, where), place == 0)
+                found.setdefault(repr(tree), check)
+    return list(found.values())
+
+
+def _sizes(space: Space) -> Iterator[tuple[str, Tree]]:
+    """All sizes of a space, and where they stand."""
+    if space.explore:
+        yield "explore.size", space.explore.size
+    for place, rung in enumerate(space.measure.ladder if space.measure else []):
+        for width in rung.widths:
+            yield f"measure.ladder.{place}", {"depth": rung.depth, "width": width}
+
+
+def _origin(space: Space, arm: str, where: str) -> Origin:
+    """Of an arm's candidates of the sizes that stand at `where`."""
+    base = space.arms[arm].control_of
+    sections: dict[str, Section | Arm] = {f"arms.{arm}": space.arms[arm]}
+    if base is not None:
+        sections[f"arms.{base}"] = space.arms[base]
+    sections |= {"axes": space.axes, "fixed": space.fixed}
+
+    def named(key: str) -> str:
+        part, *inner = key.split(".")
+        if not inner:
+            return f"arm `{arm}` at {where}"
+        if part == "model" and inner[0] in SIZE:
+            plural = "s" if inner[0] == "width" and where.startswith("measure") else ""
+            return f"{where}.{inner[0]}{plural}"
+        for place, section in sections.items():
+            if inner[0] in (section.model if part == "model" else section.optim):
+                return f"{place}.{key}"
+        return key
+
+    return named
+
+
+def _check_axes(check: _Check, data: DataConfig, most: int) -> None:
+    """Vary each axis over its values, and two axes of the model at a time; so many of both at the
+    most, evenly spread."""
+    axes = open_axes(check.tree)
+    single = [{path: each} for path, axis in axes.items() for each in _some(axis, MOST_CHECKED)]
+    found = [{}, *_spread(single, most)]
+    if check.first:
+        found += _spread(_pairs(axes, most), most)
+    for varied in found:
+        build(_varied(check.tree, varied), data, check.origin)
+
+
+def _pairs(axes: dict[str, Distribution], most: int) -> list[Tree]:
+    """Values of two axes of the model at a time, fewer of each where there are many pairs."""
+    # Settings of the optimiser fit any others.
+    of_model = [path for path in axes if not path.startswith("optim.")]
+    pairs = list(combinations(of_model, 2))
+    each = MOST_PAIRED
+    while each > 2 and len(pairs) * each**2 > most:
+        each -= 1
+    values = {path: _some(axes[path], each) for path in of_model}
+    return [
+        {one: first, other: second}
+        for one, other in pairs
+        for first, second in product(values[one], values[other])
+    ]
+
+
+def _spread(values: list[Tree], most: int) -> list[Tree]:
+    return [values[place] for place in _places(len(values), most)]
+
+
+def _varied(tree: Tree, varied: Tree) -> Any:
+    """The tree with some axes' values, and the first values of the others that lead there."""
+    return resolve(tree, lambda path, axis: _leading_to(path, axis, varied))
+
+
+def _leading_to(path: str, axis: Distribution, varied: Tree) -> Any:
+    """The value of a varied axis; of the others the first that brings a varied one along."""
+    if path in varied:
+        return varied[path]
+    if not isinstance(axis, Choice):
+        return axis.low
+    leading = (
+        value for value in axis.values if varied.keys() & open_axes(value, inside(path, value))
+    )
+    return next(leading, axis.values[0])
+
+
+def _some(axis: Distribution, most: int) -> list[Any]:
+    """Values of an axis: both ends, and others evenly between them."""
+    if isinstance(axis, Choice):
+        return [axis.values[place] for place in _places(len(axis.values), most)]
+    if isinstance(axis, Int):
+        return [axis.value(place) for place in _places(axis.num_values, most)]
+    return [axis.low, axis.high]
+
+
+def _places(count: int, most: int) -> list[int]:
+    if count <= most:
+        return list(range(count))
+    if most == 1:
+        return [0]
+    return [place * (count - 1) // (most - 1) for place in range(most)]

@@ -1,0 +1,370 @@
+"""A search space: YAML in, arms and candidates out."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
+
+from modsearch.config.reading import read_yaml
+from modsearch.config.records import (
+    MOST_FLOPS,
+    MOST_LAYERS,
+    MOST_SEED,
+    MOST_TOKENS,
+    MOST_WIDTH,
+    OWN,
+    DataConfig,
+    ModelConfig,
+    OptimConfig,
+    ShortName,
+    Stage,
+    Stated,
+    Validation,
+    once,
+)
+from modsearch.config.wording import first_error
+from modsearch.errors import ConfigError
+from modsearch.registry.registry import unknown
+from modsearch.space.axes import Tree, is_distribution, is_finite, num_points, parse_tree
+
+SIZE = ("depth", "width")
+ASKS_PER_TRIAL = 5
+"""A sampler's cell ends at the latest after so many for each trial that it wants trained."""
+
+
+PositiveFlops = Annotated[float, Field(gt=0, le=MOST_FLOPS)]
+Budgets = Annotated[list[PositiveFlops], Field(min_length=1, max_length=64), AfterValidator(once)]
+
+
+class Section(Stated):
+    """Values for model and optimiser, of which each may be open."""
+
+    model: Tree = {}
+    """Keys of `model` below, without depth and width."""
+    optim: Tree = {}
+    """Keys of `optim` below."""
+
+
+class Arm(Section):
+    """A family of candidates; a control takes recipe and size of the arm that it controls."""
+
+    control_of: str | None = None
+    """The learned arm whose recipe and size this one takes, with its own values on top."""
+
+
+class Explore(Stated):
+    """Ranks recipes; its values enter no fit."""
+
+    budgets: Budgets
+    """Training FLOPs of a trial."""
+    size: Tree
+    """depth and width, fixed or open."""
+    sampler: Literal["grid", "random", "qmc", "tpe"] = "grid"
+    """How points of the open axes are chosen."""
+    trials: int | None = Field(None, gt=0, le=100_000)
+    """Trained trials of each cell; a grid has none, it runs whole."""
+    windows: int = Field(64, gt=0, le=MOST_TOKENS)
+    """Windows of `seq_len` validation tokens that a trial is scored on."""
+
+    @model_validator(mode="after")
+    def _trials_are_stated(self) -> "Explore":
+        if self.sampler != "grid" and self.trials is None:
+            raise ValueError(f"sampler `{self.sampler}` needs `trials`")
+        if self.sampler == "grid" and self.trials is not None:
+            raise ValueError("sampler `grid` runs every point of the grid: leave `trials` out")
+        return self
+
+
+class Rung(Stated):
+    """Sizes of one depth at one budget."""
+
+    budget: PositiveFlops
+    """Training FLOPs of a trial."""
+    depth: int = Field(gt=0, le=MOST_LAYERS)
+    """Blocks of the stack."""
+    widths: Annotated[
+        list[Annotated[int, Field(gt=0, le=MOST_WIDTH)]],
+        Field(min_length=1, max_length=64),
+        AfterValidator(once),
+    ]
+    """Of the residual stream; each is one trial an arm."""
+
+
+class Measure(Stated):
+    """One recipe per arm on one ladder of sizes: the rows of isoFLOP fits."""
+
+    ladder: list[Rung] = Field(min_length=1, max_length=256)
+    """The sizes of every learned arm, by budget and depth."""
+    windows: int = Field(64, gt=0, le=MOST_TOKENS)
+    """Windows of `seq_len` validation tokens that a trial is scored on."""
+
+    @model_validator(mode="after")
+    def _rungs_differ(self, info: ValidationInfo) -> "Measure":
+        if info.context == OWN:
+            return self
+        seen: dict[tuple[float, int], int] = {}
+        for place, rung in enumerate(self.ladder):
+            first = seen.setdefault((rung.budget, rung.depth), place)
+            if first != place:
+                raise ValueError(
+                    f"ladder.{first} and ladder.{place} have the same budget and depth: "
+                    f"write all widths of budget {rung.budget:g}, depth {rung.depth} into one"
+                )
+        return self
+
+
+class Confirm(Stated):
+    """Fresh seeds on the test part: the rows of the headline."""
+
+    budgets: Budgets
+    """Training FLOPs of a trial; budgets of the ladder."""
+    seeds: int = Field(3, gt=0, le=900)
+    """Trials an arm; fewer than three give no interval."""
+    windows: int = Field(256, gt=0, le=MOST_TOKENS)
+    """Windows of `seq_len` test tokens that a trial is scored on."""
+
+
+class Resources(Stated):
+    """How trials are executed; `threads`, `device`, `precision` and `micro_batch` are constants
+    of the study."""
+
+    workers: Annotated[int, Field(gt=0, le=1024)] | Literal["auto"] = "auto"
+    """Trials at once; `auto`: as many as the cores hold, one on a GPU."""
+    threads: int = Field(1, gt=0, le=256)
+    """Of one trial."""
+    cpus: float | None = Field(None, gt=0, le=1024)
+    """CPUs that engine `ray` reserves for a trial; null: as many as `threads`."""
+    gpus: float | None = Field(None, ge=0, le=1024)
+    """GPUs, also a fraction of one; null: one where the device is `cuda`."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto`: a GPU where torch sees one."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of training's matrix products; weights, moments and scores are fp32."""
+    micro_batch: int | None = Field(None, gt=0, le=65_536)
+    """Sequences in one pass, where a whole batch does not fit the memory."""
+    checkpoint_seconds: float = Field(10.0, ge=0, le=1e6)
+    """Between checkpoints of an unfinished trial."""
+    keep: Literal["all", "winners", "none"] = "winners"
+    """Which final weights stay on disk."""
+
+
+class Space(Stated):
+    """What a study searches."""
+
+    name: ShortName
+    """Of the study, and of its folder in `runs/`."""
+    seed: int = Field(0, ge=0, le=MOST_SEED)
+    """Of parameters, data order, routing and samplers."""
+    plugins: list[str] = []
+    """Files with components of one's own, beside the YAML file or absolute."""
+    data: DataConfig = DataConfig()
+    """The text that all trials share."""
+    fixed: Section = Section()
+    """Of every candidate, unless its arm says otherwise."""
+    axes: Section = Section()
+    """Open in every arm, with the same values."""
+    arms: dict[ShortName, Arm] = Field(min_length=1, max_length=64)
+    """What is compared, by name."""
+    explore: Explore | None = None
+    """Ranks recipes; needed where an axis is open."""
+    measure: Measure | None = None
+    """Measures isoFLOP curves."""
+    confirm: Confirm | None = None
+    """Trains each arm's best size again: the headline."""
+    suite: str | None = None
+    """lm-eval suite for the winners."""
+    resources: Resources = Resources()
+    """How trials are executed."""
+
+    @model_validator(mode="after")
+    def _values_have_their_place(self, info: ValidationInfo) -> "Space":
+        if info.context == OWN:
+            return self
+        arms = {f"arms.{name}": arm for name, arm in self.arms.items()}
+        sections: dict[str, Section] = {"fixed": self.fixed, "axes": self.axes, **arms}
+        for where, section in sections.items():
+            _check_recipe(section.model, f"{where}.model", ModelConfig)
+            _check_recipe(section.optim, f"{where}.optim", OptimConfig)
+        if self.explore is not None:
+            _check_size(self.explore.size)
+        learned = [self.arms[name] for name in self.learned_arms]
+        for part, fixed, axes, owns in (
+            ("model", self.fixed.model, self.axes.model, [arm.model for arm in learned]),
+            ("optim", self.fixed.optim, self.axes.optim, [arm.optim for arm in learned]),
+        ):
+            for key in axes:
+                if key in fixed:
+                    raise ValueError(
+                        f"`{key}` stands in fixed.{part} and in axes.{part}: keep one of them"
+                    )
+                if all(key in own for own in owns):
+                    raise ValueError(
+                        f"axes.{part}.{key} has no effect: every arm has a `{key}` of its own"
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _arms_fit(self) -> "Space":
+        for name, arm in self.arms.items():
+            target = arm.control_of
+            if target is not None and (target not in self.arms or self.arms[target].control_of):
+                raise ValueError(f"arm `{name}` is control_of `{target}`, which is no learned arm")
+        if self.suite is not None and self.resources.keep == "none":
+            raise ValueError("a suite scores kept weights, but resources.keep is `none`")
+        if self.explore is None and self.measure is None and self.confirm is None:
+            raise ValueError("a space needs at least one of explore, measure, confirm")
+        if self.confirm is not None:
+            measured = {rung.budget for rung in self.measure.ladder} if self.measure else set()
+            for budget in self.confirm.budgets:
+                if budget not in measured:
+                    known = ", ".join(f"{each:g}" for each in sorted(measured)) or "empty"
+                    raise ValueError(
+                        f"confirm budget {budget:g} is not in the measure ladder, only {known}: "
+                        f"add {{budget: {budget:g}, depth: D, widths: [...]}} to it"
+                    )
+        return self
+
+    @property
+    def learned_arms(self) -> list[str]:
+        """Arms that are explored and measured."""
+        return [name for name, arm in self.arms.items() if arm.control_of is None]
+
+    def recipe(self, arm: str) -> Tree:
+        """The arm's tree of model and optimiser values, size left out."""
+        tree: Tree = {"model": {}, "optim": {}}
+        for section in (self.fixed, self.axes, self.arms[arm]):
+            tree = over(tree, section)
+        return tree
+
+    def budgets(self, stage: Stage) -> list[float]:
+        """Budgets of a stage, largest first."""
+        return sorted(self.stated_budgets(stage), reverse=True)
+
+    def stated_budgets(self, stage: Stage) -> list[float]:
+        """Budgets of a stage in the order of the file."""
+        if stage is Stage.EXPLORE:
+            found = self.explore.budgets if self.explore else []
+        elif stage is Stage.MEASURE:
+            found = [rung.budget for rung in self.measure.ladder] if self.measure else []
+        else:
+            found = self.confirm.budgets if self.confirm else []
+        return list(dict.fromkeys(found))
+
+    def sizes(self, budget: float) -> list[Tree]:
+        """Ladder at a budget: depth and width of each size."""
+        rungs = self.measure.ladder if self.measure else []
+        return [
+            {"depth": rung.depth, "width": width}
+            for rung in rungs
+            if rung.budget == budget
+            for width in rung.widths
+        ]
+
+    def num_trials(self, stage: Stage, arm: str, budget: float) -> int:
+        """Trials that a cell is asked for, no more than it has points; builds nothing, so it
+        needs no plugin."""
+        if stage is Stage.EXPLORE:
+            assert self.explore is not None
+            tree = {**self.recipe(arm), "size": parse_tree(self.explore.size)}
+            points = num_points(tree) if is_finite(tree) else None
+            asked = [n for n in (self.explore.trials, points) if n is not None]
+            return min(asked)
+        if stage is Stage.MEASURE:
+            return len(self.sizes(budget))
+        assert self.confirm is not None
+        return self.confirm.seeds
+
+    def validation(self, stage: Stage) -> Validation:
+        """Test text only in confirm."""
+        if stage is Stage.CONFIRM:
+            assert self.confirm is not None
+            return Validation(part="test", windows=self.confirm.windows)
+        settings = self.explore if stage is Stage.EXPLORE else self.measure
+        assert settings is not None
+        return Validation(part="validation", windows=settings.windows)
+
+
+def over(base: Tree, section: Section | Arm) -> Tree:
+    """A section's values on top of a tree's, key by key."""
+    return {
+        "model": {**base["model"], **parse_tree(section.model)},
+        "optim": {**base["optim"], **parse_tree(section.optim)},
+    }
+
+
+def own_space(path: Path) -> Space:
+    """A study's own `space.yaml`, also where a rule that came later would refuse it.
+
+    Raises:
+        ConfigError: it is damaged.
+    """
+    values = read_yaml(path, [])
+    try:
+        return Space.model_validate(values, context=OWN)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {first_error(error, Space, values)}") from error
+
+
+def read_space(path: Path, overrides: list[str]) -> Space:
+    """A space whose candidates are not checked, and whose plugins are not run.
+
+    Raises:
+        ConfigError: what is wrong, and in which file.
+    """
+    values = read_yaml(path, overrides)
+    for key, value in values.items():
+        if key in ("model", "optim"):
+            inner = list(value)[:1] if isinstance(value, dict) else []
+            raise ConfigError(
+                f"{path}: unknown key `{key}`: a space has it in fixed, axes and arms\n"
+                f"did you mean `{'.'.join(['fixed', key, *inner])}`?"
+            )
+        if key not in Space.model_fields:
+            raise ConfigError(f"{path}: {unknown('key', key, Space.model_fields)}")
+    try:
+        return Space.model_validate(said(values))
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {first_error(error, Space, values)}") from error
+
+
+def said(values: Tree) -> Tree:
+    """What a document says: a key with nothing behind it says nothing."""
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _check_recipe(tree: Tree, where: str, known: type[BaseModel]) -> None:
+    """Keys and distributions of a part of a recipe.
+
+    Raises:
+        ConfigError: a key is unknown or a size, or a distribution is malformed.
+    """
+    if is_distribution(tree) and not set(tree) <= set(known.model_fields):
+        raise ConfigError(f"{where}: a distribution goes to one of the keys, not to all of them")
+    for key in tree:
+        if key not in known.model_fields:
+            raise ConfigError(f"{where}: {unknown('key', key, known.model_fields)}")
+        if key in SIZE and known is ModelConfig:
+            raise ConfigError(
+                f"{where}.{key} has no effect: sizes are those of explore.size and measure.ladder"
+            )
+    parse_tree(tree, where)
+
+
+def _check_size(size: Tree) -> None:
+    for key in size:
+        if key not in SIZE:
+            raise ConfigError(
+                f"explore.size: {unknown('key', key, SIZE)}; what is no size goes to "
+                f"fixed.model, axes.model or an arm"
+            )
+    for key in SIZE:
+        if key not in size:
+            raise ConfigError(f"explore.size: {key} is missing")
+    parse_tree(size, "explore.size")

@@ -1,0 +1,1 @@
+"""A study: its stages, what it was made with, how far it is."""

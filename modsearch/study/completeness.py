@@ -1,0 +1,129 @@
+"""What a study asks for, beside what it has: its cells, and results that are missing."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from modsearch.analysis.fits import causal_loss
+from modsearch.config.records import Record, Stage, State
+from modsearch.errors import ModsearchError, StudyError
+from modsearch.space.space import Space, own_space
+from modsearch.store.directory import StudyDirectory
+
+
+@dataclass(frozen=True)
+class CellState:
+    """One arm at one budget in one stage."""
+
+    stage: Stage
+    arm: str
+    budget: float
+    wanted: int
+    """Trials that the space asks for."""
+    found: tuple[Record, ...]
+    draws: bool = False
+    """Points are drawn until enough of them were trained; what is rejected does not count."""
+    explored: int | None = None
+    """Results that it had when its search was over; None where that is not known."""
+
+    @property
+    def states(self) -> dict[str, int]:
+        """Trials by how they ended."""
+        return dict(Counter(str(record.state) for record in self.found))
+
+    @property
+    def best_causal_loss(self) -> float | None:
+        """The lowest one; None without a finished trial."""
+        return min((causal_loss(record) for record in self.found if record.scores), default=None)
+
+    @property
+    def missing(self) -> int:
+        """Points that have no result yet. A failed trial is one: it is tried again.
+
+        Sizes and seeds are counted, not trials: when a study grows, another size may be
+        confirmed, or another recipe measured, and the earlier results stay. Explore's search may
+        be over before: its points run out, or none is left that can be trained.
+        """
+        done = [record for record in self.found if record.state is not State.FAILED]
+        if self.stage is Stage.MEASURE:
+            sizes = {(r.candidate.model.depth, r.candidate.model.width) for r in done}
+            return max(0, self.wanted - len(sizes))
+        if self.stage is Stage.CONFIRM:
+            return max(0, self.wanted - len({record.seed for record in done}))
+        if self.explored is not None:
+            return max(0, self.explored - len(done))
+        if self.draws:
+            done = [record for record in done if record.state is not State.INFEASIBLE]
+        return max(0, self.wanted - len(done))
+
+
+def explored_key(arm: str, budget: float, wanted: int) -> str:
+    """Name of a cell of explore in the manifest; another one when it is asked for more."""
+    return f"{arm} at {budget!r}, {wanted} trials"
+
+
+def study_space(directory: StudyDirectory) -> Space:
+    """What a study was asked, from its own `space.yaml`; no plugin is run.
+
+    Raises:
+        StudyError: it is missing or damaged.
+    """
+    try:
+        return own_space(directory.space)
+    except ModsearchError as error:
+        raise StudyError(
+            f"can't read {directory.space}: {str(error).partition(chr(10))[0]}\n"
+            f"bring the file back: the study goes on and is counted by it"
+        ) from error
+
+
+def cells(space: Space, records: Sequence[Record], explored: Mapping[str, int]) -> list[CellState]:
+    """Every cell of a study, in order of stage and budget, and what it has; `explored` is that of
+    its manifest."""
+    found = []
+    draws = space.explore is not None and space.explore.sampler != "grid"
+    for stage in Stage:
+        for budget in space.budgets(stage):
+            for arm in space.arms if stage is Stage.CONFIRM else space.learned_arms:
+                place = (stage, arm, budget)
+                mine = [r for r in records if (r.stage, r.arm, r.budget.flops) == place]
+                wanted = space.num_trials(stage, arm, budget)
+                cell = CellState(stage, arm, budget, wanted, tuple(mine))
+                if stage is Stage.EXPLORE:
+                    over = explored.get(explored_key(arm, budget, wanted))
+                    cell = replace(cell, draws=draws, explored=over)
+                found.append(cell)
+    return found
+
+
+def open_stage(cells: Sequence[CellState]) -> Stage | None:
+    """The stage that is under way; None where all are done.
+
+    A stage is done, too, when a later one has begun: what it lacks then is told by `lacking`.
+    """
+    later = False
+    under_way = None
+    for stage in reversed(Stage):
+        mine = [cell for cell in cells if cell.stage is stage]
+        if mine and not later and any(cell.missing for cell in mine):
+            under_way = stage
+        later = later or any(cell.found for cell in mine)
+    return under_way
+
+
+def lacking(cells: Sequence[CellState], under_way: Stage | None = None) -> Iterator[str]:
+    """Cells without all of their results, or without a loss, of stages that have begun and are
+    not `under_way`.
+
+    Explore's search ends a cell early, so that there a cell without any result is told alone.
+    """
+    order = list(Stage)
+    last = max((order.index(cell.stage) for cell in cells if cell.found), default=-1)
+    for cell in cells:
+        if order.index(cell.stage) > last or cell.stage is under_way:
+            continue
+        where = f"{cell.stage} of {cell.arm} at {cell.budget:g} FLOPs has"
+        if cell.missing and not (cell.stage is Stage.EXPLORE and cell.found):
+            yield f"{where} {cell.wanted - cell.missing} of {cell.wanted} results"
+        elif cell.best_causal_loss is None:
+            yield f"{where} no trial that has finished"

@@ -1,0 +1,389 @@
+"""What a study was made with, and whether it may go on: its manifest and the checks on it."""
+
+import hashlib
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Set
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+import modsearch
+from modsearch.config.records import (
+    CorpusFacts,
+    Manifest,
+    ModelConfig,
+    Plugin,
+    Stage,
+)
+from modsearch.data.corpus import Corpus
+from modsearch.errors import StudyError, redacted
+from modsearch.nn.contracts import KINDS, base_name
+from modsearch.registry.plugins import by_name, digests, load_plugins, plugin_source
+from modsearch.space.space import Arm, Section, Space
+from modsearch.store.directory import StudyDirectory, write_bytes, write_yaml
+from modsearch.study.completeness import study_space
+from modsearch.training.machine import runtime
+
+PACKAGE = Path(modsearch.__file__).parent
+
+CONSTANT_RESOURCES = {"threads", "device", "precision", "micro_batch"}
+
+EXTENSIBLE = {
+    "explore": {"budgets", "trials"},
+    "measure": {"ladder"},
+    "confirm": {"budgets", "seeds"},
+}
+"""What may grow in a stage."""
+
+LIBRARIES = ("torch", "numpy", "optuna", "lm_eval", "ray", "pandas", "scipy")
+
+
+def open_manifest(
+    directory: StudyDirectory,
+    space: Space,
+    corpus: CorpusFacts,
+    *,
+    allow_mixed: bool,
+    elsewhere: bool = False,
+    engine: Literal["local", "ray"] = "local",
+    ledger: str | None = None,
+) -> Manifest:
+    """Make the manifest of a new study, or hold this run against the one that is there.
+
+    `ledger` is where its database is, where that is not a file of the study directory.
+    `elsewhere`: trials run on other machines, whose devices this one can't see.
+
+    Raises:
+        StudyError: the study was made with another space, corpus, code, plugin, torch or device.
+    """
+    plugins = load_plugins(space.plugins)
+    fresh = _fresh_manifest(space, corpus, plugins, elsewhere=elsewhere, ledger=ledger)
+    remade = ledger is None and directory.lost_ledger()
+    fresh = fresh.model_copy(update={"engine": engine, "ledger_remade": remade})
+    if not (directory.root / "manifest.json").exists():
+        write_yaml(directory.space, space.model_dump(mode="json"))
+        _keep_copies(directory, plugins)
+        directory.write_manifest(fresh)
+        return fresh
+    old = directory.manifest()
+    before = study_space(directory)
+    _refuse_other_space(before, space, directory.root)
+    if fresh.corpus.fingerprint != old.corpus.fingerprint:
+        raise StudyError(
+            f"the corpus has changed: {old.corpus.fingerprint} is now "
+            f"{fresh.corpus.fingerprint}\nuse another --out, or bring the old text back"
+        )
+    if fresh.ledger != old.ledger:
+        raise StudyError(
+            f"the ledger of {directory.root} is {old.ledger or directory.ledger}, not "
+            f"{fresh.ledger or directory.ledger}\nname it with --ledger; if it has moved, change "
+            f"`ledger` in {directory.root / 'manifest.json'}"
+        )
+    other = _differences(old, fresh)
+    if other and not allow_mixed:
+        raise StudyError(
+            f"{directory.root} was made with other versions: {', '.join(other)}\n"
+            f"use another --out, or resume with --allow-mixed, which the report will show"
+        )
+    manifest = old.model_copy(
+        update={
+            "mixed": list(dict.fromkeys([*old.mixed, *other])),
+            "ledger_remade": old.ledger_remade or remade,
+        }
+    )
+    _keep_copies(directory, plugins)
+    if manifest != old:
+        directory.write_manifest(manifest)
+    if before != space:
+        write_yaml(directory.space, space.model_dump(mode="json"))
+    return manifest
+
+
+def study_key(space: Space, manifest: Manifest) -> str:
+    """Name of a study where studies share a database or a storage.
+
+    It is the same on every machine, and another one for whatever a result depends on.
+    """
+    constant = space.resources.model_dump(mode="json", include=CONSTANT_RESOURCES)
+    fixed = space.model_dump(mode="json", include={"seed", "fixed", "axes", "arms"})
+    made_with = [manifest.corpus.fingerprint, manifest.code, manifest.packages]
+    made_with += [manifest.versions["torch"], manifest.runtime.device]
+    return f"{space.name}-{_digest([fixed, constant, made_with])}"
+
+
+def stage_key(space: Space, stage: Stage) -> str:
+    """What a stage is beside what may grow in it."""
+    section = getattr(space, stage)
+    return _digest(section and section.model_dump(mode="json", exclude=EXTENSIBLE[stage]))
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def check_windows(space: Space, corpus: Corpus) -> None:
+    """Every stage's sample must fit into its part, before anything is trained.
+
+    Raises:
+        DataError: a part has fewer tokens than its windows need.
+    """
+    for stage in Stage:
+        if space.budgets(stage):
+            for arm in space.learned_arms:
+                seq_len = space.recipe(arm)["model"].get("seq_len", ModelConfig().seq_len)
+                if isinstance(seq_len, int):
+                    corpus.windows(space.validation(stage), seq_len)
+
+
+def _keep_copies(directory: StudyDirectory, plugins: Iterable[Plugin]) -> None:
+    """For the record. A copy of another content stays, and the new one has its digest in its
+    name."""
+    for name, plugin in by_name(plugins).items():
+        source = plugin_source(plugin)
+        path = directory.plugins / name
+        if path.exists() and path.read_bytes() != source:
+            path = directory.plugins / f"{Path(plugin.path).stem}-{plugin.digest}.py"
+        write_bytes(path, source)
+
+
+def check_plugins(
+    made_with: Mapping[str, str],
+    plugins: Iterable[Plugin],
+    models: Iterable[ModelConfig],
+    what: Path,
+) -> None:
+    """Weights are scored with the plugins that they were trained with, and no others' content.
+
+    Plugins that the models have no component of need not be there.
+
+    Raises:
+        StudyError: files are not named, or have changed.
+    """
+    given = {plugin.path: plugin.digest for plugin in plugins}
+    right = {path for path, digest in given.items() if digest in made_with.values()}
+    if all(_comes_from(right, kind, name) for kind, name in _components(models)):
+        return
+    missing = [name for name, digest in made_with.items() if digest not in given.values()]
+    if missing:
+        copies = next(
+            (root / "plugins" for root in (what, *what.resolve().parents) if _is_study(root)),
+            Path(),
+        )
+        named = " ".join(shlex.join(["--plugin", str(copies / name)]) for name in missing)
+        raise StudyError(
+            f"{what} was made with plugin {', '.join(missing)}, which is not named or has changed"
+            f"\nname it as it was: {named}"
+        )
+
+
+def _is_study(folder: Path) -> bool:
+    return (folder / "manifest.json").is_file()
+
+
+def _components(models: Iterable[ModelConfig]) -> set[tuple[str, str]]:
+    """Kinds and names."""
+    found = set()
+    for model in models:
+        parts = {"block": model.block, "router": model.router, "schedule": model.schedule}
+        if model.ffn is not None:
+            parts["ffn"] = model.ffn
+        found |= {(kind, base_name(kind, part.name)) for kind, part in parts.items()}
+    return found
+
+
+def _comes_from(plugins: Set[str], kind: str, name: str) -> bool:
+    """Whether a component is there, and not from another plugin file than these."""
+    origins = KINDS[kind].origins(name)
+    files = {o.target.rpartition(":")[0] for o in origins if o.how == "plugin file"}
+    return bool(origins) and files <= plugins
+
+
+def _fresh_manifest(
+    space: Space,
+    corpus: CorpusFacts,
+    plugins: Iterable[Plugin],
+    *,
+    elsewhere: bool,
+    ledger: str | None,
+) -> Manifest:
+    constants = runtime(space.resources, elsewhere=elsewhere)
+    return Manifest(
+        name=space.name,
+        seed=space.seed,
+        arms={name: arm.control_of for name, arm in space.arms.items()},
+        runtime=constants,
+        corpus=corpus,
+        code=code_hash(),
+        revision=_git_revision(),
+        versions={"python": platform.python_version()}
+        | {library: version(library) for library in LIBRARIES},
+        machine=_machine(constants.device),
+        command=shlex.join([Path(sys.argv[0]).name, *map(redacted, sys.argv[1:])]),
+        plugins=digests(plugins),
+        packages=_packages(space),
+        ledger=ledger,
+    )
+
+
+def code_hash() -> str:
+    """Hash of the package's sources: what a result depends on, committed or not."""
+    return _sources_hash(PACKAGE)
+
+
+def _sources_hash(root: Path) -> str:
+    """Of a package's folder, or of a single module."""
+    paths = sorted(root.rglob("*.py")) if root.is_dir() else [root]
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _packages(space: Space) -> dict[str, str]:
+    """Installed packages whose components the space names, with version and hash of sources."""
+    sections: list[Section | Arm] = [space.fixed, space.axes, *space.arms.values()]
+    named = {word for section in sections for word in _words(section.model)}
+    found = {}
+    for registry in KINDS.values():
+        for name in named.intersection(registry.names()):
+            for origin in registry.origins(name):
+                if origin.how == "entry point":
+                    package, _, number = origin.distribution.rpartition(" ")
+                    top = origin.target.partition(":")[0].partition(".")[0]
+                    found[package] = f"{number} {_module_hash(top)}"
+    return dict(sorted(found.items()))
+
+
+def _words(value: Any) -> Iterator[str]:
+    """All texts in plain data."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for inner in value.values():
+            yield from _words(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _words(inner)
+
+
+def _module_hash(name: str) -> str:
+    spec = find_spec(name)
+    if spec is None or spec.origin is None:
+        return "unknown"
+    origin = Path(spec.origin)
+    return _sources_hash(origin.parent if spec.submodule_search_locations else origin)
+
+
+def _differences(old: Manifest, new: Manifest) -> list[str]:
+    """What a result depends on and is not as it was."""
+    found = []
+    if old.code != new.code:
+        found.append(f"code {old.code} is now {new.code}")
+    if set(old.plugins.values()) != set(new.plugins.values()):
+        found += _changes("plugin", old.plugins, new.plugins)
+    found += _changes("package", old.packages, new.packages)
+    if old.versions["torch"] != new.versions["torch"]:
+        found.append(f"torch {old.versions['torch']} is now {new.versions['torch']}")
+    if old.runtime.device != new.runtime.device:
+        found.append(f"device {old.runtime.device} is now {new.runtime.device}")
+    return found
+
+
+def _changes(what: str, old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
+    names = [name for name in dict.fromkeys([*old, *new]) if old.get(name) != new.get(name)]
+    return [
+        f"{what} {name} {old.get(name, 'not there')} is now {new.get(name, 'not there')}"
+        for name in names
+    ]
+
+
+def _refuse_other_space(old: Space, new: Space, root: Path) -> None:
+    """A study may be extended (more trials, sizes, budgets, seeds), not changed.
+
+    Raises:
+        StudyError: something else differs; the message names it.
+    """
+    for name in ("name", "seed", "fixed", "axes", "arms"):
+        if getattr(old, name) != getattr(new, name):
+            raise StudyError(
+                f"{root} was made with other `{name}`: a study may be extended, not changed\n"
+                f"use another --out for the changed space"
+            )
+    constant = CONSTANT_RESOURCES
+    if old.resources.model_dump(include=constant) != new.resources.model_dump(include=constant):
+        raise StudyError(
+            f"{root} was made with other `resources`: {', '.join(sorted(constant))} are "
+            f"constants of a study\nuse another --out for the changed space"
+        )
+    for stage, extensible in EXTENSIBLE.items():
+        before, after = getattr(old, stage), getattr(new, stage)
+        if before is not None and (
+            after is None
+            or before.model_dump(exclude=extensible) != after.model_dump(exclude=extensible)
+        ):
+            raise StudyError(
+                f"{root} was made with another `{stage}`: only {', '.join(sorted(extensible))} "
+                f"may grow\nuse another --out for the changed space"
+            )
+    if not _asked(old) <= _asked(new):
+        raise StudyError(
+            f"{root} was made with more trials, sizes, budgets or seeds: a study may grow, not "
+            f"shrink\nuse another --out for the smaller space"
+        )
+
+
+def _asked(space: Space) -> set[tuple[object, ...]]:
+    """Everything that a space asks to be trained, arms and recipes aside."""
+    found: set[tuple[object, ...]] = set()
+    if space.explore is not None:
+        trials = space.explore.trials or 0
+        found |= {("explore", b, n) for b in space.explore.budgets for n in range(trials + 1)}
+    if space.measure is not None:
+        for rung in space.measure.ladder:
+            found |= {("measure", rung.budget, rung.depth, width) for width in rung.widths}
+    if space.confirm is not None:
+        seeds = range(space.confirm.seeds)
+        found |= {("confirm", b, seed) for b in space.confirm.budgets for seed in seeds}
+    return found
+
+
+def _git_revision() -> str:
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            cwd=PACKAGE,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()
+
+
+def _machine(device: str) -> dict[str, str]:
+    if device == "cpu":
+        name = _cpu_name()
+    elif torch.cuda.is_available():
+        name = torch.cuda.get_device_name()
+    else:
+        name = "cuda, on the cluster's nodes"
+    return {"device": name, "cores": str(os.cpu_count()), "system": platform.system()}
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,1 @@
+"""A candidate and a budget to a record: plan, train, score."""

@@ -1,0 +1,79 @@
+"""What this machine has: cores, a device, and the memory that its processes take."""
+
+import os
+import resource
+import sys
+from pathlib import Path
+
+import torch
+
+from modsearch.config.records import Runtime
+from modsearch.errors import StudyError
+from modsearch.space.space import Resources
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def runtime(resources: Resources, *, elsewhere: bool = False) -> Runtime:
+    """The constants of a study, with the device that `auto` means here.
+
+    `elsewhere`: trials run on other machines, whose devices this one can't see.
+
+    Raises:
+        StudyError: the device is not there.
+    """
+    device = resources.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available() and not elsewhere:
+        raise StudyError("device `cuda` is asked for, but torch sees none\nuse device: auto")
+    return Runtime(
+        device=device,
+        precision=resources.precision,
+        threads=resources.threads,
+        micro_batch=resources.micro_batch,
+        checkpoint_seconds=resources.checkpoint_seconds,
+    )
+
+
+def num_workers(runtime: Runtime) -> int:
+    """What `workers: auto` means here."""
+    if runtime.device == "cuda":
+        return 1  # local workers share the first GPU: more of them is the user's choice
+    return max(1, cores() // runtime.threads)
+
+
+def peak_memory() -> int:
+    """Most bytes that this process has had resident.
+
+    Linux counts into `ru_maxrss` what the parent had when it started this process.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return 1024 * int(line.split()[1])
+    unit = 1 if sys.platform == "darwin" else 1024  # kilobytes but on macOS
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def free_memory(device: str) -> int:
+    """Bytes that a new program could have on a device, as far as this machine says."""
+    if device == "cuda":
+        free, _ = torch.cuda.mem_get_info()
+        return int(free)
+    free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    facts = Path("/proc/meminfo")
+    if facts.is_file():
+        for line in facts.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                free = 1024 * int(line.split()[1])
+    most, used = (Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory.current"))
+    if most.is_file() and used.is_file() and (limit := most.read_text().strip()) != "max":
+        free = min(free, max(0, int(limit) - int(used.read_text())))
+    return free

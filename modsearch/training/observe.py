@@ -1,0 +1,133 @@
+"""What a model decides on its validation sample, gathered from the passes that score it.
+
+Shapes: B sequences, W windows, T positions, V vocabulary.
+"""
+
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from modsearch.analysis.routing import Observed, summarise
+from modsearch.config.records import RoutingReport
+from modsearch.nn.contracts import Mode, Update
+from modsearch.nn.model import Decoder, Output
+
+Array = npt.NDArray[Any]
+Layers = list[Array | None]
+"""One entry a layer; None where it has no such value."""
+
+
+class Observer:
+    """Collects one sample batch by batch, in both modes; idle for a model without routing."""
+
+    def __init__(self, model: Decoder) -> None:
+        self.capacities = model.capacities
+        self.vocab_size = model.config.vocab_size
+        self._routed = bool(model.routed_layers)
+        self._chosen: dict[Mode, list[Layers]] = {"causal": [], "train": []}
+        self._scores: list[Layers] = []
+        self._membership: list[Layers] = []
+        self._realised: list[Layers] = []
+        self._losses: list[Array] = []
+        self._entropies: list[Array] = []
+
+    def add(self, mode: Mode, output: Output, losses_BT: Tensor) -> None:
+        """One batch in one mode; batches come in the same order in both."""
+        if not self._routed:
+            return
+        chosen = [_array(each) for each in output.chosen]
+        self._chosen[mode].append(chosen)
+        if mode == "causal":
+            self._losses.append(losses_BT.cpu().numpy())
+            self._entropies.append(entropies(output.logits_BTV).cpu().numpy())
+            self._realised.append(
+                [
+                    None if capacity is None else _shares(update, chosen_BT)
+                    for capacity, update, chosen_BT in zip(
+                        self.capacities, output.updates, chosen, strict=True
+                    )
+                ]
+            )
+        else:
+            # Of this mode: here training's own choice on the same hidden states is known.
+            routings = [update.routing for update in output.updates]
+            self._scores.append([_array(each.scores_BT if each else None) for each in routings])
+            self._membership.append(
+                [_array(each.membership_BT if each else None) for each in routings]
+            )
+
+    @property
+    def realised_capacity(self) -> float | None:
+        """Mean share that routed layers take in causal mode; None without any."""
+        known = [float(each.mean()) for each in _joined(self._realised) if each is not None]
+        return fmean(known) if known else None
+
+    @property
+    def agreement(self) -> float | None:
+        """Share of decisions on which both modes agree; None where there are no decisions."""
+        causal, train = (_joined(self._chosen[mode]) for mode in self._chosen)
+        agreed = [
+            float((a == b).mean())
+            for a, b in zip(causal, train, strict=True)
+            if a is not None and b is not None
+        ]
+        return fmean(agreed) if agreed else None
+
+    def report(self, tokens_WT: npt.NDArray[np.int64]) -> RoutingReport | None:
+        """The routing of the whole sample; None for a model without routing."""
+        if not self._routed:
+            return None
+        return summarise(
+            Observed(
+                tokens_WT=tokens_WT,
+                vocab_size=self.vocab_size,
+                capacities=self.capacities,
+                realised=_joined(self._realised),
+                causal=_joined(self._chosen["causal"]),
+                train=_joined(self._chosen["train"]),
+                scores=_joined(self._scores),
+                membership=_joined(self._membership),
+                loss_WT=np.concatenate(self._losses),
+                entropy_WT=np.concatenate(self._entropies),
+            )
+        )
+
+
+def entropies(logits_BTV: Tensor) -> Tensor:
+    """Entropy of each prediction (B, T) in nats."""
+    probabilities_BTV = logits_BTV.float().softmax(-1)
+    terms_BTV: Tensor = torch.special.entr(probabilities_BTV)
+    return terms_BTV.sum(-1)
+
+
+def _array(values_BT: Tensor | None) -> Array | None:
+    return None if values_BT is None else values_BT.cpu().numpy()
+
+
+def _shares(update: Update, chosen_BT: Array | None) -> Array | None:
+    """Realised capacity of each sequence: share of tokens, or of visits where experts route."""
+    if chosen_BT is not None:
+        taken: Array = chosen_BT.mean(axis=1)
+        return taken
+    load, visits_B = update.statistics.get("load"), update.expert_rows_B
+    if load is None or visits_B is None:
+        return None
+    # The load is the batch's: each sequence has its part of it by its own visits.
+    visits: Array = visits_B.cpu().numpy()
+    shares: Array = visits * (load.item() / max(visits.mean(), 1e-9))
+    return shares
+
+
+def _joined(batches: list[Layers]) -> Layers:
+    """Batches of each layer, as one array."""
+    columns = zip(*batches, strict=True)
+    return [_together([each for each in column if each is not None]) for column in columns]
+
+
+def _together(arrays: Sequence[Array]) -> Array | None:
+    return np.concatenate(arrays) if arrays else None

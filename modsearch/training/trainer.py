@@ -1,0 +1,360 @@
+"""Train one candidate for its planned steps; checkpoint, resume, and score it.
+
+An interrupted training ends with the same loss as an uninterrupted one: batches, routing
+and learning rates are pure functions of the step, and a checkpoint holds the rest.
+
+Shapes: B sequences, T positions, V vocabulary.
+"""
+
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import numpy.typing as npt
+import safetensors
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from modsearch.config.records import ModelConfig, OptimConfig, Plan, RoutingReport, Runtime
+from modsearch.data.corpus import Batches
+from modsearch.errors import Diverged, ModsearchError, StudyError, first_line
+from modsearch.nn.contracts import Mode, Update
+from modsearch.nn.model import Decoder, Output, statistics
+from modsearch.nn.passes import Passes
+from modsearch.store.directory import (
+    read_metrics,
+    read_model,
+    write_bytes,
+    write_model,
+    write_text,
+)
+from modsearch.training.observe import Observer
+
+LOGS_PER_TRIAL = 100
+SCORING_BATCH = 16
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training leaves beside the weights."""
+
+    final_train_loss: float
+    step_seconds: float
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Losses of both modes on one sample, and what causal routing did."""
+
+    causal: float
+    train_mode: float
+    realised_capacity: float | None
+    realised_forward_flops: float
+    agreement: float | None
+    routing: RoutingReport | None
+    """None without routed layers, and where a loss is not a number."""
+
+
+def learning_rate(optim: OptimConfig, width: int, step: int, steps: int) -> float:
+    """Warm-up, then cosine to `final` at the last step; the peak goes down with the width."""
+    peak = optim.rate * 64 / width
+    warmup = max(1, round(optim.warmup * steps))
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    progress = (step - warmup) / max(1, steps - 1 - warmup)
+    return peak * (optim.final + (1 - optim.final) * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+class Trainer:
+    """One training run in one directory."""
+
+    def __init__(
+        self, model: Decoder, optim: OptimConfig, plan: Plan, runtime: Runtime, directory: Path
+    ) -> None:
+        self.model = model.to(runtime.device)
+        self.optim = optim
+        self.plan = plan
+        self.runtime = runtime
+        self.directory = directory
+        self.parameters = list(model.parameters())
+        self.optimizer = torch.optim.AdamW(
+            model.parameter_groups(optim.weight_decay),
+            lr=optim.rate,
+            betas=(optim.beta1, optim.beta2),
+            fused=True,
+        )
+        self.step = 0
+        self._updates: list[tuple[float, Sequence[Update]]] = []
+        """Of the passes of the last step, each with its share of the sequences."""
+        self._sweeps = True
+        """Whether a step in several passes gathers means first; no longer once a sweep after the
+        warm-up of capacities has found that the model asks for none."""
+        self.tail_loss = torch.zeros((), dtype=torch.float64, device=runtime.device)
+
+    def run(self, batches: Batches, seed: int) -> Trained:
+        """Train to the last step, from the last checkpoint where there is one.
+
+        Raises:
+            Diverged: a loss is NaN or infinite.
+        """
+        self._resume()
+        self.model.train()
+        log_every = max(1, self.plan.steps // LOGS_PER_TRIAL)
+        tail_start = self._tail_start()
+        step_seconds: list[float] = []
+        window_loss = torch.zeros_like(self.tail_loss)
+        first, started = self.step, time.perf_counter()
+        saved = started
+        with (self.directory / "metrics.jsonl").open("a") as log:
+            while self.step < self.plan.steps:
+                loss, norm = self.train_step(batches(self.step), seed + self.step)
+                window_loss += loss
+                if self.step >= tail_start:
+                    self.tail_loss += loss
+                self.step += 1
+                if self.step % log_every and self.step < self.plan.steps:
+                    continue
+                num_steps, now = self.step - first, time.perf_counter()
+                mean_loss = window_loss.item() / num_steps
+                if not math.isfinite(mean_loss):
+                    raise Diverged(f"the loss is {mean_loss} at step {self.step}")
+                step_seconds.append((now - started) / num_steps)
+                log.write(self._line(mean_loss, norm.item(), step_seconds[-1]))
+                log.flush()
+                if now - saved >= self.runtime.checkpoint_seconds and self.step < self.plan.steps:
+                    self._save()
+                    saved = now
+                window_loss.zero_()
+                first, started = self.step, time.perf_counter()
+        self.model.set_progress(1.0)
+        tail = self.tail_loss.item() / (self.plan.steps - tail_start)
+        if not math.isfinite(tail):
+            raise Diverged(f"the loss is {tail} at the end")
+        return Trained(tail, median(step_seconds) if step_seconds else 0.0)
+
+    def _tail_start(self) -> int:
+        return self.plan.steps - max(1, self.plan.steps // 10)
+
+    def train_step(self, batch: npt.NDArray[np.int64], seed: int) -> tuple[Tensor, Tensor]:
+        """One optimiser step on (batch_size, seq_len + 1) tokens: its loss and gradient norm."""
+        tokens_BT = torch.from_numpy(batch).to(self.runtime.device, non_blocking=True)
+        rate = learning_rate(self.optim, self.model.config.width, self.step, self.plan.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.model.set_progress(self.step / self.plan.steps)
+        loss = self._backward(tokens_BT, seed)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.optim.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.model.end_step()
+        return loss, norm
+
+    def _backward(self, tokens_BT: Tensor, seed: int) -> Tensor:
+        """Gradients of the mean over the batch, in as many passes as its memory needs."""
+        self._updates = []
+        mean_loss = torch.zeros((), device=tokens_BT.device)
+        parts = torch.split(tokens_BT, self.runtime.micro_batch or len(tokens_BT))
+        passes = None if len(parts) == 1 else self._gathered(parts, seed)
+        for part_BT in parts:
+            loss, output = self._forward(part_BT, seed, passes)
+            aux = output.aux
+            total = loss if aux is None else loss + aux
+            share = len(part_BT) / len(tokens_BT)
+            (share * total).backward()  # type: ignore[no-untyped-call]  # untyped in torch
+            mean_loss += share * loss.detach()
+            self._updates.append((share, output.updates))
+        return mean_loss
+
+    @torch.no_grad()
+    def _gathered(self, parts: Sequence[Tensor], seed: int) -> Passes:
+        """Means over the step, by a sweep in evaluation mode, in which nothing is observed."""
+        passes = Passes()
+        if self._sweeps:
+            self.model.eval()
+            for part_BT in parts:
+                self._forward(part_BT, seed, passes)
+            self.model.train()
+        # While capacities still change, so may what is asked for.
+        warm = self.step >= self.model.schedule.warmup * self.plan.steps
+        self._sweeps = passes.end_sweep() or not warm
+        return passes
+
+    def _forward(self, part_BT: Tensor, seed: int, passes: Passes | None) -> tuple[Tensor, Output]:
+        with autocast(self.runtime):
+            found = self.model.loss(part_BT[:, :-1], part_BT[:, 1:], seed, passes)
+        if passes is not None:
+            passes.next_pass(len(part_BT))
+        return found
+
+    def _line(self, loss: float, norm: float, seconds: float) -> str:
+        tokens = self.step * self.optim.batch_size * self.model.config.seq_len
+        rate = self.optimizer.param_groups[0]["lr"]
+        shares, found = zip(*self._updates, strict=True)
+        passes = [statistics(updates) for updates in found]
+        row = {
+            "step": self.step,
+            "steps": self.plan.steps,
+            "loss": loss,
+            "learning_rate": rate,
+            "gradient_norm": norm,
+            "tokens": tokens,
+            "step_seconds": seconds,
+            **{
+                name: sum(
+                    share * each[name].item() for share, each in zip(shares, passes, strict=True)
+                )
+                for name in passes[0]
+            },
+        }
+        return json.dumps(row) + "\n"
+
+    @property
+    def _checkpoint(self) -> Path:
+        return self.directory / "checkpoint" / "resume.safetensors"
+
+    def _save(self) -> None:
+        """One file, so that weights, moments and step can never be of different moments."""
+        tensors = {f"model.{name}": tensor for name, tensor in self.model.state().items()}
+        for index, state in self.optimizer.state_dict()["state"].items():
+            for key, value in state.items():
+                tensors[f"adam.{index}.{key}"] = value
+        meta = {"step": str(self.step), "tail_loss": repr(self.tail_loss.item())}
+        plain = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+        write_bytes(self._checkpoint, safetensors.torch.save(plain, metadata=meta))
+
+    def _resume(self) -> None:
+        """From the last checkpoint.
+
+        Raises:
+            StudyError: it is damaged; it is removed, so that the next try starts over.
+        """
+        self.directory.mkdir(parents=True, exist_ok=True)
+        if self._checkpoint.is_file():
+            try:
+                self._load()
+            except torch.OutOfMemoryError:
+                raise  # says nothing about the file
+            except (safetensors.SafetensorError, KeyError, TypeError, ValueError, RuntimeError):
+                self._checkpoint.unlink()
+                raise StudyError(
+                    f"the checkpoint in {self.directory.name} was damaged and has been removed\n"
+                    f"run the same command again: the trial starts over"
+                ) from None
+        self._trim_metrics()
+
+    def _load(self) -> None:
+        with safetensors.safe_open(self._checkpoint, framework="pt") as file:
+            meta = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
+        with torch.no_grad():
+            for name, tensor in self.model.state().items():
+                tensor.copy_(tensors[f"model.{name}"])
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            if name.startswith("adam."):
+                _, index, key = name.split(".")
+                state.setdefault(int(index), {})[key] = tensor
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        self.step = int(meta["step"])
+        self.tail_loss.fill_(float(meta["tail_loss"]))
+
+    def _trim_metrics(self) -> None:
+        """Drop what was logged after the checkpoint, and a line that a kill cut short."""
+        path = self.directory / "metrics.jsonl"
+        rows = list(read_metrics(path))
+        kept = [row for row in rows if row["step"] <= self.step]
+        if path.exists():
+            write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
+
+    def save_model(self) -> None:
+        """The final weights and their configuration, for evaluation."""
+        save_model(self.model, self.directory / "checkpoint")
+
+
+def autocast(runtime: Runtime) -> torch.autocast:
+    """bf16 where the study says so."""
+    return torch.autocast(runtime.device, torch.bfloat16, enabled=runtime.precision == "bf16")
+
+
+def save_model(model: Decoder, folder: Path) -> None:
+    """Weights as safetensors and the configuration as JSON."""
+    tensors = {name: t.detach().cpu().contiguous() for name, t in model.state().items()}
+    write_bytes(folder / "model.safetensors", safetensors.torch.save(tensors))
+    write_model(folder / "model.json", model.config)
+
+
+def load_model(folder: Path, device: str = "cpu") -> Decoder:
+    """A trained model from a checkpoint folder, in evaluation mode.
+
+    Raises:
+        StudyError: there is no checkpoint, or it is damaged.
+    """
+    weights, config = folder / "model.safetensors", folder / "model.json"
+    if not (weights.is_file() and config.is_file()):
+        raise StudyError(
+            f"no checkpoint in {folder}\na checkpoint has model.safetensors and model.json"
+        )
+    remedy = "bring the file back; a trial's folder that is deleted is trained again"
+    parts = read_model(config, ModelConfig, remedy)
+    try:
+        tensors = safetensors.torch.load_file(weights, device=device)
+        model = Decoder(parts).to(device)
+        with torch.no_grad():
+            for name, tensor in model.state().items():
+                if tensor.shape != tensors[name].shape:  # which might fit all the same
+                    raise ValueError(f"{name} has another shape than {config.name} says")
+                tensor.copy_(tensors[name])
+    except (ModsearchError, torch.OutOfMemoryError):
+        raise
+    except (
+        safetensors.SafetensorError,
+        KeyError,
+        RuntimeError,
+        ValueError,
+        OverflowError,
+        TypeError,
+    ) as error:
+        raise StudyError(f"can't read {weights}: {first_line(error)}\n{remedy}") from error
+    return model.eval()
+
+
+@torch.no_grad()
+def score(model: Decoder, windows: npt.NDArray[np.int64], device: str) -> Loss:
+    """Losses on (windows, seq_len + 1) tokens, in nats per token, in both modes and fp32."""
+    model.eval()
+    num_positions = windows.shape[1] - 1
+    nats: dict[Mode, float] = {"causal": 0.0, "train": 0.0}
+    observer = Observer(model)
+    flops = 0
+    for start in range(0, len(windows), SCORING_BATCH):
+        tokens_BT = torch.from_numpy(windows[start : start + SCORING_BATCH]).to(device)
+        for mode in nats:
+            output = model(tokens_BT[:, :-1], mode)
+            losses_N = F.cross_entropy(
+                output.logits_BTV.flatten(0, 1).double(),
+                tokens_BT[:, 1:].flatten(),
+                reduction="none",
+            )
+            nats[mode] += losses_N.sum().item()
+            observer.add(mode, output, losses_N.view(-1, num_positions))
+            if mode == "causal":
+                flops += sum(model.causal_forward(num_positions, rows) for rows in output.rows)
+    num_tokens = len(windows) * num_positions
+    causal, train_mode = (total / num_tokens for total in nats.values())
+    finite = math.isfinite(causal + train_mode)
+    return Loss(
+        causal=causal,
+        train_mode=train_mode,
+        realised_capacity=observer.realised_capacity,
+        realised_forward_flops=flops / num_tokens,
+        agreement=observer.agreement,
+        routing=observer.report(windows[:, :-1]) if finite else None,
+    )

@@ -1,0 +1,130 @@
+"""One trial from job to record: the same call inline, in a worker, and on a cluster."""
+
+import math
+import time
+import traceback
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+
+from modsearch.config.records import Job, Plan, Record, RoutingReport, Scores, State
+from modsearch.data.corpus import Batches, load_corpus
+from modsearch.errors import Diverged, first_line, printable
+from modsearch.nn.model import Decoder
+from modsearch.registry.plugins import load_plugins
+from modsearch.store.directory import StudyDirectory, job_config, naming, write_text, write_yaml
+from modsearch.store.lock import alone
+from modsearch.store.mirror import Mirror
+from modsearch.store.scratch import scratch
+from modsearch.training.machine import peak_memory
+from modsearch.training.trainer import Trainer, score
+
+
+def run_trial(root: Path, job: Job) -> Record:
+    """Train and score a job in its directory under `root`, and write its record.
+
+    A loss that is not a number, memory that runs out and any other failure become states of
+    the record; nothing is raised but what ends the process.
+    """
+    study = StudyDirectory(root)
+    with alone(study.trial(job.hash)):
+        return study.finished(job.hash) or _run(study, job)
+
+
+def run_mirrored(mirror: Mirror, job: Job) -> Record:
+    """The same in a folder of this machine, with a copy on a storage that others go on from."""
+    with scratch("modsearch-trial-") as root:
+        directory = StudyDirectory(root).trial(job.hash)
+        try:
+            with mirror.leased(job.hash):
+                mirror.pull(job.hash, directory)
+                with mirror.following(job.hash, directory, job.runtime.checkpoint_seconds):
+                    return run_trial(root, job)
+        except Exception as error:  # each file system has its own
+            return job.record(State.FAILED, reason=f"storage: {first_line(error)}")
+
+
+def _run(study: StudyDirectory, job: Job) -> Record:
+    directory = study.trial(job.hash)
+    assert isinstance(job.plan, Plan), "an infeasible job was handed out"
+    reason = None
+    scores = None
+    try:
+        write_yaml(directory / "config.yaml", job_config(job))
+        with naming(directory):
+            scores, routing = _train_and_score(job, job.plan, directory)
+        if routing is not None:
+            study.write_routing(job.hash, routing)
+        state = State.COMPLETE
+    except Diverged as error:
+        state, reason = State.DIVERGED, str(error)
+    except Exception as error:  # whatever it is, it must not end the study
+        state = State.OUT_OF_MEMORY if _out_of_memory(error) else State.FAILED
+        reason = "; ".join(printable(f"{type(error).__name__}: {error}").splitlines()[:2])
+        _write_error(directory)
+    record = job.record(state, reason=reason, scores=scores)
+    try:
+        study.write_record(record)
+    except OSError as error:
+        return record.model_copy(
+            update={"state": State.FAILED, "scores": None, "reason": f"can't write: {error}"}
+        )
+    if state is not State.FAILED:
+        (directory / "checkpoint" / "resume.safetensors").unlink(missing_ok=True)
+    if state is State.COMPLETE:
+        (directory / "error.txt").unlink(missing_ok=True)
+    return record
+
+
+def _train_and_score(job: Job, plan: Plan, directory: Path) -> tuple[Scores, RoutingReport | None]:
+    started = time.perf_counter()
+    torch.set_num_threads(job.runtime.threads)
+    if job.runtime.device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    load_plugins(job.plugins)  # a worker that was spawned has none
+    corpus = load_corpus(job.candidate.data, job.fingerprint)
+    candidate = job.candidate
+    windows = corpus.windows(job.validation, candidate.model.seq_len)
+    torch.manual_seed(job.seed)
+    model = Decoder(candidate.model)
+    trainer = Trainer(model, candidate.optim, plan, job.runtime, directory)
+    batches = Batches(
+        corpus.parts["train"], candidate.model.seq_len, candidate.optim.batch_size, job.seed
+    )
+    trained = trainer.run(batches, seed=job.seed * 1_000_003)
+    loss = score(model, windows, job.runtime.device)
+    if not math.isfinite(loss.causal + loss.train_mode):
+        raise Diverged(f"the {job.validation.part} loss is {loss.causal}")
+    trainer.save_model()
+    scores = Scores(
+        causal_loss=loss.causal,
+        train_mode_loss=loss.train_mode,
+        bits_per_byte=loss.causal / math.log(2) / corpus.facts.bytes_per_token,
+        final_train_loss=trained.final_train_loss,
+        realised_capacity=loss.realised_capacity,
+        realised_forward_flops=loss.realised_forward_flops,
+        agreement=loss.agreement,
+        seconds=time.perf_counter() - started,
+        step_seconds=trained.step_seconds,
+        peak_memory=_peak_memory(job.runtime.device),
+    )
+    return scores, loss.routing
+
+
+def _out_of_memory(error: Exception) -> bool:
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    # torch's CPU allocator raises a plain RuntimeError.
+    return isinstance(error, RuntimeError) and "allocate memory" in str(error)
+
+
+def _write_error(directory: Path) -> None:
+    with suppress(OSError):  # the record has the reason, in one line
+        write_text(directory / "error.txt", printable(traceback.format_exc()))
+
+
+def _peak_memory(device: str) -> int:
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    return peak_memory()
