@@ -3,8 +3,10 @@
 Each carries one string and nothing else, so that it survives pickling between processes.
 """
 
+import difflib
 import json
 import re
+from collections.abc import Iterable
 from itertools import islice
 
 MOST_LINES = 4
@@ -37,6 +39,16 @@ class StudyError(ModsearchError):
 
 class Diverged(ModsearchError):
     """A training loss became NaN or infinite."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> ConfigError:
+    """The error for a name that nobody knows: says what exists, and the nearest name."""
+    names = sorted(known)
+    if not names:
+        return ConfigError(f"unknown {kind} `{name}`: there are none")
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"; did you mean `{near[0]}`?" if near else ""
+    return ConfigError(f"unknown {kind} `{name}`{hint}\nknown: {', '.join(names)}")
 
 
 def has_surrogates(text: str) -> bool:

@@ -1,9 +1,10 @@
-"""The import layers, where heavy libraries may be used, and what lies in which folder."""
+"""Which rooms import which, where heavy libraries may be used, and what lies in which folder."""
 
 import ast
 import subprocess
 import sys
 from fnmatch import fnmatch
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -11,84 +12,56 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "modsearch"
 
-LAYERS = """
-cli
-study report.page testing.*
-trial engines.* report.tables report.routing report.figures progress forecast
-evaluate status search.*
-lm suites speed
-train budget documents provenance mirror nn.generate
-candidates completeness machine reference
-observe
-nn.model
-nn.routers.* nn.blocks.* nn.ffn.* nn.schedules
-nn.experts
-nn.layers nn.selection data space lock analysis.*
-store
-reading
-nn.contracts inventory
-wording
-registry
-plugins
-cost components schema axes texts nn.cache nn.passes
-errors scratch __init__
-"""
-"""A module imports lower rows only, never its own row."""
-
-CHAINS = [
-    ("search.samplers", "search.ledger"),
-    ("analysis.fits", "analysis.compare", "analysis.numbers", "analysis.power", "analysis.claims"),
-    ("testing.checks", "testing.conformance"),
-]
-"""Within one row of one package, a later name may import an earlier one."""
+ROWS = (
+    ("__init__", "errors"),
+    ("config",),
+    ("analysis", "registry", "store"),
+    ("data", "nn"),
+    ("cost", "schema", "space"),
+    ("training",),
+    ("engines", "evaluation", "planning", "sampling"),
+    ("study",),
+    ("reporting", "testing"),
+    ("cli",),
+)
+"""Rooms, and modules at the root, from below: each imports those of lower rows only."""
 
 ONLY = {
-    "components": set(),
-    "nn.contracts": {
-        "wording",
-        "registry",
-        "components",
-        "cost",
-        "schema",
-        "errors",
-        "nn.cache",
-        "nn.passes",
-    },
-    "engines.*": {"schema", "errors", "scratch"},
+    "engines": {"config.records", "errors", "store.scratch"},
+    "registry.table": set(),
 }
-"""Modules that import less than their row allows."""
+"""What imports less than its row allows."""
+
+PEERS = ("engines", "nn.blocks", "nn.ffn", "nn.routers")
+"""Folders whose files do not know each other."""
 
 QUARANTINE = {
-    "optuna": ("search.*",),
+    "optuna": ("sampling.*",),
     "ray": ("engines.ray",),
-    "lm_eval": ("lm", "evaluate"),
-    "matplotlib": ("report.figures",),
+    "lm_eval": ("evaluation.*",),
+    "matplotlib": ("reporting.figures",),
 }
 """Libraries that few places alone may import."""
 
 TORCH_FREE = (
     "analysis*",
-    "report*",
-    "schema",
-    "store",
-    "components",
-    "axes",
-    "reading",
-    "wording",
-    "space",
-    "status",
-    "completeness",
-    "lock",
-    "texts",
-    "data",
-    "documents",
-    "suites",
-    "registry",
-    "plugins",
-    "inventory",
-    "reference",
-    "cost",
+    "config*",
+    "data*",
     "errors",
+    "evaluation.documents",
+    "evaluation.suites",
+    "nn.cost",
+    "registry*",
+    "reporting*",
+    "space",
+    "space.axes",
+    "space.reference",
+    "space.space",
+    "store*",
+    "study",
+    "study.completeness",
+    "study.progress",
+    "study.status",
 )
 
 
@@ -100,7 +73,6 @@ def module_name(path: Path) -> str:
 
 SOURCES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 TREES = {name: ast.parse(path.read_text()) for name, path in SOURCES.items()}
-ROWS = list(reversed([row.split() for row in LAYERS.strip().splitlines()]))
 
 
 def matches(name: str, *patterns: str) -> bool:
@@ -108,13 +80,13 @@ def matches(name: str, *patterns: str) -> bool:
     return any(fnmatch(name, pattern) for pattern in patterns)
 
 
-def layer(name: str) -> int:
-    """The row of a module, from below; a package's own file stands with the root's."""
-    name = "__init__" if SOURCES[name].name == "__init__.py" else name
-    for number, row in enumerate(ROWS):
-        if matches(name, *row):
+def row(name: str) -> int:
+    """The row of a module's room, from below."""
+    room = name.partition(".")[0]
+    for number, rooms in enumerate(ROWS):
+        if room in rooms:
             return number
-    pytest.fail(f"modsearch.{name} has no place in LAYERS: give it one in {Path(__file__).name}")
+    pytest.fail(f"modsearch.{name} has no place in ROWS: give it one in {Path(__file__).name}")
 
 
 def imported(node: ast.AST) -> list[str]:
@@ -145,16 +117,16 @@ def own_imports(name: str) -> set[str]:
 
 def may_import(name: str, target: str) -> bool:
     """Whether the table allows it."""
-    for pattern, allowed in ONLY.items():
-        if matches(name, pattern) and target not in allowed:
+    for folder, allowed in ONLY.items():
+        if name.startswith(folder) and target not in allowed:
             return False
-    if matches(target, "testing.*", "testing") and not matches(name, "cli", "testing.*"):
+    for folder in PEERS:
+        if name.startswith(f"{folder}.") and target.startswith(f"{folder}."):
+            return False
+    if target.startswith("testing") and not name.startswith(("cli.", "testing.")):
         return False
-    chained = any(
-        {name, target} <= set(chain) and chain.index(target) < chain.index(name)
-        for chain in CHAINS
-    )
-    return chained or layer(target) < layer(name)
+    same_room = name.partition(".")[0] == target.partition(".")[0]
+    return same_room or row(target) < row(name)
 
 
 def reachable(name: str) -> set[str]:
@@ -169,12 +141,15 @@ def reachable(name: str) -> set[str]:
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_imports_lower_rows_only(name: str) -> None:
+def test_imports_lower_rooms_only(name: str) -> None:
     unknown = own_imports(name) - set(SOURCES)
     assert not unknown, f"modsearch.{name} imports what does not exist: {unknown}"
-    row = layer(name)
     wrong = [target for target in sorted(own_imports(name)) if not may_import(name, target)]
-    assert not wrong, f"modsearch.{name} (row {row}) may not import {', '.join(wrong)}"
+    assert not wrong, f"modsearch.{name} (row {row(name)}) may not import {', '.join(wrong)}"
+
+
+def test_there_is_no_circle() -> None:
+    TopologicalSorter({name: own_imports(name) for name in SOURCES}).prepare()
 
 
 @pytest.mark.parametrize("name", SOURCES)
@@ -184,7 +159,7 @@ def test_heavy_libraries_stay_in_their_place(name: str) -> None:
         assert library not in libraries or matches(name, *places), (
             f"modsearch.{name} imports {library}, which only {' and '.join(places)} may"
         )
-    if not matches(name, "cli", *sum(QUARANTINE.values(), ())):
+    if not matches(name, "cli.*", *sum(QUARANTINE.values(), ())):
         for function in ast.walk(TREES[name]):
             if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
                 inner = [node.lineno for node in ast.walk(function) if imported(node)]
@@ -235,6 +210,11 @@ def test_attributes_are_seldom_looked_up_by_name() -> None:
     found = calls.count("getattr") + calls.count("hasattr")
     lines = sum(path.read_text().count("\n") for path in SOURCES.values())
     assert 1000 * found <= 2 * lines, f"{found} getattr and hasattr in {lines} lines"
+
+
+def test_the_root_holds_rooms() -> None:
+    files = [path.name for path in PACKAGE.iterdir() if path.is_file()]
+    assert len(files) <= 6, f"modules go into rooms, not beside them: {', '.join(sorted(files))}"
 
 
 @pytest.mark.parametrize("folder", ["search_spaces", "evals", "reports"])

@@ -11,12 +11,13 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from modsearch.config.reading import Tree
 from modsearch.config.records import Budget, Candidate, Record, Scores, Stage, State, Validation
 from modsearch.errors import StudyError
 from modsearch.sampling import ledger as ledgers
 from modsearch.sampling.ledger import Asked, Cell, CellSpec, Ledger, open_storage, server_url
 from modsearch.sampling.samplers import qmc_point, random_point
-from modsearch.space.axes import Tree, grid, parse_tree
+from modsearch.space.axes import grid, parse_tree
 from modsearch.space.space import ASKS_PER_TRIAL
 
 DISCRETE = parse_tree(

@@ -13,7 +13,9 @@ from typing import Any
 import yaml
 
 from modsearch.errors import ConfigError, has_surrogates, shortened, shown
-from modsearch.space.axes import Tree
+
+Tree = dict[str, Any]
+"""Nested plain data; in a space its leaves may be distributions."""
 
 MOST_BYTES = 250_000
 MOST_NODES = 50_000

@@ -6,8 +6,7 @@ from typing import get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from modsearch.errors import shown
-from modsearch.registry.registry import unknown
+from modsearch.errors import shown, unknown
 
 WANTED = {
     "missing": "is missing",

@@ -20,14 +20,21 @@ import torch
 import modsearch.evaluation.lm
 from modsearch.config.records import DataConfig, Record, Stage, State
 from modsearch.data.corpus import load_corpus
-from modsearch.errors import ConfigError, DataError, ModsearchError, StudyError, first_line, shown
+from modsearch.errors import (
+    ConfigError,
+    DataError,
+    ModsearchError,
+    StudyError,
+    first_line,
+    shown,
+    unknown,
+)
 from modsearch.evaluation.documents import JsonLines, Origin
 from modsearch.evaluation.lm import ModsearchLM
 from modsearch.evaluation.suites import Suite, SuiteTask, load_suite
 from modsearch.nn.contracts import Mode
 from modsearch.nn.model import Decoder
 from modsearch.registry.plugins import reason
-from modsearch.registry.registry import unknown
 from modsearch.store.directory import StudyDirectory, write_text
 from modsearch.training.trainer import load_model
 

@@ -19,12 +19,11 @@ from lm_eval.utils import get_rolling_token_windows, simple_parse_args_string
 
 import modsearch
 from modsearch.data.corpus import END_OF_DOCUMENT, VOCAB_SIZE
-from modsearch.errors import ConfigError, shown
+from modsearch.errors import ConfigError, shown, unknown
 from modsearch.nn.contracts import Mode
 from modsearch.nn.generate import Decoding, Sampling, draw
 from modsearch.nn.model import Decoder
 from modsearch.registry.plugins import load_plugins
-from modsearch.registry.registry import unknown
 from modsearch.training.trainer import load_model
 
 Score = tuple[float, bool]

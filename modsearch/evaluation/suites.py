@@ -17,9 +17,8 @@ from pydantic import (
 from modsearch.config.reading import read_yaml
 from modsearch.config.records import ShortName, Stated
 from modsearch.config.wording import first_error
-from modsearch.errors import ConfigError, shown
+from modsearch.errors import ConfigError, shown, unknown
 from modsearch.evaluation.documents import SOURCES, JsonLines, Source
-from modsearch.registry.registry import unknown
 from modsearch.store.directory import shipped
 
 OWN_SOURCE = "modsearch:"

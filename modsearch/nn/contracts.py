@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from modsearch.config.records import Component, ModelConfig, Stated
 from modsearch.config.wording import first_error
-from modsearch.errors import ConfigError, shown
+from modsearch.errors import ConfigError, shown, unknown
 from modsearch.nn.cache import LayerCache
 from modsearch.nn.cost import Cost, Flops
 from modsearch.nn.passes import Passes, ratio
 from modsearch.registry import table as components
-from modsearch.registry.registry import Registry, origin_of, unknown
+from modsearch.registry.registry import Registry, origin_of
 
 Mode = Literal["train", "causal"]
 

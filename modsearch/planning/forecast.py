@@ -11,6 +11,7 @@ import torch
 from modsearch.analysis.fits import MIN_SIZES
 from modsearch.analysis.numbers import count
 from modsearch.analysis.power import SEED_SD, detectable_effect
+from modsearch.config.reading import Tree
 from modsearch.config.records import (
     Budget,
     Candidate,
@@ -32,7 +33,6 @@ from modsearch.space.axes import (
     Distribution,
     Float,
     Int,
-    Tree,
     grid,
     is_finite,
     num_points,
@@ -43,7 +43,6 @@ from modsearch.space.axes import (
 )
 from modsearch.space.candidates import build, unlearned_choices
 from modsearch.space.space import ASKS_PER_TRIAL, Space, over
-from modsearch.study.provenance import check_windows
 from modsearch.training.budget import plan
 from modsearch.training.machine import cores, num_workers, peak_memory, runtime
 
@@ -452,7 +451,8 @@ def _unused_vocabulary(space: Space) -> list[str]:
 def _too_small(space: Space, corpus: Corpus) -> list[str]:
     """A stand-in corpus serves for a plan, but not for the search."""
     try:
-        check_windows(space, corpus)
+        for sample, seq_len in space.samples():
+            corpus.windows(sample, seq_len)
     except DataError as error:
         return ["search will refuse this corpus: " + "; ".join(str(error).splitlines())]
     return []

@@ -10,7 +10,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from modsearch.config.records import Component
-from modsearch.registry.registry import Registry, unknown
+from modsearch.errors import unknown
+from modsearch.registry.registry import Registry
 from modsearch.registry.table import COMPOSITES, TAKEN
 
 

@@ -5,30 +5,19 @@ code that registers them, such as a plugin file. No origin takes precedence: a n
 origins is an error when it is asked for, and the other names go on working.
 """
 
-import difflib
 import importlib
 import inspect
 from abc import ABCMeta
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import entry_points
 from typing import Generic, Literal, TypeVar
 
-from modsearch.errors import ConfigError, ModsearchError
+from modsearch.errors import ConfigError, ModsearchError, unknown
 from modsearch.registry.plugins import plugin_path, reason
 
 T = TypeVar("T")
-
-
-def unknown(kind: str, name: str, known: Iterable[str]) -> ConfigError:
-    """The error for a name that nobody knows: says what exists, and the nearest name."""
-    names = sorted(known)
-    if not names:
-        return ConfigError(f"unknown {kind} `{name}`: there are none")
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"; did you mean `{near[0]}`?" if near else ""
-    return ConfigError(f"unknown {kind} `{name}`{hint}\nknown: {', '.join(names)}")
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,6 @@ from typing import Any
 
 from modsearch.errors import ConfigError, shown
 
-Tree = dict[str, Any]
-"""Nested plain data whose leaves may be distributions."""
-
-
 MOST_VALUES = 1000
 """Of one choice."""
 MOST_POINTS = 10_000

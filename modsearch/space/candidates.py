@@ -8,19 +8,17 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from modsearch.config.reading import override, read_yaml
+from modsearch.config.reading import Tree, override, read_yaml
 from modsearch.config.records import Candidate, DataConfig, Job
 from modsearch.config.wording import first_error
-from modsearch.errors import ConfigError, shown
+from modsearch.errors import ConfigError, shown, unknown
 from modsearch.nn.contracts import completed
 from modsearch.nn.model import unlearned
 from modsearch.registry.plugins import load_plugins
-from modsearch.registry.registry import unknown
 from modsearch.space.axes import (
     Choice,
     Distribution,
     Int,
-    Tree,
     grid,
     inside,
     open_axes,

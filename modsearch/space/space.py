@@ -1,5 +1,6 @@
 """A search space: YAML in, arms and candidates out."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,7 +13,7 @@ from pydantic import (
     model_validator,
 )
 
-from modsearch.config.reading import read_yaml
+from modsearch.config.reading import Tree, read_yaml
 from modsearch.config.records import (
     MOST_FLOPS,
     MOST_LAYERS,
@@ -30,9 +31,8 @@ from modsearch.config.records import (
     once,
 )
 from modsearch.config.wording import first_error
-from modsearch.errors import ConfigError
-from modsearch.registry.registry import unknown
-from modsearch.space.axes import Tree, is_distribution, is_finite, num_points, parse_tree
+from modsearch.errors import ConfigError, unknown
+from modsearch.space.axes import is_distribution, is_finite, num_points, parse_tree
 
 SIZE = ("depth", "width")
 ASKS_PER_TRIAL = 5
@@ -289,6 +289,15 @@ class Space(Stated):
         settings = self.explore if stage is Stage.EXPLORE else self.measure
         assert settings is not None
         return Validation(part="validation", windows=settings.windows)
+
+    def samples(self) -> Iterator[tuple[Validation, int]]:
+        """Every sample that a trial may be scored on, with the tokens of a window, where its
+        `seq_len` is not open."""
+        for stage in Stage:
+            for arm in self.learned_arms if self.budgets(stage) else ():
+                seq_len = self.recipe(arm)["model"].get("seq_len", ModelConfig().seq_len)
+                if isinstance(seq_len, int):
+                    yield self.validation(stage), seq_len
 
 
 def over(base: Tree, section: Section | Arm) -> Tree:

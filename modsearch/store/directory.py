@@ -32,8 +32,7 @@ from modsearch.config.records import (
     trial_hash,
 )
 from modsearch.config.wording import first_error
-from modsearch.errors import ConfigError, StudyError, printable, shown
-from modsearch.registry.registry import unknown
+from modsearch.errors import ConfigError, StudyError, printable, shown, unknown
 
 Parsed = TypeVar("Parsed")
 Model = TypeVar("Model", bound=BaseModel)

@@ -23,7 +23,6 @@ from modsearch.config.records import (
     Plugin,
     Stage,
 )
-from modsearch.data.corpus import Corpus
 from modsearch.errors import StudyError, redacted
 from modsearch.nn.contracts import KINDS, base_name
 from modsearch.registry.plugins import by_name, digests, load_plugins, plugin_source
@@ -127,20 +126,6 @@ def stage_key(space: Space, stage: Stage) -> str:
 
 def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
-
-
-def check_windows(space: Space, corpus: Corpus) -> None:
-    """Every stage's sample must fit into its part, before anything is trained.
-
-    Raises:
-        DataError: a part has fewer tokens than its windows need.
-    """
-    for stage in Stage:
-        if space.budgets(stage):
-            for arm in space.learned_arms:
-                seq_len = space.recipe(arm)["model"].get("seq_len", ModelConfig().seq_len)
-                if isinstance(seq_len, int):
-                    corpus.windows(space.validation(stage), seq_len)
 
 
 def _keep_copies(directory: StudyDirectory, plugins: Iterable[Plugin]) -> None:

@@ -14,6 +14,7 @@ from typing import Literal, Protocol, Self
 import torch
 
 from modsearch.analysis.fits import best_recipe, confirm_choice
+from modsearch.config.reading import Tree
 from modsearch.config.records import (
     Budget,
     Infeasible,
@@ -32,14 +33,14 @@ from modsearch.errors import StudyError, first_line
 from modsearch.evaluation.evaluate import evaluate_winners
 from modsearch.registry.plugins import load_plugins
 from modsearch.sampling.ledger import Asked, Cell, CellSpec, Ledger, place, server_url
-from modsearch.space.axes import Int, Tree, grid, parse_tree, resolve, unlabelled
+from modsearch.space.axes import Int, grid, parse_tree, resolve, unlabelled
 from modsearch.space.candidates import build
 from modsearch.space.space import Space, over
 from modsearch.store.directory import StudyDirectory
 from modsearch.store.mirror import Mirror
 from modsearch.study.completeness import explored_key
 from modsearch.study.progress import Progress, describe, summary
-from modsearch.study.provenance import check_windows, open_manifest, stage_key, study_key
+from modsearch.study.provenance import open_manifest, stage_key, study_key
 from modsearch.training.budget import plan
 from modsearch.training.machine import num_workers
 from modsearch.training.trial import run_mirrored, run_trial
@@ -208,7 +209,8 @@ class Study:
         # Opened before anything is written, so that a wrong address leaves no trace.
         server = Ledger(server_url(ledger)) if ledger else None
         corpus = load_corpus(space.data)
-        check_windows(space, corpus)
+        for sample, seq_len in space.samples():  # before anything is trained
+            corpus.windows(sample, seq_len)
         self.plugins = load_plugins(space.plugins)
         self.corpus = corpus.facts
         self.manifest = open_manifest(

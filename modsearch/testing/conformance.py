@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args, get_origin
 import torch
 
 from modsearch.config.records import Component, ModelConfig
+from modsearch.errors import unknown
 from modsearch.nn.contracts import (
     BLOCKS,
     FFNS,
@@ -29,7 +30,6 @@ from modsearch.nn.contracts import (
     component_options,
 )
 from modsearch.registry.plugins import plugin_frame
-from modsearch.registry.registry import unknown
 from modsearch.testing.checks import (
     COMPONENT_CHECKS,
     MODEL_CHECKS,
