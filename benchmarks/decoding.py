@@ -17,16 +17,11 @@ from statistics import median
 
 import torch
 
-from modsearch.config.records import (
-    Budget,
-    Candidate,
-    DataConfig,
-    ModelConfig,
-    OptimConfig,
-    Plan,
-    Runtime,
-    Validation,
-)
+from modsearch.config.data import DataConfig, Validation
+from modsearch.config.model import ModelConfig
+from modsearch.config.optim import OptimConfig
+from modsearch.config.records import Budget, Candidate, Plan
+from modsearch.config.runtime import Runtime
 from modsearch.data.corpus import Batches, load_corpus
 from modsearch.nn.generate import Decoding
 from modsearch.nn.model import Decoder

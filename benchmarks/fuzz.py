@@ -45,7 +45,8 @@ import torch
 
 import modsearch.study.study
 from modsearch.cli.app import main as modsearch_main
-from modsearch.config.records import Job, Record, Signal
+from modsearch.config.records import Job, Record
+from modsearch.config.runtime import Signal
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))

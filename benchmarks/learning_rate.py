@@ -13,18 +13,9 @@ from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
 
-from modsearch.config.records import (
-    Budget,
-    Candidate,
-    DataConfig,
-    Job,
-    Plan,
-    Record,
-    Runtime,
-    Signal,
-    Stage,
-    Validation,
-)
+from modsearch.config.data import DataConfig, Validation
+from modsearch.config.records import Budget, Candidate, Job, Plan, Record, Stage
+from modsearch.config.runtime import Runtime, Signal
 from modsearch.data.corpus import load_corpus
 from modsearch.engines.local import LocalEngine
 from modsearch.space.candidates import build

@@ -13,17 +13,9 @@ from pathlib import Path
 
 import torch
 
-from modsearch.config.records import (
-    Budget,
-    Candidate,
-    DataConfig,
-    Job,
-    Plan,
-    Record,
-    Runtime,
-    Stage,
-    Validation,
-)
+from modsearch.config.data import DataConfig, Validation
+from modsearch.config.records import Budget, Candidate, Job, Plan, Record, Stage
+from modsearch.config.runtime import Runtime
 from modsearch.data.corpus import load_corpus
 from modsearch.nn.model import Decoder
 from modsearch.planning.forecast import process_memory

@@ -15,7 +15,7 @@ from statistics import median
 
 import torch
 
-from modsearch.config.records import ModelConfig
+from modsearch.config.model import ModelConfig
 from modsearch.nn.contracts import ROUTERS
 from modsearch.nn.model import Decoder
 

@@ -14,7 +14,10 @@ from pathlib import Path
 
 import torch
 
-from modsearch.config.records import Budget, Candidate, ModelConfig, Plan, Runtime, Validation
+from modsearch.config.data import Validation
+from modsearch.config.model import ModelConfig
+from modsearch.config.records import Budget, Candidate, Plan
+from modsearch.config.runtime import Runtime
 from modsearch.data.corpus import Batches, load_corpus
 from modsearch.nn.contracts import completed
 from modsearch.nn.model import Decoder

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from modsearch.config.records import ModelConfig
+from modsearch.config.model import ModelConfig
 from modsearch.nn.contracts import BLOCKS, Block, Context, Ffn, Options, PlainBlock, Update
 from modsearch.nn.layers import AttentionSublayer, FfnSublayer
 

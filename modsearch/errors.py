@@ -122,3 +122,14 @@ def told(error: object) -> str:
         limit = max(others - 1, MOST_CHARACTERS - rest, MOST_CHARACTERS // len(lines) - 1)
         lines[longest] = shortened(lines[longest], min(limit, len(lines[longest]) - 1))
     return "\n".join(lines)
+
+
+def reason(error: BaseException) -> str:
+    """Kind and first line of an error of code that is not ours."""
+    if isinstance(error, SyntaxError):
+        return f"{type(error).__name__}: {error.msg}"
+    try:
+        text = str(error).strip().partition("\n")[0]
+    except Exception:  # a stranger's exception may fail to say what it is
+        text = ""
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

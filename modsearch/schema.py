@@ -1,5 +1,5 @@
 """Where plugin files that were written earlier import the shape of a model from."""
 
-from modsearch.config.records import ModelConfig
+from modsearch.config.model import ModelConfig
 
 __all__ = ["ModelConfig"]

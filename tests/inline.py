@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from modsearch.config.records import Job, Record, Share, Signal
+from modsearch.config.records import Job, Record
+from modsearch.config.runtime import Share, Signal
 from modsearch.study.study import RunTrial
 
 CORPUS = str(Path(__file__).resolve().parent.parent / "modsearch")

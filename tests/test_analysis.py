@@ -34,21 +34,12 @@ from modsearch.analysis.power import (
     power,
     seeds_for,
 )
-from modsearch.config.records import (
-    Budget,
-    Candidate,
-    CorpusFacts,
-    Manifest,
-    ModelConfig,
-    OptimConfig,
-    Plan,
-    Record,
-    Runtime,
-    Scores,
-    Stage,
-    State,
-    Validation,
-)
+from modsearch.config.data import CorpusFacts, Validation
+from modsearch.config.manifest import Manifest
+from modsearch.config.model import ModelConfig
+from modsearch.config.optim import OptimConfig
+from modsearch.config.records import Budget, Candidate, Plan, Record, Scores, Stage, State
+from modsearch.config.runtime import Runtime
 
 WIDTHS = (16, 20, 24, 32, 40, 48, 64, 80, 96)
 BUDGETS = (1e11, 1e12)

@@ -8,7 +8,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from modsearch.config.records import Budget, Candidate, Infeasible, ModelConfig, OptimConfig, Plan
+from modsearch.config.model import ModelConfig
+from modsearch.config.optim import OptimConfig
+from modsearch.config.records import Budget, Candidate, Infeasible, Plan
 from modsearch.data.corpus import VOCAB_SIZE
 from modsearch.nn.contracts import ROUTERS, block_names, completed
 from modsearch.nn.model import Decoder, routes, warmed_stair

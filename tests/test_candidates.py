@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from modsearch.config.records import Component, ModelConfig
+from modsearch.config.model import Component, ModelConfig
 from modsearch.errors import ConfigError
 from modsearch.nn.contracts import ROUTERS, Context, Options, Router, Routing, completed
 from modsearch.nn.cost import Cost

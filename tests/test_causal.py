@@ -18,7 +18,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from modsearch.config.records import ModelConfig
+from modsearch.config.model import ModelConfig
 from modsearch.nn.blocks.mod import Mod
 from modsearch.nn.contracts import ROUTERS, Context
 from modsearch.nn.model import Decoder, Output

@@ -20,7 +20,9 @@ from test_report import named
 
 from modsearch import __version__
 from modsearch.cli.app import main
-from modsearch.config.records import Manifest, Runtime, Stage, State
+from modsearch.config.manifest import Manifest
+from modsearch.config.records import Stage, State
+from modsearch.config.runtime import Runtime
 from modsearch.data.corpus import load_corpus
 from modsearch.nn.generate import Sampling, generate
 from modsearch.nn.model import Decoder

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from modsearch.config.records import Component, ModelConfig
+from modsearch.config.model import Component, ModelConfig
 from modsearch.errors import ConfigError
 from modsearch.nn.contracts import (
     FFNS,

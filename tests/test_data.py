@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from modsearch.config.records import CorpusFacts, DataConfig, Validation
+from modsearch.config.data import CorpusFacts, DataConfig, Validation
 from modsearch.data import corpus as data
 from modsearch.data.corpus import BLOCK_BYTES, PARTS, Batches, Corpus, _put, entropies, load_corpus
 from modsearch.errors import DataError
@@ -355,7 +355,7 @@ def test_bigrams_see_what_unigrams_do_not() -> None:
 LOADER = """
 import sys
 from modsearch.data.corpus import load_corpus
-from modsearch.config.records import DataConfig
+from modsearch.config.data import DataConfig
 sys.stdin.readline()
 print(load_corpus(DataConfig(corpus=sys.argv[1])).facts.fingerprint)
 """

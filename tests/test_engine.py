@@ -13,18 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from modsearch.config.records import (
-    Budget,
-    Candidate,
-    Infeasible,
-    Job,
-    Record,
-    Runtime,
-    Signal,
-    Stage,
-    State,
-    Validation,
-)
+from modsearch.config.data import Validation
+from modsearch.config.records import Budget, Candidate, Infeasible, Job, Record, Stage, State
+from modsearch.config.runtime import Runtime, Signal
 from modsearch.engines.local import TRIES, LocalEngine
 
 GONE_WITHIN = 10.0

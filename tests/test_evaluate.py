@@ -16,18 +16,11 @@ import yaml
 from lm_eval.api.instance import Instance
 from lm_eval.api.registry import get_model
 
-from modsearch.config.records import (
-    Budget,
-    Candidate,
-    DataConfig,
-    Manifest,
-    ModelConfig,
-    Record,
-    Runtime,
-    Stage,
-    State,
-    Validation,
-)
+from modsearch.config.data import DataConfig, Validation
+from modsearch.config.manifest import Manifest
+from modsearch.config.model import ModelConfig
+from modsearch.config.records import Budget, Candidate, Record, Stage, State
+from modsearch.config.runtime import Runtime
 from modsearch.data.corpus import Batches, load_corpus
 from modsearch.errors import ConfigError, DataError, ModsearchError, StudyError, told
 from modsearch.evaluation.documents import SOURCES, Origin
@@ -741,7 +734,8 @@ def test_a_suite_from_the_hub_says_so_offline(tmp_path: Path) -> None:
     program = """
 from modsearch.evaluation.evaluate import evaluate
 from modsearch.nn.model import Decoder
-from modsearch.config.records import DataConfig, ModelConfig
+from modsearch.config.data import DataConfig
+from modsearch.config.model import ModelConfig
 evaluate(Decoder(ModelConfig()), "standard", DataConfig(), "validation")
 """
     done = subprocess.run(

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from modsearch.config.records import ModelConfig
+from modsearch.config.model import ModelConfig
 from modsearch.nn.contracts import FFNS, Context, Mode, Rows
 from modsearch.nn.experts import ExpertFfn
 from modsearch.nn.model import Decoder

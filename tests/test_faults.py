@@ -19,7 +19,8 @@ import modsearch.sampling.ledger
 import modsearch.store.lock
 import modsearch.store.scratch
 import modsearch.study.provenance
-from modsearch.config.records import Job, Record, Share, Stage, State
+from modsearch.config.records import Job, Record, Stage, State
+from modsearch.config.runtime import Share
 from modsearch.errors import StudyError
 from modsearch.space.space import Space
 from modsearch.store.directory import StudyDirectory

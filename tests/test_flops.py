@@ -11,7 +11,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from modsearch.config.records import ModelConfig
+from modsearch.config.model import ModelConfig
 from modsearch.nn.contracts import (
     BLOCKS,
     ROUTERS,

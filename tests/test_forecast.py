@@ -13,7 +13,9 @@ import pytest
 import torch
 from inline import Inline
 
-from modsearch.config.records import Budget, DataConfig, Plan, Runtime, Stage, State
+from modsearch.config.data import DataConfig
+from modsearch.config.records import Budget, Plan, Stage, State
+from modsearch.config.runtime import Runtime
 from modsearch.data.corpus import load_corpus
 from modsearch.planning import forecast as forecasts
 from modsearch.planning import speed

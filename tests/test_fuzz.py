@@ -15,12 +15,14 @@ from hypothesis import strategies as st
 from wrong_input import COMMAND_KINDS, CORPUS, DOCUMENT_KINDS, DOCUMENTS, NUMBERS, Case, block
 
 from modsearch.cli.app import outline
-from modsearch.config.records import ModelConfig, OptimConfig
+from modsearch.config.model import ModelConfig
+from modsearch.config.optim import OptimConfig
+from modsearch.config.runtime import Resources
 from modsearch.data.corpus import load_corpus
 from modsearch.errors import MOST_CHARACTERS, MOST_LINES, ModsearchError, told
 from modsearch.evaluation.evaluate import load_suite
 from modsearch.space.candidates import load_candidate, load_space
-from modsearch.space.space import Confirm, Explore, Measure, Resources, Rung
+from modsearch.space.space import Confirm, Explore, Measure, Rung
 
 SECONDS = 5
 """Of the processor."""

@@ -19,7 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from modsearch.cli.app import app
-from modsearch.config.records import ModelConfig
+from modsearch.config.model import ModelConfig
 from modsearch.errors import ConfigError
 from modsearch.nn.blocks.mod import Mod
 from modsearch.nn.contracts import Context

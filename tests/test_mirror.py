@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import modsearch.store.mirror
-from modsearch.config.records import Lease
+from modsearch.config.runtime import Lease
 from modsearch.store.mirror import LEASE, Mirror, _machine
 
 BEAT, EXPIRY = 0.02, 0.3

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from modsearch.config.records import ModelConfig
+from modsearch.config.model import ModelConfig
 from modsearch.nn.blocks.dense import Dense
 from modsearch.nn.blocks.mod import Mod
 from modsearch.nn.contracts import ROUTERS, Context, Mode, Options, Router, Routing, block_names

@@ -18,17 +18,10 @@ import torch
 from inline import Inline, quietly
 
 from modsearch.cli.app import main
-from modsearch.config.records import (
-    Budget,
-    Candidate,
-    Infeasible,
-    Job,
-    ModelConfig,
-    Plugin,
-    Runtime,
-    Stage,
-    Validation,
-)
+from modsearch.config.data import Validation
+from modsearch.config.model import ModelConfig
+from modsearch.config.records import Budget, Candidate, Infeasible, Job, Stage
+from modsearch.config.runtime import Plugin, Runtime
 from modsearch.errors import ConfigError, StudyError
 from modsearch.evaluation.lm import ModsearchLM
 from modsearch.nn.contracts import KINDS, ROUTERS, block_names

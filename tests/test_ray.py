@@ -16,7 +16,8 @@ from inline import CORPUS
 from ray_jobs import run_with_others
 from test_engine import Driver, run_and_die, starts
 
-from modsearch.config.records import Job, Record, Share, Signal, State
+from modsearch.config.records import Job, Record, State
+from modsearch.config.runtime import Share, Signal
 from modsearch.engines.ray import TRIES, RayEngine
 from modsearch.errors import StudyError
 from modsearch.nn.contracts import ROUTERS

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from modsearch.config.reading import MOST_BYTES, override, parse_yaml, read_yaml
 from modsearch.errors import ConfigError
-from modsearch.store.directory import write_yaml
+from modsearch.store.files import write_yaml
 
 BOMB = "\n".join(
     [

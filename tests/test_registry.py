@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import pytest
 from pydantic import ValidationError
 
-from modsearch.config.records import Component, ModelConfig
+from modsearch.config.model import Component, ModelConfig
 from modsearch.errors import ConfigError
 from modsearch.nn.contracts import KINDS, Options, base_name, completed, component_options
 from modsearch.registry import table as components

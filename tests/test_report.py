@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 from test_analysis import BUDGETS, WIDTHS, changed, law, manifest, params_of, study, trial
 
+from modsearch.config.manifest import Manifest
 from modsearch.config.reading import override
-from modsearch.config.records import Manifest, Record, Stage, State, trial_hash
+from modsearch.config.records import Record, Stage, State, trial_hash
 from modsearch.errors import StudyError
 from modsearch.reporting.page import _again, _here, compile_report
 from modsearch.reporting.tables import (

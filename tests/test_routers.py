@@ -11,7 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from modsearch.config.records import Budget, Candidate, ModelConfig, OptimConfig, Plan
+from modsearch.config.model import ModelConfig
+from modsearch.config.optim import OptimConfig
+from modsearch.config.records import Budget, Candidate, Plan
 from modsearch.errors import ConfigError
 from modsearch.nn.blocks.mod import Mod
 from modsearch.nn.cache import LayerCache

@@ -24,20 +24,12 @@ from modsearch.analysis.routing import (
     token_shares,
     weight_counts,
 )
-from modsearch.config.records import (
-    Budget,
-    Candidate,
-    Correlation,
-    DataConfig,
-    Job,
-    ModelConfig,
-    OptimConfig,
-    RoutingReport,
-    Runtime,
-    Stage,
-    State,
-    Validation,
-)
+from modsearch.config.data import DataConfig, Validation
+from modsearch.config.model import ModelConfig
+from modsearch.config.optim import OptimConfig
+from modsearch.config.records import Budget, Candidate, Job, Stage, State
+from modsearch.config.runtime import Runtime
+from modsearch.config.telemetry import Correlation, RoutingReport
 from modsearch.data.corpus import load_corpus
 from modsearch.nn.contracts import completed
 from modsearch.nn.model import Decoder

@@ -11,8 +11,9 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from modsearch.config.data import Validation
 from modsearch.config.reading import Tree
-from modsearch.config.records import Budget, Candidate, Record, Scores, Stage, State, Validation
+from modsearch.config.records import Budget, Candidate, Record, Scores, Stage, State
 from modsearch.errors import StudyError
 from modsearch.sampling import ledger as ledgers
 from modsearch.sampling.ledger import Asked, Cell, CellSpec, Ledger, open_storage, server_url

@@ -11,8 +11,9 @@ import pytest
 import yaml
 from hypothesis import given
 
+from modsearch.config.data import CorpusFacts, DataConfig
 from modsearch.config.reading import override, parse_yaml, read_yaml
-from modsearch.config.records import Candidate, CorpusFacts, DataConfig, Stage
+from modsearch.config.records import Candidate, Stage
 from modsearch.errors import ConfigError, StudyError
 from modsearch.space.axes import (
     Choice,
@@ -28,7 +29,8 @@ from modsearch.space.axes import (
 )
 from modsearch.space.candidates import build, load_candidate, load_space
 from modsearch.space.space import Space, own_space, read_space
-from modsearch.store.directory import StudyDirectory, write_yaml
+from modsearch.store.directory import StudyDirectory
+from modsearch.store.files import write_yaml
 from modsearch.study.provenance import open_manifest
 
 SHIPPED = sorted((Path(__file__).parents[1] / "search_spaces").glob("*.yaml"))

@@ -11,8 +11,9 @@ import pytest
 import yaml
 from test_analysis import manifest, trial
 
+from modsearch.config.data import DataConfig
 from modsearch.config.reading import read_yaml
-from modsearch.config.records import DataConfig, Record, Stage, State, trial_hash
+from modsearch.config.records import Record, Stage, State, trial_hash
 from modsearch.errors import StudyError
 from modsearch.reporting.page import compile_report
 from modsearch.store.directory import StudyDirectory, yaml_text

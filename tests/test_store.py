@@ -15,28 +15,15 @@ import pytest
 import yaml
 from test_analysis import manifest, trial
 
-from modsearch.config.records import (
-    Budget,
-    Candidate,
-    Manifest,
-    Plugin,
-    Record,
-    Stage,
-    State,
-    Validation,
-    trial_hash,
-)
+from modsearch.config.data import Validation
+from modsearch.config.manifest import Manifest
+from modsearch.config.records import Budget, Candidate, Record, Stage, State, trial_hash
+from modsearch.config.runtime import Plugin
+from modsearch.config.shipped import shipped
 from modsearch.errors import ConfigError, StudyError
-from modsearch.store.directory import (
-    StudyDirectory,
-    naming,
-    read_metrics,
-    shipped,
-    write_bytes,
-    write_model,
-    write_text,
-    write_yaml,
-)
+from modsearch.store.directory import StudyDirectory
+from modsearch.store.files import naming, write_bytes, write_model, write_text, write_yaml
+from modsearch.store.trial import read_metrics
 
 
 def record(name: str = "0" * 16, flops: float = 1e9) -> Record:

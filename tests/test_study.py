@@ -16,7 +16,8 @@ from modsearch.config.records import Job, Stage, State
 from modsearch.errors import DataError, StudyError
 from modsearch.sampling.ledger import open_storage
 from modsearch.space.candidates import load_space
-from modsearch.store.directory import StudyDirectory, read_metrics
+from modsearch.store.directory import StudyDirectory
+from modsearch.store.trial import read_metrics
 from modsearch.study.study import Driver, Study
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from modsearch.config.records import DataConfig
+from modsearch.config.data import DataConfig
 from modsearch.data.sources import read_file, refuse_inside, text_files
 from modsearch.errors import DataError
 

@@ -15,26 +15,17 @@ import safetensors.torch
 import torch
 from test_store import smallest_files
 
-from modsearch.config.records import (
-    Budget,
-    Candidate,
-    Component,
-    DataConfig,
-    Job,
-    ModelConfig,
-    OptimConfig,
-    Plan,
-    Record,
-    Runtime,
-    Stage,
-    State,
-    Validation,
-)
+from modsearch.config.data import DataConfig, Validation
+from modsearch.config.model import Component, ModelConfig
+from modsearch.config.optim import OptimConfig
+from modsearch.config.records import Budget, Candidate, Job, Plan, Record, Stage, State
+from modsearch.config.runtime import Runtime
 from modsearch.data.corpus import Batches, Corpus, load_corpus
 from modsearch.errors import Diverged, StudyError
 from modsearch.nn.contracts import ROUTERS, completed
 from modsearch.nn.model import Decoder
-from modsearch.store.directory import StudyDirectory, read_metrics
+from modsearch.store.directory import StudyDirectory
+from modsearch.store.trial import read_metrics
 from modsearch.training.budget import plan
 from modsearch.training.trainer import (
     LOGS_PER_TRIAL,

@@ -35,7 +35,9 @@ from modsearch.analysis.fits import (
 )
 from modsearch.analysis.numbers import decimal, interval, percent, percent_digits, scientific
 from modsearch.analysis.power import PAPER_EFFECT, SEED_SD, seeds_for
-from modsearch.config.records import Manifest, ModelConfig, Record, Stage
+from modsearch.config.manifest import Manifest
+from modsearch.config.model import ModelConfig
+from modsearch.config.records import Record, Stage
 
 UNROUTED_BLOCKS = ("dense", "moe")
 """Blocks that every token enters: baselines, never the routed arm of a headline."""

@@ -17,7 +17,8 @@ from modsearch.analysis.fits import (
     measured,
     recipe_key,
 )
-from modsearch.config.records import ModelConfig, Plan, Record, Scores, Stage
+from modsearch.config.model import ModelConfig
+from modsearch.config.records import Plan, Record, Scores, Stage
 
 MIN_SEEDS = 3
 LEVEL = 0.95

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from modsearch.config.records import (
+from modsearch.config.telemetry import (
     Correlation,
     LayerDecisions,
     LayerRouting,

@@ -18,7 +18,9 @@ from modsearch import __version__
 from modsearch.errors import ModsearchError, has_surrogates, shortened, shown, told
 
 if TYPE_CHECKING:
-    from modsearch.config.records import Candidate, DataConfig, Plugin
+    from modsearch.config.data import DataConfig
+    from modsearch.config.records import Candidate
+    from modsearch.config.runtime import Plugin
     from modsearch.registry.registry import Registry
     from modsearch.space.space import Space
     from modsearch.study.study import MakeEngine
@@ -205,7 +207,8 @@ def train(
     plugin: PluginFiles = None,
 ) -> None:
     """Train one candidate at a budget; a second run resumes it."""
-    from modsearch.config.records import MOST_FLOPS, State
+    from modsearch.config.base import MOST_FLOPS
+    from modsearch.config.records import State
 
     if not 0 < flops <= MOST_FLOPS:
         raise ModsearchError(f"--flops must be over 0 and at most {MOST_FLOPS:g}, not {flops:g}")
@@ -320,8 +323,8 @@ def best(
     budget: Annotated[float | None, typer.Option(help="Default: the largest confirmed.")] = None,
 ) -> None:
     """The winner as a configuration for `train` and `flops`."""
+    from modsearch.config.base import MOST_FLOPS
     from modsearch.config.reading import yaml_text
-    from modsearch.config.records import MOST_FLOPS
     from modsearch.study.status import winner
 
     if budget is not None and not 0 < budget <= MOST_FLOPS:
@@ -346,7 +349,8 @@ def evaluate(
     from modsearch.evaluation.evaluate import evaluate_checkpoint, evaluate_winners
     from modsearch.evaluation.suites import load_suite
     from modsearch.registry.plugins import digests
-    from modsearch.store.directory import StudyDirectory, trial_config
+    from modsearch.store.directory import StudyDirectory
+    from modsearch.store.trial import trial_config
     from modsearch.study.provenance import check_plugins
     from modsearch.training.trainer import load_model
 
@@ -402,7 +406,7 @@ def generate(
     from modsearch.nn.generate import Sampling
     from modsearch.nn.generate import generate as sample
     from modsearch.registry.plugins import digests
-    from modsearch.store.directory import trial_config
+    from modsearch.store.trial import trial_config
     from modsearch.study.provenance import check_plugins
     from modsearch.training.trainer import load_model
 
@@ -483,9 +487,9 @@ def _registries() -> "Mapping[str, Registry[Any]]":
 
 def outline(name: str, sets: list[str] | None) -> "Space":
     """A space whose candidates are not built yet: what is wrong so far is told without torch."""
+    from modsearch.config.shipped import shipped
     from modsearch.evaluation.suites import load_suite
     from modsearch.space.space import read_space
-    from modsearch.store.directory import shipped
 
     path = shipped("search_spaces", name)
     space = read_space(path, sets or [])
@@ -500,7 +504,7 @@ def outline(name: str, sets: list[str] | None) -> "Space":
 def _corpus(corpus: str) -> "DataConfig":
     from pydantic import ValidationError
 
-    from modsearch.config.records import DataConfig
+    from modsearch.config.data import DataConfig
     from modsearch.config.wording import first_error
 
     try:
@@ -511,7 +515,7 @@ def _corpus(corpus: str) -> "DataConfig":
 
 
 def _space(name: str, sets: list[str] | None, plugins: list[Path] | None) -> "Space":
-    from modsearch.store.directory import shipped
+    from modsearch.config.shipped import shipped
 
     outline(name, sets)
     from modsearch.space.candidates import load_space

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
-from modsearch.config.records import CorpusFacts, DataConfig, Validation
+from modsearch.config.data import CorpusFacts, DataConfig, Validation
 from modsearch.data.sources import file_digest, read_file, text_files
 from modsearch.errors import DataError
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
-from modsearch.config.records import Job, Record, Signal, State
+from modsearch.config.records import Job, Record, State
+from modsearch.config.runtime import Signal
 
 TRIES = 3
 """Of a job whose worker dies."""

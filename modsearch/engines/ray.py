@@ -23,7 +23,8 @@ from ray.exceptions import RayError
 from ray.tune.error import TuneError
 from ray.tune.search import Searcher
 
-from modsearch.config.records import Job, Record, Share, Signal, State
+from modsearch.config.records import Job, Record, State
+from modsearch.config.runtime import Share, Signal
 from modsearch.errors import StudyError, first_line
 from modsearch.store.scratch import scratch
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from modsearch.config.records import Stated
+from modsearch.config.base import Stated
 from modsearch.data.corpus import END_OF_DOCUMENT, Tokens
 from modsearch.errors import DataError, has_surrogates, shown
 

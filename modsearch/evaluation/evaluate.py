@@ -18,7 +18,8 @@ import numpy as np
 import torch
 
 import modsearch.evaluation.lm
-from modsearch.config.records import DataConfig, Record, Stage, State
+from modsearch.config.data import DataConfig
+from modsearch.config.records import Record, Stage, State
 from modsearch.data.corpus import load_corpus
 from modsearch.errors import (
     ConfigError,
@@ -26,6 +27,7 @@ from modsearch.errors import (
     ModsearchError,
     StudyError,
     first_line,
+    reason,
     shown,
     unknown,
 )
@@ -34,8 +36,8 @@ from modsearch.evaluation.lm import ModsearchLM
 from modsearch.evaluation.suites import Suite, SuiteTask, load_suite
 from modsearch.nn.contracts import Mode
 from modsearch.nn.model import Decoder
-from modsearch.registry.plugins import reason
-from modsearch.store.directory import StudyDirectory, write_text
+from modsearch.store.directory import StudyDirectory
+from modsearch.store.files import write_text
 from modsearch.training.trainer import load_model
 
 Part = Literal["validation", "test"]

@@ -14,12 +14,13 @@ from pydantic import (
     model_validator,
 )
 
+from modsearch.config.base import Stated
 from modsearch.config.reading import read_yaml
-from modsearch.config.records import ShortName, Stated
+from modsearch.config.rules import ShortName
+from modsearch.config.shipped import shipped
 from modsearch.config.wording import first_error
 from modsearch.errors import ConfigError, shown, unknown
 from modsearch.evaluation.documents import SOURCES, JsonLines, Source
-from modsearch.store.directory import shipped
 
 OWN_SOURCE = "modsearch:"
 TEXTS = {

@@ -15,7 +15,8 @@ import torch
 from pydantic import ConfigDict, ValidationError
 from torch import Tensor, nn
 
-from modsearch.config.records import Component, ModelConfig, Stated
+from modsearch.config.base import Stated
+from modsearch.config.model import Component, ModelConfig
 from modsearch.config.wording import first_error
 from modsearch.errors import ConfigError, shown, unknown
 from modsearch.nn.cache import LayerCache

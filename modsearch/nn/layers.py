@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modsearch.config.records import ModelConfig
+from modsearch.config.model import ModelConfig
 from modsearch.nn.contracts import Block, Context, Ffn, Rows, Update
 from modsearch.nn.cost import Cost, Flops
 

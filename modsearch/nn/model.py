@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modsearch.config.records import ModelConfig
+from modsearch.config.model import ModelConfig
 from modsearch.errors import ConfigError
 from modsearch.nn.cache import LayerCache
 from modsearch.nn.contracts import (

@@ -5,7 +5,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from modsearch.config.records import MOST_LAYERS, ModelConfig, once
+from modsearch.config.base import MOST_LAYERS
+from modsearch.config.model import ModelConfig
+from modsearch.config.rules import once
 from modsearch.errors import ConfigError
 from modsearch.nn.contracts import Options, Schedule
 

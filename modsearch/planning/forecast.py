@@ -11,18 +11,10 @@ import torch
 from modsearch.analysis.fits import MIN_SIZES
 from modsearch.analysis.numbers import count
 from modsearch.analysis.power import SEED_SD, detectable_effect
+from modsearch.config.data import Validation
 from modsearch.config.reading import Tree
-from modsearch.config.records import (
-    Budget,
-    Candidate,
-    Infeasible,
-    Job,
-    Plan,
-    Plugin,
-    Runtime,
-    Stage,
-    Validation,
-)
+from modsearch.config.records import Budget, Candidate, Infeasible, Job, Plan, Stage
+from modsearch.config.runtime import Plugin, Runtime
 from modsearch.data.corpus import VOCAB_SIZE, Corpus, load_corpus
 from modsearch.errors import ConfigError, DataError, StudyError, shown
 from modsearch.nn.cost import conventions

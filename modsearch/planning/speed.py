@@ -17,7 +17,10 @@ import numpy as np
 import torch
 from scipy.optimize import nnls
 
-from modsearch.config.records import Budget, Candidate, Component, Plan, Runtime, Validation
+from modsearch.config.data import Validation
+from modsearch.config.model import Component
+from modsearch.config.records import Budget, Candidate, Plan
+from modsearch.config.runtime import Runtime
 from modsearch.data.corpus import VOCAB_SIZE, Batches, Corpus
 from modsearch.errors import ConfigError, DataError
 from modsearch.nn.contracts import completed

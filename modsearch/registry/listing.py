@@ -9,7 +9,7 @@ from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from modsearch.config.records import Component
+from modsearch.config.model import Component
 from modsearch.errors import unknown
 from modsearch.registry.registry import Registry
 from modsearch.registry.table import COMPOSITES, TAKEN

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
-from modsearch.config.records import Plugin
-from modsearch.errors import ConfigError, ModsearchError, has_surrogates
+from modsearch.config.runtime import Plugin
+from modsearch.errors import ConfigError, ModsearchError, has_surrogates, reason
+from modsearch.registry.registry import PLUGIN
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,6 @@ def plugin_source(plugin: Plugin) -> bytes:
     return _LOADED[_module_name(Path(plugin.path))].source
 
 
-def plugin_path(module: str) -> Path | None:
-    """The file behind a module's name; None for a module that is no plugin file's."""
-    return Path(_LOADED[module].plugin.path) if module in _LOADED else None
-
-
 def by_name(plugins: Iterable[Plugin]) -> dict[str, Plugin]:
     """Plugins by the names of their files; a second file of a name has its digest in it."""
     found: dict[str, Plugin] = {}
@@ -72,7 +68,7 @@ def digests(plugins: Iterable[Plugin]) -> dict[str, str]:
 
 def _module_name(path: Path) -> str:
     stem = re.sub(r"\W", "_", path.stem)
-    return f"modsearch_plugin_{stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    return f"{PLUGIN}{stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
 
 
 def _load(path: Path, wanted: str | None) -> Plugin:
@@ -151,17 +147,6 @@ def plugin_frame(error: BaseException) -> traceback.FrameSummary | None:
     files = {known.plugin.path for known in _LOADED.values()}
     frames = reversed(traceback.extract_tb(error.__traceback__))
     return next((frame for frame in frames if frame.filename in files), None)
-
-
-def reason(error: BaseException) -> str:
-    """Kind and first line of an error of code that is not ours."""
-    if isinstance(error, SyntaxError):
-        return f"{type(error).__name__}: {error.msg}"
-    try:
-        text = str(error).strip().partition("\n")[0]
-    except Exception:  # a stranger's exception may fail to say what it is
-        text = ""
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _line(error: BaseException, path: Path) -> str:

@@ -7,6 +7,7 @@ origins is an error when it is asked for, and the other names go on working.
 
 import importlib
 import inspect
+import sys
 from abc import ABCMeta
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,10 +15,12 @@ from functools import cached_property
 from importlib.metadata import entry_points
 from typing import Generic, Literal, TypeVar
 
-from modsearch.errors import ConfigError, ModsearchError, unknown
-from modsearch.registry.plugins import plugin_path, reason
+from modsearch.errors import ConfigError, ModsearchError, reason, unknown
 
 T = TypeVar("T")
+
+PLUGIN = "modsearch_plugin_"
+"""The names of modules that were plugin files begin so."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +188,7 @@ class Registry(Generic[T]):
 
 def origin_of(component: type) -> Origin:
     """Of a class, by where it is defined."""
-    file = plugin_path(component.__module__)
-    if file is not None:
+    if component.__module__.startswith(PLUGIN):
+        file = sys.modules[component.__module__].__file__
         return Origin("plugin file", f"{file}:{component.__qualname__}")
     return Origin("registered", f"{component.__module__}:{component.__qualname__}")

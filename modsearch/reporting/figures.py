@@ -24,7 +24,8 @@ from modsearch.analysis.claims import Claims
 from modsearch.analysis.compare import Comparison, Confirmed
 from modsearch.analysis.fits import Curve, Fit
 from modsearch.analysis.numbers import count, percent, scientific
-from modsearch.config.records import Manifest, RoutingReport
+from modsearch.config.manifest import Manifest
+from modsearch.config.telemetry import RoutingReport
 
 PALETTE = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933",

@@ -21,11 +21,13 @@ from modsearch.analysis.claims import Claim, Claims, Verdict, study_claims
 from modsearch.analysis.compare import Confirmed
 from modsearch.analysis.fits import MIN_POINTS, MIN_SIZES, WINDOW, finished
 from modsearch.analysis.numbers import decimal, scientific
-from modsearch.config.records import Manifest, Record, Stage, State
+from modsearch.config.manifest import Manifest
+from modsearch.config.records import Record, Stage, State
 from modsearch.errors import StudyError, first_line
 from modsearch.reporting import routing, tables
 from modsearch.reporting.figures import figures
-from modsearch.store.directory import StudyDirectory, write_bytes, write_text
+from modsearch.store.directory import StudyDirectory
+from modsearch.store.files import write_bytes, write_text
 from modsearch.study.completeness import cells, lacking, study_space
 
 TITLES = {

@@ -12,11 +12,11 @@ import pandas as pd
 from modsearch.analysis.compare import Confirmed
 from modsearch.analysis.numbers import decimal
 from modsearch.analysis.routing import combined
-from modsearch.config.records import (
+from modsearch.config.records import Record
+from modsearch.config.telemetry import (
     Correlation,
     LayerRouting,
     Membership,
-    Record,
     RoutingReport,
     TokenRouting,
 )

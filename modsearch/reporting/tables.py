@@ -20,7 +20,9 @@ from modsearch.analysis.fits import (
     measured,
 )
 from modsearch.analysis.numbers import MISSING, count, decimal, percent, scientific
-from modsearch.config.records import Component, Manifest, ModelConfig, Record, Stage, State
+from modsearch.config.manifest import Manifest
+from modsearch.config.model import Component, ModelConfig
+from modsearch.config.records import Record, Stage, State
 
 Evaluations = Mapping[str, Mapping[str, Mapping[str, Any]]]
 """lm-eval's results by trial and suite."""

@@ -8,8 +8,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from modsearch.config.data import DataConfig
 from modsearch.config.reading import Tree, override, read_yaml
-from modsearch.config.records import Candidate, DataConfig, Job
+from modsearch.config.records import Candidate, Job
 from modsearch.config.wording import first_error
 from modsearch.errors import ConfigError, shown, unknown
 from modsearch.nn.contracts import completed

@@ -14,10 +14,13 @@ from collections.abc import Iterator
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from modsearch.config.records import Component, DataConfig, ModelConfig, OptimConfig
+from modsearch.config.data import DataConfig
+from modsearch.config.model import Component, ModelConfig
+from modsearch.config.optim import OptimConfig
+from modsearch.config.runtime import Resources
 from modsearch.errors import shown
 from modsearch.registry.listing import kind_of
-from modsearch.space.space import Arm, Confirm, Explore, Measure, Resources, Rung, Section, Space
+from modsearch.space.space import Arm, Confirm, Explore, Measure, Rung, Section, Space
 
 SPACE: tuple[tuple[str, type[BaseModel]], ...] = (
     ("", Space),

@@ -13,23 +13,21 @@ from pydantic import (
     model_validator,
 )
 
-from modsearch.config.reading import Tree, read_yaml
-from modsearch.config.records import (
+from modsearch.config.base import (
     MOST_FLOPS,
     MOST_LAYERS,
     MOST_SEED,
     MOST_TOKENS,
     MOST_WIDTH,
-    OWN,
-    DataConfig,
-    ModelConfig,
-    OptimConfig,
-    ShortName,
-    Stage,
     Stated,
-    Validation,
-    once,
 )
+from modsearch.config.data import DataConfig, Validation
+from modsearch.config.model import ModelConfig
+from modsearch.config.optim import OptimConfig
+from modsearch.config.reading import Tree, read_yaml
+from modsearch.config.records import Stage
+from modsearch.config.rules import OWN, ShortName, once
+from modsearch.config.runtime import Resources
 from modsearch.config.wording import first_error
 from modsearch.errors import ConfigError, unknown
 from modsearch.space.axes import is_distribution, is_finite, num_points, parse_tree
@@ -129,30 +127,6 @@ class Confirm(Stated):
     """Trials an arm; fewer than three give no interval."""
     windows: int = Field(256, gt=0, le=MOST_TOKENS)
     """Windows of `seq_len` test tokens that a trial is scored on."""
-
-
-class Resources(Stated):
-    """How trials are executed; `threads`, `device`, `precision` and `micro_batch` are constants
-    of the study."""
-
-    workers: Annotated[int, Field(gt=0, le=1024)] | Literal["auto"] = "auto"
-    """Trials at once; `auto`: as many as the cores hold, one on a GPU."""
-    threads: int = Field(1, gt=0, le=256)
-    """Of one trial."""
-    cpus: float | None = Field(None, gt=0, le=1024)
-    """CPUs that engine `ray` reserves for a trial; null: as many as `threads`."""
-    gpus: float | None = Field(None, ge=0, le=1024)
-    """GPUs, also a fraction of one; null: one where the device is `cuda`."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """`auto`: a GPU where torch sees one."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Of training's matrix products; weights, moments and scores are fp32."""
-    micro_batch: int | None = Field(None, gt=0, le=65_536)
-    """Sequences in one pass, where a whole batch does not fit the memory."""
-    checkpoint_seconds: float = Field(10.0, ge=0, le=1e6)
-    """Between checkpoints of an unfinished trial."""
-    keep: Literal["all", "winners", "none"] = "winners"
-    """Which final weights stay on disk."""
 
 
 class Space(Stated):

@@ -6,117 +6,28 @@ report/
 """
 
 import json
-import os
 import re
-import secrets
 import sqlite3
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
-
-import modsearch
-from modsearch.config.reading import read_yaml, yaml_text
-from modsearch.config.records import (
-    Job,
-    Manifest,
-    Record,
-    RoutingReport,
-    State,
-    TrialConfig,
-    trial_hash,
-)
-from modsearch.config.wording import first_error
-from modsearch.errors import ConfigError, StudyError, printable, shown, unknown
-
-Parsed = TypeVar("Parsed")
-Model = TypeVar("Model", bound=BaseModel)
+from modsearch.config.manifest import Manifest
+from modsearch.config.records import Record, State, trial_hash
+from modsearch.config.telemetry import RoutingReport
+from modsearch.errors import ConfigError, StudyError, printable
+from modsearch.store.files import read_file, read_model, write_model
+from modsearch.store.trial import trial_config
 
 NAMES_SHOWN = 3
 """Of what is not counted for one reason."""
 
 LOCKED_SECONDS = 5.0
 """How long a ledger in use is waited for."""
-
-
-@contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Errors of the operating system inside have a path; those on an open file have none."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is None:
-            error.filename = str(path)
-        raise
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all: temporary file, fsync, rename."""
-    write_bytes(path, text.encode())
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all: temporary file, fsync, rename.
-
-    Raises:
-        OSError: it can't be written; its path is that of the file.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # No longer than the longest name, and made as any file is: with what the umask allows.
-    part = path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}")
-    try:
-        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except BaseException as error:
-        with suppress(OSError):
-            part.unlink()
-        if isinstance(error, OSError):
-            error.filename, error.filename2 = str(path), None
-        raise
-
-
-def write_model(path: Path, model: BaseModel) -> None:
-    """A frozen model as JSON, floats at full precision."""
-    write_text(path, model.model_dump_json(indent=2) + "\n")
-
-
-def write_yaml(path: Path, value: object) -> None:
-    """Plain data as YAML, keys in their own order."""
-    write_text(path, yaml_text(value))
-
-
-def read_file(path: Path, parse: Callable[[bytes], Parsed], remedy: str) -> Parsed:
-    """What a file of a study holds that is neither YAML nor a log.
-
-    Raises:
-        StudyError: it is missing or damaged; names it, and says what to do.
-    """
-    try:
-        return parse(path.read_bytes())
-    except OSError as error:
-        why = error.strerror or str(error)
-    except ValidationError as error:
-        why = first_error(error, BaseModel)
-    except UnicodeDecodeError:
-        why = "it is not UTF-8 text"
-    except RecursionError:
-        why = "it is nested too deep"
-    except ValueError as error:
-        why = str(error)
-    raise StudyError(f"can't read {path}: {why}\n{remedy}")
-
-
-def read_model(path: Path, kind: type[Model], remedy: str) -> Model:
-    """The same of JSON that holds a frozen model."""
-    return read_file(path, kind.model_validate_json, remedy)
 
 
 @dataclass(frozen=True)
@@ -387,90 +298,3 @@ def _evaluation(data: bytes) -> dict[str, Any]:
     if not isinstance(results, dict) or not all(isinstance(row, dict) for row in results.values()):
         raise ValueError("it has no results of tasks")
     return dict(value)
-
-
-def trial_config(config: Path) -> TrialConfig:
-    """What a trial's `config.yaml` says that it was made with.
-
-    Raises:
-        ConfigError: it can't be read.
-    """
-    values = read_yaml(config, [])
-    try:
-        return TrialConfig.model_validate(values)
-    except ValidationError as error:
-        raise ConfigError(f"{config}: {first_error(error, TrialConfig, values)}") from error
-
-
-def job_config(job: Job) -> dict[str, object]:
-    """What is written beside a result: the resolved configuration, as plain data."""
-    return job.model_dump(mode="json", exclude={"plan"})
-
-
-LOGGED = ("step", "steps", "loss")
-
-
-def read_metrics(path: Path) -> Iterator[dict[str, float]]:
-    """Rows of a metrics file; a line that was cut short or is none ends it."""
-    if not path.is_file():
-        return
-    with path.open("rb") as file:
-        for line in file:
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError):
-                return
-            if not isinstance(row, dict):
-                return
-            if not all(isinstance(row.get(key), int | float) for key in LOGGED):
-                return
-            yield row
-
-
-SHIPPED = {"search_spaces": "search space", "evals": "suite"}
-"""What lies in a folder of shipped files."""
-
-
-def shipped(folder: str, name: str) -> Path:
-    """A user's file by its path, or a shipped one of `folder` by its bare name.
-
-    Raises:
-        ConfigError: neither exists; the message has the nearest name.
-    """
-    path = Path(name)
-    bare = not path.suffix and os.sep not in name
-    roots = [root for root in _data_folders(folder) if root.is_dir()]
-    if bare:
-        for root in roots:
-            if (root / f"{name}.yaml").is_file():
-                return root / f"{name}.yaml"
-    known = sorted(file.stem for root in roots for file in root.glob("*.yaml"))
-    hint = f"shipped {folder}: {', '.join(known)}" if known else "name a YAML file"
-    if path.is_dir():
-        inside = sorted(file.name for file in path.glob("[!.]*.yaml"))[:8]
-        raise ConfigError(
-            f"{shown(name)} is a folder, not a YAML file\n"
-            + (f"name a file in it: {', '.join(inside)}" if inside else hint)
-        )
-    if not bare:
-        if not path.is_file():
-            raise ConfigError(f"no file {name}\n{hint}")
-        if path.suffix.lower() not in ("", ".yaml", ".yml", ".json"):
-            raise ConfigError(f"{name} does not end in .yaml, so it is not read as one\n{hint}")
-        return path
-    if path.is_file():
-        raise ConfigError(
-            f"{shown(name)} has no suffix, so it reads as a shipped name\n"
-            f"name the file by its path: ./{name}"
-        )
-    if Path(f"{name}.yaml").is_file():
-        raise ConfigError(f"no shipped name {shown(name)}\ndid you mean the file {name}.yaml?")
-    if not known:
-        raise ConfigError(f"no {folder} are shipped with this installation; name a file")
-    raise unknown(SHIPPED.get(folder, folder), name, known)
-
-
-def _data_folders(folder: str) -> tuple[Path, Path]:
-    """Where shipped files lie: in an installation, and in the repository."""
-    package = Path(modsearch.__file__).parent
-    return package / "_data" / folder, package.parent / folder

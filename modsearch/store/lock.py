@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import IO
 
 from modsearch.errors import StudyError
-from modsearch.store.directory import StudyDirectory, naming
+from modsearch.store.directory import StudyDirectory
+from modsearch.store.files import naming
 
 GLANCE_SECONDS = 0.05
 """Longer than anyone who only looks holds a lock."""

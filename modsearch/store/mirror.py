@@ -20,9 +20,9 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 from pydantic import ValidationError
 
-from modsearch.config.records import Lease
+from modsearch.config.runtime import Lease
 from modsearch.errors import StudyError, first_line, redacted
-from modsearch.store.directory import write_bytes
+from modsearch.store.files import write_bytes
 
 LAST = "result.json"
 """Written after all others: where it is, the rest is whole."""

@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from modsearch.config.records import Job, Plan, Record, State
-from modsearch.store.directory import StudyDirectory, read_metrics
+from modsearch.store.directory import StudyDirectory
+from modsearch.store.trial import read_metrics
 
 
 def describe(job: Job) -> str:

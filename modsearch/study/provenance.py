@@ -16,18 +16,17 @@ from typing import Any, Literal
 import torch
 
 import modsearch
-from modsearch.config.records import (
-    CorpusFacts,
-    Manifest,
-    ModelConfig,
-    Plugin,
-    Stage,
-)
+from modsearch.config.data import CorpusFacts
+from modsearch.config.manifest import Manifest
+from modsearch.config.model import ModelConfig
+from modsearch.config.records import Stage
+from modsearch.config.runtime import Plugin
 from modsearch.errors import StudyError, redacted
 from modsearch.nn.contracts import KINDS, base_name
 from modsearch.registry.plugins import by_name, digests, load_plugins, plugin_source
 from modsearch.space.space import Arm, Section, Space
-from modsearch.store.directory import StudyDirectory, write_bytes, write_yaml
+from modsearch.store.directory import StudyDirectory
+from modsearch.store.files import write_bytes, write_yaml
 from modsearch.study.completeness import study_space
 from modsearch.training.machine import runtime
 

@@ -10,8 +10,9 @@ from modsearch.analysis.compare import confirmed
 from modsearch.analysis.fits import causal_loss
 from modsearch.config.records import Record, Stage
 from modsearch.errors import StudyError
-from modsearch.store.directory import StudyDirectory, read_metrics
+from modsearch.store.directory import StudyDirectory
 from modsearch.store.lock import is_held
+from modsearch.store.trial import read_metrics
 from modsearch.study.completeness import cells, lacking, open_stage, study_space
 
 

@@ -15,18 +15,8 @@ import torch
 
 from modsearch.analysis.fits import best_recipe, confirm_choice
 from modsearch.config.reading import Tree
-from modsearch.config.records import (
-    Budget,
-    Infeasible,
-    Job,
-    Plan,
-    Record,
-    Runtime,
-    Share,
-    Signal,
-    Stage,
-    State,
-)
+from modsearch.config.records import Budget, Infeasible, Job, Plan, Record, Stage, State
+from modsearch.config.runtime import Runtime, Share, Signal
 from modsearch.data.corpus import load_corpus
 from modsearch.engines.local import LocalEngine
 from modsearch.errors import StudyError, first_line

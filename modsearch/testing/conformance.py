@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import torch
 
-from modsearch.config.records import Component, ModelConfig
+from modsearch.config.model import Component, ModelConfig
 from modsearch.errors import unknown
 from modsearch.nn.contracts import (
     BLOCKS,

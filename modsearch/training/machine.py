@@ -7,9 +7,8 @@ from pathlib import Path
 
 import torch
 
-from modsearch.config.records import Runtime
+from modsearch.config.runtime import Resources, Runtime
 from modsearch.errors import StudyError
-from modsearch.space.space import Resources
 
 
 def cores() -> int:

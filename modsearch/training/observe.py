@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from modsearch.analysis.routing import Observed, summarise
-from modsearch.config.records import RoutingReport
+from modsearch.config.telemetry import RoutingReport
 from modsearch.nn.contracts import Mode, Update
 from modsearch.nn.model import Decoder, Output
 

@@ -22,19 +22,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from modsearch.config.records import ModelConfig, OptimConfig, Plan, RoutingReport, Runtime
+from modsearch.config.model import ModelConfig
+from modsearch.config.optim import OptimConfig
+from modsearch.config.records import Plan
+from modsearch.config.runtime import Runtime
+from modsearch.config.telemetry import RoutingReport
 from modsearch.data.corpus import Batches
 from modsearch.errors import Diverged, ModsearchError, StudyError, first_line
 from modsearch.nn.contracts import Mode, Update
 from modsearch.nn.model import Decoder, Output, statistics
 from modsearch.nn.passes import Passes
-from modsearch.store.directory import (
-    read_metrics,
-    read_model,
-    write_bytes,
-    write_model,
-    write_text,
-)
+from modsearch.store.files import read_model, write_bytes, write_model, write_text
+from modsearch.store.trial import read_metrics
 from modsearch.training.observe import Observer
 
 LOGS_PER_TRIAL = 100

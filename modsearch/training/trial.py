@@ -8,15 +8,18 @@ from pathlib import Path
 
 import torch
 
-from modsearch.config.records import Job, Plan, Record, RoutingReport, Scores, State
+from modsearch.config.records import Job, Plan, Record, Scores, State
+from modsearch.config.telemetry import RoutingReport
 from modsearch.data.corpus import Batches, load_corpus
 from modsearch.errors import Diverged, first_line, printable
 from modsearch.nn.model import Decoder
 from modsearch.registry.plugins import load_plugins
-from modsearch.store.directory import StudyDirectory, job_config, naming, write_text, write_yaml
+from modsearch.store.directory import StudyDirectory
+from modsearch.store.files import naming, write_text, write_yaml
 from modsearch.store.lock import alone
 from modsearch.store.mirror import Mirror
 from modsearch.store.scratch import scratch
+from modsearch.store.trial import job_config
 from modsearch.training.machine import peak_memory
 from modsearch.training.trainer import Trainer, score
 

@@ -1,0 +1,40 @@
+"""What a study was made with."""
+
+from typing import Literal
+
+from modsearch.config.base import Frozen
+from modsearch.config.data import CorpusFacts
+from modsearch.config.runtime import Runtime
+
+
+class Manifest(Frozen):
+    """What a study was made with, and what of that its driver has noted since."""
+
+    name: str
+    seed: int
+    arms: dict[str, str | None]
+    """Arms in order; a control names the arm that it is the control of."""
+    runtime: Runtime
+    corpus: CorpusFacts
+    code: str
+    """Hash of the package's sources."""
+    revision: str
+    """Git revision, or `unknown`."""
+    versions: dict[str, str]
+    machine: dict[str, str]
+    command: str
+    engine: Literal["local", "ray"] | None = None
+    """What executed the trials of the first run; None where that was not noted."""
+    ledger: str | None = None
+    """Where the ledger is, without credentials; None: `ledger.db` in the study directory."""
+    ledger_remade: bool = False
+    """The first one was lost: this one does not know all trials that were handed out."""
+    explored: dict[str, int] = {}
+    """Results that each cell of explore had when its search was over; by arm, budget and the
+    trials that it was asked for."""
+    mixed: list[str] = []
+    """Other code, plugins or torch versions that this study was resumed with."""
+    plugins: dict[str, str] = {}
+    """Digest of each plugin file, by the name of its copy in `plugins/`."""
+    packages: dict[str, str] = {}
+    """Version and hash of the sources of each package whose components the space names."""

@@ -1,0 +1,87 @@
+"""Where and with what a trial runs."""
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import (
+    Field,
+)
+
+from modsearch.config.base import (
+    Frozen,
+    Stated,
+)
+
+
+class Runtime(Frozen):
+    """Constants of a study: the same for every trial, whatever the number of workers."""
+
+    device: Literal["cpu", "cuda"] = "cpu"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    threads: int = Field(1, gt=0)
+    micro_batch: int | None = Field(None, gt=0)
+    """Sequences in one pass: a step adds up the gradients of several, in less memory. None: the
+    whole batch."""
+    checkpoint_seconds: float = Field(10.0, ge=0)
+    """Between checkpoints of an unfinished trial."""
+
+
+class Plugin(Frozen):
+    """A plugin file, and what was in it."""
+
+    path: str
+    """Absolute."""
+    digest: str
+    """Hash of its content."""
+
+
+class Share(Frozen):
+    """What one trial takes of a machine; an engine places trials by it."""
+
+    threads: int = Field(1, gt=0)
+    cpus: float = Field(1, gt=0)
+    gpus: float = Field(0, ge=0)
+
+
+class Signal(StrEnum):
+    """What a driver answers when it has no job to hand out."""
+
+    WAIT = "wait"
+    """Until a record comes back."""
+    DONE = "done"
+
+
+class Lease(Frozen):
+    """Which worker has a trial on a storage."""
+
+    host: str
+    """Where `process` means one process: machine, boot and namespace."""
+    process: int
+    token: str
+    """Tells apart what one process does one after the other."""
+    beat: int
+    """Counted up while the holder lives."""
+
+
+class Resources(Stated):
+    """How trials are executed; `threads`, `device`, `precision` and `micro_batch` are constants
+    of the study."""
+
+    workers: Annotated[int, Field(gt=0, le=1024)] | Literal["auto"] = "auto"
+    """Trials at once; `auto`: as many as the cores hold, one on a GPU."""
+    threads: int = Field(1, gt=0, le=256)
+    """Of one trial."""
+    cpus: float | None = Field(None, gt=0, le=1024)
+    """CPUs that engine `ray` reserves for a trial; null: as many as `threads`."""
+    gpus: float | None = Field(None, ge=0, le=1024)
+    """GPUs, also a fraction of one; null: one where the device is `cuda`."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto`: a GPU where torch sees one."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of training's matrix products; weights, moments and scores are fp32."""
+    micro_batch: int | None = Field(None, gt=0, le=65_536)
+    """Sequences in one pass, where a whole batch does not fit the memory."""
+    checkpoint_seconds: float = Field(10.0, ge=0, le=1e6)
+    """Between checkpoints of an unfinished trial."""
+    keep: Literal["all", "winners", "none"] = "winners"
+    """Which final weights stay on disk."""

@@ -1,0 +1,49 @@
+"""What a trial's folder holds beside its result: its configuration and its log."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from modsearch.config.reading import read_yaml
+from modsearch.config.records import Job, TrialConfig
+from modsearch.config.wording import first_error
+from modsearch.errors import ConfigError
+
+LOGGED = ("step", "steps", "loss")
+
+
+def read_metrics(path: Path) -> Iterator[dict[str, float]]:
+    """Rows of a metrics file; a line that was cut short or is none ends it."""
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        for line in file:
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
+                return
+            if not isinstance(row, dict):
+                return
+            if not all(isinstance(row.get(key), int | float) for key in LOGGED):
+                return
+            yield row
+
+
+def trial_config(config: Path) -> TrialConfig:
+    """What a trial's `config.yaml` says that it was made with.
+
+    Raises:
+        ConfigError: it can't be read.
+    """
+    values = read_yaml(config, [])
+    try:
+        return TrialConfig.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"{config}: {first_error(error, TrialConfig, values)}") from error
+
+
+def job_config(job: Job) -> dict[str, object]:
+    """What is written beside a result: the resolved configuration, as plain data."""
+    return job.model_dump(mode="json", exclude={"plan"})
