@@ -19,8 +19,8 @@ from modsearch.config.model import ModelConfig
 from modsearch.config.records import Budget, Candidate, Plan
 from modsearch.config.runtime import Runtime
 from modsearch.data.corpus import Batches, load_corpus
-from modsearch.nn.contracts import completed
 from modsearch.nn.model import Decoder
+from modsearch.nn.parts import completed
 from modsearch.store.directory import StudyDirectory
 from modsearch.training import trainer as train
 from modsearch.training.budget import plan

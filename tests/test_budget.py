@@ -12,8 +12,9 @@ from modsearch.config.model import ModelConfig
 from modsearch.config.optim import OptimConfig
 from modsearch.config.records import Budget, Candidate, Infeasible, Plan
 from modsearch.data.corpus import VOCAB_SIZE
-from modsearch.nn.contracts import ROUTERS, block_names, completed
+from modsearch.nn.contracts import ROUTERS
 from modsearch.nn.model import Decoder, routes, warmed_stair
+from modsearch.nn.parts import block_names, completed
 from modsearch.training.budget import TOLERANCE, plan, stair_counts
 
 PLENTY = 10**15

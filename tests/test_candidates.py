@@ -7,9 +7,10 @@ import torch
 
 from modsearch.config.model import Component, ModelConfig
 from modsearch.errors import ConfigError
-from modsearch.nn.contracts import ROUTERS, Context, Options, Router, Routing, completed
+from modsearch.nn.contracts import ROUTERS, Context, Options, Router, Routing
 from modsearch.nn.cost import Cost
 from modsearch.nn.model import unlearned
+from modsearch.nn.parts import completed
 from modsearch.space import candidates
 from modsearch.space.candidates import load_space, unlearned_choices
 

@@ -25,9 +25,9 @@ from modsearch.nn.contracts import (
     Routing,
     Schedule,
     Update,
-    block_names,
 )
 from modsearch.nn.cost import Cost, Flops
+from modsearch.nn.parts import block_names
 from modsearch.nn.selection import gate, num_selected, pack, share, token_scores, top_k
 from modsearch.registry.registry import Origin
 from modsearch.testing import conformance

@@ -12,17 +12,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from modsearch.config.model import ModelConfig
-from modsearch.nn.contracts import (
-    BLOCKS,
-    ROUTERS,
-    RoutedBlock,
-    Rows,
-    base_name,
-    block_names,
-    completed,
-)
+from modsearch.nn.contracts import BLOCKS, ROUTERS, RoutedBlock, Rows
 from modsearch.nn.cost import Cost, Flops, conventions
 from modsearch.nn.model import Decoder
+from modsearch.nn.parts import base_name, block_names, completed
 
 BATCH = 2
 AXES: dict[str, list[Any]] = {

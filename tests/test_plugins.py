@@ -24,8 +24,9 @@ from modsearch.config.records import Budget, Candidate, Infeasible, Job, Stage
 from modsearch.config.runtime import Plugin, Runtime
 from modsearch.errors import ConfigError, StudyError
 from modsearch.evaluation.lm import ModsearchLM
-from modsearch.nn.contracts import KINDS, ROUTERS, block_names
+from modsearch.nn.contracts import KINDS, ROUTERS
 from modsearch.nn.model import Decoder
+from modsearch.nn.parts import block_names
 from modsearch.registry import plugins
 from modsearch.registry.plugins import by_name, load_plugins, plugin_source
 from modsearch.reporting.page import compile_report

@@ -15,7 +15,8 @@ from pydantic import ValidationError
 
 from modsearch.config.model import Component, ModelConfig
 from modsearch.errors import ConfigError
-from modsearch.nn.contracts import KINDS, Options, base_name, completed, component_options
+from modsearch.nn.contracts import KINDS, Options
+from modsearch.nn.parts import base_name, completed, component_options
 from modsearch.registry import table as components
 from modsearch.registry.registry import Registry
 

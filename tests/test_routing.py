@@ -31,8 +31,8 @@ from modsearch.config.records import Budget, Candidate, Job, Stage, State
 from modsearch.config.runtime import Runtime
 from modsearch.config.telemetry import Correlation, RoutingReport
 from modsearch.data.corpus import load_corpus
-from modsearch.nn.contracts import completed
 from modsearch.nn.model import Decoder
+from modsearch.nn.parts import completed
 from modsearch.reporting.page import compile_report
 from modsearch.store.directory import StudyDirectory
 from modsearch.training.budget import plan

@@ -22,8 +22,9 @@ from modsearch.config.records import Budget, Candidate, Job, Plan, Record, Stage
 from modsearch.config.runtime import Runtime
 from modsearch.data.corpus import Batches, Corpus, load_corpus
 from modsearch.errors import Diverged, StudyError
-from modsearch.nn.contracts import ROUTERS, completed
+from modsearch.nn.contracts import ROUTERS
 from modsearch.nn.model import Decoder
+from modsearch.nn.parts import completed
 from modsearch.store.directory import StudyDirectory
 from modsearch.store.trial import read_metrics
 from modsearch.training.budget import plan

@@ -27,14 +27,11 @@ from modsearch.nn.contracts import (
     Router,
     Rows,
     Update,
-    base_name,
-    completed,
-    component_options,
-    made,
     total,
 )
 from modsearch.nn.cost import Cost
 from modsearch.nn.layers import RmsNorm
+from modsearch.nn.parts import base_name, completed, component_options, made
 from modsearch.nn.passes import Passes
 from modsearch.nn.selection import chosen_mask
 

@@ -23,8 +23,8 @@ from modsearch.config.records import Budget, Candidate, Plan
 from modsearch.config.runtime import Runtime
 from modsearch.data.corpus import VOCAB_SIZE, Batches, Corpus
 from modsearch.errors import ConfigError, DataError
-from modsearch.nn.contracts import completed
 from modsearch.nn.model import Decoder
+from modsearch.nn.parts import completed
 from modsearch.training.budget import plan
 from modsearch.training.machine import cores, free_memory
 from modsearch.training.trainer import SCORING_BATCH, Trainer, score

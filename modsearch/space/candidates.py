@@ -13,8 +13,8 @@ from modsearch.config.reading import Tree, override, read_yaml
 from modsearch.config.records import Candidate, Job
 from modsearch.config.wording import first_error
 from modsearch.errors import ConfigError, shown, unknown
-from modsearch.nn.contracts import completed
 from modsearch.nn.model import unlearned
+from modsearch.nn.parts import completed
 from modsearch.registry.plugins import load_plugins
 from modsearch.space.axes import (
     Choice,

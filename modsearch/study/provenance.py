@@ -22,7 +22,8 @@ from modsearch.config.model import ModelConfig
 from modsearch.config.records import Stage
 from modsearch.config.runtime import Plugin
 from modsearch.errors import StudyError, redacted
-from modsearch.nn.contracts import KINDS, base_name
+from modsearch.nn.contracts import KINDS
+from modsearch.nn.parts import base_name
 from modsearch.registry.plugins import by_name, digests, load_plugins, plugin_source
 from modsearch.space.space import Arm, Section, Space
 from modsearch.store.directory import StudyDirectory

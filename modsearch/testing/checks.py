@@ -32,11 +32,10 @@ from modsearch.nn.contracts import (
     Options,
     Router,
     Update,
-    base_name,
-    component_options,
     num_selected,
 )
 from modsearch.nn.model import Decoder, Output, statistics
+from modsearch.nn.parts import base_name, component_options
 from modsearch.nn.passes import Passes
 
 B, T = 3, 37

@@ -17,18 +17,8 @@ import torch
 
 from modsearch.config.model import Component, ModelConfig
 from modsearch.errors import unknown
-from modsearch.nn.contracts import (
-    BLOCKS,
-    FFNS,
-    KINDS,
-    ROUTERS,
-    Options,
-    RoutedBlock,
-    base_name,
-    block_names,
-    completed,
-    component_options,
-)
+from modsearch.nn.contracts import BLOCKS, FFNS, KINDS, ROUTERS, Options, RoutedBlock
+from modsearch.nn.parts import base_name, block_names, completed, component_options
 from modsearch.registry.plugins import plugin_frame
 from modsearch.testing.checks import (
     COMPONENT_CHECKS,

@@ -1,0 +1,102 @@
+"""From a model's configuration to its components: names, completed options, instances."""
+
+import inspect
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+from torch import nn
+
+from modsearch.config.model import Component, ModelConfig
+from modsearch.config.wording import first_error
+from modsearch.errors import ConfigError, unknown
+from modsearch.nn.contracts import BLOCKS, FFNS, KINDS, Options, RoutedBlock, named
+from modsearch.registry import table as components
+
+T = TypeVar("T")
+
+
+def base_name(kind: str, name: str) -> str:
+    """The component behind a name; a composite block stands for a block with a certain ffn."""
+    if kind == "block" and name in components.COMPOSITES:
+        return components.COMPOSITES[name]["block"]
+    return name
+
+
+def block_names() -> list[str]:
+    """Every name that `block` takes: blocks, and blocks with a certain ffn."""
+    return sorted([*BLOCKS.names(), *components.COMPOSITES])
+
+
+def component_options(kind: str, component: Component) -> Options:
+    """The component's options, completed and validated.
+
+    Raises:
+        ConfigError: unknown name, unknown option or a value out of range.
+    """
+    if kind == "block" and component.name not in block_names():
+        raise unknown(kind, component.name, block_names())
+    config = KINDS[kind].get(base_name(kind, component.name)).Config
+    for name in component.options:
+        if name not in config.model_fields:
+            raise unknown(f"option of {kind} `{component.name}`", name, config.model_fields)
+    try:
+        return config(**component.options)
+    except ValidationError as error:
+        wrong = first_error(error, config, component.options, "`{}`".format)
+        raise ConfigError(f"{kind} `{component.name}`: option {wrong}") from error
+
+
+def made(cls: type[T], *arguments: object) -> T:
+    """An instance of a component.
+
+    Raises:
+        ConfigError: its `__init__` does not take what its kind's takes, or leaves out
+            `super().__init__`.
+    """
+    try:
+        inspect.signature(cls).bind(*arguments)
+    except TypeError as error:
+        raise ConfigError(
+            f"{named(cls)}: __init__ does not take what it is given: {error}\n"
+            f"the class that it derives from has the arguments"
+        ) from error
+    found = cls(*arguments)
+    if isinstance(found, nn.Module) and "_modules" not in vars(found):
+        raise ConfigError(f"{named(cls)}: __init__ must call super().__init__ with its arguments")
+    return found
+
+
+def completed(config: ModelConfig) -> ModelConfig:
+    """The same configuration with every component's defaults written out.
+
+    Raises:
+        ConfigError: a component is wrong, or the ffn is not the one of a composite block.
+    """
+    ffn = config.ffn
+    if config.block.name in components.COMPOSITES:
+        wanted = components.COMPOSITES[config.block.name]["ffn"]
+        ffn = ffn or Component(name=wanted)
+        if ffn.name != wanted:
+            raise ConfigError(
+                f"block `{config.block.name}` has ffn `{wanted}`, but got ffn `{ffn.name}`"
+            )
+    ffn = ffn or Component(name="mlp")
+    if FFNS.get(ffn.name).routes and issubclass(
+        BLOCKS.get(base_name("block", config.block.name)), RoutedBlock
+    ):
+        raise ConfigError(
+            f"block `{config.block.name}` and ffn `{ffn.name}` both route\n"
+            f"use ffn `{ffn.name}` with block `dense`"
+        )
+    chosen = {
+        "block": config.block,
+        "ffn": ffn,
+        "router": config.router,
+        "schedule": config.schedule,
+    }
+    parts: dict[str, Any] = {
+        kind: Component(name=part.name, **component_options(kind, part).model_dump())
+        for kind, part in chosen.items()
+    }
+    parts["num_kv_heads"] = config.num_kv_heads or config.num_heads
+    return config.model_copy(update=parts)
