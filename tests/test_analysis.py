@@ -10,23 +10,12 @@ import numpy as np
 import pytest
 
 from modsearch.analysis.claims import Claims, Verdict, comparison_verdict, study_claims
-from modsearch.analysis.compare import Welch, compare, confirmed, fieller, welch
-from modsearch.analysis.fits import (
-    Fit,
-    Refusal,
-    Slope,
-    best_recipe,
-    confirm_choice,
-    fit_curves,
-    measured,
-    missed,
-    noise,
-    optima,
-    optimum,
-    recipe_key,
-    slope,
-)
+from modsearch.analysis.compare import Welch, compare, fieller, welch
+from modsearch.analysis.confirmation import confirmed
+from modsearch.analysis.curves import Fit, Refusal
+from modsearch.analysis.fits import confirm_choice, fit_curves, noise
 from modsearch.analysis.numbers import count, percent, percent_digits, scientific
+from modsearch.analysis.optima import Slope, optima, optimum, slope
 from modsearch.analysis.power import (
     chance_to_detect,
     detectable_effect,
@@ -34,6 +23,7 @@ from modsearch.analysis.power import (
     power,
     seeds_for,
 )
+from modsearch.analysis.recipes import best_recipe, measured, missed, recipe_key
 from modsearch.config.data import CorpusFacts, Validation
 from modsearch.config.manifest import Manifest
 from modsearch.config.model import ModelConfig

@@ -17,24 +17,16 @@ from modsearch.analysis.compare import (
     Confirmed,
     Multiplier,
     compare,
-    confirmed,
     multiplier,
     welch,
 )
-from modsearch.analysis.fits import (
-    Curve,
-    Optimum,
-    Slope,
-    finished,
-    fit_curves,
-    missed,
-    optima,
-    recipe_key,
-    seed_sd,
-    slope,
-)
+from modsearch.analysis.confirmation import confirmed
+from modsearch.analysis.curves import Curve
+from modsearch.analysis.fits import fit_curves, seed_sd
 from modsearch.analysis.numbers import decimal, interval, percent, percent_digits, scientific
+from modsearch.analysis.optima import Optimum, Slope, optima, slope
 from modsearch.analysis.power import PAPER_EFFECT, SEED_SD, seeds_for
+from modsearch.analysis.recipes import finished, missed, recipe_key
 from modsearch.config.manifest import Manifest
 from modsearch.config.model import ModelConfig
 from modsearch.config.records import Record, Stage

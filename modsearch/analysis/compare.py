@@ -1,27 +1,19 @@
 """Two confirmed arms against each other: Welch's interval, and what it means in compute."""
 
-import json
 import math
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, median, stdev
 
 from scipy import stats
 
-from modsearch.analysis.fits import (
-    Slope,
-    causal_loss,
-    confirm_choice,
-    finished,
-    measured,
-    recipe_key,
-)
+from modsearch.analysis.optima import Slope
+from modsearch.analysis.power import LEVEL
+from modsearch.analysis.recipes import causal_loss
 from modsearch.config.model import ModelConfig
-from modsearch.config.records import Plan, Record, Scores, Stage
+from modsearch.config.records import Plan, Record, Scores
 
 MIN_SEEDS = 3
-LEVEL = 0.95
 SECONDS_PER_HOUR = 3600.0
 
 
@@ -180,47 +172,6 @@ def deviation(values: Sequence[float]) -> float | None:
     return stdev(values) if len(values) > 1 else None
 
 
-def confirmed(
-    records: Sequence[Record], arm: str, budget: float, control_of: str | None = None
-) -> Confirmed | None:
-    """The confirmed trials of an arm at a budget, all of one candidate; None without any.
-
-    Extending a study can move the size that `measure` chooses. Then the seeds of that size
-    count, or while it has none, those of the size with most; never the better ones.
-    """
-    groups: dict[str, list[Record]] = defaultdict(list)
-    for record in records:
-        if _is_confirm(record, arm, budget):
-            groups[_group_key(record)].append(record)
-    groups = {key: rows for key, rows in groups.items() if any(map(finished, rows))}
-    if not groups:
-        return None
-    measured_arm = control_of or arm
-    choice = confirm_choice(records, measured_arm, budget)
-    size = (choice.depth, choice.width) if choice else None
-    rows = measured(records, measured_arm)
-    recipe = recipe_key(rows[0]) if rows and control_of is None else None
-
-    def rank(key: str) -> tuple[bool, bool, int, str]:
-        first = groups[key][0]
-        return (
-            _size(first) != size,
-            recipe is not None and recipe_key(first) != recipe,
-            -sum(map(finished, groups[key])),
-            key,
-        )
-
-    chosen = min(groups, key=rank)
-    rows = sorted(groups[chosen], key=lambda record: (record.seed, record.hash))
-    return Confirmed(
-        arm=arm,
-        budget=budget,
-        records=tuple(filter(finished, rows)),
-        lost=tuple(record for record in rows if not finished(record)),
-        as_measured=not any(rank(chosen)[:2]),
-    )
-
-
 def welch(a: Sequence[float], b: Sequence[float]) -> Welch | None:
     """Welch's t interval of mean(a) - mean(b); None with fewer than three values in either.
 
@@ -300,21 +251,3 @@ def fieller(found: Welch, along: Slope) -> tuple[float, float] | None:
 
 def _exp(exponent: float) -> float:
     return math.exp(exponent) if exponent < 700 else math.inf
-
-
-def _is_confirm(record: Record, arm: str, budget: float) -> bool:
-    return (
-        record.stage is Stage.CONFIRM
-        and record.validation.part == "test"
-        and record.arm == arm
-        and record.budget.flops == budget
-    )
-
-
-def _size(record: Record) -> tuple[int, int]:
-    return record.candidate.model.depth, record.candidate.model.width
-
-
-def _group_key(record: Record) -> str:
-    candidate = record.candidate.model_dump(mode="json", exclude={"data": True})
-    return json.dumps([candidate, record.validation.windows], sort_keys=True)

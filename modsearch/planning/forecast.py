@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from modsearch.analysis.fits import MIN_SIZES
+from modsearch.analysis.curves import MIN_SIZES
 from modsearch.analysis.numbers import count
 from modsearch.analysis.power import SEED_SD, detectable_effect
 from modsearch.config.data import Validation

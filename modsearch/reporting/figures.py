@@ -22,7 +22,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 from modsearch.analysis.claims import Claims
 from modsearch.analysis.compare import Comparison, Confirmed
-from modsearch.analysis.fits import Curve, Fit
+from modsearch.analysis.curves import Curve, Fit
 from modsearch.analysis.numbers import count, percent, scientific
 from modsearch.config.manifest import Manifest
 from modsearch.config.telemetry import RoutingReport

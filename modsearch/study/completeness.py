@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from modsearch.analysis.fits import causal_loss
+from modsearch.analysis.recipes import causal_loss
 from modsearch.config.records import Record, Stage, State
 from modsearch.errors import ModsearchError, StudyError
 from modsearch.space.space import Space, own_space

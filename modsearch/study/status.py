@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from modsearch.analysis.claims import study_claims
-from modsearch.analysis.compare import confirmed
-from modsearch.analysis.fits import causal_loss
+from modsearch.analysis.confirmation import confirmed
+from modsearch.analysis.recipes import causal_loss
 from modsearch.config.records import Record, Stage
 from modsearch.errors import StudyError
 from modsearch.store.directory import StudyDirectory

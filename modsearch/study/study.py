@@ -13,7 +13,8 @@ from typing import Literal, Protocol, Self
 
 import torch
 
-from modsearch.analysis.fits import best_recipe, confirm_choice
+from modsearch.analysis.fits import confirm_choice
+from modsearch.analysis.recipes import best_recipe
 from modsearch.config.reading import Tree
 from modsearch.config.records import Budget, Infeasible, Job, Plan, Record, Stage, State
 from modsearch.config.runtime import Runtime, Share, Signal
