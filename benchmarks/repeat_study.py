@@ -14,7 +14,8 @@ from collections import Counter
 from pathlib import Path
 from statistics import fmean, stdev
 
-from modsearch.analysis.claims import Verdict, study_claims
+from modsearch.analysis.claims import study_claims
+from modsearch.analysis.verdicts import Verdict
 from modsearch.store.directory import StudyDirectory
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from modsearch.analysis.claims import Claims, Verdict, comparison_verdict, study_claims
+from modsearch.analysis.claims import Claims, study_claims
 from modsearch.analysis.compare import Welch, compare, fieller, welch
 from modsearch.analysis.confirmation import confirmed
 from modsearch.analysis.curves import Fit, Refusal
@@ -24,6 +24,7 @@ from modsearch.analysis.power import (
     seeds_for,
 )
 from modsearch.analysis.recipes import best_recipe, measured, missed, recipe_key
+from modsearch.analysis.verdicts import Verdict, comparison_verdict
 from modsearch.config.data import CorpusFacts, Validation
 from modsearch.config.manifest import Manifest
 from modsearch.config.model import ModelConfig

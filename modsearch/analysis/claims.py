@@ -5,62 +5,28 @@ the untouched test part, so that neither the best of many recipes nor the best o
 is taken for an effect.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
-from modsearch.analysis.compare import (
-    MIN_SEEDS,
-    SECONDS_PER_HOUR,
-    Comparison,
-    Confirmed,
-    Multiplier,
-    compare,
-    multiplier,
-    welch,
-)
+from modsearch.analysis.arms import describe, is_dense, is_routed, same_but_router
+from modsearch.analysis.compare import Comparison, Confirmed, Multiplier, compare
 from modsearch.analysis.confirmation import confirmed
 from modsearch.analysis.curves import Curve
 from modsearch.analysis.fits import fit_curves, seed_sd
-from modsearch.analysis.numbers import decimal, interval, percent, percent_digits, scientific
+from modsearch.analysis.numbers import scientific
 from modsearch.analysis.optima import Optimum, Slope, optima, slope
-from modsearch.analysis.power import PAPER_EFFECT, SEED_SD, seeds_for
+from modsearch.analysis.power import SEED_SD
 from modsearch.analysis.recipes import finished, missed, recipe_key
+from modsearch.analysis.verdicts import (
+    Needed,
+    Verdict,
+    multiplier_of,
+    needed_for,
+    sentence_of,
+    verdict_of,
+)
 from modsearch.config.manifest import Manifest
-from modsearch.config.model import ModelConfig
 from modsearch.config.records import Record, Stage
-
-UNROUTED_BLOCKS = ("dense", "moe")
-"""Blocks that every token enters: baselines, never the routed arm of a headline."""
-ROUTED_FFN = "mode_integrated"
-"""Its no-op experts let tokens skip the MLP, whatever the block around it."""
-PLAIN_FFNS = ("mlp",)
-
-
-class Verdict(StrEnum):
-    """On the routed arm against the dense one."""
-
-    BETTER = "better"
-    WORSE = "worse"
-    INCONCLUSIVE = "inconclusive"
-    UNTRAINED = "untrained"
-    NONE = "none"
-
-
-@dataclass(frozen=True)
-class Needed:
-    """What would tell an effect of a size with 80 % power."""
-
-    effect: float
-    sd: float
-    seeds: int
-    """Per arm."""
-    trials: int
-    """More than there are, of both arms together."""
-    flops: float
-    hours: float
-    """On one worker."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +63,7 @@ class Standing:
             f"{each.reference.arm} is {describe(each.reference.model)}, depth "
             f"{each.reference.model.depth}, width {each.reference.model.width}"
             for each in self.controls
-            if not _same_but_router(self.arm.model, each.reference.model)
+            if not same_but_router(self.arm.model, each.reference.model)
         )
 
 
@@ -133,27 +99,6 @@ class Claims:
 def study_claims(manifest: Manifest, records: Sequence[Record]) -> Claims:
     """Fits, comparisons and the headline of a study."""
     return _Study(manifest, records).claims()
-
-
-def is_routed(model: ModelConfig) -> bool:
-    """Whether some tokens skip a part of the model."""
-    return model.block.name not in UNROUTED_BLOCKS or _ffn(model) == ROUTED_FFN
-
-
-def is_dense(model: ModelConfig) -> bool:
-    """Whether every token meets every parameter."""
-    return model.block.name == "dense" and _ffn(model) in PLAIN_FFNS
-
-
-def _ffn(model: ModelConfig) -> str:
-    return "mlp" if model.ffn is None else model.ffn.name
-
-
-def describe(model: ModelConfig) -> str:
-    """What sets a routed model apart, in a few words."""
-    if not is_routed(model):
-        return f"depth {model.depth}, width {model.width}"
-    return f"capacity {model.capacity:g}, every {model.every}"
 
 
 class _Study:
@@ -224,16 +169,16 @@ class _Study:
             sentence = f"No verdict at {scientific(budget)} FLOPs: {reason}."
             return Claim(budget, Verdict.NONE, reason, sentence, no_multiplier="no verdict")
         comparison = compare(*pair, self._missed(pair))
-        verdict, reason = _verdict(comparison, self.manifest.corpus.bigram_entropy)
+        verdict, reason = verdict_of(comparison, self.manifest.corpus.bigram_entropy)
         needed = None
         if verdict is Verdict.INCONCLUSIVE:
-            needed = _needed(comparison, self.sd)
-        found, why_none = _multiplier(comparison, along, verdict)
+            needed = needed_for(comparison, self.sd)
+        found, why_none = multiplier_of(comparison, along, verdict)
         return Claim(
             budget=budget,
             verdict=verdict,
             reason=reason,
-            sentence=_sentence(comparison, verdict, reason),
+            sentence=sentence_of(comparison, verdict, reason),
             comparison=comparison,
             multiplier=found,
             no_multiplier=why_none,
@@ -335,125 +280,3 @@ class _Study:
         names = ([best.arm] if best else []) + self.dense_arms
         found = (self.confirmed.get((name, budget)) for name in names)
         return next((each for each in found if each is not None), None)
-
-
-def _same_but_router(a: ModelConfig, b: ModelConfig) -> bool:
-    return a.model_copy(update={"router": b.router}) == b
-
-
-def comparison_verdict(comparison: Comparison) -> Verdict:
-    """By the interval alone: does it exclude zero, and on which side."""
-    found = comparison.welch
-    if found is None:
-        return Verdict.NONE
-    if found.low > 0:
-        return Verdict.BETTER
-    return Verdict.WORSE if found.high < 0 else Verdict.INCONCLUSIVE
-
-
-def _verdict(comparison: Comparison, bigram_entropy: float) -> tuple[Verdict, str]:
-    sides = (comparison.arm, comparison.reference)
-    for side in sides:
-        if side.mean >= bigram_entropy:
-            return Verdict.UNTRAINED, (
-                f"the loss of {side.arm}, {side.mean:.3f} nats per token, does not beat the "
-                f"corpus's bigram entropy, {bigram_entropy:.3f}"
-            )
-    for side in sides:
-        if len(side.records) < MIN_SEEDS:
-            return Verdict.NONE, (
-                f"{side.arm} has {len(side.records)} confirmed "
-                f"seed{'s' * (len(side.records) != 1)}, and an interval needs {MIN_SEEDS}"
-            )
-    verdict = comparison_verdict(comparison)
-    found = comparison.welch
-    if found is None:
-        return verdict, "all seeds have the same loss, so they say nothing about noise"
-    ends = f"the 95 % interval of the difference, {interval(found.low, found.high)} nats,"
-    if verdict is Verdict.INCONCLUSIVE:
-        return verdict, f"{ends} contains zero"
-    return verdict, f"{ends} excludes zero"
-
-
-def _sentence(comparison: Comparison, verdict: Verdict, reason: str) -> str:
-    arm, reference = comparison.arm, comparison.reference
-    where = f"{scientific(arm.budget)} FLOPs"
-    routed = f"the best routed model ({arm.arm}, {describe(arm.model)})"
-    dense = f"the best dense one ({reference.arm}, {describe(reference.model)})"
-    needs = f"{percent(comparison.forward_ratio, 0)} of its forward FLOPs"
-    if verdict is Verdict.UNTRAINED:
-        return f"Untrained: no verdict at {where}, because {reason}."
-    ends = comparison.relative_interval
-    if verdict is Verdict.NONE or ends is None:
-        return f"No verdict at {where}: {reason}."
-    if verdict is Verdict.INCONCLUSIVE:
-        return (
-            f"Inconclusive: at {where} the loss of {routed} and of {dense} can't be told apart, "
-            f"because {reason}; the routed one needs {percent(comparison.forward_ratio, 0)} of "
-            f"the dense one's forward FLOPs."
-        )
-    sign = 1 if verdict is Verdict.BETTER else -1
-    shares = sorted(sign * end for end in ends)
-    digits = percent_digits((sign * comparison.relative, *shares))
-    low, high = (percent(share, digits) for share in shares)
-    return (
-        f"At {where} {routed} has {percent(sign * comparison.relative, digits)} "
-        f"{'lower' if sign > 0 else 'higher'} loss than {dense} [{low}, {high}] "
-        f"and needs {needs}."
-    )
-
-
-def _multiplier(
-    comparison: Comparison, along: Slope | None, verdict: Verdict
-) -> tuple[Multiplier | None, str]:
-    if verdict in (Verdict.NONE, Verdict.UNTRAINED):
-        return None, "there is no verdict"
-    if along is None:
-        return None, (
-            "the dense arm is measured at fewer than two budgets, and the slope of its minima "
-            "needs two"
-        )
-    found = multiplier(comparison, along)
-    if found is None:
-        return None, (
-            f"the dense minima do not fall with compute "
-            f"(slope {decimal(-along.value)} nats per e-fold)"
-        )
-    return found, ""
-
-
-def _needed(comparison: Comparison, pooled_sd: float) -> Needed | None:
-    """What would settle it: for the effect that the paper reports or the larger observed one,
-    or, where there are seeds enough for that already, for the smaller observed one.
-
-    The deviation is the study's or, if larger, that of the two arms: their interval is what
-    was too wide.
-    """
-    observed = abs(comparison.difference)
-    counts = [len(side.records) for side in (comparison.arm, comparison.reference)]
-    have = min(counts)
-    # The seeds' own error: more of them do not tell recipes apart.
-    found = welch(comparison.reference.losses, comparison.arm.losses)
-    sd = pooled_sd
-    if found is not None:
-        sd = max(sd, found.se / math.sqrt(sum(1 / each for each in counts)))
-    effect = max(observed, PAPER_EFFECT)
-    seeds = seeds_for(effect, sd)
-    if seeds is not None and seeds <= have:
-        effect = observed
-        seeds = seeds_for(effect, sd)
-    if seeds is None:
-        return None
-    seeds = max(seeds, have + 1)
-    more = [
-        (max(0, seeds - len(side.records)), side)
-        for side in (comparison.arm, comparison.reference)
-    ]
-    return Needed(
-        effect=effect,
-        sd=sd,
-        seeds=seeds,
-        trials=sum(count for count, _ in more),
-        flops=math.fsum(count * side.budget for count, side in more),
-        hours=math.fsum(count * side.seconds for count, side in more) / SECONDS_PER_HOUR,
-    )

@@ -17,11 +17,12 @@ from pathlib import Path
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from modsearch.analysis.claims import Claim, Claims, Verdict, study_claims
+from modsearch.analysis.claims import Claim, Claims, study_claims
 from modsearch.analysis.compare import Confirmed
 from modsearch.analysis.curves import MIN_POINTS, MIN_SIZES, WINDOW
 from modsearch.analysis.numbers import decimal, scientific
 from modsearch.analysis.recipes import finished
+from modsearch.analysis.verdicts import Verdict
 from modsearch.config.manifest import Manifest
 from modsearch.config.records import Record, Stage, State
 from modsearch.errors import StudyError, first_line

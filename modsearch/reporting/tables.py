@@ -8,12 +8,14 @@ from typing import Any
 
 import pandas as pd
 
-from modsearch.analysis.claims import Claims, comparison_verdict, is_routed
+from modsearch.analysis.arms import is_routed
+from modsearch.analysis.claims import Claims
 from modsearch.analysis.compare import Comparison, Confirmed, deviation
 from modsearch.analysis.curves import Curve, Fit, Refusal
 from modsearch.analysis.numbers import MISSING, count, decimal, percent, scientific
 from modsearch.analysis.optima import Optimum
 from modsearch.analysis.recipes import causal_loss, finished, measured
+from modsearch.analysis.verdicts import comparison_verdict
 from modsearch.config.manifest import Manifest
 from modsearch.config.model import Component, ModelConfig
 from modsearch.config.records import Record, Stage, State
