@@ -19,9 +19,9 @@ from modsearch.config.manifest import Manifest
 from modsearch.config.reading import override
 from modsearch.config.records import Record, Stage, State, trial_hash
 from modsearch.errors import StudyError
+from modsearch.reporting.frames import display
 from modsearch.reporting.page import _again, _here, compile_report
-from modsearch.reporting.tables import (
-    display,
+from modsearch.reporting.trial_tables import (
     evaluation_means,
     evaluations,
     exploration,

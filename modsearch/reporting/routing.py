@@ -5,11 +5,11 @@ its 95 % interval.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from statistics import fmean, stdev
+from statistics import fmean
 
 import pandas as pd
 
-from modsearch.analysis.compare import Confirmed
+from modsearch.analysis.compare import Confirmed, deviation
 from modsearch.analysis.numbers import decimal
 from modsearch.analysis.routing import combined
 from modsearch.config.records import Record
@@ -20,11 +20,11 @@ from modsearch.config.telemetry import (
     RoutingReport,
     TokenRouting,
 )
+from modsearch.reporting.frames import Row, frame_of
 
 Telemetry = Mapping[str, RoutingReport]
 """By the hash of a trial."""
 
-Row = dict[str, object]
 BYTES = 256
 """A vocabulary of this size is that of bytes."""
 
@@ -55,7 +55,7 @@ def decisions(arms: Sequence[Confirmed], telemetry: Telemetry) -> pd.DataFrame:
         for name, value in _TOKEN_COLUMNS.items():
             row |= _mean(name, [None if r.tokens is None else value(r.tokens) for r in reports])
         rows.append(row)
-    return _frame(rows)
+    return frame_of(rows)
 
 
 def membership(arms: Sequence[Confirmed], telemetry: Telemetry) -> pd.DataFrame:
@@ -65,7 +65,7 @@ def membership(arms: Sequence[Confirmed], telemetry: Telemetry) -> pd.DataFrame:
         found = [report.membership for _, report in pairs if report.membership is not None]
         if found:
             rows.append({"arm": arm.arm, "seeds": len(found)} | _membership(found))
-    return _frame(rows)
+    return frame_of(rows)
 
 
 def correlations(arms: Sequence[Confirmed], telemetry: Telemetry) -> pd.DataFrame:
@@ -79,7 +79,7 @@ def correlations(arms: Sequence[Confirmed], telemetry: Telemetry) -> pd.DataFram
             row |= _correlation("loss", [each.with_loss for each in found], windows)
             row |= _correlation("entropy", [each.with_entropy for each in found], windows)
             rows.append(row)
-    return _frame(rows)
+    return frame_of(rows)
 
 
 def layers(arms: Sequence[Confirmed], telemetry: Telemetry) -> pd.DataFrame:
@@ -95,7 +95,7 @@ def layers(arms: Sequence[Confirmed], telemetry: Telemetry) -> pd.DataFrame:
             members = [each.decisions.membership for each in at if each.decisions]
             row |= _membership([each for each in members if each is not None])
             rows.append(row)
-    return _frame(rows)
+    return frame_of(rows)
 
 
 def overlaps(arms: Sequence[Confirmed], telemetry: Telemetry) -> pd.DataFrame:
@@ -108,7 +108,7 @@ def overlaps(arms: Sequence[Confirmed], telemetry: Telemetry) -> pd.DataFrame:
             row |= _mean("overlap", [each.jaccard for each in at])
             row |= _mean("if independent", [each.independent for each in at])
             rows.append(row)
-    return _frame(rows)
+    return frame_of(rows)
 
 
 def tokens(arms: Sequence[Confirmed], telemetry: Telemetry) -> pd.DataFrame:
@@ -132,7 +132,7 @@ def tokens(arms: Sequence[Confirmed], telemetry: Telemetry) -> pd.DataFrame:
                 }
                 for rank, each in enumerate(found, start=1)
             ]
-    return _frame(rows)
+    return frame_of(rows)
 
 
 def calibration(arms: Sequence[Confirmed], telemetry: Telemetry) -> pd.DataFrame:
@@ -145,7 +145,7 @@ def calibration(arms: Sequence[Confirmed], telemetry: Telemetry) -> pd.DataFrame
                     {"arm": arm.arm, "seed": record.seed} | each.model_dump()
                     for each in report.membership.bins
                 ]
-    return _frame(rows)
+    return frame_of(rows)
 
 
 def _known(
@@ -212,15 +212,9 @@ def _correlation(name: str, found: Sequence[Correlation], windows: int) -> Row:
 def _mean(name: str, values: Sequence[float | None], *, spread: bool = True) -> Row:
     known = [value for value in values if value is not None]
     row: Row = {name: fmean(known) if known else None}
-    return row | {f"{name} sd": stdev(known) if len(known) > 1 else None} if spread else row
+    return row | {f"{name} sd": deviation(known)} if spread else row
 
 
 def _text(token: int, vocab_size: int) -> str:
     """A byte in quotes, as Python writes it; other vocabularies are not known here."""
     return repr(bytes([token]))[1:] if vocab_size == BYTES else decimal(None)
-
-
-def _frame(rows: Sequence[Row]) -> pd.DataFrame:
-    """Columns in the order in which the rows first have them; numbers where there is any."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    return pd.DataFrame(rows, columns=names)

@@ -1,0 +1,248 @@
+"""Tables of trials: each, the confirmed ones, ranks of recipes, what is left out, evaluations."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from statistics import fmean, median
+from typing import Any
+
+import pandas as pd
+
+from modsearch.analysis.arms import is_routed
+from modsearch.analysis.claims import Claims
+from modsearch.analysis.compare import Confirmed, deviation
+from modsearch.analysis.recipes import causal_loss, finished, measured
+from modsearch.config.manifest import Manifest
+from modsearch.config.model import Component, ModelConfig
+from modsearch.config.records import Record, Stage, State
+from modsearch.reporting.frames import Row, frame_of
+
+Evaluations = Mapping[str, Mapping[str, Mapping[str, Any]]]
+"""lm-eval's results by trial and suite."""
+
+
+def trials(records: Sequence[Record]) -> pd.DataFrame:
+    """Every trial, in order of stage, budget, arm, size and seed."""
+    return frame_of([_trial(record) for record in sorted(records, key=_trial_order)])
+
+
+def winners(claims: Claims) -> pd.DataFrame:
+    """What confirm trained: one row for each (budget, arm)."""
+    return frame_of([_winner(each) for each in claims.confirmed])
+
+
+def exploration(records: Sequence[Record]) -> pd.DataFrame:
+    """Recipes by rank within their (arm, budget); only what varies is shown of them."""
+    rows = [record for record in records if record.stage is Stage.EXPLORE and finished(record)]
+    flat = {record.hash: _flat_recipe(record) for record in rows}
+    varying = _varying([(record.arm, flat[record.hash]) for record in rows])
+    rows.sort(key=lambda row: (row.arm, -row.budget.flops, causal_loss(row), row.hash))
+    ranks: dict[tuple[str, float], int] = defaultdict(int)
+    table: list[Row] = []
+    for record in rows:
+        ranks[record.arm, record.budget.flops] += 1
+        row: Row = {
+            "arm": record.arm,
+            "budget": record.budget.flops,
+            "rank": ranks[record.arm, record.budget.flops],
+        }
+        row |= {name: flat[record.hash].get(name) for name in varying}
+        table.append(row | {"causal loss": causal_loss(record), "hash": record.hash})
+    return frame_of(table)
+
+
+def left_out(manifest: Manifest, records: Sequence[Record]) -> pd.DataFrame:
+    """Rejected and failed trials with the reason, and cells that did not beat bigrams."""
+    rows = [
+        _place(record) | {"state": record.state.value, "reason": record.reason or ""}
+        for record in sorted(records, key=_trial_order)
+        if record.state is not State.COMPLETE
+    ]
+    rows += [
+        _place(record) | {"state": "other recipe", "reason": "in no fit: the arm has another now"}
+        for record in _other_recipes(records)
+    ]
+    bigrams = manifest.corpus.bigram_entropy
+    for record in _best_of_cells(records):
+        if causal_loss(record) >= bigrams:
+            reason = f"best loss {causal_loss(record):.3f} does not beat bigrams, {bigrams:.3f}"
+            rows.append(_place(record) | {"state": "untrained cell", "reason": reason})
+    return frame_of(rows)
+
+
+def evaluations(records: Sequence[Record], results: Evaluations) -> pd.DataFrame:
+    """lm-eval's values, one row for each trial and metric."""
+    rows: list[Row] = []
+    for record in sorted(records, key=_trial_order):
+        for suite, result in sorted(results.get(record.hash, {}).items()):
+            for task, metrics in sorted(result.get("results", {}).items()):
+                rows += _metrics(record, suite, task, metrics)
+    return frame_of(rows)
+
+
+def evaluation_means(frame: pd.DataFrame) -> pd.DataFrame:
+    """The same over seeds, so that arms stand under each other."""
+    groups: dict[tuple[str, ...], list[float]] = defaultdict(list)
+    places: dict[tuple[str, ...], Row] = {}
+    names = ["suite", "task", "metric", "budget", "arm", "stage"]
+    for row in frame.to_dict("records"):
+        key = tuple(str(row[name]) for name in names)
+        places[key] = {name: row[name] for name in names}
+        groups[key].append(float(row["value"]))
+    rows = [
+        places[key]
+        | {"mean": fmean(values), "sd over seeds": deviation(values), "seeds": len(values)}
+        for key, values in groups.items()
+    ]
+    rows.sort(key=lambda row: tuple(str(row[name]) for name in names[:3]))
+    return frame_of(rows)
+
+
+def _trial_order(record: Record) -> tuple[object, ...]:
+    model = record.candidate.model
+    stage = list(Stage).index(record.stage)
+    size = (model.depth, model.width)
+    return stage, record.budget.flops, record.arm, *size, record.seed, record.hash
+
+
+def _place(record: Record) -> Row:
+    model = record.candidate.model
+    return {
+        "stage": record.stage.value,
+        "budget": record.budget.flops,
+        "arm": record.arm,
+        "depth": model.depth,
+        "width": model.width,
+        "seed": record.seed,
+    }
+
+
+def _recipe(model: ModelConfig) -> Row:
+    """What sets a routed model apart; empty for one that no token skips a part of."""
+    routed = is_routed(model)
+    return {
+        "capacity": model.capacity if routed else None,
+        "every": model.every if routed else None,
+        "router": _component(model.router) if routed else None,
+    }
+
+
+def _component(component: Component) -> str:
+    options = ", ".join(f"{name}={value}" for name, value in sorted(component.options.items()))
+    return f"{component.name} ({options})" if options else component.name
+
+
+def _trial(record: Record) -> Row:
+    plan, scores = record.plan, record.scores
+    row = _place(record) | _recipe(record.candidate.model)
+    row |= {
+        "rate": record.candidate.optim.rate,
+        "params": plan.params if plan else None,
+        "steps": plan.steps if plan else None,
+        "achieved FLOPs": plan.flops if plan else None,
+        "deviation %": 100 * (plan.flops / record.budget.flops - 1) if plan else None,
+        "causal loss": scores.causal_loss if scores else None,
+        "train-mode loss": scores.train_mode_loss if scores else None,
+        "bits per byte": scores.bits_per_byte if scores else None,
+        "realised capacity": scores.realised_capacity if scores else None,
+        "forward FLOPs per token, planned": plan.forward_flops if plan else None,
+        "forward FLOPs per token, realised": scores.realised_forward_flops if scores else None,
+        "step ms": 1000 * scores.step_seconds if scores else None,
+    }
+    return row | {"state": record.state.value, "hash": record.hash}
+
+
+def _winner(each: Confirmed) -> Row:
+    train = [score.train_mode_loss for score in each.scores]
+    agreements = [score.agreement for score in each.scores if score.agreement is not None]
+    row: Row = {
+        "budget": each.budget,
+        "arm": each.arm,
+        "depth": each.model.depth,
+        "width": each.model.width,
+        "params": each.plan.params,
+    }
+    row |= _recipe(each.model)
+    return row | {
+        "seeds": len(each.records),
+        "causal loss": each.mean,
+        "causal sd": each.sd,
+        "train-mode loss": fmean(train),
+        "train-mode sd": deviation(train),
+        "bits per byte": fmean(score.bits_per_byte for score in each.scores),
+        "realised capacity": each.realised_capacity,
+        "agreement of modes": fmean(agreements) if agreements else None,
+        "forward FLOPs per token, planned": each.plan.forward_flops,
+        "forward FLOPs per token, realised": each.forward_flops,
+        "step ms": 1000 * median(score.step_seconds for score in each.scores),
+        "training seconds": each.training_seconds,
+        "peak MiB": max(score.peak_memory for score in each.scores) / 2**20,
+    }
+
+
+def _flat_recipe(record: Record) -> Row:
+    candidate = record.candidate.model_dump(mode="json", exclude={"data": True})
+    if not is_routed(record.candidate.model):
+        for name in _recipe(record.candidate.model):
+            del candidate["model"][name]
+    flat: Row = {}
+    for part in ("model", "optim"):
+        for name, value in candidate[part].items():
+            if isinstance(value, dict):
+                flat[name] = value["name"]
+                flat |= {f"{name}.{key}": each for key, each in value.items() if key != "name"}
+            else:
+                flat[name] = value
+    return flat
+
+
+def _varying(recipes: Sequence[tuple[str, Row]]) -> list[str]:
+    """What some arm has several values of; what sets arms apart is in their names."""
+    values: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for arm, recipe in recipes:
+        for name, value in recipe.items():
+            values[arm, name].add(str(value))
+    names = dict.fromkeys(name for _, recipe in recipes for name in recipe)
+    several = {name for (_, name), found in values.items() if len(found) > 1}
+    return [name for name in names if name in several]
+
+
+def _other_recipes(records: Sequence[Record]) -> list[Record]:
+    """Measured trials of a recipe that the arm no longer has."""
+    arms = {record.arm for record in records}
+    counted = {record.hash for arm in arms for record in measured(records, arm)}
+    rows = (row for row in records if row.stage is Stage.MEASURE and finished(row))
+    return sorted((row for row in rows if row.hash not in counted), key=_trial_order)
+
+
+def _best_of_cells(records: Sequence[Record]) -> list[Record]:
+    best: dict[tuple[Stage, float, str], Record] = {}
+    for record in sorted(filter(finished, records), key=_trial_order):
+        cell = (record.stage, record.budget.flops, record.arm)
+        if cell not in best or causal_loss(record) < causal_loss(best[cell]):
+            best[cell] = record
+    return list(best.values())
+
+
+def _metrics(record: Record, suite: str, task: str, metrics: Mapping[str, Any]) -> list[Row]:
+    """Rows of one task; lm-eval writes `metric,filter` and `metric_stderr,filter`."""
+    rows: list[Row] = []
+    for key, value in sorted(metrics.items()):
+        metric, comma, used_filter = key.partition(",")
+        if not comma or metric.endswith("_stderr") or not isinstance(value, int | float):
+            continue
+        stderr = metrics.get(f"{metric}_stderr,{used_filter}")
+        rows.append(
+            {
+                "budget": record.budget.flops,
+                "arm": record.arm,
+                "stage": record.stage.value,
+                "seed": record.seed,
+                "suite": suite,
+                "task": task,
+                "metric": metric if used_filter == "none" else f"{metric} ({used_filter})",
+                "value": float(value),
+                "stderr": float(stderr) if isinstance(stderr, int | float) else None,
+                "hash": record.hash,
+            }
+        )
+    return rows
