@@ -31,11 +31,11 @@ from modsearch.nn.parts import block_names
 from modsearch.nn.selection import gate, num_selected, pack, share, token_scores, top_k
 from modsearch.registry.registry import Origin
 from modsearch.testing import conformance
+from modsearch.testing.cases import cases
 from modsearch.testing.conformance import (
     CHECKS,
     Finding,
     Trial,
-    cases,
     check,
     conformance_cases,
     registry_cases,

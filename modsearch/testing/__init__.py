@@ -1,1 +1,1 @@
-"""What tests of the package and of its plugins share: slow twins of the fast paths."""
+"""What must hold of components, and how it is checked; slow twins of the fast paths."""

@@ -9,46 +9,70 @@ In a plugin's tests, once the plugin has registered `mine`:
 `modsearch components check mine` prints the same as a table.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args, get_origin
 
 import torch
 
-from modsearch.config.model import Component, ModelConfig
+from modsearch.config.model import Component
 from modsearch.errors import unknown
-from modsearch.nn.contracts import BLOCKS, FFNS, KINDS, ROUTERS, Options, RoutedBlock
-from modsearch.nn.parts import base_name, block_names, completed, component_options
+from modsearch.nn.contracts import KINDS
+from modsearch.nn.parts import base_name, block_names
 from modsearch.registry.plugins import plugin_frame
-from modsearch.testing.checks import (
-    COMPONENT_CHECKS,
-    MODEL_CHECKS,
-    ROUTED_CHECKS,
-    SCHEDULE_CHECKS,
-    Broken,
-    Case,
-)
+from modsearch.testing.cases import cases, is_routed
+from modsearch.testing.checks import causality, decoding, flops, rows, statements, training
+from modsearch.testing.probe import Broken, Case
 
-CHECKS: dict[str, Callable[[Case], None]] = {
+Check = Callable[[Case], None]
+
+COMPONENT_CHECKS: dict[str, Check] = {"options": statements.options}
+"""On a component alone."""
+
+MODEL_CHECKS: dict[str, Check] = {
+    "builds": statements.builds,
+    "shapes": statements.shapes,
+    "output_weights": statements.output_weights,
+    "gradients": training.gradients,
+    "learns": training.learns,
+    "passes": training.passes,
+    "no_token_lost": rows.no_token_lost,
+    "flops": flops.flops,
+    "causal_flops": flops.causal_flops,
+    "later_tokens": causality.later_tokens,
+    "other_rows": causality.other_rows,
+    "batch_size": causality.batch_size,
+    "padding": causality.padding,
+    "padding_in_training": causality.padding_in_training,
+    "step_seed": causality.step_seed,
+    "fp32": causality.fp32,
+    "decoding": decoding.decoding,
+    "saves": training.saves,
+    "repeats": training.repeats,
+    "evaluation": training.evaluation,
+}
+"""On every model."""
+
+ROUTED_CHECKS: dict[str, Check] = {
+    "capacity": rows.capacity,
+    "order": rows.order,
+    "router_flops": flops.router_flops,
+    "stop_gradient": training.stop_gradient,
+}
+"""On models with a router."""
+
+SCHEDULE_CHECKS: dict[str, Check] = {
+    "capacities": statements.capacities,
+    "warms_up": statements.warms_up,
+}
+"""On schedules."""
+
+CHECKS: dict[str, Check] = {
     **COMPONENT_CHECKS,
     **MODEL_CHECKS,
     **ROUTED_CHECKS,
     **SCHEDULE_CHECKS,
 }
 """Every check by name; it raises `Broken` with the reason."""
-
-SHAPE: dict[str, Any] = {
-    "vocab_size": 128,
-    "seq_len": 37,
-    "depth": 2,
-    "width": 16,
-    "num_heads": 2,
-    "every": 1,
-    "capacity": 0.3,
-}
-"""Of every model here; both layers are routed."""
-ROUTED_HOSTS = ("mod", "mode_staged")
-FIRST_ROUTER = "expert_choice"
 
 
 @dataclass(frozen=True)
@@ -79,122 +103,12 @@ class Finding:
     """What is not kept; empty where it passed."""
 
 
-def cases(kind: str, component: str | Component) -> list[Case]:
-    """The models that a component is tested in.
-
-    A router stands before a dense block and one with experts. A block or an ffn runs with every
-    router that may stand before it, and in each of its variants: options that are one of a few
-    words take every word once.
-
-    Args:
-        kind: `router`, `block`, `ffn` or `schedule`.
-        component: its name, with other options than the defaults if wanted.
-
-    Raises:
-        ConfigError: nobody knows the component, or an option is wrong.
-    """
-    if kind not in KINDS:
-        raise unknown("kind of component", kind, KINDS)
-    if isinstance(component, str):
-        component = Component(name=component)
-    component_options(kind, component)
-    found: dict[str, Case] = {}
-    for parts in _PARTS[kind](component):
-        config = completed(ModelConfig.model_validate({**SHAPE, **parts}))
-        case = Case(kind, component.name, config, _label(parts))
-        found.setdefault(case.label, case)
-    return list(found.values())
-
-
-def _router_parts(router: Component) -> Iterator[dict[str, Any]]:
-    for host in ROUTED_HOSTS:
-        yield {"block": host, "router": router}
-
-
-def _block_parts(block: Component) -> Iterator[dict[str, Any]]:
-    routed = _is_routed(block.name)
-    ffn = completed(ModelConfig(block=block)).ffn
-    assert ffn is not None
-    for router in ROUTERS.names() if routed else [None]:
-        for variant in _variants("ffn", Component(name=ffn.name), {"selection"}):
-            yield _parts(block, router, variant)
-    first = FIRST_ROUTER if routed else None
-    for variant in _variants("block", block):
-        yield _parts(variant, first, Component(name=ffn.name))
-    for variant in _variants("ffn", Component(name=ffn.name)):
-        yield _parts(block, first, variant)
-
-
-def _ffn_parts(ffn: Component) -> Iterator[dict[str, Any]]:
-    for variant in _variants("ffn", ffn):
-        yield _parts(Component(name="dense"), None, variant)
-    if not FFNS.get(ffn.name).routes:
-        for router in ROUTERS.names():
-            for variant in _variants("ffn", ffn, {"selection"}):
-                yield _parts(Component(name="mod"), router, variant)
-
-
-def _parts(block: Component, router: str | None, ffn: Component) -> dict[str, Any]:
-    chosen = {"block": block, "ffn": ffn}
-    return chosen if router is None else {**chosen, "router": Component(name=router)}
-
-
-def _schedule_parts(schedule: Component) -> Iterator[dict[str, Any]]:
-    for variant in _variants("schedule", schedule):
-        yield {"block": "mod", "schedule": variant, "depth": 5, "every": 2}
-
-
-_PARTS: dict[str, Callable[[Component], Iterator[dict[str, Any]]]] = {
-    "router": _router_parts,
-    "block": _block_parts,
-    "ffn": _ffn_parts,
-    "schedule": _schedule_parts,
-}
-
-
-def _variants(
-    kind: str, component: Component, among: set[str] | None = None
-) -> Iterator[Component]:
-    """The component itself, then with each other word for each option that takes words."""
-    yield component
-    options = component_options(kind, component)
-    for name, words in _words(type(options)).items():
-        for word in words:
-            if (among is None or name in among) and word != getattr(options, name):
-                yield Component(name=component.name, **{**component.options, name: word})
-
-
-def _words(config: type[Options]) -> dict[str, tuple[Any, ...]]:
-    """Options that are one of a few words."""
-    fields = config.model_fields.items()
-    return {
-        name: get_args(field.annotation)
-        for name, field in fields
-        if get_origin(field.annotation) is Literal
-    }
-
-
-def _is_routed(block: str) -> bool:
-    return issubclass(BLOCKS.get(base_name("block", block)), RoutedBlock)
-
-
-def _label(parts: dict[str, Any]) -> str:
-    """Block, router, ffn and schedule as far as they are said, with options."""
-    named = [parts[kind] for kind in ("block", "router", "ffn", "schedule") if kind in parts]
-    words = []
-    for part in named:
-        component = Component(name=part) if isinstance(part, str) else part
-        options = [f"{key}={value}" for key, value in component.options.items()]
-        words.append(component.name + (f"({', '.join(options)})" if options else ""))
-    return " ".join(words)
-
-
-def checks_of(case: Case) -> dict[str, Callable[[Case], None]]:
+def checks_of(case: Case) -> dict[str, Check]:
     """The checks that have something to look at in a case."""
     if case.kind == "schedule":
         few = {name: MODEL_CHECKS[name] for name in ("builds", "shapes", "flops")}
         return {**COMPONENT_CHECKS, **few, **SCHEDULE_CHECKS}
-    routed = ROUTED_CHECKS if _is_routed(case.config.block.name) else {}
+    routed = ROUTED_CHECKS if is_routed(case.config.block.name) else {}
     return {**COMPONENT_CHECKS, **MODEL_CHECKS, **routed}
 
 
