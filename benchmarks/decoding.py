@@ -22,7 +22,8 @@ from modsearch.config.model import ModelConfig
 from modsearch.config.optim import OptimConfig
 from modsearch.config.records import Budget, Candidate, Plan
 from modsearch.config.runtime import Runtime
-from modsearch.data.corpus import Batches, load_corpus
+from modsearch.data.batches import Batches
+from modsearch.data.corpus import load_corpus
 from modsearch.nn.generate import Decoding
 from modsearch.nn.model import Decoder
 from modsearch.training.budget import plan

@@ -18,13 +18,14 @@ from modsearch.config.data import Validation
 from modsearch.config.model import ModelConfig
 from modsearch.config.records import Budget, Candidate, Plan
 from modsearch.config.runtime import Runtime
-from modsearch.data.corpus import Batches, load_corpus
+from modsearch.data.batches import Batches
+from modsearch.data.corpus import load_corpus
 from modsearch.nn.model import Decoder
 from modsearch.nn.parts import completed
 from modsearch.store.directory import StudyDirectory
 from modsearch.training import trainer as train
 from modsearch.training.budget import plan
-from modsearch.training.observe import Observer
+from modsearch.training.scoring import Observer
 
 REPEATS = 5
 

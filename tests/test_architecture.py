@@ -16,7 +16,7 @@ ROWS = (
     ("__init__", "errors"),
     ("config",),
     ("analysis", "registry", "store"),
-    ("data", "nn"),
+    ("data", "nn", "optim"),
     ("cost", "schema", "space"),
     ("training",),
     ("engines", "evaluation", "planning", "sampling"),

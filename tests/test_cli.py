@@ -26,12 +26,12 @@ from modsearch.config.runtime import Runtime
 from modsearch.data.corpus import load_corpus
 from modsearch.nn.generate import Sampling, generate
 from modsearch.nn.model import Decoder
-from modsearch.planning.forecast import ledger, single_job
+from modsearch.planning.flops import ledger
 from modsearch.registry import table as components
 from modsearch.space.candidates import load_candidate
 from modsearch.store.directory import StudyDirectory
-from modsearch.training.trainer import load_model, save_model
-from modsearch.training.trial import run_trial
+from modsearch.training.checkpoint import load_model, save_model
+from modsearch.training.trial import run_trial, single_job
 
 ROOT = Path(__file__).parents[1]
 HELP_SECONDS = 0.5
@@ -403,7 +403,7 @@ def test_components_are_all_listed(modsearch) -> None:
 def test_flops_are_those_of_the_ledger(modsearch, config: Path) -> None:
     printed = json.loads(modsearch("flops", config, "--json").out)
     candidate = load_candidate(config, [])
-    assert printed == ledger(candidate)
+    assert printed == ledger(candidate).model_dump()
     cost = Decoder(candidate.model).cost(16)
     assert printed["forward"] == cost.forward.total / 16
     assert printed["training_step"] == 2 * cost.training.total

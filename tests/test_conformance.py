@@ -25,10 +25,11 @@ from modsearch.nn.contracts import (
     Routing,
     Schedule,
     Update,
+    num_selected,
 )
 from modsearch.nn.cost import Cost, Flops
 from modsearch.nn.parts import block_names
-from modsearch.nn.selection import gate, num_selected, pack, share, token_scores, top_k
+from modsearch.nn.selection import gate, pack, share, token_scores, top_k
 from modsearch.registry.registry import Origin
 from modsearch.testing import conformance
 from modsearch.testing.cases import cases

@@ -15,7 +15,8 @@ import pytest
 
 from modsearch.config.data import CorpusFacts, DataConfig, Validation
 from modsearch.data import corpus as data
-from modsearch.data.corpus import BLOCK_BYTES, PARTS, Batches, Corpus, _put, entropies, load_corpus
+from modsearch.data.batches import Batches
+from modsearch.data.corpus import BLOCK_BYTES, PARTS, Corpus, _put, entropies, load_corpus
 from modsearch.errors import DataError
 
 PARTLY = 0.02

@@ -21,7 +21,8 @@ from modsearch.config.manifest import Manifest
 from modsearch.config.model import ModelConfig
 from modsearch.config.records import Budget, Candidate, Record, Stage, State
 from modsearch.config.runtime import Runtime
-from modsearch.data.corpus import Batches, load_corpus
+from modsearch.data.batches import Batches
+from modsearch.data.corpus import load_corpus
 from modsearch.errors import ConfigError, DataError, ModsearchError, StudyError, told
 from modsearch.evaluation.documents import SOURCES, Origin
 from modsearch.evaluation.evaluate import (
@@ -34,7 +35,7 @@ from modsearch.evaluation.lm import ModsearchLM
 from modsearch.evaluation.suites import load_suite
 from modsearch.nn.model import Decoder
 from modsearch.store.directory import StudyDirectory
-from modsearch.training.trainer import save_model
+from modsearch.training.checkpoint import save_model
 
 ROOT = Path(__file__).parents[1]
 SUITES = sorted(path.stem for path in (ROOT / "evals").glob("*.yaml"))
@@ -445,7 +446,7 @@ def test_winners_are_scored_on_the_text_of_the_study_alone(
     path = tmp_path / "tiny.yaml"
     path.write_text(yaml.safe_dump(SUITE))
     written = directory.trial("a") / "eval" / "tiny.json"
-    other = DataConfig(corpus=str(ROOT / "modsearch" / "*.py"))
+    other = DataConfig(corpus=str(ROOT / "modsearch"))
     with pytest.raises(DataError, match="is not what it was trained on"):
         evaluate_winners(directory, records, path, other)
     assert not written.exists()

@@ -181,7 +181,7 @@ def test_a_search_whose_points_run_out_is_over(tmp_path: Path) -> None:
     def made_up(job: Job) -> Record:
         record = job.record(State.DIVERGED, reason="made up")
         StudyDirectory(out).write_record(record)
-        stages.append(status(out)["stage"])
+        stages.append(status(out).stage)
         return record
 
     def engine(run_trial: RunTrial, workers: int | None, share: Share) -> Inline:
@@ -191,8 +191,8 @@ def test_a_search_whose_points_run_out_is_over(tmp_path: Path) -> None:
     Study(asked, out, make_engine=engine).run()
     assert stages == ["explore"]
     found = status(out)
-    assert found["cells"][0]["states"] == {"diverged": 1, "infeasible": 1}
-    assert found["stage"] is None
+    assert found.cells[0].states == {"diverged": 1, "infeasible": 1}
+    assert found.stage is None
 
 
 def test_a_copied_trial_is_in_no_choice_of_a_study(

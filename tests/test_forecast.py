@@ -13,13 +13,14 @@ import pytest
 import torch
 from inline import Inline
 
+from modsearch.cli.text import forecast_text
 from modsearch.config.data import DataConfig
 from modsearch.config.records import Budget, Plan, Stage, State
 from modsearch.config.runtime import Runtime
 from modsearch.data.corpus import load_corpus
 from modsearch.planning import forecast as forecasts
 from modsearch.planning import speed
-from modsearch.planning.forecast import forecast, forecast_text
+from modsearch.planning.forecast import forecast
 from modsearch.planning.speed import Timing
 from modsearch.space.candidates import build
 from modsearch.space.space import Space
@@ -71,15 +72,15 @@ def space(corpus: Path, **changes: Any) -> Space:
 
 
 def rows(result: dict[str, Any], stage: str, arm: str) -> list[dict[str, Any]]:
-    return [c for c in result["cells"] if (c["stage"], c["arm"]) == (stage, arm)]
+    return [c for c in result.cells if (c.stage, c.arm) == (stage, arm)]
 
 
 def test_the_speed_is_that_of_the_hours_beside_it(corpus: Path) -> None:
     result = forecast(space(corpus))
-    assert result["flops"] == sum(cell["trials"] * cell["budget"] for cell in result["cells"])
-    assert result["worker_seconds"] == pytest.approx(sum(c["seconds"] for c in result["cells"]))
-    speed_of_all = result["flops"] / result["worker_seconds"]
-    assert result["flops_per_second"] == pytest.approx(speed_of_all)
+    assert result.flops == sum(cell.trials * cell.budget for cell in result.cells)
+    assert result.worker_seconds == pytest.approx(sum(c.seconds for c in result.cells))
+    speed_of_all = result.flops / result.worker_seconds
+    assert result.flops_per_second == pytest.approx(speed_of_all)
     assert f"{speed_of_all / 1e9:.3g} GFLOP/s" in forecast_text(result)
 
 
@@ -94,15 +95,15 @@ def test_all_points_of_explore_are_planned_and_a_rejected_one_counts_for_nothing
     arms = {**ARMS, "mod": {"model": {"block": "mod", "every": {"choice": [1, 2, 3]}}}}
     result = forecast(space(corpus, arms=arms))
     [cell] = rows(result, "explore", "mod")
-    assert (cell["trials"], cell["points_planned"]) == (2, 3)
-    [rejected] = cell["rejected"]
-    assert (rejected["depth"], rejected["width"], rejected["recipe"]) == (2, 8, {"every": 3})
+    assert (cell.trials, cell.points_planned) == (2, 3)
+    [rejected] = cell.rejected
+    assert (rejected.depth, rejected.width, rejected.recipe) == (2, 8, {"every": 3})
     [line] = [li for li in forecast_text(result).splitlines() if li.startswith("rejected: ")]
     assert line.startswith(
         "rejected: explore mod 2e+08 depth 2, width 8, every 3: no layer is routed"
     )
-    assert result["trials"] == sum(cell["trials"] for cell in result["cells"])
-    one, two = (forecast(space(corpus, arms=a))["trials"] for a in (arms, ARMS))
+    assert result.trials == sum(cell.trials for cell in result.cells)
+    one, two = (forecast(space(corpus, arms=a)).trials for a in (arms, ARMS))
     assert one == two
 
 
@@ -113,19 +114,19 @@ def test_a_size_that_is_rejected_is_named_with_its_arm_and_budget(corpus: Path) 
     )
     for arm in ("dense", "mod"):
         [cell] = rows(result, "measure", arm)
-        assert cell["trials"] == 1
-        assert [row["width"] for row in cell["rejected"]] == [512]
+        assert cell.trials == 1
+        assert [row.width for row in cell.rejected] == [512]
         assert f"rejected: measure {arm} 2e+08 depth 2, width 512" in forecast_text(result)
         [confirmed] = rows(result, "confirm", arm)
-        assert (confirmed["trials"], confirmed["rejected"]) == (3, [])
+        assert (confirmed.trials, confirmed.rejected) == (3, [])
 
 
 def test_a_cell_that_can_not_be_trained_is_where_search_will_stop(corpus: Path) -> None:
     result = forecast(
         space(corpus, arms={"dense": ARMS["dense"]}, fixed={"optim": {"min_steps": 10**6}})
     )
-    assert (result["trials"], result["flops"], result["worker_seconds"]) == (0, 0, 0)
-    assert any("search will stop there" in warning for warning in result["warnings"])
+    assert (result.trials, result.flops, result.worker_seconds) == (0, 0, 0)
+    assert any("search will stop there" in warning for warning in result.warnings)
     assert "none" in forecast_text(result)
 
 
@@ -142,7 +143,7 @@ def test_many_rejections_are_cut_short_in_the_text_alone(corpus: Path) -> None:
         )
     )
     [cell] = rows(result, "measure", "dense")
-    assert len(cell["rejected"]) == len(widths)
+    assert len(cell.rejected) == len(widths)
     lines = [li for li in forecast_text(result).splitlines() if li.startswith("rejected: ")]
     assert len(lines) == forecasts.MOST_REJECTED + 1
     assert (
@@ -152,7 +153,7 @@ def test_many_rejections_are_cut_short_in_the_text_alone(corpus: Path) -> None:
 
 def test_budgets_stand_in_the_order_of_the_file(corpus: Path) -> None:
     result = forecast(space(corpus))
-    assert [cell["budget"] for cell in rows(result, "measure", "dense")] == [2e8, 4e8]
+    assert [cell.budget for cell in rows(result, "measure", "dense")] == [2e8, 4e8]
     assert space(corpus).budgets(forecasts.Stage.MEASURE) == [4e8, 2e8], "the order of the search"
 
 
@@ -167,8 +168,8 @@ def test_a_large_grid_is_planned_by_a_sample_that_is_said(
     # Of 100 points 50 can be trained; of the 20 that are drawn there are 9.
     result = forecast(space(corpus, arms=arms, axes=axes, explore=explore, confirm=None))
     [cell] = rows(result, "explore", "mod")
-    assert cell["points_planned"] == 20
-    assert cell["trials"] == 45
+    assert cell.points_planned == 20
+    assert cell.trials == 45
     assert "20 points of 100 were planned" in forecast_text(result)
 
 
@@ -182,7 +183,7 @@ def test_a_sampler_trains_what_it_is_asked_for(corpus: Path, sampler: str) -> No
         "trials": 7,
     }
     result = forecast(space(corpus, axes=axes, explore=explore))
-    assert [cell["trials"] for cell in rows(result, "explore", "dense")] == [7]
+    assert [cell.trials for cell in rows(result, "explore", "dense")] == [7]
 
 
 def test_a_sampler_trains_as_many_as_a_search_does(corpus: Path, tmp_path: Path) -> None:
@@ -205,8 +206,8 @@ def test_a_sampler_trains_as_many_as_a_search_does(corpus: Path, tmp_path: Path)
     records = [record for record in study.directory.records() if record.state is State.COMPLETE]
     trained = {arm: sum(record.arm == arm for record in records) for arm in arms}
     assert trained == {"few": 4, "never": 0}
-    for cell in forecast(tiny)["cells"]:
-        assert cell["trials"] == trained[cell["arm"]]
+    for cell in forecast(tiny).cells:
+        assert cell.trials == trained[cell.arm]
 
 
 def test_many_cells_are_planned_by_fewer_points_each(corpus: Path) -> None:
@@ -228,7 +229,7 @@ def test_more_points_than_a_grid_may_have_are_planned_for_a_sampler(corpus: Path
     }
     result = forecast(space(corpus, axes=axes, explore=explore, measure=None, confirm=None))
     [cell] = rows(result, "explore", "dense")
-    assert (cell["trials"], cell["points_planned"]) == (7, forecasts.MOST_PLANNED)
+    assert (cell.trials, cell.points_planned) == (7, forecasts.MOST_PLANNED)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
@@ -236,34 +237,34 @@ def test_a_device_that_search_will_refuse_is_said(corpus: Path) -> None:
     result = forecast(space(corpus, resources={"device": "cuda"}))
     assert any(
         "search will refuse this on this machine: device `cuda` is asked for" in warning
-        for warning in result["warnings"]
+        for warning in result.warnings
     )
-    assert result["device"] == "cpu"
+    assert result.device == "cpu"
 
 
 def test_tokens_that_never_occur_are_said(corpus: Path) -> None:
     fixed = {"model": {"seq_len": 16, "vocab_size": 32000}, "optim": {"min_steps": 1}}
     result = forecast(space(corpus, fixed=fixed))
-    assert any("those from 256 on never occur" in warning for warning in result["warnings"])
-    assert not any("never occur" in warning for warning in forecast(space(corpus))["warnings"])
+    assert any("those from 256 on never occur" in warning for warning in result.warnings)
+    assert not any("never occur" in warning for warning in forecast(space(corpus)).warnings)
 
 
 def test_workers_are_those_of_the_search(corpus: Path) -> None:
     result = forecast(space(corpus))
-    assert result["workers"] == num_workers(Runtime())
+    assert result.workers == num_workers(Runtime())
     assert "`workers: auto` here" in forecast_text(result)
     many = forecast(space(corpus, resources={"workers": 10 * cores()}))
-    assert many["workers"] == 10 * cores()
-    assert many["workers_at_full_speed"] == cores()
-    assert many["seconds"] >= many["worker_seconds"] / cores()
-    assert many["memory_bytes_of_all_workers"] == 10 * cores() * many["memory_bytes"]
+    assert many.workers == 10 * cores()
+    assert many.workers_at_full_speed == cores()
+    assert many.seconds >= many.worker_seconds / cores()
+    assert many.memory_bytes_of_all_workers == 10 * cores() * many.memory_bytes
     assert f"of which {cores()} at a time run at full speed" in forecast_text(many)
 
 
 def test_memory_is_that_of_a_process(corpus: Path) -> None:
     result = forecast(space(corpus))
-    assert result["process_bytes"] > 200 * 2**20
-    assert all(cell["memory_bytes"] > result["process_bytes"] for cell in result["cells"])
+    assert result.process_bytes > 200 * 2**20
+    assert all(cell.memory_bytes > result.process_bytes for cell in result.cells)
 
 
 def test_no_more_threads_than_cores_are_started(
@@ -356,13 +357,13 @@ def test_what_does_not_fit_the_free_memory_is_not_tried_but_said(
     monkeypatch.setattr(speed, "free_memory", lambda device: 0)
     monkeypatch.setattr(speed, "timed", lambda *_: pytest.fail("tried all the same"))
     result = forecast(space(corpus))
-    assert result["sizes_timed"] == 0
-    assert result["extrapolated"]
+    assert result.sizes_timed == 0
+    assert result.extrapolated
     assert any(
         "hours of dense/mlp/expert_choice/16/2 and 2 other kinds are a guess" in warning
-        for warning in result["warnings"]
+        for warning in result.warnings
     )
-    assert result["worker_seconds"] > 0
+    assert result.worker_seconds > 0
 
 
 def test_steps_are_timed_no_longer_than_their_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -402,5 +403,5 @@ def test_a_ladder_that_is_too_short_for_a_curve_is_warned_of(
     widths: list[int], told: bool, corpus: Path
 ) -> None:
     measure = {"ladder": [{"budget": 2e8, "depth": 2, "widths": widths}], "windows": 16}
-    found = forecast(space(corpus, measure=measure, confirm=None))["warnings"]
+    found = forecast(space(corpus, measure=measure, confirm=None)).warnings
     assert any("has 3 sizes that can be trained" in line for line in found) == told

@@ -20,7 +20,7 @@ from modsearch.config.optim import OptimConfig
 from modsearch.config.runtime import Resources
 from modsearch.data.corpus import load_corpus
 from modsearch.errors import MOST_CHARACTERS, MOST_LINES, ModsearchError, told
-from modsearch.evaluation.evaluate import load_suite
+from modsearch.evaluation.suites import load_suite
 from modsearch.space.candidates import load_candidate, load_space
 from modsearch.space.space import Confirm, Explore, Measure, Rung
 

@@ -25,7 +25,7 @@ from modsearch.nn.blocks.mod import Mod
 from modsearch.nn.contracts import Context
 from modsearch.nn.generate import Decoding, Sampling, draw, generate
 from modsearch.nn.model import Decoder
-from modsearch.training.trainer import save_model
+from modsearch.training.checkpoint import save_model
 
 VOCAB = 64
 T = 37

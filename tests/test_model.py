@@ -17,12 +17,12 @@ from torch import Tensor
 from modsearch.config.model import ModelConfig
 from modsearch.nn.blocks.dense import Dense
 from modsearch.nn.blocks.mod import Mod
-from modsearch.nn.contracts import ROUTERS, Context, Mode, Options, Router, Routing
+from modsearch.nn.contracts import ROUTERS, Context, Mode, Options, Router, Routing, num_selected
 from modsearch.nn.model import Decoder, statistics
 from modsearch.nn.parts import block_names
 from modsearch.nn.routers.expert_choice import ExpertChoice
 from modsearch.nn.routers.threshold import Threshold
-from modsearch.nn.selection import Gate, num_selected, pack, share, top_k
+from modsearch.nn.selection import Gate, pack, share, top_k
 from modsearch.testing.naive import naive_decoder
 
 VOCAB = 64

@@ -36,7 +36,7 @@ from modsearch.store.directory import StudyDirectory
 from modsearch.study.provenance import check_plugins
 from modsearch.study.study import Study
 from modsearch.testing.conformance import conformance_cases, run_case
-from modsearch.training.trainer import save_model
+from modsearch.training.checkpoint import save_model
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "examples" / "modsearch-example"

@@ -17,13 +17,13 @@ from modsearch.config.records import Budget, Candidate, Plan
 from modsearch.errors import ConfigError
 from modsearch.nn.blocks.mod import Mod
 from modsearch.nn.cache import LayerCache
-from modsearch.nn.contracts import ROUTERS, SCHEDULES, Context, Mode, Router
+from modsearch.nn.contracts import ROUTERS, SCHEDULES, Context, Mode, Router, num_selected
 from modsearch.nn.layers import Attention
 from modsearch.nn.model import Decoder, warmed_stair
 from modsearch.nn.parts import completed
 from modsearch.nn.routers.threshold import Threshold
 from modsearch.nn.routers.token_choice import TokenChoice
-from modsearch.nn.selection import gate, num_selected
+from modsearch.nn.selection import gate
 from modsearch.training.budget import plan
 
 WIDTH = 16

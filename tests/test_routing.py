@@ -36,7 +36,7 @@ from modsearch.nn.parts import completed
 from modsearch.reporting.page import compile_report
 from modsearch.store.directory import StudyDirectory
 from modsearch.training.budget import plan
-from modsearch.training.trainer import score
+from modsearch.training.scoring import score
 from modsearch.training.trial import run_trial
 
 

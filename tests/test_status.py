@@ -11,14 +11,15 @@ import pytest
 import yaml
 from test_analysis import manifest, trial
 
+from modsearch.cli.text import status_text
 from modsearch.config.data import DataConfig
-from modsearch.config.reading import read_yaml
+from modsearch.config.reading import read_yaml, yaml_text
 from modsearch.config.records import Record, Stage, State, trial_hash
 from modsearch.errors import StudyError
 from modsearch.reporting.page import compile_report
-from modsearch.store.directory import StudyDirectory, yaml_text
+from modsearch.store.directory import StudyDirectory
 from modsearch.study.completeness import explored_key, study_space
-from modsearch.study.status import status, status_text, winner
+from modsearch.study.status import status, winner
 
 BUDGET = 1e11
 WIDTHS = (16, 20, 24, 32)
@@ -65,12 +66,12 @@ def begun(tmp_path: Path) -> Path:
 
 def test_a_stage_is_under_way_until_it_has_all_its_results(tmp_path: Path) -> None:
     study(tmp_path, [])
-    assert status(tmp_path)["stage"] == "measure"
+    assert status(tmp_path).stage == "measure"
     study(tmp_path, MEASURED[:-1])
-    assert status(tmp_path)["stage"] == "measure"
-    assert status(tmp_path)["verdict"] is None
+    assert status(tmp_path).stage == "measure"
+    assert status(tmp_path).verdict is None
     study(tmp_path, MEASURED)
-    assert status(tmp_path)["stage"] == "confirm"
+    assert status(tmp_path).stage == "confirm"
     study(tmp_path, CONFIRMED[:-1])
     text = status_text(status(tmp_path))
     assert "under way: confirm; no driver runs here" in text
@@ -89,8 +90,8 @@ def test_a_finished_study_gives_its_verdict_and_the_place_of_its_report(tmp_path
 
 def test_a_trial_runs_while_a_process_has_its_lock(begun: Path) -> None:
     """However lately a dead one wrote."""
-    [row] = status(begun)["running"]
-    assert (row["hash"], row["alive"], row["step"]) == ("0123456789abcdef", False, 1200)
+    [row] = status(begun).running
+    assert (row.hash, row.alive, row.step) == ("0123456789abcdef", False, 1200)
     lines = status_text(status(begun)).splitlines()
     [line] = [line for line in lines if "0123456789abcdef" in line]
     assert line.startswith("not running here 0123456789abcdef: step 1,200 of 4,000, last written ")
@@ -123,7 +124,7 @@ def test_what_does_not_count_is_said_once(tmp_path: Path) -> None:
     copy = directory.trial("f" * 16)
     copy.mkdir()
     (copy / "result.json").write_text(first.model_dump_json())
-    lines = status(tmp_path)["left_out"]
+    lines = status(tmp_path).left_out
     assert len(lines) == 2
     text = status_text(status(tmp_path))
     assert all(text.count(f"warning: {line}") == 1 for line in lines)
@@ -156,7 +157,7 @@ def test_a_cell_without_any_result_is_told_wherever_the_verdict_stands(tmp_path:
         "measure of dense at 1e+11 FLOPs has 0 of 4 results",
     ]
     found = status(tmp_path)
-    assert (found["stage"], found["missing"]) == (None, lines)
+    assert (found.stage, found.missing) == (None, lines)
     text = compile_report(tmp_path).read_text()
     for line in lines:
         assert f"warning: {line}\n" in status_text(found) + "\n"
@@ -165,7 +166,7 @@ def test_a_cell_without_any_result_is_told_wherever_the_verdict_stands(tmp_path:
 
 def test_a_stage_that_is_under_way_lacks_nothing_yet(tmp_path: Path) -> None:
     study(tmp_path, MEASURED[:3])
-    assert status(tmp_path)["missing"] == []
+    assert status(tmp_path).missing == []
 
 
 def explored(
@@ -193,42 +194,42 @@ TRAINED, REJECTED = State.COMPLETE, State.INFEASIBLE
 @pytest.mark.parametrize("sampler", ["random", "qmc", "tpe"])
 def test_what_a_sampler_drew_and_could_not_train_is_no_trial(tmp_path: Path, sampler: str) -> None:
     explored(tmp_path, sampler, 3, [TRAINED, REJECTED, REJECTED])
-    assert status(tmp_path)["stage"] == "explore"
+    assert status(tmp_path).stage == "explore"
     explored(tmp_path, sampler, 3, [TRAINED, TRAINED, TRAINED, REJECTED])
-    assert status(tmp_path)["stage"] is None
+    assert status(tmp_path).stage is None
 
 
 def test_no_more_is_asked_for_than_there_are_points(tmp_path: Path) -> None:
     explored(tmp_path, "random", 5, [TRAINED] * 3)
     found = status(tmp_path)
-    assert (found["stage"], found["cells"][0]["wanted"]) == (None, 3)
+    assert (found.stage, found.cells[0].wanted) == (None, 3)
 
 
 def test_a_point_of_a_grid_that_can_not_be_trained_is_done(tmp_path: Path) -> None:
     explored(tmp_path, "grid", None, [TRAINED, REJECTED, REJECTED])
-    assert status(tmp_path)["stage"] is None
+    assert status(tmp_path).stage is None
 
 
 def test_a_search_that_is_over_is_done_until_it_is_asked_for_more(tmp_path: Path) -> None:
     directory = explored(tmp_path, "random", 2, [TRAINED])
-    assert status(tmp_path)["stage"] == "explore", "killed"
+    assert status(tmp_path).stage == "explore", "killed"
     key = explored_key("dense", BUDGET, 2)
     directory.write_manifest(manifest().model_copy(update={"explored": {key: 1}}))
-    assert status(tmp_path)["stage"] is None
+    assert status(tmp_path).stage is None
     text = directory.space.read_text()
     directory.space.write_text(text.replace("trials: 2", "trials: 3"))
-    assert status(tmp_path)["stage"] == "explore"
+    assert status(tmp_path).stage == "explore"
     directory.space.write_text(text)
     [lost] = directory.records()
     (directory.trial(lost.hash) / "result.json").unlink()
-    assert status(tmp_path)["stage"] == "explore"
+    assert status(tmp_path).stage == "explore"
 
 
 def test_a_failed_trial_is_a_missing_result(tmp_path: Path) -> None:
     failed = trial(Stage.CONFIRM, "mod", BUDGET, 2, 24, seed=102, state=State.FAILED)
     rest = [row for row in CONFIRMED if (row.arm, row.seed) != ("mod", 102)]
     study(tmp_path, [*MEASURED, *rest, failed])
-    assert status(tmp_path)["stage"] == "confirm"
+    assert status(tmp_path).stage == "confirm"
     assert (
         "Confirm of mod at 1e+11 FLOPs has 2 of 3 results." in compile_report(tmp_path).read_text()
     )

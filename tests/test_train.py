@@ -20,23 +20,19 @@ from modsearch.config.model import Component, ModelConfig
 from modsearch.config.optim import OptimConfig
 from modsearch.config.records import Budget, Candidate, Job, Plan, Record, Stage, State
 from modsearch.config.runtime import Runtime
-from modsearch.data.corpus import Batches, Corpus, load_corpus
+from modsearch.data.batches import Batches
+from modsearch.data.corpus import Corpus, load_corpus
 from modsearch.errors import Diverged, StudyError
 from modsearch.nn.contracts import ROUTERS
 from modsearch.nn.model import Decoder
 from modsearch.nn.parts import completed
+from modsearch.optim.rates import learning_rate
 from modsearch.store.directory import StudyDirectory
 from modsearch.store.trial import read_metrics
 from modsearch.training.budget import plan
-from modsearch.training.trainer import (
-    LOGS_PER_TRIAL,
-    Trained,
-    Trainer,
-    learning_rate,
-    load_model,
-    save_model,
-    score,
-)
+from modsearch.training.checkpoint import load_model, save_model
+from modsearch.training.scoring import score
+from modsearch.training.trainer import LOGS_PER_TRIAL, Trained, Trainer
 from modsearch.training.trial import _out_of_memory, run_trial
 
 STEPS = 2 * LOGS_PER_TRIAL

@@ -115,7 +115,8 @@ DOCUMENTS = {"config.yaml": CONFIG, "space.yaml": SPACE, "suite.yaml": SUITE}
 PLUGIN = """
 from modsearch.nn.cost import Cost
 from modsearch.nn.contracts import ROUTERS, Options, Router, Routing
-from modsearch.nn.selection import num_selected, pack
+from modsearch.nn.selection import pack
+from modsearch.nn.contracts import num_selected
 
 @ROUTERS.register("mine")
 class Mine(Router):

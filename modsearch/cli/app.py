@@ -177,10 +177,11 @@ def flops(
     """The FLOP ledger of one configuration: parts, shares, and other conventions."""
     _plugins(plugin)
     candidate = _candidate(config, sets)
-    from modsearch.planning.forecast import ledger, ledger_text
+    from modsearch.cli.text import ledger_text
+    from modsearch.planning.flops import ledger
 
     table = ledger(candidate)
-    print(json.dumps(table, indent=2) if as_json else ledger_text(table))
+    print(table.model_dump_json(indent=2) if as_json else ledger_text(table))
 
 
 @app.command()
@@ -189,10 +190,11 @@ def plan(
 ) -> None:
     """Cells, trials, FLOPs, memory, hours and what the study can resolve; nothing is trained."""
     wanted = _space(space, sets, plugin)
-    from modsearch.planning.forecast import forecast, forecast_text
+    from modsearch.cli.text import forecast_text
+    from modsearch.planning.forecast import forecast
 
     result = forecast(wanted)
-    print(json.dumps(result, indent=2) if as_json else forecast_text(result))
+    print(result.model_dump_json(indent=2) if as_json else forecast_text(result))
 
 
 @app.command()
@@ -218,8 +220,7 @@ def train(
     plugins = _plugins(plugin)
     candidate = _candidate(config, sets)
     from modsearch.data.sources import refuse_inside
-    from modsearch.planning.forecast import single_job
-    from modsearch.training.trial import run_trial
+    from modsearch.training.trial import run_trial, single_job
 
     refuse_inside(candidate.data.corpus, root)
     job = single_job(candidate, flops, seed, plugins)
@@ -310,11 +311,11 @@ def search(
 @app.command()
 def status(study: StudyDir, as_json: Json = False) -> None:
     """How far a study is; works while it runs."""
+    from modsearch.cli.text import status_text
     from modsearch.study.status import status as study_status
-    from modsearch.study.status import status_text
 
     result = study_status(study)
-    print(json.dumps(result, indent=2) if as_json else status_text(result))
+    print(result.model_dump_json(indent=2) if as_json else status_text(result))
 
 
 @app.command()
@@ -352,7 +353,7 @@ def evaluate(
     from modsearch.store.directory import StudyDirectory
     from modsearch.store.trial import trial_config
     from modsearch.study.provenance import check_plugins
-    from modsearch.training.trainer import load_model
+    from modsearch.training.checkpoint import load_model
 
     plugins = _plugins(plugin)
     plan, _ = load_suite(suite)
@@ -408,7 +409,7 @@ def generate(
     from modsearch.registry.plugins import digests
     from modsearch.store.trial import trial_config
     from modsearch.study.provenance import check_plugins
-    from modsearch.training.trainer import load_model
+    from modsearch.training.checkpoint import load_model
 
     plugins = _plugins(plugin)
     folder = checkpoint_folder(checkpoint)

@@ -38,7 +38,7 @@ from modsearch.nn.contracts import Mode
 from modsearch.nn.model import Decoder
 from modsearch.store.directory import StudyDirectory
 from modsearch.store.files import write_text
-from modsearch.training.trainer import load_model
+from modsearch.training.checkpoint import load_model
 
 Part = Literal["validation", "test"]
 Results = dict[str, Any]

@@ -24,7 +24,7 @@ from modsearch.nn.contracts import Mode
 from modsearch.nn.generate import Decoding, Sampling, draw
 from modsearch.nn.model import Decoder
 from modsearch.registry.plugins import load_plugins
-from modsearch.training.trainer import load_model
+from modsearch.training.checkpoint import load_model
 
 Score = tuple[float, bool]
 """Log-likelihood in nats, and whether greedy decoding would give the same tokens."""

@@ -21,13 +21,15 @@ from modsearch.config.data import Validation
 from modsearch.config.model import Component
 from modsearch.config.records import Budget, Candidate, Plan
 from modsearch.config.runtime import Runtime
-from modsearch.data.corpus import VOCAB_SIZE, Batches, Corpus
+from modsearch.data.batches import Batches
+from modsearch.data.corpus import VOCAB_SIZE, Corpus
 from modsearch.errors import ConfigError, DataError
 from modsearch.nn.model import Decoder
 from modsearch.nn.parts import completed
 from modsearch.training.budget import plan
 from modsearch.training.machine import cores, free_memory
-from modsearch.training.trainer import SCORING_BATCH, Trainer, score
+from modsearch.training.scoring import SCORING_BATCH, score
+from modsearch.training.trainer import Trainer
 
 Sized = tuple[Candidate, Plan]
 

@@ -3,11 +3,13 @@
 import shlex
 import time
 from pathlib import Path
-from typing import Any
+
+from pydantic import BaseModel, ConfigDict
 
 from modsearch.analysis.claims import study_claims
 from modsearch.analysis.confirmation import confirmed
 from modsearch.analysis.recipes import causal_loss
+from modsearch.config.base import Frozen
 from modsearch.config.records import Record, Stage
 from modsearch.errors import StudyError
 from modsearch.store.directory import StudyDirectory
@@ -16,7 +18,54 @@ from modsearch.store.trial import read_metrics
 from modsearch.study.completeness import cells, lacking, open_stage, study_space
 
 
-def status(root: Path) -> dict[str, Any]:
+class CellStatus(Frozen):
+    """One arm at one budget in one stage."""
+
+    stage: Stage
+    arm: str
+    budget: float
+    wanted: int
+    """Trials that the space asks for."""
+    states: dict[str, int]
+    """Trials by how they ended."""
+    best_causal_loss: float | None
+
+
+class RunningTrial(BaseModel):
+    """A trial that has begun and has no result, with the last line of its log."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    hash: str
+    alive: bool | None
+    """Whether a process has it; None where that can't be told. One of another machine is seen
+    where the file system passes locks on."""
+    written_seconds_ago: float
+    step: int | None = None
+    steps: int | None = None
+
+
+class StudyStatus(Frozen):
+    """How far a study is."""
+
+    name: str
+    cells: list[CellStatus]
+    stage: Stage | None
+    """The one that is under way; None: all are done."""
+    driver: bool | None
+    """Whether one runs; None where that can't be told."""
+    running: list[RunningTrial]
+    verdict: str | None
+    """The headline of a finished study."""
+    report: str | None
+    """Where its page is."""
+    missing: list[str]
+    """Results that a stage which is over does not have."""
+    left_out: list[str]
+    """What lies in the study and does not count."""
+
+
+def status(root: Path) -> StudyStatus:
     """Trials of each stage and arm, what runs, and of a finished study its verdict."""
     directory = StudyDirectory(root)
     manifest = directory.manifest()
@@ -25,87 +74,46 @@ def status(root: Path) -> dict[str, Any]:
     stage = open_stage(found)
     page = directory.root / "report" / "index.html"
     headline = study_claims(manifest, results.records).headline if stage is None else None
-    return {
-        "name": manifest.name,
-        "cells": [
-            {
-                "stage": str(cell.stage),
-                "arm": cell.arm,
-                "budget": cell.budget,
-                "wanted": cell.wanted,
-                "states": cell.states,
-                "best_causal_loss": cell.best_causal_loss,
-            }
+    return StudyStatus(
+        name=manifest.name,
+        cells=[
+            CellStatus(
+                stage=cell.stage,
+                arm=cell.arm,
+                budget=cell.budget,
+                wanted=cell.wanted,
+                states=cell.states,
+                best_causal_loss=cell.best_causal_loss,
+            )
             for cell in found
         ],
-        "stage": stage and str(stage),
-        "driver": is_held(directory.lock),
-        "running": _running(directory),
-        "verdict": headline and headline.sentence,
-        "report": str(page) if page.is_file() else None,
-        "missing": list(lacking(found, stage)),
-        "left_out": directory.left_out(results),
-    }
+        stage=stage,
+        driver=is_held(directory.lock),
+        running=_running(directory),
+        verdict=headline and headline.sentence,
+        report=str(page) if page.is_file() else None,
+        missing=list(lacking(found, stage)),
+        left_out=directory.left_out(results),
+    )
 
 
-def _running(directory: StudyDirectory) -> list[dict[str, Any]]:
-    """Trials that have begun and have no result, with the last line of their metrics.
-
-    `alive` is whether a process has the trial; one of another machine is seen where the file
-    system passes locks on.
-    """
+def _running(directory: StudyDirectory) -> list[RunningTrial]:
     found = []
     for path in sorted((directory.root / "trials").glob("[!.]*/metrics.jsonl")):
         if (path.parent / "result.json").exists():
             continue
         rows = list(read_metrics(path))
         found.append(
-            {
-                "hash": path.parent.name,
-                "alive": is_held(path.parent / ".lock"),
-                "written_seconds_ago": max(0.0, time.time() - path.stat().st_mtime),
-                **(rows[-1] if rows else {}),
-            }
+            RunningTrial.model_validate(
+                {
+                    "hash": path.parent.name,
+                    "alive": is_held(path.parent / ".lock"),
+                    "written_seconds_ago": max(0.0, time.time() - path.stat().st_mtime),
+                    **(rows[-1] if rows else {}),
+                }
+            )
         )
     return found
-
-
-def status_text(result: dict[str, Any]) -> str:
-    """Status as a table for a terminal."""
-    lines = [f"{'stage':9}{'arm':18}{'budget':>9}{'done':>10}{'best loss':>12}  other ends"]
-    for row in result["cells"]:
-        states = dict(row["states"])
-        done = f"{states.pop('complete', 0)}/{row['wanted']}"
-        best = f"{row['best_causal_loss']:.4f}" if row["best_causal_loss"] is not None else "-"
-        other = ", ".join(f"{count} {state}" for state, count in states.items())
-        lines.append(
-            f"{row['stage']:9}{row['arm']:18}{row['budget']:9.3g}{done:>10}{best:>12}  {other}"
-        )
-    lines += [_trial_text(row) for row in result["running"]]
-    if result["stage"] is None:
-        lines.append(result["verdict"])
-    else:
-        driver = "a driver runs" if result["driver"] else "no driver runs here"
-        lines.append(f"under way: {result['stage']}; {driver}")
-    if result["report"]:
-        lines.append(f"report: {result['report']}")
-    elif result["stage"] is None:
-        lines.append("report: none yet, `modsearch report` compiles it")
-    lines += [f"warning: {line}" for line in result["missing"] + result["left_out"]]
-    return "\n".join(line.rstrip() for line in lines)
-
-
-def _trial_text(row: dict[str, Any]) -> str:
-    if "step" in row:
-        where = f"step {row['step']:,.0f} of {row['steps']:,.0f}"
-    else:
-        where = "no step yet, or metrics.jsonl can't be read"
-    if row["alive"]:
-        return f"running {row['hash']}: {where}"
-    return (
-        f"not running here {row['hash']}: {where}, last written "
-        f"{row['written_seconds_ago']:,.0f} s ago"
-    )
 
 
 def winner(root: Path, budget: float | None) -> Record:

@@ -19,25 +19,22 @@ import numpy.typing as npt
 import safetensors
 import safetensors.torch
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from modsearch.config.model import ModelConfig
 from modsearch.config.optim import OptimConfig
 from modsearch.config.records import Plan
 from modsearch.config.runtime import Runtime
-from modsearch.config.telemetry import RoutingReport
-from modsearch.data.corpus import Batches
-from modsearch.errors import Diverged, ModsearchError, StudyError, first_line
-from modsearch.nn.contracts import Mode, Update
+from modsearch.data.batches import Batches
+from modsearch.errors import Diverged, StudyError
+from modsearch.nn.contracts import Update
 from modsearch.nn.model import Decoder, Output, statistics
 from modsearch.nn.passes import Passes
-from modsearch.store.files import read_model, write_bytes, write_model, write_text
+from modsearch.optim.rates import learning_rate
+from modsearch.store.files import write_bytes, write_text
 from modsearch.store.trial import read_metrics
-from modsearch.training.observe import Observer
+from modsearch.training.checkpoint import save_model
 
 LOGS_PER_TRIAL = 100
-SCORING_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -46,29 +43,6 @@ class Trained:
 
     final_train_loss: float
     step_seconds: float
-
-
-@dataclass(frozen=True)
-class Loss:
-    """Losses of both modes on one sample, and what causal routing did."""
-
-    causal: float
-    train_mode: float
-    realised_capacity: float | None
-    realised_forward_flops: float
-    agreement: float | None
-    routing: RoutingReport | None
-    """None without routed layers, and where a loss is not a number."""
-
-
-def learning_rate(optim: OptimConfig, width: int, step: int, steps: int) -> float:
-    """Warm-up, then cosine to `final` at the last step; the peak goes down with the width."""
-    peak = optim.rate * 64 / width
-    warmup = max(1, round(optim.warmup * steps))
-    if step < warmup:
-        return peak * (step + 1) / warmup
-    progress = (step - warmup) / max(1, steps - 1 - warmup)
-    return peak * (optim.final + (1 - optim.final) * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
 class Trainer:
@@ -281,79 +255,3 @@ class Trainer:
 def autocast(runtime: Runtime) -> torch.autocast:
     """bf16 where the study says so."""
     return torch.autocast(runtime.device, torch.bfloat16, enabled=runtime.precision == "bf16")
-
-
-def save_model(model: Decoder, folder: Path) -> None:
-    """Weights as safetensors and the configuration as JSON."""
-    tensors = {name: t.detach().cpu().contiguous() for name, t in model.state().items()}
-    write_bytes(folder / "model.safetensors", safetensors.torch.save(tensors))
-    write_model(folder / "model.json", model.config)
-
-
-def load_model(folder: Path, device: str = "cpu") -> Decoder:
-    """A trained model from a checkpoint folder, in evaluation mode.
-
-    Raises:
-        StudyError: there is no checkpoint, or it is damaged.
-    """
-    weights, config = folder / "model.safetensors", folder / "model.json"
-    if not (weights.is_file() and config.is_file()):
-        raise StudyError(
-            f"no checkpoint in {folder}\na checkpoint has model.safetensors and model.json"
-        )
-    remedy = "bring the file back; a trial's folder that is deleted is trained again"
-    parts = read_model(config, ModelConfig, remedy)
-    try:
-        tensors = safetensors.torch.load_file(weights, device=device)
-        model = Decoder(parts).to(device)
-        with torch.no_grad():
-            for name, tensor in model.state().items():
-                if tensor.shape != tensors[name].shape:  # which might fit all the same
-                    raise ValueError(f"{name} has another shape than {config.name} says")
-                tensor.copy_(tensors[name])
-    except (ModsearchError, torch.OutOfMemoryError):
-        raise
-    except (
-        safetensors.SafetensorError,
-        KeyError,
-        RuntimeError,
-        ValueError,
-        OverflowError,
-        TypeError,
-    ) as error:
-        raise StudyError(f"can't read {weights}: {first_line(error)}\n{remedy}") from error
-    return model.eval()
-
-
-@torch.no_grad()
-def score(model: Decoder, windows: npt.NDArray[np.int64], device: str) -> Loss:
-    """Losses on (windows, seq_len + 1) tokens, in nats per token, in both modes and fp32."""
-    model.eval()
-    num_positions = windows.shape[1] - 1
-    nats: dict[Mode, float] = {"causal": 0.0, "train": 0.0}
-    observer = Observer(model)
-    flops = 0
-    for start in range(0, len(windows), SCORING_BATCH):
-        tokens_BT = torch.from_numpy(windows[start : start + SCORING_BATCH]).to(device)
-        for mode in nats:
-            output = model(tokens_BT[:, :-1], mode)
-            losses_N = F.cross_entropy(
-                output.logits_BTV.flatten(0, 1).double(),
-                tokens_BT[:, 1:].flatten(),
-                reduction="none",
-            )
-            nats[mode] += losses_N.sum().item()
-            observer.add(mode, output, losses_N.view(-1, num_positions))
-            if mode == "causal":
-                flops += sum(model.causal_forward(num_positions, rows) for rows in output.rows)
-    num_tokens = len(windows) * num_positions
-    causal, train_mode = (total / num_tokens for total in nats.values())
-    finite = math.isfinite(causal + train_mode)
-    return Loss(
-        causal=causal,
-        train_mode=train_mode,
-        realised_capacity=observer.realised_capacity,
-        realised_forward_flops=flops / num_tokens,
-        agreement=observer.agreement,
-        routing=observer.report(windows[:, :-1]) if finite else None,
-    )

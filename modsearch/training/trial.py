@@ -8,10 +8,28 @@ from pathlib import Path
 
 import torch
 
-from modsearch.config.records import Job, Plan, Record, Scores, State
+from modsearch.config.data import Validation
+from modsearch.config.records import (
+    Budget,
+    Candidate,
+    Infeasible,
+    Job,
+    Plan,
+    Record,
+    Scores,
+    Stage,
+    State,
+)
+from modsearch.config.runtime import Plugin, Runtime
 from modsearch.config.telemetry import RoutingReport
-from modsearch.data.corpus import Batches, load_corpus
-from modsearch.errors import Diverged, first_line, printable
+from modsearch.data.batches import Batches
+from modsearch.data.corpus import load_corpus
+from modsearch.errors import (
+    ConfigError,
+    Diverged,
+    first_line,
+    printable,
+)
 from modsearch.nn.model import Decoder
 from modsearch.registry.plugins import load_plugins
 from modsearch.store.directory import StudyDirectory
@@ -20,8 +38,10 @@ from modsearch.store.lock import alone
 from modsearch.store.mirror import Mirror
 from modsearch.store.scratch import scratch
 from modsearch.store.trial import job_config
+from modsearch.training.budget import plan
 from modsearch.training.machine import peak_memory
-from modsearch.training.trainer import Trainer, score
+from modsearch.training.scoring import score
+from modsearch.training.trainer import Trainer
 
 
 def run_trial(root: Path, job: Job) -> Record:
@@ -131,3 +151,31 @@ def _peak_memory(device: str) -> int:
     if device == "cuda":
         return torch.cuda.max_memory_allocated()
     return peak_memory()
+
+
+def single_job(
+    candidate: Candidate, flops: float, seed: int, plugins: tuple[Plugin, ...] = ()
+) -> Job:
+    """A job outside any study.
+
+    Raises:
+        ConfigError: the candidate can't be trained at that budget.
+    """
+    facts = load_corpus(candidate.data).facts
+    budget = Budget(flops=flops)
+    spent = plan(candidate, budget, facts.train_tokens)
+    if isinstance(spent, Infeasible):
+        raise ConfigError(f"can't train this at {flops:.3g} FLOPs: {spent.reason}")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return Job(
+        stage=Stage.MEASURE,
+        arm="single",
+        candidate=candidate,
+        budget=budget,
+        seed=seed,
+        validation=Validation(),
+        fingerprint=facts.fingerprint,
+        runtime=Runtime(device=device, threads=torch.get_num_threads()),
+        plan=spent,
+        plugins=plugins,
+    )

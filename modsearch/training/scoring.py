@@ -3,13 +3,16 @@
 Shapes: B sequences, W windows, T positions, V vocabulary.
 """
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from modsearch.analysis.routing import Observed, summarise
@@ -131,3 +134,53 @@ def _joined(batches: list[Layers]) -> Layers:
 
 def _together(arrays: Sequence[Array]) -> Array | None:
     return np.concatenate(arrays) if arrays else None
+
+
+SCORING_BATCH = 16
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Losses of both modes on one sample, and what causal routing did."""
+
+    causal: float
+    train_mode: float
+    realised_capacity: float | None
+    realised_forward_flops: float
+    agreement: float | None
+    routing: RoutingReport | None
+    """None without routed layers, and where a loss is not a number."""
+
+
+@torch.no_grad()
+def score(model: Decoder, windows: npt.NDArray[np.int64], device: str) -> Loss:
+    """Losses on (windows, seq_len + 1) tokens, in nats per token, in both modes and fp32."""
+    model.eval()
+    num_positions = windows.shape[1] - 1
+    nats: dict[Mode, float] = {"causal": 0.0, "train": 0.0}
+    observer = Observer(model)
+    flops = 0
+    for start in range(0, len(windows), SCORING_BATCH):
+        tokens_BT = torch.from_numpy(windows[start : start + SCORING_BATCH]).to(device)
+        for mode in nats:
+            output = model(tokens_BT[:, :-1], mode)
+            losses_N = F.cross_entropy(
+                output.logits_BTV.flatten(0, 1).double(),
+                tokens_BT[:, 1:].flatten(),
+                reduction="none",
+            )
+            nats[mode] += losses_N.sum().item()
+            observer.add(mode, output, losses_N.view(-1, num_positions))
+            if mode == "causal":
+                flops += sum(model.causal_forward(num_positions, rows) for rows in output.rows)
+    num_tokens = len(windows) * num_positions
+    causal, train_mode = (total / num_tokens for total in nats.values())
+    finite = math.isfinite(causal + train_mode)
+    return Loss(
+        causal=causal,
+        train_mode=train_mode,
+        realised_capacity=observer.realised_capacity,
+        realised_forward_flops=flops / num_tokens,
+        agreement=observer.agreement,
+        routing=observer.report(windows[:, :-1]) if finite else None,
+    )

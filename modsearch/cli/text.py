@@ -1,0 +1,156 @@
+"""Results as text for a terminal."""
+
+from collections.abc import Sequence
+
+from modsearch.analysis.numbers import count
+from modsearch.analysis.power import SEED_SD
+from modsearch.errors import shown
+from modsearch.planning.flops import FlopLedger, head_warning
+from modsearch.planning.forecast import Forecast, PlannedCell
+from modsearch.study.status import RunningTrial, StudyStatus
+
+
+def ledger_text(table: FlopLedger) -> str:
+    """The FLOP ledger as a table."""
+    lines = [f"{'FLOPs per token':18}{'forward':>14}{'backward':>14}{'share':>9}"]
+    for part, row in table.parts.items():
+        lines.append(
+            f"{part:18}{row.forward:14,.0f}{row.backward:14,.0f}{row.share_of_forward:9.1%}"
+        )
+    backward = table.training - table.forward
+    lines += [
+        f"{'total':18}{table.forward:14,.0f}{backward:14,.0f}{1:9.1%}",
+        "",
+        f"training step     {table.training_step:,} FLOPs",
+        f"parameters        {table.params:,}, of the embedding {table.embedding_params:,}",
+        f"active parameters {table.active_params:,}, those that a token meets",
+        f"routed layers     {', '.join(map(str, table.routed_layers)) or 'none'}",
+        "",
+        "training FLOPs per token by convention",
+    ]
+    lines += [f"{name:18}{value:14,.0f}" for name, value in table.conventions.items()]
+    if warning := head_warning(table.parts["head"].share_of_forward):
+        lines += ["", f"warning: {warning}"]
+    return "\n".join(lines)
+
+
+def forecast_text(result: Forecast) -> str:
+    """The forecast as a table for a terminal."""
+    lines = [
+        f"{'stage':9}{'arm':18}{'budget':>9}{'trials':>8}{'steps':>16}{'params':>16}"
+        f"{'memory':>12}{'hours':>10}"
+    ]
+    for cell in result.cells:
+        lines.append(
+            f"{cell.stage:9}{cell.arm:18}{cell.budget:9.3g}{cell.trials:8}"
+            f"{_range(cell.steps):>16}{_range(cell.params):>16}"
+            f"{_bytes(cell.memory_bytes):>12}{cell.seconds / 3600:10.3g}"
+        )
+    lines += ["", *_totals(result)]
+    if result.detectable_difference:
+        lines.append(
+            f"{result.confirm_seeds} seeds an arm find a difference of "
+            f"{result.detectable_difference:.3f} nats with 80 % power, if seeds scatter by "
+            f"{SEED_SD} nats"
+        )
+    lines += [f"note: {note}" for note in result.notes]
+    lines += _rejections(result.cells)
+    lines += [f"warning: {warning}" for warning in result.warnings]
+    return "\n".join(lines)
+
+
+def _totals(result: Forecast) -> list[str]:
+    """Trials, FLOPs, hours for how many workers, and memory for how many."""
+    workers, at_once = result.workers, result.workers_at_full_speed
+    auto = " (`workers: auto` here)" if result.workers_are_auto else ""
+    threads = "1 thread" if result.threads == 1 else f"{result.threads} threads"
+    shared = f", of which {at_once} at a time run at full speed" if at_once < workers else ""
+    how = f"{result.sizes_timed} of {result.sizes} sizes were timed"
+    if result.extrapolated:
+        how += ", and some are larger than those"
+    lines = [
+        f"{result.trials} trials, {result.flops:.3g} FLOPs",
+        f"{_hours(result.worker_seconds)} on one worker of {threads}, scoring included: "
+        f"{result.flops_per_second / 1e9:.3g} GFLOP/s ({how})",
+        f"{_hours(result.seconds)} with {workers} {'worker' if workers == 1 else 'workers'}"
+        f"{auto}{shared}, where nothing else runs",
+    ]
+    whose = (
+        f", of which the process itself {_bytes(base)}" if (base := result.process_bytes) else ""
+    )
+    lines.append(
+        f"{_bytes(result.memory_bytes)} of memory for the largest trial{whose}; "
+        f"{_bytes(result.memory_bytes_of_all_workers)} for {workers} at once"
+    )
+    return lines
+
+
+def _rejections(cells: Sequence[PlannedCell]) -> list[str]:
+    """One line a rejected candidate: arm, budget, size, recipe, reason."""
+    lines = []
+    for cell in cells:
+        for row in cell.rejected:
+            recipe = "".join(f", {key} {shown(value)}" for key, value in row.recipe.items())
+            lines.append(
+                f"rejected: {cell.stage} {cell.arm} {cell.budget:.3g} "
+                f"depth {row.depth}, width {row.width}{recipe}: {row.reason}"
+            )
+    more = len(lines) - MOST_REJECTED
+    if more > 1:
+        return [*lines[:MOST_REJECTED], f"rejected: {more} more, which --json lists"]
+    return lines
+
+
+MOST_REJECTED = 20
+"""Rejections that the text lists; the JSON has all that were planned."""
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:.3g} hours"
+
+
+def _bytes(count: int) -> str:
+    gib = count / 2**30
+    return f"{gib:,.0f} GiB" if gib >= 10 else f"{1024 * gib:,.0f} MiB"
+
+
+def _range(values: list[int]) -> str:
+    if not values:
+        return "none"
+    low, high = min(values), max(values)
+    return count(low) if low == high else f"{count(low)} - {count(high)}"
+
+
+def status_text(result: StudyStatus) -> str:
+    """Status as a table for a terminal."""
+    lines = [f"{'stage':9}{'arm':18}{'budget':>9}{'done':>10}{'best loss':>12}  other ends"]
+    for row in result.cells:
+        states = dict(row.states)
+        done = f"{states.pop('complete', 0)}/{row.wanted}"
+        best = f"{row.best_causal_loss:.4f}" if row.best_causal_loss is not None else "-"
+        other = ", ".join(f"{count} {state}" for state, count in states.items())
+        lines.append(f"{row.stage:9}{row.arm:18}{row.budget:9.3g}{done:>10}{best:>12}  {other}")
+    lines += [_trial_text(row) for row in result.running]
+    if result.verdict is not None:
+        lines.append(result.verdict)
+    else:
+        driver = "a driver runs" if result.driver else "no driver runs here"
+        lines.append(f"under way: {result.stage}; {driver}")
+    if result.report:
+        lines.append(f"report: {result.report}")
+    elif result.stage is None:
+        lines.append("report: none yet, `modsearch report` compiles it")
+    lines += [f"warning: {line}" for line in result.missing + result.left_out]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _trial_text(row: RunningTrial) -> str:
+    if row.step is not None:
+        where = f"step {row.step:,.0f} of {row.steps:,.0f}"
+    else:
+        where = "no step yet, or metrics.jsonl can't be read"
+    if row.alive:
+        return f"running {row.hash}: {where}"
+    return (
+        f"not running here {row.hash}: {where}, last written {row.written_seconds_ago:,.0f} s ago"
+    )

@@ -1,0 +1,1 @@
+"""How weights follow gradients: optimisers, and their learning rates."""

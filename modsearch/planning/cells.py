@@ -1,0 +1,188 @@
+"""What a study's cells would train, and what they would reject."""
+
+import math
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Any
+
+from modsearch.config.reading import Tree
+from modsearch.config.records import Budget, Candidate, Plan, Stage
+from modsearch.space.axes import (
+    Choice,
+    Distribution,
+    Float,
+    Int,
+    grid,
+    is_finite,
+    num_points,
+    parse_tree,
+    resolve,
+    unlabelled,
+)
+from modsearch.space.candidates import build
+from modsearch.space.space import ASKS_PER_TRIAL, Space, over
+from modsearch.training.budget import plan
+
+MOST_PLANNED = 200
+"""Of a cell are planned; those of a larger one stand for the rest."""
+
+
+MOST_PLANS = 1500
+"""Of a stage are planned where it has many cells, but `FEWEST_PLANNED` of each at the least."""
+
+
+FEWEST_PLANNED = 10
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a cell trains and what it rejects.
+
+    A grid trains what can be trained of the points; a sampler asks on until it has what is wanted.
+    """
+
+    stage: Stage
+    arm: str
+    budget: float
+    asked: int
+    """Points that the search may try."""
+    planned: list[tuple[Candidate, Plan]]
+    rejected: list[tuple[Candidate, str]]
+    """With reasons."""
+    most_asks: int | None = None
+    """Of a sampler; None: a grid."""
+    whole: bool = False
+    """Whether all points there are were planned."""
+
+    @property
+    def tried(self) -> int:
+        """Points that were planned, with success or without."""
+        return len(self.planned) + len(self.rejected)
+
+    @property
+    def trials(self) -> int:
+        """Trainings: all that are asked for, or their share where some points alone were planned;
+        in confirm the seeds of one size."""
+        if not self.tried:
+            return 0
+        share = len(self.planned) / self.tried
+        if self.most_asks is None:
+            return round(self.asked * share)
+        able = len(self.planned) if self.whole else round(self.most_asks * share)
+        return min(self.asked, able)
+
+
+def planned_cells(space: Space, train_tokens: int) -> list[Cell]:
+    """The cells of all stages, in the order in which the file has stages, budgets and arms."""
+    cells: list[Cell] = []
+    for budget in space.stated_budgets(Stage.EXPLORE):
+        for arm in space.learned_arms:
+            cells.append(_explored(space, arm, budget, train_tokens))
+    recipes = {arm: _recipe(space, arm, cells) for arm in space.learned_arms}
+    for budget in space.stated_budgets(Stage.MEASURE):
+        sizes = space.sizes(budget)
+        for arm in space.learned_arms:
+            candidates = [
+                build({**recipes[arm], "size": size}, space.data)
+                for size in _spread(sizes, _most_planned(space, Stage.MEASURE))
+            ]
+            cells.append(
+                _planned(Stage.MEASURE, arm, budget, len(sizes), candidates, train_tokens)
+            )
+    measured = {(cell.arm, cell.budget): cell for cell in cells if cell.stage is Stage.MEASURE}
+    for budget in space.stated_budgets(Stage.CONFIRM):
+        for arm, settings in space.arms.items():
+            base = settings.control_of or arm
+            tree = over(recipes[base], settings) if settings.control_of else recipes[base]
+            able = measured[base, budget].planned
+            sizes = [
+                {"depth": each.model.depth, "width": each.model.width} for each, _ in able
+            ] or space.sizes(budget)
+            middle = build({**tree, "size": sizes[len(sizes) // 2]}, space.data)
+            assert space.confirm is not None
+            seeds = space.confirm.seeds
+            cells.append(_planned(Stage.CONFIRM, arm, budget, seeds, [middle], train_tokens))
+    return cells
+
+
+def _planned(
+    stage: Stage,
+    arm: str,
+    budget: float,
+    asked: int,
+    candidates: list[Candidate],
+    train_tokens: int,
+) -> Cell:
+    cell = Cell(stage, arm, budget, asked, [], [])
+    for candidate in candidates:
+        spent = plan(candidate, Budget(flops=budget), train_tokens)
+        if isinstance(spent, Plan):
+            cell.planned.append((candidate, spent))
+        else:
+            cell.rejected.append((candidate, spent.reason))
+    return cell
+
+
+def _most_planned(space: Space, stage: Stage) -> int:
+    """Points of one cell that are planned."""
+    cells = len(space.learned_arms) * len(space.stated_budgets(stage))
+    return min(MOST_PLANNED, max(FEWEST_PLANNED, MOST_PLANS // cells))
+
+
+def _explored(space: Space, arm: str, budget: float, train_tokens: int) -> Cell:
+    """A cell of explore: all of its points, or a sample of them where they are many."""
+    explore = space.explore
+    assert explore is not None
+    tree = {**space.recipe(arm), "size": parse_tree(explore.size)}
+    asked = space.num_trials(Stage.EXPLORE, arm, budget)
+    count = num_points(tree) if is_finite(tree) else None
+    most = _most_planned(space, Stage.EXPLORE)
+    whole = count is not None and count <= most
+    if whole:
+        points = [_at(tree, point) for point in grid(tree)]
+    else:
+        draws = Random(0)
+        points = [resolve(tree, lambda _, axis: _draw(axis, draws)) for _ in range(most)]
+    asked = min(asked, count) if count is not None else asked
+    candidates = [build(point, space.data) for point in points]
+    cell = _planned(Stage.EXPLORE, arm, budget, asked, candidates, train_tokens)
+    most_asks = None if explore.sampler == "grid" else ASKS_PER_TRIAL * asked
+    return replace(cell, most_asks=most_asks, whole=whole)
+
+
+def _at(tree: Tree, point: dict[str, Any]) -> Any:
+    return resolve(tree, lambda path, axis: unlabelled(axis, point[path]))
+
+
+def _draw(axis: Distribution, draws: Random) -> Any:
+    match axis:
+        case Choice():
+            return draws.choice(axis.values)
+        case Int():
+            return draws.randrange(axis.low, axis.high + 1, axis.step)
+        case Float(log=True):
+            return math.exp(draws.uniform(math.log(axis.low), math.log(axis.high)))
+    return draws.uniform(axis.low, axis.high)
+
+
+def _recipe(space: Space, arm: str, explored: list[Cell]) -> Tree:
+    """Explore's first recipe that can be trained stands for the one that it will choose."""
+    for cell in explored:
+        if cell.arm == arm and cell.planned:
+            candidate, _ = cell.planned[0]
+            model = candidate.model.model_dump(exclude={"depth", "width"})
+            return {"model": model, "optim": candidate.optim.model_dump()}
+    recipe = resolve(space.recipe(arm), lambda path, axis: _first(axis))
+    assert isinstance(recipe, dict)
+    return recipe
+
+
+def _first(axis: Distribution) -> Any:
+    return axis.values[0] if isinstance(axis, Choice) else axis.low
+
+
+def _spread(values: list[Tree], most: int) -> list[Tree]:
+    """All values, or as many as `most`, evenly spaced."""
+    if len(values) <= most:
+        return values
+    return [values[index * (len(values) - 1) // (most - 1)] for index in range(most)]
