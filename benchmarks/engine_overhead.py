@@ -15,9 +15,12 @@ from functools import partial
 from pathlib import Path
 
 from modsearch.config.records import Stage
+from modsearch.engines.contract import MakeEngine
+from modsearch.engines.local import local
 from modsearch.engines.ray import RayEngine
 from modsearch.space.space import Space
-from modsearch.study.study import Driver, MakeEngine, Study, local
+from modsearch.study.driver import Driver
+from modsearch.study.study import Study
 
 WIDTHS = list(range(12, 64, 4))
 ENGINES: dict[str, MakeEngine] = {"local": local, "ray": partial(RayEngine, address=None)}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from modsearch.config.records import Job, Record
 from modsearch.config.runtime import Share, Signal
-from modsearch.study.study import RunTrial
+from modsearch.engines.contract import RunTrial
 
 CORPUS = str(Path(__file__).resolve().parent.parent / "modsearch")
 """Small, so that looking for its files takes no time."""

@@ -21,13 +21,14 @@ import modsearch.store.scratch
 import modsearch.study.provenance
 from modsearch.config.records import Job, Record, Stage, State
 from modsearch.config.runtime import Share
+from modsearch.engines.contract import RunTrial
 from modsearch.errors import StudyError
 from modsearch.space.space import Space
 from modsearch.store.directory import StudyDirectory
 from modsearch.store.lock import locked
 from modsearch.store.scratch import scratch
 from modsearch.study.status import status
-from modsearch.study.study import RunTrial, Study
+from modsearch.study.study import Study
 
 SPACE = Space.model_validate(
     {

@@ -18,6 +18,8 @@ from test_engine import Driver, run_and_die, starts
 
 from modsearch.config.records import Job, Record, State
 from modsearch.config.runtime import Share, Signal
+from modsearch.engines.contract import MakeEngine
+from modsearch.engines.local import local
 from modsearch.engines.ray import TRIES, RayEngine
 from modsearch.errors import StudyError
 from modsearch.nn.contracts import ROUTERS
@@ -25,7 +27,7 @@ from modsearch.registry import plugins
 from modsearch.registry.plugins import load_plugins
 from modsearch.space.space import Space
 from modsearch.store.directory import StudyDirectory
-from modsearch.study.study import MakeEngine, Study, local
+from modsearch.study.study import Study
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,8 @@ from modsearch.sampling.ledger import open_storage
 from modsearch.space.candidates import load_space
 from modsearch.store.directory import StudyDirectory
 from modsearch.store.trial import read_metrics
-from modsearch.study.study import Driver, Study
+from modsearch.study.driver import Driver
+from modsearch.study.study import Study
 
 ROOT = Path(__file__).resolve().parent.parent
 KILLER = Path(__file__).parent / "kill_driver.py"

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from modsearch.config.data import DataConfig
     from modsearch.config.records import Candidate
     from modsearch.config.runtime import Plugin
+    from modsearch.engines.contract import MakeEngine
     from modsearch.registry.registry import Registry
     from modsearch.space.space import Space
-    from modsearch.study.study import MakeEngine
 
 app = typer.Typer(
     help="Architecture search for Mixture-of-Depths transformers at equal training FLOPs.",
@@ -281,8 +281,9 @@ def search(
     refuse_second(root)  # before anything heavy is imported
     wanted = _space(space, sets, plugin)
     from modsearch.analysis.claims import study_claims
+    from modsearch.engines.local import local
     from modsearch.reporting.page import compile_report
-    from modsearch.study.study import Study, local
+    from modsearch.study.study import Study
 
     make_engine: MakeEngine = local
     if engine == "ray":

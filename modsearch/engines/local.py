@@ -14,12 +14,11 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
 from modsearch.config.records import Job, Record, State
-from modsearch.config.runtime import Signal
+from modsearch.config.runtime import Share, Signal
+from modsearch.engines.contract import RunTrial
 
 TRIES = 3
 """Of a job whose worker dies."""
-
-RunTrial = Callable[[Job], Record]
 
 
 @dataclass
@@ -118,6 +117,11 @@ class LocalEngine:
         process.start()
         theirs.close()
         return _Worker(process, ours)
+
+
+def local(run_trial: RunTrial, workers: int | None, share: Share) -> LocalEngine:
+    """Worker processes on this machine."""
+    return LocalEngine(run_trial, workers or 1, share.threads)
 
 
 def _work(pipe: Connection, run_trial: RunTrial) -> None:

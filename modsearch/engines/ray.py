@@ -25,6 +25,7 @@ from ray.tune.search import Searcher
 
 from modsearch.config.records import Job, Record, State
 from modsearch.config.runtime import Share, Signal
+from modsearch.engines.contract import RunTrial
 from modsearch.errors import StudyError, first_line
 from modsearch.store.scratch import scratch
 
@@ -49,8 +50,6 @@ ANSWER_SECONDS = 10.0
 
 LONGEST_PARENT = 20
 """Of Ray's folder: a path of a socket may have 107 characters."""
-
-RunTrial = Callable[[Job], Record]
 
 
 class RayEngine:

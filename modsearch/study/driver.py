@@ -1,0 +1,130 @@
+"""One stage's jobs, handed out and taken back."""
+
+from collections.abc import Callable, Sequence
+
+from modsearch.config.records import Infeasible, Job, Record, State
+from modsearch.config.runtime import Signal
+from modsearch.errors import StudyError
+from modsearch.sampling.ledger import Asked, Cell
+from modsearch.study.events import Trial
+from modsearch.study.progress import Progress, guess
+from modsearch.study.stages import Stages
+from modsearch.study.trials import Trials
+
+
+class Driver:
+    """Hands out the jobs of one stage and takes their records.
+
+    Planning, rejection, duplicates and telling live here, so they are the same under every
+    engine.
+    """
+
+    def __init__(
+        self,
+        stages: Stages,
+        cells: Sequence[Cell],
+        trials: Trials,
+        progress: Progress,
+        check: Callable[[], None],
+    ) -> None:
+        self.stages = stages
+        self.cells = cells
+        self.trials = trials
+        self.progress = progress
+        self.check = check
+        self.in_flight: dict[str, list[tuple[Cell, int]]] = {}
+        self._orphans = [(cell, asked) for cell in self.cells for asked in cell.orphans()]
+        self.lost = self._without_results()
+        self.failed = 0
+
+    def _without_results(self) -> list[Job]:
+        """Trainings that the ledger has and the study directory lost.
+
+        Raises:
+            StudyError: it lost all: this is another directory.
+        """
+        told = {
+            trial_hash: (cell, asked) for cell in self.cells for trial_hash, asked in cell.told()
+        }
+        lost = [
+            self.stages.job(cell.spec, asked.values)
+            for trial_hash, (cell, asked) in told.items()
+            if self.trials.directory.finished(trial_hash) is None
+        ]
+        if lost and self.trials.mirror is None and not self.trials.directory.records():
+            raise StudyError(
+                f"the ledger has {len(lost)} finished trials of this study, but "
+                f"{self.trials.directory.root} has none of their results\n"
+                f"name the directory that it was run in with --out, or use another ledger"
+            )
+        return lost
+
+    def next_job(self) -> Job | Signal:
+        """The next training; rejected and known trials are told on the way."""
+        self.check()
+        while self.lost:
+            job = self.lost.pop()
+            if isinstance(job.plan, Infeasible):
+                self.trials.reject(job, job.plan.reason)
+            elif job.hash not in self.in_flight:
+                self.progress.note(f"{Trial.of(job)} has no result here: run again")
+                self.in_flight[job.hash] = []  # told already
+                self.progress.started(job)
+                return job
+        while True:
+            found = self._next_ask()
+            if found is None:
+                return Signal.WAIT if self.in_flight else Signal.DONE
+            cell, asked = found
+            job = self.stages.job(cell.spec, asked.values)
+            cell.note_hash(asked.number, job.hash)
+            if isinstance(job.plan, Infeasible):
+                self.progress.rejected(job, job.plan.reason)
+                cell.tell(asked.number, self.trials.reject(job, job.plan.reason))
+            elif job.hash in self.in_flight:
+                self.in_flight[job.hash].append((cell, asked.number))
+            elif (known := self.trials.finished(job.hash)) is not None:
+                repeat = cell.is_repeat(asked.number, job.hash)
+                cell.tell(asked.number, known, repeat=repeat)
+            else:
+                self.in_flight[job.hash] = [(cell, asked.number)]
+                self.progress.started(job)
+                return job
+
+    def on_record(self, job: Job, record: Record) -> None:
+        """Tell every trial that waited for this training. A failed one stays asked: the same
+        command tries it again, under its own number."""
+        waiting = self.in_flight.pop(job.hash)
+        record = self.trials.take(job, record)
+        self.progress.ended(job, record)
+        self.check()
+        if record.state is State.FAILED:
+            self.failed += 1
+            return
+        for index, (cell, number) in enumerate(waiting):
+            cell.tell(number, record, repeat=index > 0)
+
+    def _next_ask(self) -> tuple[Cell, Asked] | None:
+        if self._orphans:
+            return self._orphans.pop(0)
+        open_cells = [cell for cell in self.cells if cell.why_done() is None]
+        if not open_cells:
+            return None
+        cell = max(open_cells, key=self._expected)
+        return cell, cell.ask()
+
+    def _expected(self, cell: Cell) -> float:
+        """Seconds of the cell's next trial: long trials start first, so that no worker is left
+        with one at the end."""
+        point = cell.upcoming()
+        return self.stages.seconds(cell.spec, point) if point is not None else float("inf")
+
+    def left(self) -> list[float]:
+        """Rough seconds of each training that is left."""
+        found: list[float] = []
+        for cell in self.cells:
+            told = sum(trial.state.is_finished() for trial in cell.trials())
+            points = list(cell.spec.points or ())[told:]
+            seconds = [self.stages.seconds(cell.spec, point) for point in points] or [0.0]
+            found += [sum(seconds) / len(seconds)] * max(0, cell.wanted - told)
+        return found + [guess(job) for job in self.lost]

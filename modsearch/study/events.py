@@ -1,0 +1,114 @@
+"""What happens while a study runs; each event says it in a line, too."""
+
+from collections.abc import Callable
+from typing import Literal
+
+from modsearch.config.base import Frozen
+from modsearch.config.records import Job, Stage, State
+
+
+class Trial(Frozen):
+    """Which trial an event is about."""
+
+    hash: str
+    stage: Stage
+    arm: str
+    budget: float
+    depth: int
+    width: int
+
+    @classmethod
+    def of(cls, job: Job) -> "Trial":
+        """The trial of a job."""
+        model = job.candidate.model
+        return cls(
+            hash=job.hash,
+            stage=job.stage,
+            arm=job.arm,
+            budget=job.budget.flops,
+            depth=model.depth,
+            width=model.width,
+        )
+
+    def __str__(self) -> str:
+        return f"{self.stage} {self.arm} {self.budget:.3g} d{self.width} L{self.depth}"
+
+
+class StageBegan(Frozen):
+    """A stage with trials left to run."""
+
+    event: Literal["stage"] = "stage"
+    stage: Stage
+    trials: int
+    """Left to run."""
+
+    def __str__(self) -> str:
+        return f"{self.stage}: {self.trials} trials to run"
+
+
+class TrialBegan(Frozen):
+    """A trial was handed to a worker."""
+
+    event: Literal["began"] = "began"
+    trial: Trial
+
+    def __str__(self) -> str:
+        return f"running {self.trial}"
+
+
+class TrialRejected(Frozen):
+    """A candidate can't be trained at its budget."""
+
+    event: Literal["rejected"] = "rejected"
+    trial: Trial
+    reason: str
+
+    def __str__(self) -> str:
+        return f"rejected {self.trial}: {self.reason}"
+
+
+class TrialEnded(Frozen):
+    """A trial came back."""
+
+    event: Literal["ended"] = "ended"
+    trial: Trial
+    state: State
+    causal_loss: float | None
+    reason: str | None
+    done: int
+    """Trials of the stage that have ended in this run."""
+    trials: int
+    """Of the stage in this run."""
+    seconds_left: float
+    """To the end of the stage, from the speed seen so far; 0 where that is not known."""
+
+    def __str__(self) -> str:
+        scored = self.causal_loss is not None
+        result = f"loss {self.causal_loss:.4f}" if scored else f"{self.state}: {self.reason}"
+        left = f", {duration(self.seconds_left)} left in this stage" if self.seconds_left else ""
+        return f"[{self.done}/{self.trials}] {self.trial}: {result}{left}"
+
+
+class Note(Frozen):
+    """Anything else that is worth a line."""
+
+    event: Literal["note"] = "note"
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+Event = StageBegan | TrialBegan | TrialRejected | TrialEnded | Note
+OnEvent = Callable[[Event], None]
+
+
+def unheard(event: Event) -> None:
+    """For a study that nobody listens to."""
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
