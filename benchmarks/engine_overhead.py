@@ -19,8 +19,7 @@ from modsearch.engines.contract import MakeEngine
 from modsearch.engines.local import local
 from modsearch.engines.ray import RayEngine
 from modsearch.space.space import Space
-from modsearch.study.driver import Driver
-from modsearch.study.study import Study
+from modsearch.study.runner import Runner
 
 WIDTHS = list(range(12, 64, 4))
 ENGINES: dict[str, MakeEngine] = {"local": local, "ray": partial(RayEngine, address=None)}
@@ -44,10 +43,10 @@ def space(budget: float, workers: int) -> Space:
 
 def measure(name: str, budget: float, workers: int, root: Path) -> str:
     """One engine's line."""
-    study = Study(space(budget, workers), root / name, make_engine=ENGINES[name])
+    study = Runner(space(budget, workers), root / name, make_engine=ENGINES[name])
     called = time.time()
     with study.ledger.held(study.key), study.engine().started() as engine:
-        driver = Driver(study, study.cell_specs(Stage.MEASURE))
+        driver = study.driver(study.stages.cells(Stage.MEASURE))
         engine.run(driver.next_job, driver.on_record)
     spans = []
     for record in study.directory.records():

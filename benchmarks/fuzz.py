@@ -43,7 +43,7 @@ from random import Random
 
 import torch
 
-import modsearch.study.study
+import modsearch.study.runner
 from modsearch.cli.app import main as modsearch_main
 from modsearch.config.records import Job, Record
 from modsearch.config.runtime import Signal
@@ -169,7 +169,7 @@ def child(argv: list[str], folder: Path) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (mapped + MEMORY, resource.RLIM_INFINITY))
         # A second more than is counted as a hang: what is killed leaves no message.
         resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS + 1, resource.RLIM_INFINITY))
-        modsearch.study.study.local = partial(Untrained, quietly)
+        modsearch.engines.local.local = partial(Untrained, quietly)
         sys.argv = ["modsearch", *argv]
         code = run()
         sys.stdout.flush()
@@ -255,7 +255,7 @@ def prepare(scratch: Path) -> Ground:
         "HF_DATASETS_OFFLINE": "1",
     }
     # Searches train in their own process.
-    modsearch.study.study.local = partial(Inline, quietly)
+    modsearch.engines.local.local = partial(Inline, quietly)
     (scratch / "corpus.txt").write_text(CORPUS)
     for name, tree in DOCUMENTS.items():
         (scratch / name).write_text(block(tree))

@@ -1,3 +1,53 @@
-"""modsearch: architecture search and benchmarks for Mixture-of-Depths at equal training FLOPs."""
+"""modsearch: architecture search and benchmarks for Mixture-of-Depths at equal training FLOPs.
+
+    study = modsearch.search("quickstart", "runs/mine", progress=print)
+    print(study.headline.sentence)
+
+Names are imported when they are used, so that importing the package costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from modsearch.api.components import check, components, describe
+    from modsearch.api.model import evaluate, flops, generate, train
+    from modsearch.api.study import Study, load_space, open_study, plan, report, search
+    from modsearch.errors import ModsearchError
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "ModsearchError",
+    "Study",
+    "check",
+    "components",
+    "describe",
+    "evaluate",
+    "flops",
+    "generate",
+    "load_space",
+    "open_study",
+    "plan",
+    "report",
+    "search",
+    "train",
+]
+
+_HOMES = {
+    "api.components": ("check", "components", "describe"),
+    "api.model": ("evaluate", "flops", "generate", "train"),
+    "api.study": ("Study", "load_space", "open_study", "plan", "report", "search"),
+    "errors": ("ModsearchError",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"modsearch.{home}"), name)
+    raise AttributeError(f"module `modsearch` has no attribute `{name}`")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -27,8 +27,8 @@ from modsearch.space.space import Space
 from modsearch.store.directory import StudyDirectory
 from modsearch.store.lock import locked
 from modsearch.store.scratch import scratch
+from modsearch.study.runner import Runner
 from modsearch.study.status import status
-from modsearch.study.study import Study
 
 SPACE = Space.model_validate(
     {
@@ -42,14 +42,16 @@ SPACE = Space.model_validate(
 )
 
 
-def study(out: Path, before: Callable[[int], None] = quietly, storage: str | None = None) -> Study:
-    return Study(SPACE, out, make_engine=partial(Inline, before), storage=storage)
+def study(
+    out: Path, before: Callable[[int], None] = quietly, storage: str | None = None
+) -> Runner:
+    return Runner(SPACE, out, make_engine=partial(Inline, before), storage=storage)
 
 
 def end_state(out: Path) -> tuple[object, ...]:
     """The ledger and every loss."""
     made = study(out)
-    [spec] = made.cell_specs(Stage.EXPLORE)
+    [spec] = made.stages.cells(Stage.EXPLORE)
     told = [(t.number, t.params, t.value, t.state) for t in made.cell(spec).trials()]
     made.ledger.close()
     records = StudyDirectory(out).records()
@@ -101,9 +103,9 @@ def test_a_checkpoint_that_was_cut_short_fails_by_name_and_starts_over(
 ) -> None:
     out = tmp_path / "study"
     made = study(out)
-    [spec] = made.cell_specs(Stage.EXPLORE)
+    [spec] = made.stages.cells(Stage.EXPLORE)
     cell = made.cell(spec)
-    job = made.job(spec, cell.ask().values)
+    job = made.stages.job(spec, cell.ask().values)
     made.ledger.close()
     broken = out / "trials" / job.hash / "checkpoint" / "resume.safetensors"
     broken.parent.mkdir(parents=True)
@@ -160,10 +162,10 @@ def test_every_result_counts_while_a_lost_ledger_is_made_anew(
     shutil.copytree(whole_study, out)
     (out / "ledger.db").unlink()
     made = study(out)
-    [spec] = made.cell_specs(Stage.EXPLORE)
+    [spec] = made.stages.cells(Stage.EXPLORE)
     cell = made.cell(spec)
     asked = cell.ask()
-    cell.note_hash(asked.number, made.job(spec, asked.values).hash)
+    cell.note_hash(asked.number, made.stages.job(spec, asked.values).hash)
     made.ledger.close()
     assert StudyDirectory(out).left_out() == []
     assert len(StudyDirectory(out).records()) == 3
@@ -189,7 +191,7 @@ def test_a_search_whose_points_run_out_is_over(tmp_path: Path) -> None:
         return Inline(quietly, made_up, workers, share)
 
     asked = Space.model_validate({**SPACE.model_dump(), **space})
-    Study(asked, out, make_engine=engine).run()
+    Runner(asked, out, make_engine=engine).run()
     assert stages == ["explore"]
     found = status(out)
     assert found.cells[0].states == {"diverged": 1, "infeasible": 1}
@@ -339,10 +341,10 @@ def test_a_trial_goes_on_from_the_checkpoint_on_the_storage(
     storage = str(tmp_path / "shared")
     out = tmp_path / "study"
     made = study(out, storage=storage)
-    [spec] = made.cell_specs(Stage.EXPLORE)
-    job = made.job(spec, made.cell(spec).ask().values)
+    [spec] = made.stages.cells(Stage.EXPLORE)
+    job = made.stages.job(spec, made.cell(spec).ask().values)
     made.ledger.close()
-    assert made.mirror is not None
+    assert made.trials.mirror is not None
     capsys.readouterr()
     trial = tmp_path / "shared" / made.key / "trials" / job.hash
     (trial / "checkpoint").mkdir(parents=True)
@@ -360,9 +362,9 @@ def test_a_study_of_other_code_does_not_take_the_results(
     first = study(tmp_path / "first", storage=storage)
     monkeypatch.setattr(modsearch.study.provenance, "code_hash", lambda: "other")
     second = study(tmp_path / "second", storage=storage)
-    mixed = Study(SPACE, tmp_path / "first", allow_mixed=True, storage=storage)
-    assert first.mirror == mixed.mirror
-    assert first.mirror != second.mirror
+    mixed = Runner(SPACE, tmp_path / "first", allow_mixed=True, storage=storage)
+    assert first.trials.mirror == mixed.trials.mirror
+    assert first.trials.mirror != second.trials.mirror
 
 
 def test_a_storage_that_can_not_be_used_is_told_in_two_lines(tmp_path: Path) -> None:

@@ -18,13 +18,13 @@ from modsearch.config.data import DataConfig
 from modsearch.config.records import Budget, Plan, Stage, State
 from modsearch.config.runtime import Runtime
 from modsearch.data.corpus import load_corpus
+from modsearch.planning import cells, speed
 from modsearch.planning import forecast as forecasts
-from modsearch.planning import speed
 from modsearch.planning.forecast import forecast
 from modsearch.planning.speed import Timing
 from modsearch.space.candidates import build
 from modsearch.space.space import Space
-from modsearch.study.study import Study
+from modsearch.study.runner import Runner
 from modsearch.training.budget import plan
 from modsearch.training.machine import cores, num_workers, peak_memory
 
@@ -201,7 +201,7 @@ def test_a_sampler_trains_as_many_as_a_search_does(corpus: Path, tmp_path: Path)
         "trials": 4,
     }
     tiny = space(corpus, arms=arms, explore=explore, measure=None, confirm=None)
-    study = Study(tiny, tmp_path / "study", make_engine=partial(Inline, lambda count: None))
+    study = Runner(tiny, tmp_path / "study", make_engine=partial(Inline, lambda count: None))
     study.run()
     records = [record for record in study.directory.records() if record.state is State.COMPLETE]
     trained = {arm: sum(record.arm == arm for record in records) for arm in arms}
@@ -214,8 +214,8 @@ def test_many_cells_are_planned_by_fewer_points_each(corpus: Path) -> None:
     arms = {f"a{place}": ARMS["dense"] for place in range(64)}
     explore = {"budgets": [1e8, 2e8], "size": {"depth": 2, "width": 8}}
     many = space(corpus, arms=arms, explore=explore)
-    assert forecasts._most_planned(many, Stage.EXPLORE) == 11
-    assert forecasts._most_planned(space(corpus), Stage.EXPLORE) == 200
+    assert cells._most_planned(many, Stage.EXPLORE) == 11
+    assert cells._most_planned(space(corpus), Stage.EXPLORE) == 200
 
 
 def test_more_points_than_a_grid_may_have_are_planned_for_a_sampler(corpus: Path) -> None:

@@ -34,7 +34,7 @@ from modsearch.space.candidates import load_space
 from modsearch.space.space import read_space
 from modsearch.store.directory import StudyDirectory
 from modsearch.study.provenance import check_plugins
-from modsearch.study.study import Study
+from modsearch.study.runner import Runner
 from modsearch.testing.conformance import conformance_cases, run_case
 from modsearch.training.checkpoint import save_model
 
@@ -437,7 +437,7 @@ def test_the_command_of_a_report_makes_the_same_trials_again(
     plugin = shutil.copy(EXAMPLE, tmp_path)
     inline = partial(Inline, quietly)
     more = load_space(moved / "space.yaml", [f"plugins=[{plugin}]", "confirm.seeds=3"])
-    Study(more, moved, make_engine=inline).run()
+    Runner(more, moved, make_engine=inline).run()
     Path(plugin).unlink()
     made = {record.hash for record in StudyDirectory(moved).records()}
     assert len(made) == len(results(study)) + 2, "one seed more for the arm and its control"
@@ -448,7 +448,7 @@ def test_the_command_of_a_report_makes_the_same_trials_again(
     assert set(words[4::2]) == {"--set"}
     forget_plugins(monkeypatch)
     again = load_space(Path(words[1].replace("STUDY", str(moved))), words[5::2])
-    Study(again, tmp_path / "again", make_engine=inline).run()
+    Runner(again, tmp_path / "again", make_engine=inline).run()
     assert {record.hash for record in StudyDirectory(tmp_path / "again").records()} == made
 
 

@@ -19,7 +19,7 @@ from modsearch.reporting.page import compile_report
 from modsearch.sampling.ledger import Ledger, place, server_url
 from modsearch.space.space import Space
 from modsearch.store.directory import StudyDirectory
-from modsearch.study.study import Study
+from modsearch.study.runner import Runner
 
 TPE = {
     "name": "shared",
@@ -65,8 +65,8 @@ def tpe(name: str) -> Space:
 
 def study(
     space: Space, out: Path, url: str | None, before: Callable[[int], None] = quietly
-) -> Study:
-    made = Study(space, out, make_engine=partial(Inline, before), ledger=url)
+) -> Runner:
+    made = Runner(space, out, make_engine=partial(Inline, before), ledger=url)
     OPENED.append(made.ledger)
     return made
 
@@ -81,8 +81,8 @@ def _closed() -> Iterator[None]:
         OPENED.pop().close()
 
 
-def trials(made: Study) -> list[tuple[object, ...]]:
-    [spec] = made.cell_specs(Stage.EXPLORE)
+def trials(made: Runner) -> list[tuple[object, ...]]:
+    [spec] = made.stages.cells(Stage.EXPLORE)
     return [
         (t.number, t.params, t.value, t.state, t.user_attrs.get("hash"))
         for t in made.cell(spec).trials()
@@ -95,7 +95,7 @@ def losses(out: Path) -> dict[str, float | None]:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Study:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Runner:
     """The study in a file, never interrupted."""
     made = study(tpe("whole"), tmp_path_factory.mktemp("whole") / "study", None)
     made.run()
@@ -103,7 +103,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 
 def test_file_and_server_give_the_same_trials(
-    server: Postgres, whole: Study, tmp_path: Path
+    server: Postgres, whole: Runner, tmp_path: Path
 ) -> None:
     """And Optuna's own names on the server: one study a cell, under our study's name."""
     made = study(tpe("both"), tmp_path / "study", server.url)
@@ -115,7 +115,7 @@ def test_file_and_server_give_the_same_trials(
 
 
 def test_a_server_that_is_restarted_ends_the_study_in_two_lines_and_it_goes_on(
-    server: Postgres, whole: Study, tmp_path: Path
+    server: Postgres, whole: Runner, tmp_path: Path
 ) -> None:
     named = tpe("restarted")
     out = tmp_path / "study"

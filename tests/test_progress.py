@@ -1,26 +1,34 @@
 """What a running study says, also into a file."""
 
 import io
-from pathlib import Path
+import json
+import time
 
+import pytest
 from rich.console import Console
 
-from modsearch.store.directory import StudyDirectory
-from modsearch.study.progress import Progress
+from modsearch.cli.live import Live
+from modsearch.cli.progress import json_line, line
+from modsearch.config.records import Stage
+from modsearch.study.events import Note, StageBegan
 
 REASON = "failed: plugin fails: KeyError: ':100: [b]x[/b]' in " + "/a/long/path" * 20
 
 
-def said(console: Console, tmp_path: Path) -> str:
-    Progress(StudyDirectory(tmp_path), 1, console).say(REASON)
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue()
+def test_a_line_in_a_file_stays_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    line(Note(text=REASON))
+    assert capsys.readouterr() == ("", f"{REASON}\n")
 
 
-def test_a_line_in_a_file_stays_as_it_is(tmp_path: Path) -> None:
-    assert said(Console(file=io.StringIO(), width=80), tmp_path) == f"{REASON}\n"
+def test_a_line_on_a_terminal_is_wrapped_by_the_terminal_alone() -> None:
+    file = io.StringIO()
+    console = Console(file=file, width=80, force_terminal=True, highlight=False)
+    Live(console)(Note(text=REASON))
+    assert file.getvalue() == f"{REASON}\n"
 
 
-def test_a_line_on_a_terminal_is_wrapped_by_the_terminal_alone(tmp_path: Path) -> None:
-    console = Console(file=io.StringIO(), width=80, force_terminal=True, highlight=False)
-    assert said(console, tmp_path) == f"{REASON}\n"
+def test_an_event_in_json_is_one_line_with_its_time(capsys: pytest.CaptureFixture[str]) -> None:
+    json_line(StageBegan(stage=Stage.MEASURE, trials=3))
+    told = json.loads(capsys.readouterr().err)
+    assert told.pop("time") == pytest.approx(time.time(), abs=60)
+    assert told == {"event": "stage", "stage": "measure", "trials": 3}

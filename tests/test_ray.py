@@ -27,7 +27,7 @@ from modsearch.registry import plugins
 from modsearch.registry.plugins import load_plugins
 from modsearch.space.space import Space
 from modsearch.store.directory import StudyDirectory
-from modsearch.study.study import Study
+from modsearch.study.runner import Runner
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def test_local_and_ray_give_the_same_trials(
     load_plugins([PLUGIN] if plugin else [])
     for name, make_engine in engines.items():
         storage = str(tmp_path / "shared") if (name, sampler) == ("ray", "qmc") else None
-        study = Study(
+        study = Runner(
             space(sampler, count, workers, plugin=plugin),
             tmp_path / name,
             make_engine=make_engine,

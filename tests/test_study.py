@@ -18,8 +18,7 @@ from modsearch.sampling.ledger import open_storage
 from modsearch.space.candidates import load_space
 from modsearch.store.directory import StudyDirectory
 from modsearch.store.trial import read_metrics
-from modsearch.study.driver import Driver
-from modsearch.study.study import Study
+from modsearch.study.runner import Runner
 
 ROOT = Path(__file__).resolve().parent.parent
 KILLER = Path(__file__).parent / "kill_driver.py"
@@ -258,9 +257,9 @@ def test_a_study_of_other_code_is_refused(whole: Path, grid_space: Path) -> None
 
 
 def test_a_failed_trial_is_written_down_and_tried_again(tmp_path: Path, grid_space: Path) -> None:
-    study = Study(load_space(grid_space, []), tmp_path / "study")
-    specs = study.cell_specs(Stage.EXPLORE)
-    driver = Driver(study, specs)
+    study = Runner(load_space(grid_space, []), tmp_path / "study")
+    specs = study.stages.cells(Stage.EXPLORE)
+    driver = study.driver(specs)
     job = driver.next_job()
     assert isinstance(job, Job)
     driver.on_record(job, job.record(State.FAILED, reason="its worker died"))
@@ -268,7 +267,7 @@ def test_a_failed_trial_is_written_down_and_tried_again(tmp_path: Path, grid_spa
     assert written is not None
     assert written.state is State.FAILED
     assert written.reason == "its worker died"
-    assert Driver(study, specs).next_job() == job
+    assert study.driver(specs).next_job() == job
 
 
 def test_samples_that_do_not_fit_are_refused_before_training(
@@ -276,14 +275,14 @@ def test_samples_that_do_not_fit_are_refused_before_training(
 ) -> None:
     space = load_space(grid_space, ["confirm.windows=1000000"])
     with pytest.raises(DataError, match="test part"):
-        Study(space, tmp_path / "study")
+        Runner(space, tmp_path / "study")
     assert not (tmp_path / "study" / "manifest.json").exists()
 
 
 def test_a_stage_that_the_space_lacks_is_refused(tmp_path: Path, grid_space: Path) -> None:
     space = load_space(grid_space, ["confirm=null"])
     with pytest.raises(StudyError, match="no stage `confirm`"):
-        Study(space, tmp_path / "study").run(Stage.CONFIRM)
+        Runner(space, tmp_path / "study").run(Stage.CONFIRM)
 
 
 @pytest.mark.slow

@@ -1,16 +1,23 @@
 """Results as text for a terminal."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from modsearch.analysis.numbers import count
 from modsearch.analysis.power import SEED_SD
 from modsearch.errors import shown
-from modsearch.planning.flops import FlopLedger, head_warning
-from modsearch.planning.forecast import Forecast, PlannedCell
-from modsearch.study.status import RunningTrial, StudyStatus
+
+if TYPE_CHECKING:
+    from modsearch.planning.flops import FlopLedger
+    from modsearch.planning.forecast import Forecast, PlannedCell
+    from modsearch.registry.listing import Description, Listed
+    from modsearch.study.status import RunningTrial, StudyStatus
+
+MOST_REJECTED = 20
+"""Rejections that the text lists; the JSON has all that were planned."""
 
 
-def ledger_text(table: FlopLedger) -> str:
+def ledger_text(table: "FlopLedger") -> str:
     """The FLOP ledger as a table."""
     lines = [f"{'FLOPs per token':18}{'forward':>14}{'backward':>14}{'share':>9}"]
     for part, row in table.parts.items():
@@ -29,12 +36,12 @@ def ledger_text(table: FlopLedger) -> str:
         "training FLOPs per token by convention",
     ]
     lines += [f"{name:18}{value:14,.0f}" for name, value in table.conventions.items()]
-    if warning := head_warning(table.parts["head"].share_of_forward):
-        lines += ["", f"warning: {warning}"]
+    if table.warning:
+        lines += ["", f"warning: {table.warning}"]
     return "\n".join(lines)
 
 
-def forecast_text(result: Forecast) -> str:
+def forecast_text(result: "Forecast") -> str:
     """The forecast as a table for a terminal."""
     lines = [
         f"{'stage':9}{'arm':18}{'budget':>9}{'trials':>8}{'steps':>16}{'params':>16}"
@@ -59,7 +66,7 @@ def forecast_text(result: Forecast) -> str:
     return "\n".join(lines)
 
 
-def _totals(result: Forecast) -> list[str]:
+def _totals(result: "Forecast") -> list[str]:
     """Trials, FLOPs, hours for how many workers, and memory for how many."""
     workers, at_once = result.workers, result.workers_at_full_speed
     auto = " (`workers: auto` here)" if result.workers_are_auto else ""
@@ -85,7 +92,7 @@ def _totals(result: Forecast) -> list[str]:
     return lines
 
 
-def _rejections(cells: Sequence[PlannedCell]) -> list[str]:
+def _rejections(cells: "Sequence[PlannedCell]") -> list[str]:
     """One line a rejected candidate: arm, budget, size, recipe, reason."""
     lines = []
     for cell in cells:
@@ -99,10 +106,6 @@ def _rejections(cells: Sequence[PlannedCell]) -> list[str]:
     if more > 1:
         return [*lines[:MOST_REJECTED], f"rejected: {more} more, which --json lists"]
     return lines
-
-
-MOST_REJECTED = 20
-"""Rejections that the text lists; the JSON has all that were planned."""
 
 
 def _hours(seconds: float) -> str:
@@ -121,7 +124,7 @@ def _range(values: list[int]) -> str:
     return count(low) if low == high else f"{count(low)} - {count(high)}"
 
 
-def status_text(result: StudyStatus) -> str:
+def status_text(result: "StudyStatus") -> str:
     """Status as a table for a terminal."""
     lines = [f"{'stage':9}{'arm':18}{'budget':>9}{'done':>10}{'best loss':>12}  other ends"]
     for row in result.cells:
@@ -144,7 +147,7 @@ def status_text(result: StudyStatus) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _trial_text(row: RunningTrial) -> str:
+def _trial_text(row: "RunningTrial") -> str:
     if row.step is not None:
         where = f"step {row.step:,.0f} of {row.steps:,.0f}"
     else:
@@ -154,3 +157,32 @@ def _trial_text(row: RunningTrial) -> str:
     return (
         f"not running here {row.hash}: {where}, last written {row.written_seconds_ago:,.0f} s ago"
     )
+
+
+def listing_text(found: "Sequence[Listed]") -> str:
+    """Components as a table."""
+    return _table([(each.kind, each.name, each.source, each.target) for each in found])
+
+
+def description_text(found: "Sequence[Description]") -> str:
+    """Components, each with its options."""
+    return "\n\n".join(map(_described, found))
+
+
+def _described(each: "Description") -> str:
+    lines = [f"{each.kind} `{each.name}`: {each.text}"]
+    if each.origin is not None:
+        rows = [(option.name, option.type, option.default, option.help) for option in each.options]
+        lines += [f"origin: {each.origin}", "options:" if rows else "options: none"]
+        lines += [f"  {line}" for line in _table(rows).splitlines()]
+    return "\n".join(lines)
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> str:
+    """Rows in aligned columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        for row in rows
+    ]
+    return "\n".join(line.rstrip() for line in lines)

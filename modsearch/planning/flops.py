@@ -38,6 +38,11 @@ class FlopLedger(Frozen):
     conventions: dict[str, float]
     """Training FLOPs per token as other papers count them."""
 
+    @property
+    def warning(self) -> str | None:
+        """What makes this configuration a poor place to look for savings."""
+        return head_warning(self.parts["head"].share_of_forward)
+
 
 def ledger(candidate: Candidate) -> FlopLedger:
     """FLOPs of one configuration by part, per token at the training sequence length."""

@@ -1,4 +1,4 @@
-"""What is registered, as text: the list of components, and one component with its options."""
+"""What is registered: the list of components, and one component with its options."""
 
 import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,36 +9,75 @@ from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from modsearch.config.base import Frozen
 from modsearch.config.model import Component
 from modsearch.errors import unknown
 from modsearch.registry.registry import Registry
 from modsearch.registry.table import COMPOSITES, TAKEN
 
 
-def listing(registries: Mapping[str, Registry[Any]]) -> tuple[str, list[str]]:
-    """Kind, name, source and target of every component, and warnings about clashing names.
+class Listed(Frozen):
+    """A name that is registered, and where it comes from."""
+
+    kind: str
+    name: str
+    source: str
+    """built-in, entry point of a package, plugin file, or registered."""
+    target: str
+    """`module:attribute`, or what a composite name stands for."""
+    clash: str | None = None
+    """Why the name can't be used; None where it can."""
+
+
+class Option(Frozen):
+    """An option of a component."""
+
+    name: str
+    type: str
+    default: str
+    help: str
+
+
+class Description(Frozen):
+    """One component; a composite name has its parts after it."""
+
+    kind: str
+    name: str
+    text: str
+    """First paragraph of the docstring."""
+    origin: str | None
+    """None of a composite."""
+    options: list[Option]
+
+
+def listing(registries: Mapping[str, Registry[Any]]) -> list[Listed]:
+    """Every component, by kind and name.
 
     Nothing is imported, so a broken package can't break the list.
     """
-    rows: list[tuple[str, ...]] = []
-    warnings = []
+    found = []
     for kind, registry in registries.items():
         for name in registry.names():
             origins = registry.origins(name)
-            rows += [(kind, name, origin.source, origin.target) for origin in origins]
+            clash = None
             if len(origins) > 1:
                 both = " and ".join(map(str, origins))
-                warnings.append(f"{kind} `{name}` can't be used: it comes from both {both}")
+                clash = f"{kind} `{name}` can't be used: it comes from both {both}"
+            found += [
+                Listed(kind=kind, name=name, source=each.source, target=each.target, clash=clash)
+                for each in origins
+            ]
     clashing = registries["block"].names()
-    rows += [
-        ("block", name, "built-in", what) for name, what in TAKEN.items() if name not in clashing
+    found += [
+        Listed(kind="block", name=name, source="built-in", target=what)
+        for name, what in TAKEN.items()
+        if name not in clashing
     ]
-    rows.sort(key=lambda row: row[:2])
-    return _table(rows), warnings
+    return sorted(found, key=lambda each: (each.kind, each.name))
 
 
-def description(registries: Mapping[str, Registry[Any]], name: str) -> str:
-    """First paragraph of the docstring, origin and options, of every kind that has the name.
+def descriptions(registries: Mapping[str, Registry[Any]], name: str) -> list[Description]:
+    """What a component is, of every kind that has the name; a composite and then its parts.
 
     Raises:
         ConfigError: nobody knows the name, or the component can't be loaded.
@@ -46,43 +85,37 @@ def description(registries: Mapping[str, Registry[Any]], name: str) -> str:
     kinds = [kind for kind, registry in registries.items() if name in registry.names()]
     if name in COMPOSITES:
         parts = COMPOSITES[name]
-        text = f"block `{name}`: block `{parts['block']}` with ffn `{parts['ffn']}`"
-        return "\n\n".join(
-            [
-                text,
-                _describe("block", parts["block"], registries["block"]),
-                _describe("ffn", parts["ffn"], registries["ffn"]),
-            ]
-        )
+        text = f"block `{parts['block']}` with ffn `{parts['ffn']}`"
+        whole = Description(kind="block", name=name, text=text, origin=None, options=[])
+        return [whole, *(_described(kind, parts[kind], registries[kind]) for kind in parts)]
     if not kinds:
         names = set(COMPOSITES) | {
             known for registry in registries.values() for known in registry.names()
         }
         raise unknown("component", name, names)
-    return "\n\n".join(_describe(kind, name, registries[kind]) for kind in kinds)
+    return [_described(kind, name, registries[kind]) for kind in kinds]
 
 
-def _describe(kind: str, name: str, registry: Registry[Any]) -> str:
+def _described(kind: str, name: str, registry: Registry[Any]) -> Description:
     component = registry.get(name)
     # Not inspect.getdoc, which falls back on the base class.
     paragraph = inspect.cleandoc(component.__doc__ or "no docstring").partition("\n\n")[0]
     options: type[BaseModel] = component.Config
-    rows = [_option(option, field) for option, field in options.model_fields.items()]
-    return "\n".join(
-        [
-            f"{kind} `{name}`: {' '.join(paragraph.split())}",
-            f"origin: {registry.origin(name)}",
-            "options:" if rows else "options: none",
-            *(f"  {line}" for line in _table(rows).splitlines()),
-        ]
+    return Description(
+        kind=kind,
+        name=name,
+        text=" ".join(paragraph.split()),
+        origin=str(registry.origin(name)),
+        options=[_option(option, field) for option, field in options.model_fields.items()],
     )
 
 
-def _option(name: str, field: FieldInfo) -> tuple[str, ...]:
+def _option(name: str, field: FieldInfo) -> Option:
     default = (
         "required" if field.is_required() else f"{field.get_default(call_default_factory=True)}"
     )
-    return name, kind_of(field), default, " ".join((field.description or "").split())
+    help = " ".join((field.description or "").split())
+    return Option(name=name, type=kind_of(field), default=default, help=help)
 
 
 def kind_of(field: FieldInfo) -> str:
@@ -129,13 +162,3 @@ def _bounds(metadata: Iterable[Any]) -> Iterator[str]:
 
 def _number(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _table(rows: list[tuple[str, ...]]) -> str:
-    """Rows in aligned columns."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        for row in rows
-    ]
-    return "\n".join(line.rstrip() for line in lines)

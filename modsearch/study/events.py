@@ -51,6 +51,8 @@ class TrialBegan(Frozen):
 
     event: Literal["began"] = "began"
     trial: Trial
+    folder: str
+    """Where its log grows, unless it runs on a storage."""
 
     def __str__(self) -> str:
         return f"running {self.trial}"
@@ -65,6 +67,20 @@ class TrialRejected(Frozen):
 
     def __str__(self) -> str:
         return f"rejected {self.trial}: {self.reason}"
+
+
+class TrialLogged(Frozen):
+    """A line of the log of a training in this process."""
+
+    event: Literal["logged"] = "logged"
+    trial: Trial
+    step: int
+    steps: int
+    loss: float
+    """Training loss since the line before."""
+
+    def __str__(self) -> str:
+        return f"{self.trial}: step {self.step:,} of {self.steps:,}, train loss {self.loss:.4f}"
 
 
 class TrialEnded(Frozen):
@@ -99,7 +115,7 @@ class Note(Frozen):
         return self.text
 
 
-Event = StageBegan | TrialBegan | TrialRejected | TrialEnded | Note
+Event = StageBegan | TrialBegan | TrialRejected | TrialLogged | TrialEnded | Note
 OnEvent = Callable[[Event], None]
 
 

@@ -1,8 +1,10 @@
 """How far a running study is, told to a callback event by event."""
 
 import time
+from collections.abc import Mapping
 
 from modsearch.config.records import Job, Plan, Record, Stage, State
+from modsearch.store.directory import StudyDirectory
 from modsearch.study.events import (
     Note,
     OnEvent,
@@ -10,15 +12,18 @@ from modsearch.study.events import (
     Trial,
     TrialBegan,
     TrialEnded,
+    TrialLogged,
     TrialRejected,
+    unheard,
 )
 
 
 class Progress:
     """Counts trials of a stage, and extrapolates its end from those that have come back."""
 
-    def __init__(self, on_event: OnEvent) -> None:
-        self.on_event = on_event
+    def __init__(self, directory: StudyDirectory, on_event: OnEvent | None) -> None:
+        self.directory = directory
+        self.on_event = on_event or unheard
         self.workers = 1
         self._began: dict[str, float] = {}
         self._expected = 0.0
@@ -40,7 +45,14 @@ class Progress:
     def started(self, job: Job) -> None:
         """A job was handed out."""
         self._began[job.hash] = time.monotonic()
-        self.on_event(TrialBegan(trial=Trial.of(job)))
+        folder = str(self.directory.trial(job.hash))
+        self.on_event(TrialBegan(trial=Trial.of(job), folder=folder))
+
+    def logged(self, job: Job, row: Mapping[str, float]) -> None:
+        """A line of a training's log."""
+        step, steps = int(row["step"]), int(row["steps"])
+        trial = Trial.of(job)
+        self.on_event(TrialLogged(trial=trial, step=step, steps=steps, loss=row["loss"]))
 
     def rejected(self, job: Job, reason: str) -> None:
         """A job can't be trained."""

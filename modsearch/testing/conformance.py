@@ -9,11 +9,12 @@ In a plugin's tests, once the plugin has registered `mine`:
 `modsearch components check mine` prints the same as a table.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
 
+from modsearch.config.base import Frozen
 from modsearch.config.model import Component
 from modsearch.errors import unknown
 from modsearch.nn.contracts import KINDS
@@ -204,8 +205,19 @@ def table(findings: list[Finding]) -> str:
     return "\n".join(lines)
 
 
-def report(kind_name: str) -> tuple[str, bool]:
-    """Check a component, and say whether all passed.
+class Examined(Frozen):
+    """What the kit found of one component."""
+
+    kind: str
+    name: str
+    models: int
+    """In so many it was tried."""
+    passed: bool
+    findings: list[Finding]
+
+
+def examine(kind_name: str) -> list[Examined]:
+    """Check a component, of each kind that has its name.
 
     Args:
         kind_name: `NAME`, or `KIND:NAME` for one of several kinds that have the name.
@@ -221,12 +233,26 @@ def report(kind_name: str) -> tuple[str, bool]:
     kinds = [kind] if kind else [each for each, names in known.items() if name in names]
     if not kinds:
         raise unknown("component", name, {each for names in known.values() for each in names})
-    parts, passed = [], True
+    found = []
     for each in kinds:
         if name not in known[each]:
             raise unknown(each, name, known[each])
         findings = check(each, name)
-        num_cases = len({found.case for found in findings if found.check not in COMPONENT_CHECKS})
-        passed = passed and all(found.passed for found in findings)
-        parts.append(f"{each} `{name}` in {num_cases} models\n{table(findings)}")
-    return "\n\n".join(parts), passed
+        found.append(
+            Examined(
+                kind=each,
+                name=name,
+                models=len({f.case for f in findings if f.check not in COMPONENT_CHECKS}),
+                passed=all(finding.passed for finding in findings),
+                findings=findings,
+            )
+        )
+    return found
+
+
+def text(found: Iterable[Examined]) -> str:
+    """Components, a line for each check."""
+    return "\n\n".join(
+        f"{each.kind} `{each.name}` in {each.models} models\n{table(each.findings)}"
+        for each in found
+    )

@@ -9,7 +9,7 @@ Shapes: B sequences, T positions, V vocabulary.
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -35,6 +35,9 @@ from modsearch.store.trial import read_metrics
 from modsearch.training.checkpoint import save_model
 
 LOGS_PER_TRIAL = 100
+
+OnLog = Callable[[Mapping[str, float]], None]
+"""What is given each line of a training's log."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ class Trainer:
         warm-up of capacities has found that the model asks for none."""
         self.tail_loss = torch.zeros((), dtype=torch.float64, device=runtime.device)
 
-    def run(self, batches: Batches, seed: int) -> Trained:
+    def run(self, batches: Batches, seed: int, on_log: OnLog | None = None) -> Trained:
         """Train to the last step, from the last checkpoint where there is one.
 
         Raises:
@@ -99,8 +102,11 @@ class Trainer:
                 if not math.isfinite(mean_loss):
                     raise Diverged(f"the loss is {mean_loss} at step {self.step}")
                 step_seconds.append((now - started) / num_steps)
-                log.write(self._line(mean_loss, norm.item(), step_seconds[-1]))
+                row = self._row(mean_loss, norm.item(), step_seconds[-1])
+                log.write(json.dumps(row) + "\n")
                 log.flush()
+                if on_log is not None:
+                    on_log(row)
                 if now - saved >= self.runtime.checkpoint_seconds and self.step < self.plan.steps:
                     self._save()
                     saved = now
@@ -166,12 +172,12 @@ class Trainer:
             passes.next_pass(len(part_BT))
         return found
 
-    def _line(self, loss: float, norm: float, seconds: float) -> str:
+    def _row(self, loss: float, norm: float, seconds: float) -> dict[str, float]:
         tokens = self.step * self.optim.batch_size * self.model.config.seq_len
         rate = self.optimizer.param_groups[0]["lr"]
         shares, found = zip(*self._updates, strict=True)
         passes = [statistics(updates) for updates in found]
-        row = {
+        return {
             "step": self.step,
             "steps": self.plan.steps,
             "loss": loss,
@@ -186,7 +192,6 @@ class Trainer:
                 for name in passes[0]
             },
         }
-        return json.dumps(row) + "\n"
 
     @property
     def _checkpoint(self) -> Path:

@@ -41,18 +41,20 @@ from modsearch.store.trial import job_config
 from modsearch.training.budget import plan
 from modsearch.training.machine import peak_memory
 from modsearch.training.scoring import score
-from modsearch.training.trainer import Trainer
+from modsearch.training.trainer import OnLog, Trainer
 
 
-def run_trial(root: Path, job: Job) -> Record:
+def run_trial(root: Path, job: Job, on_log: OnLog | None = None) -> Record:
     """Train and score a job in its directory under `root`, and write its record.
+
+    `on_log` is given each line of the training's log.
 
     A loss that is not a number, memory that runs out and any other failure become states of
     the record; nothing is raised but what ends the process.
     """
     study = StudyDirectory(root)
     with alone(study.trial(job.hash)):
-        return study.finished(job.hash) or _run(study, job)
+        return study.finished(job.hash) or _run(study, job, on_log)
 
 
 def run_mirrored(mirror: Mirror, job: Job) -> Record:
@@ -68,7 +70,7 @@ def run_mirrored(mirror: Mirror, job: Job) -> Record:
             return job.record(State.FAILED, reason=f"storage: {first_line(error)}")
 
 
-def _run(study: StudyDirectory, job: Job) -> Record:
+def _run(study: StudyDirectory, job: Job, on_log: OnLog | None) -> Record:
     directory = study.trial(job.hash)
     assert isinstance(job.plan, Plan), "an infeasible job was handed out"
     reason = None
@@ -76,7 +78,7 @@ def _run(study: StudyDirectory, job: Job) -> Record:
     try:
         write_yaml(directory / "config.yaml", job_config(job))
         with naming(directory):
-            scores, routing = _train_and_score(job, job.plan, directory)
+            scores, routing = _train_and_score(job, job.plan, directory, on_log)
         if routing is not None:
             study.write_routing(job.hash, routing)
         state = State.COMPLETE
@@ -100,7 +102,9 @@ def _run(study: StudyDirectory, job: Job) -> Record:
     return record
 
 
-def _train_and_score(job: Job, plan: Plan, directory: Path) -> tuple[Scores, RoutingReport | None]:
+def _train_and_score(
+    job: Job, plan: Plan, directory: Path, on_log: OnLog | None
+) -> tuple[Scores, RoutingReport | None]:
     started = time.perf_counter()
     torch.set_num_threads(job.runtime.threads)
     if job.runtime.device == "cuda":
@@ -115,7 +119,7 @@ def _train_and_score(job: Job, plan: Plan, directory: Path) -> tuple[Scores, Rou
     batches = Batches(
         corpus.parts["train"], candidate.model.seq_len, candidate.optim.batch_size, job.seed
     )
-    trained = trainer.run(batches, seed=job.seed * 1_000_003)
+    trained = trainer.run(batches, seed=job.seed * 1_000_003, on_log=on_log)
     loss = score(model, windows, job.runtime.device)
     if not math.isfinite(loss.causal + loss.train_mode):
         raise Diverged(f"the {job.validation.part} loss is {loss.causal}")

@@ -13,6 +13,7 @@ from modsearch.config.records import Stage, State
 from modsearch.config.runtime import Runtime, Share
 from modsearch.data.corpus import load_corpus
 from modsearch.engines.contract import Engine, MakeEngine
+from modsearch.engines.local import local
 from modsearch.errors import StudyError
 from modsearch.registry.plugins import load_plugins
 from modsearch.sampling.ledger import Cell, CellSpec, Ledger, place, server_url
@@ -21,7 +22,7 @@ from modsearch.store.directory import StudyDirectory
 from modsearch.store.mirror import Mirror
 from modsearch.study.completeness import explored_key
 from modsearch.study.driver import Driver
-from modsearch.study.events import OnEvent, unheard
+from modsearch.study.events import OnEvent
 from modsearch.study.progress import Progress, summary
 from modsearch.study.provenance import open_manifest, stage_key, study_key
 from modsearch.study.stages import Stages
@@ -30,7 +31,7 @@ from modsearch.training.machine import num_workers
 from modsearch.training.trial import run_mirrored, run_trial
 
 
-class Study:
+class Runner:
     """One study directory, its space, its ledger and its one driver."""
 
     def __init__(
@@ -38,13 +39,13 @@ class Study:
         space: Space,
         root: Path,
         *,
-        make_engine: MakeEngine,
+        make_engine: MakeEngine = local,
         engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
         allow_mixed: bool = False,
         ledger: str | None = None,
         storage: str | None = None,
-        on_event: OnEvent = unheard,
+        on_event: OnEvent | None = None,
     ) -> None:
         self.space = space
         self.make_engine = make_engine
@@ -71,7 +72,7 @@ class Study:
         """None: as many as a cluster has room for."""
         if self.workers is None and engine == "local":
             self.workers = num_workers(self.manifest.runtime)
-        self.progress = Progress(on_event)
+        self.progress = Progress(self.directory, on_event)
         self.stages = Stages(
             space,
             self.directory,

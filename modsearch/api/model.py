@@ -1,0 +1,244 @@
+"""One configuration, and what was trained of it: counted, trained, scored, sampled."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modsearch.api.components import Files, loaded_plugins
+from modsearch.config.results import Evaluation, Generation
+from modsearch.config.rules import check_flops
+from modsearch.errors import ModsearchError
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from modsearch.config.data import DataConfig
+    from modsearch.config.records import Candidate, Record, TrialConfig
+    from modsearch.config.runtime import Plugin
+    from modsearch.planning.flops import FlopLedger
+    from modsearch.store.directory import StudyDirectory
+    from modsearch.study.events import OnEvent
+
+    ConfigLike = str | Path | Mapping[str, Any] | Candidate
+    """A YAML file with `model`, `optim` and `data`, the same as plain data, or a candidate."""
+
+
+def flops(
+    config: "ConfigLike", *, overrides: Sequence[str] = (), plugins: Files = ()
+) -> "FlopLedger":
+    """The FLOP ledger of one configuration: parts, shares, and other conventions."""
+    loaded_plugins(plugins)
+    candidate = _candidate(config, overrides)
+    from modsearch.planning.flops import ledger
+
+    return ledger(candidate)
+
+
+def train(
+    config: "ConfigLike",
+    flops: float,
+    *,
+    out: str | Path = "runs/train",
+    seed: int = 0,
+    overrides: Sequence[str] = (),
+    plugins: Files = (),
+    progress: "OnEvent | None" = None,
+) -> "Record":
+    """Train one candidate at a budget of training FLOPs; a second run resumes it.
+
+    The trial's directory is `out/trials/HASH`.
+
+    Raises:
+        ModsearchError: it can't be trained at that budget, or did not end well.
+    """
+    check_flops("flops", flops)
+    root = Path(out)
+    if (root / "manifest.json").exists():
+        raise ModsearchError(f"{root} is a study: its trials are its own\nuse another --out")
+    loaded = loaded_plugins(plugins)
+    candidate = _candidate(config, overrides)
+    from modsearch.config.records import State
+    from modsearch.data.sources import refuse_inside
+    from modsearch.store.directory import StudyDirectory
+    from modsearch.study.progress import Progress
+    from modsearch.training.trial import run_trial, single_job
+
+    refuse_inside(candidate.data.corpus, root)
+    job = single_job(candidate, flops, seed, loaded)
+    told = Progress(StudyDirectory(root), progress)
+    told.begin(job.stage, 1, 0.0)
+    told.started(job)
+    record = run_trial(root, job, partial(told.logged, job))
+    told.ended(job, record)
+    if record.state is not State.COMPLETE:
+        raise ModsearchError(f"{record.state}: {record.reason}")
+    return record
+
+
+def evaluate(
+    target: "str | PathLike[str]",
+    suite: str = "quick",
+    *,
+    corpus: str | None = None,
+    plugins: Files = (),
+) -> Evaluation:
+    """Score a study's winners or one checkpoint with lm-eval, in causal mode, on test text.
+
+    A study's results are written to its trials' folders, too.
+
+    Args:
+        target: a study, or a folder with a checkpoint.
+        suite: a YAML file, or the bare name of a shipped suite.
+        corpus: text of the tasks; default: what the trial was trained on.
+        plugins: the plugin files that the model was trained with.
+
+    Raises:
+        ModsearchError: there is nothing to score, or the suite or the text is not right.
+    """
+    root = Path(target)
+    _must_exist(root)
+    from modsearch.evaluation.suites import load_suite
+    from modsearch.store.directory import StudyDirectory
+
+    loaded = loaded_plugins(plugins)
+    plan, _ = load_suite(suite)
+    data = None if corpus is None else _corpus(corpus)
+    if (root / "manifest.json").is_file():
+        return _evaluate_study(StudyDirectory(root), suite, plan.name, data, loaded)
+    folder, made = _checkpoint(root, loaded)
+    from modsearch.evaluation.evaluate import evaluate_checkpoint
+    from modsearch.training.checkpoint import load_model
+
+    load_model(folder)  # a damaged one is told before the text is looked for
+    fingerprint = None
+    if data is None:
+        if made is None:
+            raise ModsearchError(f"{root} does not say what it was trained on\nname a --corpus")
+        data, fingerprint = made.candidate.data, made.fingerprint
+    found = evaluate_checkpoint(folder, suite, data, "test", fingerprint=fingerprint)
+    return Evaluation(suite=plan.name, corpus=data.corpus, results={str(root): found["results"]})
+
+
+def _evaluate_study(
+    study: "StudyDirectory",
+    suite: str,
+    name: str,
+    data: "DataConfig | None",
+    plugins: "Sequence[Plugin]",
+) -> Evaluation:
+    from modsearch.config.records import Stage
+    from modsearch.evaluation.evaluate import evaluate_winners
+    from modsearch.study.provenance import check_plugins
+
+    records = [record for record in study.records() if record.stage is Stage.CONFIRM]
+    models = [record.candidate.model for record in records]
+    check_plugins(study.manifest().plugins, plugins, models, study.root)
+    if not records:
+        raise ModsearchError(
+            f"{study.root} has no confirmed trials to score\nrun its search first"
+        )
+    data = data or records[0].candidate.data
+    scored = evaluate_winners(study, records, suite, data)
+    return Evaluation(suite=name, corpus=data.corpus, results=scored)
+
+
+def generate(
+    checkpoint: "str | PathLike[str]",
+    prompts: Sequence[str],
+    *,
+    tokens: int = 200,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float = 1.0,
+    seed: int = 0,
+    plugins: Files = (),
+) -> Generation:
+    """Sample text from a checkpoint, with a key-value cache.
+
+    Args:
+        checkpoint: a trial's folder, or one with weights.
+        prompts: texts to go on from.
+        tokens: new tokens of each.
+        temperature: 0 takes the likeliest token.
+        top_k: only the so many likeliest tokens.
+        top_p: only the likeliest tokens with this much probability.
+        seed: of the draws.
+        plugins: the plugin files that the model was trained with.
+    """
+    folder = Path(checkpoint)
+    _must_exist(folder)
+    from modsearch.nn.generate import Sampling
+    from modsearch.nn.generate import generate as sample
+    from modsearch.training.checkpoint import load_model
+
+    loaded = loaded_plugins(plugins)
+    weights, _ = _checkpoint(folder, loaded)
+    sampling = Sampling(temperature, top_k, top_p, seed)
+    model = load_model(weights)
+    given = [os.fsencode(text) for text in prompts]  # the very bytes that were given
+    found = sample(model, [list(text) for text in given], tokens, sampling)
+    texts = [
+        (text + bytes(new)).decode(errors="replace")
+        for text, new in zip(given, found.tokens, strict=True)
+    ]
+    return Generation(texts=texts, seq_len=model.config.seq_len, **asdict(found))
+
+
+def _checkpoint(path: Path, plugins: "Sequence[Plugin]") -> "tuple[Path, TrialConfig | None]":
+    """The folder with weights, and what they were made with where that is written there.
+
+    Raises:
+        ModsearchError: they were made with other plugins.
+    """
+    from modsearch.registry.plugins import digests
+    from modsearch.store.trial import trial_config
+    from modsearch.study.provenance import check_plugins
+
+    folder = path / "checkpoint" if (path / "checkpoint").is_dir() else path
+    config = folder.parent / "config.yaml"
+    if not config.is_file():
+        return folder, None
+    made = trial_config(config)
+    check_plugins(digests(made.plugins), plugins, [made.candidate.model], path)
+    return folder, made
+
+
+def _corpus(corpus: str) -> "DataConfig":
+    from pydantic import ValidationError
+
+    from modsearch.config.data import DataConfig
+    from modsearch.config.wording import first_error
+
+    try:
+        return DataConfig(corpus=corpus)
+    except ValidationError as error:
+        wrong = first_error(error, DataConfig, {"corpus": corpus})
+        raise ModsearchError(f"--{wrong}") from error
+
+
+def _candidate(config: "ConfigLike", overrides: Sequence[str]) -> "Candidate":
+    from modsearch.config.reading import read_yaml
+    from modsearch.config.records import Candidate
+
+    if isinstance(config, Candidate) and not overrides:
+        return config
+    source: Path | Mapping[str, Any]
+    if isinstance(config, Candidate):
+        source = config.model_dump(mode="json")
+    elif isinstance(config, Mapping):
+        source = config
+    else:
+        source = Path(config)
+        read_yaml(source, [])  # a missing file is told without torch
+    from modsearch.space.candidates import load_candidate
+
+    return load_candidate(source, list(overrides))
+
+
+def _must_exist(path: Path) -> None:
+    """Told before anything heavy is imported."""
+    if not path.exists():
+        raise ModsearchError(f"no folder {path}\nname a study, or a trial with a checkpoint")

@@ -1,0 +1,324 @@
+"""A study: its search space loaded and planned, run, and opened to be read."""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from modsearch.api.components import Files
+from modsearch.config.results import Outcome
+from modsearch.config.rules import check_flops
+from modsearch.errors import ModsearchError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from modsearch.analysis.claims import Claim, Claims
+    from modsearch.analysis.curves import Curve
+    from modsearch.config.manifest import Manifest
+    from modsearch.config.records import Record
+    from modsearch.engines.contract import MakeEngine
+    from modsearch.planning.forecast import Forecast
+    from modsearch.space.space import Space
+    from modsearch.study.events import OnEvent
+    from modsearch.study.runner import Runner
+    from modsearch.study.status import StudyStatus
+
+    SpaceLike = str | Path | Mapping[str, Any] | Space
+    """A YAML file, the bare name of a shipped space, plain data, or a loaded space."""
+
+
+class Study:
+    """A study directory, finished or under way; read when asked, and never written but by
+    `report`."""
+
+    def __init__(self, root: str | Path) -> None:
+        from modsearch.store.directory import StudyDirectory
+
+        self.root = Path(root)
+        self.directory = StudyDirectory(self.root)
+        """Its files."""
+        self.manifest: Manifest = self.directory.manifest()
+        """What it was made with."""
+
+    def __repr__(self) -> str:
+        return f"Study({str(self.root)!r})"
+
+    def __fspath__(self) -> str:
+        return str(self.root)
+
+    @cached_property
+    def trials(self) -> "list[Record]":
+        """The results that count, in order of their hashes."""
+        return self.directory.records()
+
+    @cached_property
+    def records(self) -> "pd.DataFrame":
+        """The same as a table: one row a trial."""
+        from modsearch.reporting import trial_tables
+
+        return trial_tables.trials(self.trials)
+
+    @cached_property
+    def claims(self) -> "Claims":
+        """Fits, comparisons and verdicts."""
+        from modsearch.analysis.claims import study_claims
+
+        return study_claims(self.manifest, self.trials)
+
+    @property
+    def headline(self) -> "Claim":
+        """Routed against dense at the largest confirmed budget."""
+        return self.claims.headline
+
+    @property
+    def fits(self) -> "tuple[Curve, ...]":
+        """The isoFLOP curve of each arm, budget and depth, or why it has none."""
+        return self.claims.curves
+
+    @property
+    def winners(self) -> "pd.DataFrame":
+        """What confirm trained: one row for each budget and arm."""
+        from modsearch.reporting import trial_tables
+
+        return trial_tables.winners(self.claims)
+
+    @property
+    def evaluations(self) -> "pd.DataFrame":
+        """lm-eval's metrics of the confirmed trials."""
+        from modsearch.reporting import trial_tables
+
+        results = {each.hash: self.directory.evaluations(each.hash) for each in self.trials}
+        return trial_tables.evaluations(self.trials, results)
+
+    def best(self, budget: float | None = None) -> "Record":
+        """A trial of the confirmed candidate with the lowest mean loss; of the lowest measured
+        one where nothing is confirmed. Its `candidate` can be trained, and counted by `flops`.
+
+        Args:
+            budget: training FLOPs; default: the largest.
+
+        Raises:
+            ModsearchError: nothing is finished at that budget.
+        """
+        from modsearch.study.status import winner
+
+        check_flops("budget", budget)
+        return winner(self.root, budget)
+
+    def folder(self, trial: "Record | str") -> Path:
+        """Directory of a trial, by its record or its hash."""
+        return self.directory.trial(trial if isinstance(trial, str) else trial.hash)
+
+    def status(self) -> "StudyStatus":
+        """How far it is; works while it runs."""
+        from modsearch.study.status import status
+
+        return status(self.root)
+
+    def left_out(self) -> list[str]:
+        """What of it does not count or can't be read: a line for each."""
+        return self.directory.left_out()
+
+    def report(self, out: str | Path | None = None) -> Path:
+        """Compile its report, and answer with the path of the page."""
+        from modsearch.reporting.page import compile_report
+
+        return compile_report(self.root, None if out is None else Path(out))
+
+    def outcome(self) -> Outcome:
+        """What it says, as plain data."""
+        claim = self.headline
+        page = self.root / "report" / "index.html"
+        found, multiplier = claim.comparison, claim.multiplier
+        states = [str(record.state) for record in self.trials]
+        try:
+            winner = self.best().hash
+        except ModsearchError:
+            winner = None
+        return Outcome(
+            name=self.manifest.name,
+            root=str(self.root),
+            verdict=str(claim.verdict),
+            sentence=claim.sentence,
+            budget=claim.budget,
+            difference=found.difference if found else None,
+            low=found.welch.low if found and found.welch else None,
+            high=found.welch.high if found and found.welch else None,
+            multiplier=multiplier.value if multiplier else None,
+            winner=winner,
+            trials={state: states.count(state) for state in dict.fromkeys(states)},
+            report=str(page) if page.is_file() else None,
+            warnings=self.left_out(),
+        )
+
+
+def open_study(root: str | Path) -> Study:
+    """A study that `search` made, also while it runs.
+
+    Raises:
+        ModsearchError: there is no study, or its manifest can't be read.
+    """
+    return Study(root)
+
+
+def report(study: str | Path | Study, out: str | Path | None = None) -> Path:
+    """Compile a study's report, and answer with the path of its page."""
+    return (study if isinstance(study, Study) else Study(study)).report(out)
+
+
+def load_space(
+    space: "SpaceLike", *, overrides: Sequence[str] = (), plugins: Files = ()
+) -> "Space":
+    """A validated search space, all of whose candidates can be built.
+
+    Args:
+        space: a YAML file, the bare name of a shipped space, or plain data.
+        overrides: values to replace, such as `"confirm.seeds=5"`.
+        plugins: Python files with components.
+
+    Raises:
+        ModsearchError: what is wrong, and where.
+    """
+    from modsearch.space.space import Space
+
+    if isinstance(space, Space):
+        return space
+    outline(space, overrides)
+    from modsearch.space.candidates import load_space as load
+
+    return load(_space_source(space), list(overrides), list(map(Path, plugins)))
+
+
+def outline(space: "SpaceLike", overrides: Sequence[str] = ()) -> "Space":
+    """A space whose candidates are not built yet: what is wrong so far is told without torch."""
+    from modsearch.evaluation.suites import load_suite
+    from modsearch.space.space import Space, read_space
+
+    if isinstance(space, Space):
+        return space
+    source = _space_source(space)
+    found = read_space(source, list(overrides))
+    if found.suite is not None:
+        try:  # what is wrong with it is said now, not after hours of training
+            load_suite(found.suite)
+        except ModsearchError as error:
+            raise type(error)(f"{source}: suite: {error}") from error
+    return found
+
+
+def plan(space: "SpaceLike", *, overrides: Sequence[str] = (), plugins: Files = ()) -> "Forecast":
+    """Cells, trials, FLOPs, memory, hours and what the study can resolve; nothing is trained but
+    some sizes for a moment, to time them."""
+    wanted = load_space(space, overrides=overrides, plugins=plugins)
+    from modsearch.planning.forecast import forecast
+
+    return forecast(wanted)
+
+
+def search(
+    space: "SpaceLike",
+    out: str | Path | None = None,
+    *,
+    workers: int | None = None,
+    stage: str | None = None,
+    engine: str = "local",
+    address: str | None = None,
+    storage: str | None = None,
+    ledger: str | None = None,
+    allow_mixed: bool = False,
+    overrides: Sequence[str] = (),
+    plugins: Files = (),
+    progress: "OnEvent | None" = None,
+) -> Study:
+    """Run or resume a study, score its winners, and write its report.
+
+    Ctrl-C (or the stop button of a notebook) raises `KeyboardInterrupt`; the same call goes on
+    from there.
+
+    Args:
+        space: a YAML file, the bare name of a shipped space, plain data, or a loaded space.
+        out: the study directory; default: `runs/NAME`.
+        workers: trials at once; default: what the space says.
+        stage: only `explore`, `measure` or `confirm`.
+        engine: what executes trials: `local` or `ray`.
+        address: `HOST:PORT` of a Ray cluster; default: a Ray of its own, here.
+        storage: a shared path or an fsspec URI for trials; default: the study directory.
+        ledger: `postgresql://USER@HOST/DATABASE`; default: a file in the study directory.
+        allow_mixed: resume under other code or another torch, which the report will show.
+        overrides: values of the space to replace, such as `"confirm.seeds=5"`.
+        plugins: Python files with components.
+        progress: called with each event (`modsearch.study.events`); `print` shows a line for
+            each.
+
+    Raises:
+        ModsearchError: what was asked for can't be done.
+    """
+    from modsearch.config.records import Stage
+    from modsearch.data.sources import refuse_inside
+    from modsearch.store.lock import locked, refuse_second
+
+    if stage is not None and stage not in list(Stage):
+        raise ModsearchError(f"stage takes {', '.join(Stage)}, but got `{stage}`")
+    if engine not in ("local", "ray"):
+        raise ModsearchError(f"engine takes local or ray, but got `{engine}`")
+    for option, value in (("--address", address), ("--storage", storage)):
+        if value is not None and engine != "ray":
+            raise ModsearchError(f"{option} is for a Ray cluster\nadd --engine ray")
+    sketch = outline(space, overrides)
+    root = Path(out) if out is not None else Path("runs") / sketch.name
+    for folder in root.resolve().parents:
+        if (folder / "manifest.json").exists():
+            raise ModsearchError(f"{root} lies inside of the study {folder}\nuse another --out")
+    refuse_inside(sketch.data.corpus, root)
+    refuse_second(root)  # before anything heavy is imported
+    wanted = load_space(space, overrides=overrides, plugins=plugins)
+    from modsearch.study.runner import Runner
+
+    kind: Literal["local", "ray"] = "ray" if engine == "ray" else "local"
+    with locked(root):
+        runner = Runner(
+            wanted,
+            root,
+            make_engine=_engine(kind, address),
+            engine=kind,
+            workers=workers,
+            allow_mixed=allow_mixed,
+            ledger=ledger,
+            storage=storage,
+            on_event=progress,
+        )
+        runner.run(Stage(stage) if stage else None)
+        _score_winners(runner)
+    study = Study(root)
+    study.report()
+    return study
+
+
+def _engine(kind: Literal["local", "ray"], address: str | None) -> "MakeEngine":
+    if kind == "ray":
+        from modsearch.engines.ray import RayEngine
+
+        return partial(RayEngine, address=address)
+    from modsearch.engines.local import local
+
+    return local
+
+
+def _score_winners(runner: "Runner") -> None:
+    """With the space's suite, where it names one."""
+    from modsearch.config.records import Stage
+    from modsearch.evaluation.evaluate import evaluate_winners
+
+    suite, directory = runner.space.suite, runner.directory
+    records = [r for r in directory.records() if r.stage is Stage.CONFIRM and r.scores]
+    if suite is not None and records:
+        runner.progress.note(f"evaluate: {len(records)} trials with suite {suite}")
+        device = runner.manifest.runtime.device
+        evaluate_winners(directory, records, suite, runner.space.data, device)
+
+
+def _space_source(space: "str | Path | Mapping[str, Any]") -> "Path | Mapping[str, Any]":
+    from modsearch.config.shipped import shipped
+
+    return space if isinstance(space, Mapping) else shipped("search_spaces", str(space))

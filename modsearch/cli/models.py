@@ -1,0 +1,121 @@
+"""Verbs on one configuration and what was trained of it: flops, train, eval, generate."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import modsearch
+from modsearch.cli.options import ConfigName, Json, PluginFiles, Progress, Sets, Shown, app, warn
+from modsearch.cli.progress import resumable, shown_steps
+
+
+@app.command()
+def flops(
+    config: ConfigName, sets: Sets = None, plugin: PluginFiles = None, as_json: Json = False
+) -> None:
+    """The FLOP ledger of one configuration: parts, shares, and other conventions."""
+    table = modsearch.flops(config, overrides=sets or (), plugins=plugin or ())
+    from modsearch.cli.text import ledger_text
+
+    print(table.model_dump_json(indent=2) if as_json else ledger_text(table))
+
+
+@app.command()
+def train(
+    config: ConfigName,
+    flops: Annotated[float, typer.Option(help="Training budget in FLOPs.")],
+    out: Annotated[
+        Path, typer.Option(help="Where the trial's directory goes.", show_default=True)
+    ] = Path("runs/train"),
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**41, help="Of parameters, data order and routing.")
+    ] = 0,
+    sets: Sets = None,
+    plugin: PluginFiles = None,
+    progress: Progress = Shown.TEXT,
+    as_json: Json = False,
+) -> None:
+    """Train one candidate at a budget; a second run resumes it."""
+    with resumable():
+        record = modsearch.train(
+            config,
+            flops,
+            out=out,
+            seed=seed,
+            overrides=sets or (),
+            plugins=plugin or (),
+            progress=shown_steps(progress),
+        )
+    parts = None if as_json else {"hash", "plan", "scores"}
+    print(record.model_dump_json(indent=2, include=parts))
+    print(f"trial: {out / 'trials' / record.hash}", file=sys.stderr)
+
+
+@app.command("eval")
+def evaluate(
+    target: Annotated[Path, typer.Argument(help="A study, or a folder with a checkpoint.")],
+    suite: Annotated[
+        str, typer.Option(help="A YAML file, or a shipped suite's bare name.")
+    ] = "quick",
+    corpus: Annotated[
+        str | None, typer.Option(help="Text of the tasks; default: what the trial was trained on.")
+    ] = None,
+    plugin: PluginFiles = None,
+    as_json: Json = False,
+) -> None:
+    """Score a study's winners or one checkpoint with lm-eval, in causal mode."""
+    found = modsearch.evaluate(target, suite, corpus=corpus, plugins=plugin or ())
+    if as_json:
+        print(found.model_dump_json(indent=2))
+    elif (target / "manifest.json").is_file():
+        print(f"results: {target / 'trials'}/*/eval/{found.suite}.json")
+    else:
+        print(f"tasks from corpus `{found.corpus}`", file=sys.stderr)
+        print(json.dumps(found.results[str(target)], indent=2))
+
+
+@app.command()
+def generate(
+    checkpoint: Annotated[Path, typer.Argument(help="A trial's folder, or one with weights.")],
+    prompt: Annotated[list[str], typer.Option(help="Text to go on from; give it more than once.")],
+    tokens: Annotated[
+        int, typer.Option(min=1, max=1_000_000, help="New tokens for each prompt.")
+    ] = 200,
+    temperature: Annotated[float, typer.Option(help="0 takes the likeliest token.")] = 1.0,
+    top_k: Annotated[int | None, typer.Option(help="Only the so many likeliest tokens.")] = None,
+    top_p: Annotated[
+        float, typer.Option(help="Only the likeliest tokens with this much probability.")
+    ] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, max=2**41, help="Of the draws.")] = 0,
+    plugin: PluginFiles = None,
+    as_json: Json = False,
+) -> None:
+    """Sample text from a checkpoint, with a key-value cache; what it took goes to stderr."""
+    found = modsearch.generate(
+        checkpoint,
+        prompt,
+        tokens=tokens,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        seed=seed,
+        plugins=plugin or (),
+    )
+    if beyond := max(found.beyond):
+        warn(
+            [
+                f"{beyond} of {tokens} new tokens lie beyond the {found.seq_len} positions that "
+                f"the model was trained on: expect them to be worse"
+            ]
+        )
+    if as_json:
+        print(found.model_dump_json())
+        return
+    print("\n\n".join(found.texts))
+    print(
+        f"{sum(found.flops):,} forward FLOPs, {found.cache_bytes:,} bytes of keys and values",
+        file=sys.stderr,
+    )

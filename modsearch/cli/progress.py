@@ -1,0 +1,66 @@
+"""What a running study or training shows on stderr: a live table on a terminal, plain lines
+elsewhere, or a line of JSON for each event."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import typer
+
+from modsearch.cli.options import Shown
+
+if TYPE_CHECKING:
+    from modsearch.study.events import Event, OnEvent
+
+STEPS_SHOWN = 10
+"""Lines of a training's log that its text shows."""
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Ctrl-C ends a command that can go on with a line that says so."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on from here", file=sys.stderr)
+        raise typer.Exit(130) from None
+
+
+@contextmanager
+def shown_study(how: Shown) -> "Iterator[OnEvent | None]":
+    """What a study's events are given to."""
+    if how is Shown.TEXT and sys.stderr.isatty():
+        from modsearch.cli.live import Live
+
+        with Live() as live:
+            yield live
+    else:
+        yield {Shown.TEXT: line, Shown.JSON: json_line, Shown.NONE: None}[how]
+
+
+def shown_steps(how: Shown) -> "OnEvent | None":
+    """What a single training's events are given to."""
+    return {Shown.TEXT: step_line, Shown.JSON: json_line, Shown.NONE: None}[how]
+
+
+def line(event: "Event") -> None:
+    """As text; that a trial began is told when it ends."""
+    if event.event != "began":
+        # A file has no width, and a log's lines are read by programs: never wrapped.
+        print(event, file=sys.stderr, flush=True)
+
+
+def step_line(event: "Event") -> None:
+    """Some steps of one training."""
+    if event.event == "logged":
+        every = max(1, event.steps // STEPS_SHOWN)
+        if event.step == event.steps or event.step % every == 0:
+            print(event, file=sys.stderr, flush=True)
+
+
+def json_line(event: "Event") -> None:
+    """With the time, in seconds since 1970."""
+    text = event.model_dump_json()
+    print(f'{{"time": {time.time():.3f}, {text[1:]}', file=sys.stderr, flush=True)

@@ -1,0 +1,125 @@
+"""Verbs on studies: plan, search, status, best, report."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import modsearch
+from modsearch.cli.options import (
+    Json,
+    PluginFiles,
+    Progress,
+    Sets,
+    Shown,
+    SpaceName,
+    StudyDir,
+    app,
+    warn,
+)
+from modsearch.cli.progress import resumable, shown_study
+
+
+@app.command()
+def plan(
+    space: SpaceName, sets: Sets = None, plugin: PluginFiles = None, as_json: Json = False
+) -> None:
+    """Cells, trials, FLOPs, memory, hours and what the study can resolve; nothing is trained."""
+    result = modsearch.plan(space, overrides=sets or (), plugins=plugin or ())
+    from modsearch.cli.text import forecast_text
+
+    print(result.model_dump_json(indent=2) if as_json else forecast_text(result))
+
+
+@app.command()
+def search(
+    space: SpaceName,
+    out: Annotated[Path | None, typer.Option(help="Study directory; default runs/NAME.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, max=1024, help="Parallel trials.")] = None,
+    stage: Annotated[str | None, typer.Option(help="Only explore, measure or confirm.")] = None,
+    engine: Annotated[str, typer.Option(help="What executes trials: local or ray.")] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(help="HOST:PORT of a Ray cluster; default: a Ray of its own, here."),
+    ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(help="Shared path or fsspec URI for trials; default: the study directory."),
+    ] = None,
+    ledger: Annotated[
+        str | None,
+        typer.Option(
+            envvar="MODSEARCH_LEDGER",
+            help="postgresql://USER@HOST/DATABASE; default: a file in the study directory.",
+        ),
+    ] = None,
+    allow_mixed: Annotated[
+        bool, typer.Option("--allow-mixed", help="Resume under other code or another torch.")
+    ] = False,
+    sets: Sets = None,
+    plugin: PluginFiles = None,
+    progress: Progress = Shown.TEXT,
+    as_json: Json = False,
+) -> None:
+    """Run or resume a study, score its winners, and write its report."""
+    with resumable(), shown_study(progress) as on_event:
+        study = modsearch.search(
+            space,
+            out,
+            workers=workers,
+            stage=stage,
+            engine=engine,
+            address=address,
+            storage=storage,
+            ledger=ledger,
+            allow_mixed=allow_mixed,
+            overrides=sets or (),
+            plugins=plugin or (),
+            progress=on_event,
+        )
+    outcome = study.outcome()
+    warn(outcome.warnings)
+    if as_json:
+        print(outcome.model_dump_json(indent=2))
+        return
+    print(outcome.sentence)
+    print(f"report: {outcome.report}")
+
+
+@app.command()
+def status(study: StudyDir, as_json: Json = False) -> None:
+    """How far a study is; works while it runs."""
+    from modsearch.cli.text import status_text
+
+    result = modsearch.open_study(study).status()
+    print(result.model_dump_json(indent=2) if as_json else status_text(result))
+
+
+@app.command()
+def best(
+    study: StudyDir,
+    budget: Annotated[float | None, typer.Option(help="Default: the largest confirmed.")] = None,
+    as_json: Json = False,
+) -> None:
+    """The winner as a configuration for `train` and `flops`; as JSON with its hash and scores."""
+    from modsearch.config.reading import yaml_text
+
+    record = modsearch.open_study(study).best(budget)
+    if as_json:
+        print(record.model_dump_json(indent=2))
+        return
+    print(yaml_text(record.candidate.model_dump(mode="json")), end="")
+
+
+@app.command()
+def report(
+    study: StudyDir,
+    out: Annotated[Path | None, typer.Option(help="Default: STUDY/report.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Compile a study's report."""
+    opened = modsearch.open_study(study)
+    page = opened.report(out)
+    warn(opened.left_out())
+    print(json.dumps({"report": str(page)}, indent=2) if as_json else f"report: {page}")
