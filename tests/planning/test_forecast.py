@@ -387,7 +387,7 @@ def test_a_process_has_its_own_peak_of_memory() -> None:
     """Not that of the larger process which started it."""
     block = np.ones(2 * peak_memory() // 8)
     code = "from modsearch.training.machine import peak_memory; print(peak_memory())"
-    root = str(Path(__file__).parents[1])
+    root = str(Path(__file__).parents[2])
     done = subprocess.run(
         [sys.executable, "-c", code],
         env=os.environ | {"PYTHONPATH": root},

@@ -38,7 +38,7 @@ from modsearch.study.runner import Runner
 from modsearch.testing.conformance import conformance_cases, run_case
 from modsearch.training.checkpoint import save_model
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "examples" / "modsearch-example"
 EXAMPLE = ROOT / "examples" / "my_router.py"
 CONFIG = """

@@ -2,18 +2,18 @@
 
 import json
 import os
-import resource
 import shutil
 import sqlite3
 import stat
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from test_analysis import manifest, trial
+from disk import smallest_files
+from worlds import manifest, trial
 
 from modsearch.config.data import Validation
 from modsearch.config.manifest import Manifest
@@ -58,17 +58,6 @@ def test_a_file_has_the_mode_that_the_umask_allows(tmp_path: Path, mask: int) ->
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "new" / "a.txt").stat().st_mode) == 0o666 & ~mask
     assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o777 & ~mask
-
-
-@contextmanager
-def smallest_files(size: int) -> Iterator[None]:
-    """No file may grow beyond so many bytes: what a full disk is like."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_what_can_not_be_written_is_told_with_its_path(tmp_path: Path) -> None:

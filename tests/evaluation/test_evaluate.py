@@ -37,7 +37,7 @@ from modsearch.nn.model import Decoder
 from modsearch.store.directory import StudyDirectory
 from modsearch.training.checkpoint import save_model
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SUITES = sorted(path.stem for path in (ROOT / "evals").glob("*.yaml"))
 DENSE = ModelConfig(depth=2, width=32, seq_len=64)
 ROUTED = DENSE.model_copy(update={"block": DENSE.block.model_copy(update={"name": "mod"})})

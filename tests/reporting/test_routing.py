@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_analysis import study
-from test_report import named, table, tree, write
+from pages import named, table, tree, write
+from worlds import study
 
 from modsearch.analysis.routing import (
     MIN_SEEN,

@@ -39,10 +39,11 @@ from modsearch.testing.conformance import (
     Trial,
     check,
     conformance_cases,
+    examine,
     registry_cases,
-    report,
     run_case,
     table,
+    text,
 )
 
 EVERYTHING = registry_cases()
@@ -152,21 +153,20 @@ def test_a_report_names_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         conformance, "check", lambda kind, name: [Finding(kind, "order", True, "")]
     )
-    text, passed = report("moe")
-    assert passed
-    assert text.startswith("block `moe` in 1 models")
-    assert "\n\nffn `moe` in 1 models" in text
-    text, _ = report("ffn:moe")
-    assert "block" not in text
+    found = examine("moe")
+    assert all(each.passed for each in found)
+    assert text(found).startswith("block `moe` in 1 models")
+    assert "\n\nffn `moe` in 1 models" in text(found)
+    assert "block" not in text(examine("ffn:moe"))
     with pytest.raises(ConfigError, match="unknown component `mo`"):
-        report("mo")
+        examine("mo")
     with pytest.raises(ConfigError, match="unknown router `moe`"):
-        report("router:moe")
+        examine("router:moe")
     with pytest.raises(ConfigError, match="unknown kind of component"):
-        report("rooter:threshold")
+        examine("rooter:threshold")
     bad = [Finding("a", "order", False, "no")]
     monkeypatch.setattr(conformance, "check", lambda kind, name: bad)
-    assert report("ffn:moe")[1] is False
+    assert not examine("ffn:moe")[0].passed
 
 
 # Components that are broken on purpose: the check that is meant for it, and no other, catches it.
@@ -476,8 +476,8 @@ def test_a_component_that_raises_is_a_finding(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setitem(ROUTERS._loaded, "raises", Raises)
     monkeypatch.setitem(ROUTERS._registered, "raises", Origin("plugin file", "raises"))
-    text, passed = report("raises")
-    assert not passed
-    assert "mod raises: shapes (and 31 more): KeyError: 'no such row'" in text
+    found = examine("raises")
+    assert not found[0].passed
+    assert "mod raises: shapes (and 31 more): KeyError: 'no such row'" in text(found)
     with pytest.raises(KeyError):
         run_case(next(t for t in conformance_cases("router", "raises") if t.check == "shapes"))

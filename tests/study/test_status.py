@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from test_analysis import manifest, trial
+from worlds import manifest, trial
 
 from modsearch.cli.text import status_text
 from modsearch.config.data import DataConfig

@@ -1,23 +1,20 @@
 """The report: whatever the state of a study, a page that is right, safe and repeatable."""
 
 import base64
-import csv
-import json
 import re
 import shlex
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from test_analysis import BUDGETS, WIDTHS, changed, law, manifest, params_of, study, trial
+from pages import table, tree, write
+from worlds import BUDGETS, WIDTHS, changed, law, manifest, params_of, study, trial
 
-from modsearch.config.manifest import Manifest
 from modsearch.config.reading import override
-from modsearch.config.records import Record, Stage, State, trial_hash
+from modsearch.config.records import Stage, State
 from modsearch.errors import StudyError
 from modsearch.reporting.frames import display
 from modsearch.reporting.page import _again, _here, compile_report
@@ -30,47 +27,8 @@ from modsearch.reporting.trial_tables import (
 )
 from modsearch.store.directory import StudyDirectory
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 HOSTILE = "<script>alert('$x_{1}$')</script> | `arm` & \N{GREEK SMALL LETTER ALPHA}"
-
-
-def write(root: Path, records: Sequence[Record], made_with: Manifest | None = None) -> Path:
-    """A study directory with an evaluation of each confirmed trial."""
-    directory = StudyDirectory(root)
-    directory.write_manifest(made_with or manifest())
-    for record in map(named, records):
-        directory.write_record(record)
-        if record.stage is Stage.CONFIRM and record.state is State.COMPLETE:
-            folder = directory.trial(record.hash) / "eval"
-            folder.mkdir()
-            accuracy = 0.6 + record.seed / 1e4
-            result = {"alias": "blimp", "acc,none": accuracy, "acc_stderr,none": 0.015}
-            bits = {"alias": "bits", "bits_per_byte,none": 2.5, "bits_per_byte_stderr,none": "N/A"}
-            text = json.dumps({"results": {"blimp": result, "bits": bits}})
-            (folder / "quick.json").write_text(text)
-    return root
-
-
-def named(record: Record) -> Record:
-    """Under the name that follows from what was trained, as a result with scores must be."""
-    if record.scores is None:
-        return record
-    name = trial_hash(record.model_dump(mode="json"), manifest().corpus.fingerprint, [])
-    return record.model_copy(update={"hash": name})
-
-
-def tree(root: Path) -> dict[str, bytes]:
-    """All files below a folder."""
-    return {
-        str(path.relative_to(root)): path.read_bytes()
-        for path in sorted(root.rglob("*"))
-        if path.is_file()
-    }
-
-
-def table(page: Path, name: str) -> list[dict[str, str]]:
-    with (page.parent / "tables" / f"{name}.csv").open() as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.fixture(scope="module")

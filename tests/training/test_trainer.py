@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pytest
 import safetensors.torch
 import torch
-from test_store import smallest_files
+from disk import smallest_files
 
 from modsearch.config.data import DataConfig, Validation
 from modsearch.config.model import Component, ModelConfig

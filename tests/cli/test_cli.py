@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_analysis import manifest, trial
-from test_report import named
+from pages import named
+from worlds import manifest, trial
 
 from modsearch import __version__
 from modsearch.cli.app import main
@@ -33,7 +33,7 @@ from modsearch.store.directory import StudyDirectory
 from modsearch.training.checkpoint import load_model, save_model
 from modsearch.training.trial import run_trial, single_job
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 HELP_SECONDS = 0.5
 CONFIG = """
 model: {depth: 2, width: 8, num_heads: 1, seq_len: 16, block: mod, capacity: 0.25}

@@ -33,7 +33,7 @@ from modsearch.store.directory import StudyDirectory
 from modsearch.store.files import write_yaml
 from modsearch.study.provenance import open_manifest
 
-SHIPPED = sorted((Path(__file__).parents[1] / "search_spaces").glob("*.yaml"))
+SHIPPED = sorted((Path(__file__).parents[2] / "search_spaces").glob("*.yaml"))
 
 SPACE = """
 name: small

@@ -20,8 +20,8 @@ from modsearch.store.directory import StudyDirectory
 from modsearch.store.trial import read_metrics
 from modsearch.study.runner import Runner
 
-ROOT = Path(__file__).resolve().parent.parent
-KILLER = Path(__file__).parent / "kill_driver.py"
+ROOT = Path(__file__).resolve().parents[2]
+KILLER = ROOT / "tests" / "kill_driver.py"
 
 GRID = """
 name: grid

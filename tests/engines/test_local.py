@@ -259,10 +259,8 @@ def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
 
 
 def test_workers_end_when_their_driver_is_killed(tmp_path: Path) -> None:
-    paths = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
-    code = (
-        f"import test_engine, pathlib; test_engine.drive_forever(pathlib.Path({str(tmp_path)!r}))"
-    )
+    paths = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
+    code = f"import test_local, pathlib; test_local.drive_forever(pathlib.Path({str(tmp_path)!r}))"
     driver = subprocess.Popen(
         [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     )

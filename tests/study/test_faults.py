@@ -402,7 +402,7 @@ def test_folders_of_dead_processes_are_removed_and_others_stay(
 @pytest.mark.slow
 def test_studies_survive_what_the_script_does_to_them() -> None:
     """A short run of it; `python tests/faults.py` is the long one."""
-    script = Path(__file__).parent / "faults.py"
+    script = Path(__file__).parents[1] / "faults.py"
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_AUTH")}
     paths = [str(script.parent.parent), environment.get("PYTHONPATH", "")]
     done = subprocess.run(

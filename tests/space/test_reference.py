@@ -4,7 +4,7 @@ from pathlib import Path
 
 from modsearch.space.reference import page
 
-PAGE = Path(__file__).parents[1] / "docs" / "space.md"
+PAGE = Path(__file__).parents[2] / "docs" / "space.md"
 
 
 def test_the_page_of_keys_is_up_to_date() -> None:

@@ -14,7 +14,7 @@ import pytest
 from cluster import ROOT, Cluster, ray_cluster
 from inline import CORPUS
 from ray_jobs import run_with_others
-from test_engine import Driver, run_and_die, starts
+from test_local import Driver, run_and_die, starts
 
 from modsearch.config.records import Job, Record, State
 from modsearch.config.runtime import Share, Signal
