@@ -5,10 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, median, stdev
 
-from scipy import stats
-
 from modsearch.analysis.optima import Slope
-from modsearch.analysis.power import LEVEL
+from modsearch.analysis.power import t_quantile
 from modsearch.analysis.recipes import causal_loss
 from modsearch.config.model import ModelConfig
 from modsearch.config.records import Plan, Record, Scores
@@ -89,7 +87,7 @@ class Confirmed:
         """Half of the 95 % interval of the mean loss; None with fewer than three seeds."""
         if self.sd is None or len(self.records) < MIN_SEEDS:
             return None
-        quantile = float(stats.t.ppf(0.5 + LEVEL / 2, len(self.records) - 1))
+        quantile = t_quantile(len(self.records) - 1)
         return quantile * self.sd / math.sqrt(len(self.records))
 
 
@@ -187,7 +185,7 @@ def welch(a: Sequence[float], b: Sequence[float]) -> Welch | None:
         return None
     freedom = variance**2 / (part_a**2 / (len(a) - 1) + part_b**2 / (len(b) - 1))
     difference = fmean(a) - fmean(b)
-    half = float(stats.t.ppf(0.5 + LEVEL / 2, freedom)) * math.sqrt(variance)
+    half = t_quantile(freedom) * math.sqrt(variance)
     return Welch(difference, difference - half, difference + half, math.sqrt(variance), freedom)
 
 
@@ -200,7 +198,7 @@ def compare(
         better, worse = missed
         low = found.difference - math.hypot(found.difference - found.low, worse)
         high = found.difference + math.hypot(found.high - found.difference, better)
-        t = float(stats.t.ppf(0.5 + LEVEL / 2, found.freedom))
+        t = t_quantile(found.freedom)
         widest = max(found.difference - low, high - found.difference)
         found = replace(found, low=low, high=high, se=widest / t)
     return Comparison(arm, reference, found, missed)
@@ -239,7 +237,7 @@ def fieller(found: Welch, along: Slope) -> tuple[float, float] | None:
     """
     if along.se is None:
         return None
-    t = float(stats.t.ppf(0.5 + LEVEL / 2, found.freedom))
+    t = t_quantile(found.freedom)
     a = along.value**2 - (t * along.se) ** 2
     b = found.difference * along.value
     c = found.difference**2 - (t * found.se) ** 2

@@ -7,7 +7,7 @@ Run-to-run noise is what limits a comparison of architectures: the effect that R
 import math
 from dataclasses import dataclass
 
-from scipy import stats
+from scipy import special
 
 SEED_SD = 0.018
 """Standard deviation of the loss over seeds, nats per token; small models on text."""
@@ -35,10 +35,15 @@ def power(seeds: int, sd: float = SEED_SD) -> Power:
     return Power(seeds, sd, half_width(seeds, sd), detectable_effect(seeds, sd))
 
 
+def t_quantile(freedom: float) -> float:
+    """What a standard error is multiplied by for half of a 95 % interval: Student's t."""
+    # Not scipy.stats, whose import takes longer than all that a study's status computes.
+    return float(special.stdtrit(freedom, 0.5 + LEVEL / 2))
+
+
 def half_width(seeds: int, sd: float = SEED_SD) -> float:
     """Half of the 95 % interval of a difference between two means."""
-    quantile = float(stats.t.ppf(0.5 + LEVEL / 2, 2 * seeds - 2))
-    return quantile * sd * math.sqrt(2 / seeds)
+    return t_quantile(2 * seeds - 2) * sd * math.sqrt(2 / seeds)
 
 
 def chance_to_detect(effect: float, seeds: int, sd: float = SEED_SD) -> float:
@@ -47,7 +52,7 @@ def chance_to_detect(effect: float, seeds: int, sd: float = SEED_SD) -> float:
     shift = abs(effect) / (sd * math.sqrt(2 / seeds))
     if shift > 35:  # the tail is one to all digits there, and nct loses its own
         return 1.0
-    return float(stats.nct.sf(stats.t.ppf(0.5 + LEVEL / 2, freedom), freedom, shift))
+    return 1.0 - float(special.nctdtr(freedom, shift, t_quantile(freedom)))
 
 
 def detectable_effect(seeds: int, sd: float = SEED_SD) -> float:

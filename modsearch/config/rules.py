@@ -45,4 +45,4 @@ def check_flops(name: str, flops: float | None) -> None:
         ConfigError: it is no number of FLOPs that a training can have.
     """
     if flops is not None and not 0 < flops <= MOST_FLOPS:
-        raise ConfigError(f"--{name} must be over 0 and at most {MOST_FLOPS:g}, not {flops:g}")
+        raise ConfigError(f"{name} must be over 0 and at most {MOST_FLOPS:g}, not {flops:g}")

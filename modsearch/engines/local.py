@@ -6,12 +6,14 @@ Spawned, not forked: a forked child of a process with threads or CUDA is not saf
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from types import ModuleType
 
 from modsearch.config.records import Job, Record, State
 from modsearch.config.runtime import Share, Signal
@@ -114,9 +116,22 @@ class LocalEngine:
         # Read by the numeric libraries when a worker imports them.
         os.environ["OMP_NUM_THREADS"] = str(self.threads)
         process = context.Process(target=_work, args=(theirs, self.run_trial), daemon=True)
-        process.start()
+        with _without_main():
+            process.start()
         theirs.close()
         return _Worker(process, ours)
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Spawning takes the main script along and runs it in the worker, which needs nothing of it:
+    a script that calls `search` at its top level would start itself again."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def local(run_trial: RunTrial, workers: int | None, share: Share) -> LocalEngine:
