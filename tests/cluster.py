@@ -86,7 +86,8 @@ class Cluster:
     def environment(self) -> dict[str, str]:
         """Of everything that talks to the cluster."""
         kept = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
-        paths = [str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
+        tests = ROOT / "tests"
+        paths = [str(ROOT), str(tests), str(tests / "engines"), os.environ.get("PYTHONPATH", "")]
         token = str(self.folder / "token")
         return kept | {
             "RAY_AUTH_MODE": "token",

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pages import named
+from pages import named, write
 from worlds import manifest, trial
 
 from modsearch import __version__
@@ -175,6 +175,7 @@ def test_a_budget_that_is_no_positive_number_is_told(refused, config: Path, flop
 def test_a_budget_of_best_that_is_no_positive_number_is_told(
     refused, tmp_path: Path, flops: str
 ) -> None:
+    write(tmp_path, [])
     assert "budget must be over 0" in refused("best", tmp_path, "--budget", flops)
 
 

@@ -13,13 +13,12 @@ import pytest
 import torch
 from inline import Inline
 
-from modsearch.cli.text import forecast_text
+from modsearch.cli.text import MOST_REJECTED, forecast_text
 from modsearch.config.data import DataConfig
 from modsearch.config.records import Budget, Plan, Stage, State
 from modsearch.config.runtime import Runtime
 from modsearch.data.corpus import load_corpus
 from modsearch.planning import cells, speed
-from modsearch.planning import forecast as forecasts
 from modsearch.planning.forecast import forecast
 from modsearch.planning.speed import Timing
 from modsearch.space.candidates import build
@@ -145,22 +144,20 @@ def test_many_rejections_are_cut_short_in_the_text_alone(corpus: Path) -> None:
     [cell] = rows(result, "measure", "dense")
     assert len(cell.rejected) == len(widths)
     lines = [li for li in forecast_text(result).splitlines() if li.startswith("rejected: ")]
-    assert len(lines) == forecasts.MOST_REJECTED + 1
-    assert (
-        lines[-1] == f"rejected: {len(widths) - forecasts.MOST_REJECTED} more, which --json lists"
-    )
+    assert len(lines) == MOST_REJECTED + 1
+    assert lines[-1] == f"rejected: {len(widths) - MOST_REJECTED} more, which --json lists"
 
 
 def test_budgets_stand_in_the_order_of_the_file(corpus: Path) -> None:
     result = forecast(space(corpus))
     assert [cell.budget for cell in rows(result, "measure", "dense")] == [2e8, 4e8]
-    assert space(corpus).budgets(forecasts.Stage.MEASURE) == [4e8, 2e8], "the order of the search"
+    assert space(corpus).budgets(Stage.MEASURE) == [4e8, 2e8], "the order of the search"
 
 
 def test_a_large_grid_is_planned_by_a_sample_that_is_said(
     corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(forecasts, "MOST_PLANNED", 20)
+    monkeypatch.setattr(cells, "MOST_PLANNED", 20)
     # Half of the points route no layer of two.
     arms = {"mod": {"model": {"block": "mod", "every": {"choice": [1, 3]}}}}
     explore = {"budgets": [2e8], "size": {"depth": 2, "width": 8}}
@@ -229,7 +226,7 @@ def test_more_points_than_a_grid_may_have_are_planned_for_a_sampler(corpus: Path
     }
     result = forecast(space(corpus, axes=axes, explore=explore, measure=None, confirm=None))
     [cell] = rows(result, "explore", "dense")
-    assert (cell.trials, cell.points_planned) == (7, forecasts.MOST_PLANNED)
+    assert (cell.trials, cell.points_planned) == (7, cells.MOST_PLANNED)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")

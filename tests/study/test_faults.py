@@ -19,6 +19,7 @@ import modsearch.sampling.ledger
 import modsearch.store.lock
 import modsearch.store.scratch
 import modsearch.study.provenance
+from modsearch.cli.progress import line
 from modsearch.config.records import Job, Record, Stage, State
 from modsearch.config.runtime import Share
 from modsearch.engines.contract import RunTrial
@@ -45,7 +46,7 @@ SPACE = Space.model_validate(
 def study(
     out: Path, before: Callable[[int], None] = quietly, storage: str | None = None
 ) -> Runner:
-    return Runner(SPACE, out, make_engine=partial(Inline, before), storage=storage)
+    return Runner(SPACE, out, make_engine=partial(Inline, before), storage=storage, on_event=line)
 
 
 def end_state(out: Path) -> tuple[object, ...]:
