@@ -66,6 +66,7 @@ TORCH_FREE = (
     "reporting*",
     "space",
     "space.axes",
+    "space.points",
     "space.reference",
     "space.space",
     "store*",

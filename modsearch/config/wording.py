@@ -41,6 +41,9 @@ WANTED = {
 }
 """By type of error; `{}` is filled from its context."""
 
+INSIDE = "inside"
+"""Type of an error whose text begins with the rest of the path, below the field that has it."""
+
 LISTLESS = ("dict_type", "model_type", "too_long", "value_error")
 """Errors after which a list was not meant as several values."""
 
@@ -62,6 +65,8 @@ def first_error(
             kind = f"key in {'.'.join(map(str, parents))}" if parents else "key"
             return str(unknown(kind, str(key), known))
     where = origin(".".join(str(part) for part in path))
+    if first["type"] == INSIDE:
+        return f"{where}.{first['msg']}"
     message = _sentence(first)
     return f"{where}: {message}" if where else message
 

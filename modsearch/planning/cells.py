@@ -1,25 +1,13 @@
 """What a study's cells would train, and what they would reject."""
 
-import math
 from dataclasses import dataclass, replace
 from random import Random
-from typing import Any
 
 from modsearch.config.reading import Tree
 from modsearch.config.records import Budget, Candidate, Plan, Stage
-from modsearch.space.axes import (
-    Choice,
-    Distribution,
-    Float,
-    Int,
-    grid,
-    is_finite,
-    num_points,
-    parse_tree,
-    resolve,
-    unlabelled,
-)
+from modsearch.space.axes import spread
 from modsearch.space.candidates import build
+from modsearch.space.points import at_point, drawn, grid, is_finite, leading_to, num_points
 from modsearch.space.space import ASKS_PER_TRIAL, Space, over
 from modsearch.training.budget import plan
 
@@ -84,7 +72,7 @@ def planned_cells(space: Space, train_tokens: int) -> list[Cell]:
         for arm in space.learned_arms:
             candidates = [
                 build({**recipes[arm], "size": size}, space.data)
-                for size in _spread(sizes, _most_planned(space, Stage.MEASURE))
+                for size in spread(sizes, _most_planned(space, Stage.MEASURE))
             ]
             cells.append(
                 _planned(Stage.MEASURE, arm, budget, len(sizes), candidates, train_tokens)
@@ -133,36 +121,21 @@ def _explored(space: Space, arm: str, budget: float, train_tokens: int) -> Cell:
     """A cell of explore: all of its points, or a sample of them where they are many."""
     explore = space.explore
     assert explore is not None
-    tree = {**space.recipe(arm), "size": parse_tree(explore.size)}
+    tree = space.explored(arm)
     asked = space.num_trials(Stage.EXPLORE, arm, budget)
     count = num_points(tree) if is_finite(tree) else None
     most = _most_planned(space, Stage.EXPLORE)
     whole = count is not None and count <= most
     if whole:
-        points = [_at(tree, point) for point in grid(tree)]
+        points = [at_point(tree, point) for point in grid(tree)]
     else:
         draws = Random(0)
-        points = [resolve(tree, lambda _, axis: _draw(axis, draws)) for _ in range(most)]
+        points = [drawn(tree, draws) for _ in range(most)]
     asked = min(asked, count) if count is not None else asked
     candidates = [build(point, space.data) for point in points]
     cell = _planned(Stage.EXPLORE, arm, budget, asked, candidates, train_tokens)
     most_asks = None if explore.sampler == "grid" else ASKS_PER_TRIAL * asked
     return replace(cell, most_asks=most_asks, whole=whole)
-
-
-def _at(tree: Tree, point: dict[str, Any]) -> Any:
-    return resolve(tree, lambda path, axis: unlabelled(axis, point[path]))
-
-
-def _draw(axis: Distribution, draws: Random) -> Any:
-    match axis:
-        case Choice():
-            return draws.choice(axis.values)
-        case Int():
-            return draws.randrange(axis.low, axis.high + 1, axis.step)
-        case Float(log=True):
-            return math.exp(draws.uniform(math.log(axis.low), math.log(axis.high)))
-    return draws.uniform(axis.low, axis.high)
 
 
 def _recipe(space: Space, arm: str, explored: list[Cell]) -> Tree:
@@ -172,17 +145,6 @@ def _recipe(space: Space, arm: str, explored: list[Cell]) -> Tree:
             candidate, _ = cell.planned[0]
             model = candidate.model.model_dump(exclude={"depth", "width"})
             return {"model": model, "optim": candidate.optim.model_dump()}
-    recipe = resolve(space.recipe(arm), lambda path, axis: _first(axis))
+    recipe = leading_to(space.recipe(arm), {})
     assert isinstance(recipe, dict)
     return recipe
-
-
-def _first(axis: Distribution) -> Any:
-    return axis.values[0] if isinstance(axis, Choice) else axis.low
-
-
-def _spread(values: list[Tree], most: int) -> list[Tree]:
-    """All values, or as many as `most`, evenly spaced."""
-    if len(values) <= most:
-        return values
-    return [values[index * (len(values) - 1) // (most - 1)] for index in range(most)]

@@ -14,10 +14,8 @@ from modsearch.errors import DataError, StudyError
 from modsearch.planning.cells import Cell, planned_cells
 from modsearch.planning.flops import head_warning
 from modsearch.planning.speed import Speed, memory
-from modsearch.space.axes import (
-    open_axes,
-)
 from modsearch.space.candidates import unlearned_choices
+from modsearch.space.points import open_axes
 from modsearch.space.space import Space
 from modsearch.training.machine import cores, num_workers, peak_memory, runtime
 

@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,7 +32,8 @@ from modsearch.sampling.samplers import (
     qmc_point,
     random_point,
 )
-from modsearch.space.axes import Distribution, grid, is_finite, num_points, resolve, unlabelled
+from modsearch.space.axes import Distribution
+from modsearch.space.points import at_point, grid, is_finite, num_points, resolve
 from modsearch.space.space import ASKS_PER_TRIAL
 
 CONSTRAINT = "trainable"
@@ -317,7 +318,7 @@ class Cell:
         """Finished trials, by the hash of what was trained."""
         for trial in self.trials():
             if trial.state.is_finished() and "hash" in trial.user_attrs:
-                values = resolve(self.spec.tree, partial(_stored, trial.params))
+                values = at_point(self.spec.tree, trial.params)
                 yield trial.user_attrs["hash"], Asked(trial.number, values)
 
     def upcoming(self) -> dict[str, Any] | None:
@@ -408,17 +409,11 @@ class Cell:
         """Values of a trial; those that it has already stay as they are."""
 
         def pick(path: str, axis: Distribution) -> Any:
-            value = trial._suggest(path, optuna_distribution(axis))
-            return _stored({path: value}, path, axis)
+            return axis.labelled(trial._suggest(path, optuna_distribution(axis)))
 
         values = resolve(self.spec.tree, pick)
         self._trials = None
         return Asked(trial.number, values)
-
-
-def _stored(params: dict[str, Any], path: str, axis: Distribution) -> Any:
-    """A value as a candidate has it; of a choice the ledger has the label."""
-    return unlabelled(axis, params[path])
 
 
 def _key(params: dict[str, Any]) -> str:

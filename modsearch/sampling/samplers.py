@@ -15,7 +15,8 @@ from optuna.distributions import (
 )
 from scipy.stats import qmc
 
-from modsearch.space.axes import Choice, Distribution, Float, open_axes
+from modsearch.space.axes import Choice, Distribution, Float
+from modsearch.space.points import open_axes
 
 
 class Points(optuna.samplers.BaseSampler):
@@ -60,7 +61,7 @@ def random_point(tree: Any, study_seed: int, cell: str, number: int) -> dict[str
     """Independent uniform draws."""
     axes = open_axes(tree)
     units = np.random.default_rng(draw_seed(study_seed, cell, number)).random(len(axes))
-    return {path: _at(axis, u) for (path, axis), u in zip(axes.items(), units, strict=True)}
+    return {path: axis.at(u) for (path, axis), u in zip(axes.items(), units, strict=True)}
 
 
 def qmc_point(tree: Any, study_seed: int, cell: str, number: int) -> dict[str, Any]:
@@ -72,18 +73,7 @@ def qmc_point(tree: Any, study_seed: int, cell: str, number: int) -> dict[str, A
     if number:
         sequence.fast_forward(number)
     units = sequence.random(1)[0]
-    return {path: _at(axis, u) for (path, axis), u in zip(axes.items(), units, strict=True)}
-
-
-def _at(axis: Distribution, unit: float) -> Any:
-    """The value at a share of the axis."""
-    if isinstance(axis, Choice):
-        return axis.labels[min(int(unit * len(axis.values)), len(axis.values) - 1)]
-    if isinstance(axis, Float):
-        if axis.log:
-            return float(np.exp(np.log(axis.low) + unit * (np.log(axis.high) - np.log(axis.low))))
-        return float(axis.low + unit * (axis.high - axis.low))
-    return axis.value(min(int(unit * axis.num_values), axis.num_values - 1))
+    return {path: axis.at(u) for (path, axis), u in zip(axes.items(), units, strict=True)}
 
 
 def optuna_distribution(axis: Distribution) -> BaseDistribution:
@@ -92,4 +82,4 @@ def optuna_distribution(axis: Distribution) -> BaseDistribution:
         return CategoricalDistribution(axis.labels)
     if isinstance(axis, Float):
         return FloatDistribution(axis.low, axis.high, log=axis.log)
-    return IntDistribution(axis.low, axis.value(axis.num_values - 1), step=axis.step)
+    return IntDistribution(axis.low, axis.values[-1], step=axis.step)

@@ -1,4 +1,4 @@
-"""Trees of values whose leaves may be distributions, and the points of their grids.
+"""Trees of values whose leaves may be distributions, as they are stated and as they are meant.
 
 A leaf is fixed, or one of `{choice: [..]}`, `{int: [low, high], step: s}`,
 `{float: [low, high]}` and `{log: [low, high]}`. A choice may hold components whose options are
@@ -7,19 +7,38 @@ distributions themselves.
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from random import Random
+from typing import Any, TypeVar
 
+import numpy as np
+from pydantic import GetCoreSchemaHandler, ValidationInfo, ValidatorFunctionWrapHandler
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from modsearch.config.reading import Tree
+from modsearch.config.rules import OWN
+from modsearch.config.wording import INSIDE
 from modsearch.errors import ConfigError, shown
 
 MOST_VALUES = 1000
 """Of one choice."""
-MOST_POINTS = 10_000
-"""Of one grid."""
 MOST_INT = 2**53
 """Where floats and ledgers stop to tell integers apart."""
+MOST_FLOAT = 1e300
+
+T = TypeVar("T")
+
+
+def spread(values: Sequence[T], most: int) -> list[T]:
+    """All values, or as many as `most` evenly between the first and the last."""
+    if len(values) <= most:
+        return list(values)
+    if most == 1:
+        return [values[0]]
+    return [values[place * (len(values) - 1) // (most - 1)] for place in range(most)]
 
 
 @dataclass(frozen=True)
@@ -43,6 +62,23 @@ class Choice:
         """The value of a label."""
         return self.values[self.labels.index(label)]
 
+    @property
+    def first(self) -> Any:
+        """The first value."""
+        return self.values[0]
+
+    def at(self, share: float) -> Any:
+        """The label at a share of the axis, from 0 to 1."""
+        return _at(self.labels, share)
+
+    def spread(self, most: int) -> list[Any]:
+        """So many values at the most, both ends among them."""
+        return spread(self.values, most)
+
+    def drawn(self, draws: Random) -> Any:
+        """A random value."""
+        return draws.choice(self.values)
+
 
 @dataclass(frozen=True)
 class Int:
@@ -53,13 +89,35 @@ class Int:
     step: int
 
     @property
+    def values(self) -> range:
+        """All of them."""
+        return range(self.low, self.high + 1, self.step)
+
+    @property
     def num_values(self) -> int:
-        """How many there are."""
+        """How many there are, also where `len` would not count them."""
         return (self.high - self.low) // self.step + 1
 
-    def value(self, place: int) -> int:
-        """The one at a place, from 0."""
-        return self.low + self.step * place
+    def labelled(self, label: int) -> int:
+        """A number is its own label."""
+        return label
+
+    @property
+    def first(self) -> int:
+        """The lowest value."""
+        return self.low
+
+    def at(self, share: float) -> int:
+        """The value at a share of the axis, from 0 to 1."""
+        return _at(self.values, share)
+
+    def spread(self, most: int) -> list[int]:
+        """So many values at the most, both ends among them."""
+        return spread(self.values, most)
+
+    def drawn(self, draws: Random) -> int:
+        """A random value."""
+        return draws.choice(self.values)
 
 
 @dataclass(frozen=True)
@@ -70,36 +128,117 @@ class Float:
     high: float
     log: bool
 
+    def labelled(self, label: float) -> float:
+        """A number is its own label."""
+        return label
+
+    @property
+    def first(self) -> float:
+        """The lowest value."""
+        return self.low
+
+    def at(self, share: float) -> float:
+        """The value at a share of the axis, from 0 to 1."""
+        if not self.log:
+            return float(self.low + share * (self.high - self.low))
+        # numpy's: Python's differ in the last digit, and a trial is named by its values.
+        low, high = np.log(self.low), np.log(self.high)
+        return float(np.exp(low + share * (high - low)))
+
+    def spread(self, most: int) -> list[float]:
+        """Both ends."""
+        return [self.low, self.high]
+
+    def drawn(self, draws: Random) -> float:
+        """A random value."""
+        if self.log:
+            return math.exp(draws.uniform(math.log(self.low), math.log(self.high)))
+        return draws.uniform(self.low, self.high)
+
 
 Distribution = Choice | Int | Float
 
 
-Pick = Callable[[str, Distribution], Any]
-"""Chooses a value for the distribution at a dotted path."""
+def _at(values: Sequence[T], share: float) -> T:
+    return values[min(int(share * len(values)), len(values) - 1)]
 
 
-def parse_tree(value: Any, path: str = "") -> Any:
+class OpenTree(dict[str, Any]):
+    """Values by key, any of which may be open: distributions, read once from what states them.
+
+    Keys are in a fixed order, so that two files that say the same make the same study. Two trees
+    are equal that state the same.
+    """
+
+    def __init__(self, stated: Tree, *, own: bool = False) -> None:
+        """`own`: as it meant once, see `parse_tree`.
+
+        Raises:
+            ConfigError: a distribution is malformed; says at which path.
+        """
+        super().__init__((key, parse_tree(stated[key], key, own=own)) for key in sorted(stated))
+        self.stated = stated
+        """Plain data, to be written back as they were."""
+
+    def __eq__(self, other: object) -> bool:
+        return self.stated == (other.stated if isinstance(other, OpenTree) else other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other  # a dict's own would compare what is meant
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        """Read from a mapping, and written as it was stated."""
+
+        def read(
+            value: Any, inner: ValidatorFunctionWrapHandler, info: ValidationInfo
+        ) -> OpenTree:
+            if isinstance(value, OpenTree):
+                return value
+            try:
+                return cls(inner(value), own=info.context == OWN)
+            except ConfigError as error:
+                raise PydanticCustomError(INSIDE, "{said}", {"said": str(error)}) from error
+
+        return core_schema.with_info_wrap_validator_function(
+            read,
+            handler.generate_schema(Tree),
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                lambda tree: tree.stated
+            ),
+        )
+
+
+def parse_tree(value: Any, path: str = "", *, own: bool = False) -> Any:
     """Plain data with distributions in place of the mappings that state them.
+
+    `own`: of a study of before, also where a rule that came later would refuse it.
 
     Raises:
         ConfigError: a distribution is malformed; says at which path.
     """
-    if isinstance(value, Mapping):
-        stated = KINDS & set(value)
-        if not stated:
-            # In a fixed order: two files that say the same make the same study.
-            return {
-                key: parse_tree(inner, f"{path}.{key}" if path else str(key))
-                for key, inner in sorted(value.items())
-            }
-        try:
-            return _distribution(value, stated)
-        except ConfigError as error:
-            raise ConfigError(f"{path}: {error}" if path else str(error)) from None
-    return value
+    if not isinstance(value, Mapping):
+        return value
+    stated = KINDS & set(value)
+    if not stated or (own and set(value) - _keys(min(stated))):
+        # In a fixed order: two files that say the same make the same study.
+        return {
+            key: parse_tree(inner, f"{path}.{key}" if path else str(key), own=own)
+            for key, inner in sorted(value.items())
+        }
+    try:
+        return _distribution(value, min(stated), own=own)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}" if path else str(error)) from None
 
 
 KINDS = {"choice", "int", "float", "log"}
+
+
+def _keys(kind: str) -> set[str]:
+    return {kind, "step"} if kind == "int" else {kind}
 
 
 def is_distribution(value: Any) -> bool:
@@ -107,19 +246,17 @@ def is_distribution(value: Any) -> bool:
     return isinstance(value, Mapping) and bool(KINDS & set(value))
 
 
-def _distribution(value: Mapping[str, Any], stated: set[str]) -> Distribution:
-    kind, *others = sorted(stated)
-    allowed = {kind, "step"} if kind == "int" else {kind}
-    if others or set(value) - allowed:
+def _distribution(value: Mapping[str, Any], kind: str, *, own: bool) -> Distribution:
+    if set(value) - _keys(kind):
         raise ConfigError(
             f"a distribution is {FORMS[kind]} and nothing beside it, but got {shown(value)}"
         )
     if kind == "choice":
-        return _choice(value["choice"])
-    low, high = _bounds(value[kind], kind)
+        return _choice(value["choice"], own=own)
+    low, high = _bounds(value[kind], kind, own=own)
     if kind == "int":
         step = value.get("step", 1)
-        if type(step) is not int or not 0 < step <= MOST_INT:
+        if type(step) is not int or not 0 < step <= (math.inf if own else MOST_INT):
             raise ConfigError(f"step is a whole number over 0, but got {shown(step)}")
         return Int(int(low), int(high), step)
     if kind == "log" and low <= 0:
@@ -135,16 +272,22 @@ FORMS = {
 }
 
 
-def _choice(values: Any) -> Choice:
+def _choice(values: Any, *, own: bool) -> Choice:
     if not isinstance(values, list) or not values:
         raise ConfigError(f"choice takes a list of values, but got {shown(values)}")
-    if len(values) > MOST_VALUES:
+    if len(values) > MOST_VALUES and not own:
         raise ConfigError(f"choice has {len(values):,} values, over {MOST_VALUES:,}")
-    parsed = tuple(parse_tree(value) for value in values)
+    parsed = tuple(parse_tree(value, own=own) for value in values)
     if any(isinstance(value, Distribution) for value in parsed):
         raise ConfigError(f"a choice holds values, not distributions, but got {shown(values)}")
+    if not own:
+        _refuse_repeats(parsed, values)
+    return Choice(parsed)
+
+
+def _refuse_repeats(parsed: Sequence[Any], stated: Sequence[Any]) -> None:
     seen: dict[str, Any] = {}
-    for value, plain in zip(parsed, values, strict=True):
+    for value, plain in zip(parsed, stated, strict=True):
         meaning = _json(_meaning(value))
         if meaning in seen:
             raise ConfigError(
@@ -153,7 +296,6 @@ def _choice(values: Any) -> Choice:
                 else f"choice has one value twice: {shown(seen[meaning])} and {shown(plain)}"
             )
         seen[meaning] = plain
-    return Choice(parsed)
 
 
 def _meaning(value: Any) -> Any:
@@ -169,14 +311,16 @@ def _meaning(value: Any) -> Any:
     return [_meaning(inner) for inner in value] if isinstance(value, list) else value
 
 
-def _bounds(value: Any, kind: str) -> tuple[float, float]:
+def _bounds(value: Any, kind: str, *, own: bool) -> tuple[float, float]:
     if not (isinstance(value, list) and len(value) == 2):
         raise ConfigError(f"bounds are {FORMS[kind]}, but got {shown(value)}")
     for bound in value:
         if kind == "int":
-            if type(bound) is not int or abs(bound) > MOST_INT:
+            if type(bound) is not int or abs(bound) > (math.inf if own else MOST_INT):
                 raise ConfigError(f"bounds of int are whole numbers, but got {shown(value)}")
-        elif type(bound) not in (int, float) or not abs(bound) <= 1e300:
+        elif type(bound) not in (int, float) or not abs(bound) <= (
+            sys.float_info.max if own else MOST_FLOAT
+        ):
             raise ConfigError(f"bounds of {kind} are finite numbers, but got {shown(value)}")
     low, high = value if kind == "int" else map(float, value)
     if low > high:
@@ -190,119 +334,3 @@ def _json(value: Any) -> str:
 
 def _open(axis: Distribution) -> str:
     return "open"
-
-
-def unlabelled(axis: Distribution, stored: Any) -> Any:
-    """A value of an axis from what a ledger or a point has: of a choice it is the label."""
-    return axis.labelled(stored) if isinstance(axis, Choice) else stored
-
-
-def resolve(tree: Any, pick: Pick, path: str = "") -> Any:
-    """The tree with a picked value in place of every distribution."""
-    if isinstance(tree, Choice):
-        value = pick(path, tree)
-        return resolve(value, pick, inside(path, value))
-    if isinstance(tree, Int | Float):
-        return pick(path, tree)
-    if isinstance(tree, Mapping):
-        return {
-            key: resolve(value, pick, f"{path}.{key}" if path else key)
-            for key, value in tree.items()
-        }
-    return tree
-
-
-def inside(path: str, value: Any) -> str:
-    """Path of what a chosen component brings along."""
-    return f"{path}.{value['name']}" if isinstance(value, Mapping) and "name" in value else path
-
-
-def open_axes(tree: Any, path: str = "") -> dict[str, Distribution]:
-    """Every distribution of a tree by path, those inside choices included.
-
-    Raises:
-        ConfigError: a choice gives one path two distributions.
-    """
-    if isinstance(tree, Choice):
-        found: dict[str, Distribution] = {path: tree}
-        for value in tree.values:
-            inner = open_axes(value, inside(path, value))
-            for clash in found.keys() & inner.keys():
-                if found[clash] != inner[clash]:
-                    raise ConfigError(
-                        f"`{clash}` has two distributions in one choice\n"
-                        f"name a component once, with one distribution for each option"
-                    )
-            found |= inner
-        return found
-    if isinstance(tree, Int | Float):
-        return {path: tree}
-    found = {}
-    if isinstance(tree, Mapping):
-        for key, value in tree.items():
-            found |= open_axes(value, f"{path}.{key}" if path else key)
-    return found
-
-
-def is_finite(tree: Any) -> bool:
-    """Whether the tree has finitely many points."""
-    return not any(isinstance(axis, Float) for axis in open_axes(tree).values())
-
-
-def num_points(tree: Any) -> int:
-    """Points of a finite tree's grid, counted without listing them."""
-    if isinstance(tree, Choice):
-        return sum(num_points(value) for value in tree.values)
-    if isinstance(tree, Int):
-        return tree.num_values
-    if isinstance(tree, Mapping):
-        return math.prod(num_points(value) for value in tree.values())
-    return 1
-
-
-def grid(tree: Any) -> Iterator[dict[str, Any]]:
-    """Every point of a finite tree, as labels by path; the last axis turns fastest.
-
-    Raises:
-        ConfigError: an axis is continuous, or there are too many points.
-    """
-    for path, axis in open_axes(tree).items():
-        if isinstance(axis, Float):
-            raise ConfigError(
-                f"a grid needs finite axes, but `{path}` is continuous\n"
-                f"give it a choice, or use sampler random, qmc or tpe"
-            )
-    if (count := num_points(tree)) > MOST_POINTS:
-        raise ConfigError(
-            f"a grid of {count:,} points is too large, {MOST_POINTS:,} is the most\n"
-            f"give its axes fewer values, or use sampler random, qmc or tpe"
-        )
-    prefix: list[int] = []
-    while True:
-        turns: list[tuple[int, int]] = []
-        point: dict[str, Any] = {}
-
-        def pick(
-            path: str,
-            axis: Distribution,
-            turns: list[tuple[int, int]] = turns,
-            point: dict[str, Any] = point,
-            prefix: list[int] = prefix,
-        ) -> Any:
-            turn = prefix[len(turns)] if len(turns) < len(prefix) else 0
-            if isinstance(axis, Choice):
-                turns.append((turn, len(axis.values)))
-                point[path] = axis.labels[turn]
-                return axis.values[turn]
-            assert isinstance(axis, Int)
-            turns.append((turn, axis.num_values))
-            point[path] = axis.value(turn)
-            return point[path]
-
-        resolve(tree, pick)
-        yield point
-        while turns and turns[-1][0] + 1 == turns[-1][1]:
-            turns.pop()
-        if not turns:
-            return
-        prefix = [turn for turn, _ in turns[:-1]] + [turns[-1][0] + 1]

@@ -1,6 +1,6 @@
 """Candidates of a space: built with their components, and checked before any is trained."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
 from pathlib import Path
@@ -16,16 +16,8 @@ from modsearch.errors import ConfigError, shown, unknown
 from modsearch.nn.model import unlearned
 from modsearch.nn.parts import completed
 from modsearch.registry.plugins import load_plugins
-from modsearch.space.axes import (
-    Choice,
-    Distribution,
-    Int,
-    grid,
-    inside,
-    open_axes,
-    parse_tree,
-    resolve,
-)
+from modsearch.space.axes import Distribution, spread
+from modsearch.space.points import grid, leading_to, open_axes
 from modsearch.space.space import SIZE, Arm, Section, Space, over, read_space, said
 
 MOST_CHECKED = 64
@@ -134,12 +126,12 @@ def unlearned_choices(space: Space) -> list[str]:
     _, size = next(_sizes(space))
     for name, arm in space.arms.items():
         tree = over(space.recipe(arm.control_of or name), arm)
-        tree = {**tree, "size": parse_tree(size)}
+        tree = {**tree, "size": size}
         axes = {path: axis for path, axis in open_axes(tree).items() if path.startswith("model.")}
         trials: list[Tree] = [{}]
-        trials += [{path: each} for path in axes for each in _some(axes[path], MOST_PAIRED)]
-        for varied in _spread(trials, max(1, MOST_BUILDS // len(space.arms))):
-            if why := unlearned(build(_varied(tree, varied), space.data).model):
+        trials += [{path: each} for path in axes for each in axes[path].spread(MOST_PAIRED)]
+        for varied in spread(trials, max(1, MOST_BUILDS // len(space.arms))):
+            if why := unlearned(build(leading_to(tree, varied), space.data).model):
                 found[f"arm `{name}`: {why}"] = None
     return list(found)
 
@@ -166,7 +158,7 @@ def _check_candidates(space: Space) -> None:
                 )
     if space.explore and space.explore.sampler == "grid":
         for arm in space.learned_arms:
-            next(grid({**space.recipe(arm), "size": parse_tree(space.explore.size)}))
+            next(grid(space.explored(arm)))
 
 
 @dataclass(frozen=True)
@@ -187,13 +179,13 @@ def _checks(space: Space) -> list[_Check]:
         recipe = over(space.recipe(base), settings) if base else space.recipe(arm)
         for place, (where, size) in enumerate(_sizes(space)):
             if place == 0 or base is None:
-                tree = {**recipe, "size": parse_tree(size)}
+                tree = {**recipe, "size": size}
                 check = _Check(tree, _origin(space, arm, where), place == 0)
                 found.setdefault(repr(tree), check)
     return list(found.values())
 
 
-def _sizes(space: Space) -> Iterator[tuple[str, Tree]]:
+def _sizes(space: Space) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """All sizes of a space, and where they stand."""
     if space.explore:
         yield "explore.size", space.explore.size
@@ -229,12 +221,12 @@ def _check_axes(check: _Check, data: DataConfig, most: int) -> None:
     """Vary each axis over its values, and two axes of the model at a time; so many of both at the
     most, evenly spread."""
     axes = open_axes(check.tree)
-    single = [{path: each} for path, axis in axes.items() for each in _some(axis, MOST_CHECKED)]
-    found = [{}, *_spread(single, most)]
+    single = [{path: each} for path, axis in axes.items() for each in axis.spread(MOST_CHECKED)]
+    found = [{}, *spread(single, most)]
     if check.first:
-        found += _spread(_pairs(axes, most), most)
+        found += spread(_pairs(axes, most), most)
     for varied in found:
-        build(_varied(check.tree, varied), data, check.origin)
+        build(leading_to(check.tree, varied), data, check.origin)
 
 
 def _pairs(axes: dict[str, Distribution], most: int) -> list[Tree]:
@@ -245,47 +237,9 @@ def _pairs(axes: dict[str, Distribution], most: int) -> list[Tree]:
     each = MOST_PAIRED
     while each > 2 and len(pairs) * each**2 > most:
         each -= 1
-    values = {path: _some(axes[path], each) for path in of_model}
+    values = {path: axes[path].spread(each) for path in of_model}
     return [
         {one: first, other: second}
         for one, other in pairs
         for first, second in product(values[one], values[other])
     ]
-
-
-def _spread(values: list[Tree], most: int) -> list[Tree]:
-    return [values[place] for place in _places(len(values), most)]
-
-
-def _varied(tree: Tree, varied: Tree) -> Any:
-    """The tree with some axes' values, and the first values of the others that lead there."""
-    return resolve(tree, lambda path, axis: _leading_to(path, axis, varied))
-
-
-def _leading_to(path: str, axis: Distribution, varied: Tree) -> Any:
-    """The value of a varied axis; of the others the first that brings a varied one along."""
-    if path in varied:
-        return varied[path]
-    if not isinstance(axis, Choice):
-        return axis.low
-    leading = (
-        value for value in axis.values if varied.keys() & open_axes(value, inside(path, value))
-    )
-    return next(leading, axis.values[0])
-
-
-def _some(axis: Distribution, most: int) -> list[Any]:
-    """Values of an axis: both ends, and others evenly between them."""
-    if isinstance(axis, Choice):
-        return [axis.values[place] for place in _places(len(axis.values), most)]
-    if isinstance(axis, Int):
-        return [axis.value(place) for place in _places(axis.num_values, most)]
-    return [axis.low, axis.high]
-
-
-def _places(count: int, most: int) -> list[int]:
-    if count <= most:
-        return list(range(count))
-    if most == 1:
-        return [0]
-    return [place * (count - 1) // (most - 1) for place in range(most)]

@@ -30,7 +30,8 @@ from modsearch.config.rules import OWN, ShortName, once
 from modsearch.config.runtime import Resources
 from modsearch.config.wording import first_error
 from modsearch.errors import ConfigError, unknown
-from modsearch.space.axes import is_distribution, is_finite, num_points, parse_tree
+from modsearch.space.axes import OpenTree, is_distribution
+from modsearch.space.points import is_finite, num_points
 
 SIZE = ("depth", "width")
 ASKS_PER_TRIAL = 5
@@ -44,9 +45,9 @@ Budgets = Annotated[list[PositiveFlops], Field(min_length=1, max_length=64), Aft
 class Section(Stated):
     """Values for model and optimiser, of which each may be open."""
 
-    model: Tree = {}
+    model: OpenTree = OpenTree({})
     """Keys of `model` below, without depth and width."""
-    optim: Tree = {}
+    optim: OpenTree = OpenTree({})
     """Keys of `optim` below."""
 
 
@@ -62,7 +63,7 @@ class Explore(Stated):
 
     budgets: Budgets
     """Training FLOPs of a trial."""
-    size: Tree
+    size: OpenTree
     """depth and width, fixed or open."""
     sampler: Literal["grid", "random", "qmc", "tpe"] = "grid"
     """How points of the open axes are chosen."""
@@ -217,6 +218,11 @@ class Space(Stated):
             tree = over(tree, section)
         return tree
 
+    def explored(self, arm: str) -> Tree:
+        """The arm's tree that explore searches: recipe and size."""
+        assert self.explore is not None
+        return {**self.recipe(arm), "size": self.explore.size}
+
     def budgets(self, stage: Stage) -> list[float]:
         """Budgets of a stage, largest first."""
         return sorted(self.stated_budgets(stage), reverse=True)
@@ -246,7 +252,7 @@ class Space(Stated):
         needs no plugin."""
         if stage is Stage.EXPLORE:
             assert self.explore is not None
-            tree = {**self.recipe(arm), "size": parse_tree(self.explore.size)}
+            tree = self.explored(arm)
             points = num_points(tree) if is_finite(tree) else None
             asked = [n for n in (self.explore.trials, points) if n is not None]
             return min(asked)
@@ -277,8 +283,8 @@ class Space(Stated):
 def over(base: Tree, section: Section | Arm) -> Tree:
     """A section's values on top of a tree's, key by key."""
     return {
-        "model": {**base["model"], **parse_tree(section.model)},
-        "optim": {**base["optim"], **parse_tree(section.optim)},
+        "model": {**base["model"], **section.model},
+        "optim": {**base["optim"], **section.optim},
     }
 
 
@@ -322,11 +328,11 @@ def said(values: Tree) -> Tree:
     return {key: value for key, value in values.items() if value is not None}
 
 
-def _check_recipe(tree: Tree, where: str, known: type[BaseModel]) -> None:
-    """Keys and distributions of a part of a recipe.
+def _check_recipe(tree: OpenTree, where: str, known: type[BaseModel]) -> None:
+    """Keys of a part of a recipe.
 
     Raises:
-        ConfigError: a key is unknown or a size, or a distribution is malformed.
+        ConfigError: one is unknown or a size.
     """
     if is_distribution(tree) and not set(tree) <= set(known.model_fields):
         raise ConfigError(f"{where}: a distribution goes to one of the keys, not to all of them")
@@ -337,10 +343,9 @@ def _check_recipe(tree: Tree, where: str, known: type[BaseModel]) -> None:
             raise ConfigError(
                 f"{where}.{key} has no effect: sizes are those of explore.size and measure.ladder"
             )
-    parse_tree(tree, where)
 
 
-def _check_size(size: Tree) -> None:
+def _check_size(size: OpenTree) -> None:
     for key in size:
         if key not in SIZE:
             raise ConfigError(
@@ -350,4 +355,3 @@ def _check_size(size: Tree) -> None:
     for key in SIZE:
         if key not in size:
             raise ConfigError(f"explore.size: {key} is missing")
-    parse_tree(size, "explore.size")

@@ -235,7 +235,7 @@ def _sources_hash(root: Path) -> str:
 def _packages(space: Space) -> dict[str, str]:
     """Installed packages whose components the space names, with version and hash of sources."""
     sections: list[Section | Arm] = [space.fixed, space.axes, *space.arms.values()]
-    named = {word for section in sections for word in _words(section.model)}
+    named = {word for section in sections for word in _words(section.model.stated)}
     found = {}
     for registry in KINDS.values():
         for name in named.intersection(registry.names()):

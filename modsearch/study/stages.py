@@ -11,8 +11,9 @@ from modsearch.config.records import Budget, Job, Stage
 from modsearch.config.runtime import Plugin, Runtime
 from modsearch.errors import StudyError
 from modsearch.sampling.ledger import CellSpec
-from modsearch.space.axes import Int, grid, parse_tree, resolve, unlabelled
+from modsearch.space.axes import Int
 from modsearch.space.candidates import build
+from modsearch.space.points import at_point, grid
 from modsearch.space.space import Space, over
 from modsearch.store.directory import StudyDirectory
 from modsearch.study.progress import guess
@@ -68,7 +69,7 @@ class Stages:
     def _explore_cell(self, arm: str, budget: float) -> CellSpec:
         explore = self.space.explore
         assert explore is not None
-        tree = {**self.space.recipe(arm), "size": parse_tree(explore.size)}
+        tree = self.space.explored(arm)
         spec = CellSpec(Stage.EXPLORE, arm, budget, tree, explore.sampler, explore.trials)
         return self._ordered(spec, list(grid(tree))) if explore.sampler == "grid" else spec
 
@@ -145,6 +146,5 @@ class Stages:
         """Rough seconds of a point of a cell."""
         key = spec.name, repr(point)
         if key not in self._seconds:  # asked for again and again while a worker waits
-            values = resolve(spec.tree, lambda path, axis: unlabelled(axis, point[path]))
-            self._seconds[key] = guess(self.job(spec, values))
+            self._seconds[key] = guess(self.job(spec, at_point(spec.tree, point)))
         return self._seconds[key]

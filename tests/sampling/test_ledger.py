@@ -18,7 +18,8 @@ from modsearch.errors import StudyError
 from modsearch.sampling import ledger as ledgers
 from modsearch.sampling.ledger import Asked, Cell, CellSpec, Ledger, open_storage, server_url
 from modsearch.sampling.samplers import qmc_point, random_point
-from modsearch.space.axes import grid, parse_tree
+from modsearch.space.axes import parse_tree
+from modsearch.space.points import grid
 from modsearch.space.space import ASKS_PER_TRIAL
 
 DISCRETE = parse_tree(

@@ -15,19 +15,9 @@ from modsearch.config.data import CorpusFacts, DataConfig
 from modsearch.config.reading import override, parse_yaml, read_yaml
 from modsearch.config.records import Candidate, Stage
 from modsearch.errors import ConfigError, StudyError
-from modsearch.space.axes import (
-    Choice,
-    Distribution,
-    Float,
-    Int,
-    grid,
-    is_finite,
-    num_points,
-    open_axes,
-    parse_tree,
-    resolve,
-)
+from modsearch.space.axes import Choice, Distribution, Float, Int, parse_tree
 from modsearch.space.candidates import build, load_candidate, load_space
+from modsearch.space.points import grid, is_finite, num_points, open_axes, resolve
 from modsearch.space.space import Space, own_space, read_space
 from modsearch.store.directory import StudyDirectory
 from modsearch.store.files import write_yaml
@@ -564,7 +554,7 @@ def test_budgets_sizes_and_samples_of_the_stages(tmp_path: Path) -> None:
 
 def test_a_built_candidate_has_its_recipe_and_size(tmp_path: Path) -> None:
     space = load(tmp_path)
-    tree = {**space.recipe("mod"), "size": parse_tree(space.explore.size)}
+    tree = space.explored("mod")
     point = resolve(tree, lambda path, axis: axis.values[-1] if isinstance(axis, Choice) else 12)
     found = build(point, space.data)
     assert (found.model.depth, found.model.width, found.model.capacity) == (2, 12, 0.5)
