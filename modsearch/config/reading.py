@@ -6,7 +6,7 @@ are no text, a key that stands twice and documents without bound are refused.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,9 @@ from modsearch.errors import ConfigError, has_surrogates, shortened, shown
 
 Tree = dict[str, Any]
 """Nested plain data; in a space its leaves may be distributions."""
+
+Source = Path | Mapping[str, Any]
+"""A YAML file, or what one would say, from Python."""
 
 MOST_BYTES = 250_000
 MOST_NODES = 50_000
@@ -154,11 +157,11 @@ def _scalar(node: yaml.Node) -> Any:
     return text
 
 
-def parse_yaml(text: str) -> Any:
+def parse_yaml(text: str, *, lines: bool = True) -> Any:
     """Plain data: None, bool, int, float, str, lists, and mappings with keys of text.
 
     Raises:
-        ConfigError: the text is not such YAML; says in which line and why.
+        ConfigError: the text is not such YAML; says why, and with `lines` in which line.
     """
     if len(text) > MOST_BYTES:
         raise ConfigError(f"has {len(text):,} characters, over {MOST_BYTES:,}")
@@ -168,7 +171,7 @@ def parse_yaml(text: str) -> Any:
         return None if node is None else _Values().of(node)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        line = f"line {mark.line + 1}: " if mark else ""
+        line = f"line {mark.line + 1}: " if mark and lines else ""
         problem = error.problem or "is not valid YAML"
         if problem.startswith("but"):
             problem = f"{error.context}, {problem}"
@@ -181,7 +184,44 @@ def parse_yaml(text: str) -> Any:
         raise ConfigError(f"is not valid YAML: {reason}") from error
 
 
-def read_yaml(path: Path, overrides: list[str]) -> Tree:
+def read(source: Source, overrides: Sequence[str], what: str) -> Tree:
+    """A file or a mapping as plain data, with `a.b=c` overrides applied.
+
+    Raises:
+        ConfigError: it is not what YAML can say, or an override is malformed; names the file, or
+            `what` a mapping is.
+    """
+    if isinstance(source, Path):
+        return read_yaml(source, overrides)
+    try:
+        values = _plain(source)
+    except ConfigError as error:
+        raise ConfigError(f"{what}: {error}") from error
+    for text in overrides:
+        override(values, text)
+    return values
+
+
+def named(source: Source, what: str) -> str:
+    """How errors name a source: by its file, or by `what` a mapping is."""
+    return str(source) if isinstance(source, Path) else what
+
+
+def _plain(values: Mapping[str, Any]) -> Tree:
+    """A copy of values from Python, as strict as if a file said them."""
+    try:
+        text = yaml_text(dict(values))
+    except yaml.representer.RepresenterError as error:
+        raise ConfigError(f"takes plain values alone, but got {shown(error.args[-1])}") from error
+    except RecursionError as error:
+        raise ConfigError(f"values are nested more than {MOST_NESTED} deep") from error
+    except ValueError as error:  # Python prints no integer of over 4,300 digits
+        raise ConfigError("a number of thousands of digits") from error
+    found: Tree = parse_yaml(text, lines=False)
+    return found
+
+
+def read_yaml(path: Path, overrides: Sequence[str]) -> Tree:
     """A YAML file as plain data, with `a.b=c` overrides applied.
 
     Raises:

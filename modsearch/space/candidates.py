@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from modsearch.config.data import DataConfig
-from modsearch.config.reading import Tree, override, read_yaml
+from modsearch.config.reading import Source, Tree, named, override, read
 from modsearch.config.records import Candidate, Job
 from modsearch.config.wording import first_error
 from modsearch.errors import ConfigError, shown, unknown
@@ -18,7 +18,7 @@ from modsearch.nn.parts import completed
 from modsearch.registry.plugins import load_plugins
 from modsearch.space.axes import Distribution, spread
 from modsearch.space.points import grid, leading_to, open_axes
-from modsearch.space.space import SIZE, Arm, Section, Space, over, read_space, said
+from modsearch.space.space import SIZE, WHAT, Arm, Section, Space, over, read_space, said
 
 MOST_CHECKED = 64
 """Values of one axis that are tried."""
@@ -56,34 +56,48 @@ def build(resolved: Tree, data: DataConfig | Tree, origin: Origin = str) -> Cand
         raise ConfigError(f"{origin('model')}: {error}") from error
 
 
-def load_space(path: Path, overrides: list[str], plugins: Sequence[Path] = ()) -> Space:
-    """A validated space, whose candidates can be built.
+def load_space(
+    source: Source, overrides: Sequence[str] = (), plugins: Sequence[Path] = ()
+) -> Space:
+    """A validated space, whose candidates can be built, from a file or a mapping.
 
-    The space's plugin files and `plugins` are run, and stand in it with absolute paths.
+    The space's plugin files and `plugins` are run, and stand in it with absolute paths; those of
+    a mapping are looked for from the current folder.
 
     Raises:
-        ConfigError: what is wrong, and in which file.
+        ConfigError: what is wrong, and in which file; of a mapping it begins with `space`.
     """
-    space = read_space(path, overrides)
+    return checked(read_space(source, overrides), source, plugins)
+
+
+def checked(space: Space, source: Source, plugins: Sequence[Path] = ()) -> Space:
+    """What `load_space` does with a space that was read from a source already.
+
+    Raises:
+        ConfigError: a plugin fails, or a candidate can't be built.
+    """
+    folder = source.parent if isinstance(source, Path) else Path()
     try:
-        files = [path.parent / file for file in space.plugins]
+        files = [folder / file for file in space.plugins]
         loaded = load_plugins([*files, *plugins])
         space = space.model_copy(update={"plugins": [plugin.path for plugin in loaded]})
         _check_candidates(space)
     except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error
+        raise ConfigError(f"{named(source, WHAT)}: {error}") from error
     return space
 
 
-def load_candidate(path: Path, overrides: list[str]) -> Candidate:
+def load_candidate(source: Source, overrides: Sequence[str] = ()) -> Candidate:
     """One configuration: `model`, `optim` and `data`, missing values at their defaults.
 
     A trial's `config.yaml` has them under `candidate`, and is taken, too.
 
     Raises:
-        ConfigError: what is wrong, and in which file.
+        ConfigError: what is wrong, and in which file; of a mapping it begins with
+            `configuration`.
     """
-    values = read_yaml(path, [])
+    what = "configuration"
+    values = read(source, [], what)
     try:
         if "candidate" in values:
             values = _inner(values)
@@ -101,7 +115,7 @@ def load_candidate(path: Path, overrides: list[str]) -> Candidate:
                 )
         return build(parts, parts["data"])
     except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error
+        raise ConfigError(f"{named(source, what)}: {error}") from error
 
 
 def _inner(values: Tree) -> Tree:

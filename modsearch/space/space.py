@@ -1,6 +1,6 @@
 """A search space: YAML in, arms and candidates out."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -24,7 +24,7 @@ from modsearch.config.base import (
 from modsearch.config.data import DataConfig, Validation
 from modsearch.config.model import ModelConfig
 from modsearch.config.optim import OptimConfig
-from modsearch.config.reading import Tree, read_yaml
+from modsearch.config.reading import Source, Tree, named, read, read_yaml
 from modsearch.config.records import Stage
 from modsearch.config.rules import OWN, ShortName, once
 from modsearch.config.runtime import Resources
@@ -32,6 +32,9 @@ from modsearch.config.wording import first_error
 from modsearch.errors import ConfigError, unknown
 from modsearch.space.axes import OpenTree, is_distribution
 from modsearch.space.points import is_finite, num_points
+
+WHAT = "space"
+"""How errors name one that is no file."""
 
 SIZE = ("depth", "width")
 ASKS_PER_TRIAL = 5
@@ -301,26 +304,27 @@ def own_space(path: Path) -> Space:
         raise ConfigError(f"{path}: {first_error(error, Space, values)}") from error
 
 
-def read_space(path: Path, overrides: list[str]) -> Space:
+def read_space(source: Source, overrides: Sequence[str] = ()) -> Space:
     """A space whose candidates are not checked, and whose plugins are not run.
 
     Raises:
-        ConfigError: what is wrong, and in which file.
+        ConfigError: what is wrong, and in which file; of a mapping it begins with `space`.
     """
-    values = read_yaml(path, overrides)
+    values = read(source, overrides, WHAT)
+    where = named(source, WHAT)
     for key, value in values.items():
         if key in ("model", "optim"):
             inner = list(value)[:1] if isinstance(value, dict) else []
             raise ConfigError(
-                f"{path}: unknown key `{key}`: a space has it in fixed, axes and arms\n"
+                f"{where}: unknown key `{key}`: a space has it in fixed, axes and arms\n"
                 f"did you mean `{'.'.join(['fixed', key, *inner])}`?"
             )
         if key not in Space.model_fields:
-            raise ConfigError(f"{path}: {unknown('key', key, Space.model_fields)}")
+            raise ConfigError(f"{where}: {unknown('key', key, Space.model_fields)}")
     try:
         return Space.model_validate(said(values))
     except ValidationError as error:
-        raise ConfigError(f"{path}: {first_error(error, Space, values)}") from error
+        raise ConfigError(f"{where}: {first_error(error, Space, values)}") from error
 
 
 def said(values: Tree) -> Tree:

@@ -1,9 +1,12 @@
 """Search spaces: YAML, mistakes and their messages, distributions, grids, overrides, extension."""
 
+import copy
+import pickle
 import re
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import hypothesis.strategies as st
@@ -12,11 +15,20 @@ import yaml
 from hypothesis import given
 
 from modsearch.config.data import CorpusFacts, DataConfig
-from modsearch.config.reading import override, parse_yaml, read_yaml
+from modsearch.config.reading import override, parse_yaml, read_yaml, yaml_text
 from modsearch.config.records import Candidate, Stage
 from modsearch.errors import ConfigError, StudyError
-from modsearch.space.axes import Choice, Distribution, Float, Int, parse_tree
-from modsearch.space.candidates import build, load_candidate, load_space
+from modsearch.space import axes
+from modsearch.space.axes import (
+    Choice,
+    Distribution,
+    Float,
+    Int,
+    OpenTree,
+    parse_tree,
+    spread,
+)
+from modsearch.space.candidates import build, checked, load_candidate, load_space
 from modsearch.space.points import grid, is_finite, num_points, open_axes, resolve
 from modsearch.space.space import Space, own_space, read_space
 from modsearch.store.directory import StudyDirectory
@@ -629,6 +641,166 @@ def test_a_misspelled_override_is_an_unknown_key(tmp_path: Path) -> None:
     assert "did you mean `seed`?" in refused(tmp_path, SPACE, "sed=1")
 
 
+# --- trees of a space
+
+
+STATED = """\
+axes:
+  optim:
+    warmup: {float: [0, 0.5]}
+    rate: {log: [1e-3, 1]}
+    min_steps: {int: [1, 4], step: 1}
+    batch_size: {int: [2, 4]}
+explore: {size: {width: {choice: [8, 12]}, depth: 2}, budgets: [1e9], sampler: random, trials: 3}
+name: stated
+arms: {mod: {model: {block: mod, router: {gate: {choice: [tanh]}, name: expert_choice}}}}
+"""
+
+
+def test_a_section_is_written_as_it_was_stated_and_holds_what_is_meant(tmp_path: Path) -> None:
+    space = load(tmp_path, STATED)
+    stated = parse_yaml(STATED)
+    dumped = space.model_dump(mode="json", include={"axes", "explore", "arms"})
+    for part, said in (
+        (dumped["axes"]["optim"], stated["axes"]["optim"]),
+        (dumped["explore"]["size"], stated["explore"]["size"]),
+        (dumped["arms"]["mod"]["model"], stated["arms"]["mod"]["model"]),
+    ):
+        assert repr(part) == repr(said), "same keys, order and types"
+    assert list(space.axes.optim) == ["batch_size", "min_steps", "rate", "warmup"]
+    assert space.axes.optim["rate"] == Float(1e-3, 1.0, log=True)
+    assert list(space.explore.size) == ["depth", "width"]
+    assert space.explored("mod")["size"]["width"] == Choice((8, 12))
+    assert pickle.loads(pickle.dumps(space)) == space
+
+
+def test_trees_are_equal_that_state_the_same() -> None:
+    tree = OpenTree({"b": {"int": [1, 4]}, "a": 1})
+    assert tree == OpenTree({"a": 1, "b": {"int": [1, 4]}})
+    assert tree != OpenTree({"a": 1, "b": {"int": [1, 4], "step": 1}})
+    assert repr(tree) == repr(dict(tree)), "it names a cell in the ledger"
+
+
+def test_a_distribution_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    make = axes._distribution
+
+    def noted(value: Any, kind: str, *, own: bool) -> Distribution:
+        made.append(kind)
+        return make(value, kind, own=own)
+
+    monkeypatch.setattr(axes, "_distribution", noted)
+    space = load(tmp_path)
+    assert len(made) == 5
+    for stage in Stage:
+        space.num_trials(stage, "mod", 1e9)
+    assert len(made) == 5
+
+
+def test_a_mistake_inside_a_tree_has_its_whole_path(tmp_path: Path) -> None:
+    wrong = "{name: expert_choice, bce_weight: {float: [1, 0]}}"
+    message = refused(tmp_path, SPACE, f"arms.mod.model.router={wrong}")
+    assert (
+        "arms.mod.model.router.bce_weight: bounds are {float: [LOW, HIGH]}, low first" in message
+    )
+    message = refused(tmp_path, SPACE, "explore.size.width={int: [8]}")
+    assert "space.yaml: explore.size.width: bounds are {int: " in message
+
+
+# --- values of axes
+
+
+@pytest.mark.parametrize(
+    ("axis", "first", "shares", "spreads"),
+    [
+        (Choice((3, {"name": "x"}, 1)), 3, [3, '{"name": "x"}', 1, 1], [3, 1]),
+        (Int(8, 33, 8), 8, [8, 16, 32, 32], [8, 32]),
+        (Float(1.0, 3.0, log=False), 1.0, [1.0, 1.8, 2.8, 3.0], [1.0, 3.0]),
+        (Float(1.0, 16.0, log=True), 1.0, [1.0, 3.03, 12.13, 16.0], [1.0, 16.0]),
+    ],
+    ids=repr,
+)
+def test_values_of_an_axis(
+    axis: Distribution, first: object, shares: list[object], spreads: list[object]
+) -> None:
+    found = [axis.at(share) for share in (0.0, 0.4, 0.9, 1.0)]
+    assert found == [pytest.approx(x, rel=1e-2) if isinstance(x, float) else x for x in shares]
+    assert axis.first == first
+    assert axis.spread(2) == spreads
+    drawn = [axis.drawn(Random(0)) for _ in range(2)]
+    assert drawn[0] == drawn[1]
+    labels = [axis.at(place / 100) for place in range(101)]
+    assert isinstance(axis, Float) or drawn[0] in [axis.labelled(label) for label in labels]
+
+
+@pytest.mark.parametrize(
+    ("most", "places"), [(1, [0]), (2, [0, 9]), (4, [0, 3, 6, 9]), (10, list(range(10)))]
+)
+def test_a_spread_has_both_ends_and_what_lies_evenly_between(most: int, places: list[int]) -> None:
+    assert spread(range(10), most) == places
+
+
+# --- from Python
+
+
+def test_a_mapping_is_read_as_its_file_is(tmp_path: Path) -> None:
+    values = parse_yaml(SPACE)
+    before = copy.deepcopy(values)
+    assert load_space(values, ["seed=9"]) == load(tmp_path, SPACE, "seed=9")
+    assert values == before, "overrides change a copy"
+    space = load_space(values)
+    assert load_space(space.model_dump(mode="json")) == space
+    assert checked(read_space(values), values) == space
+    config = {"model": {"width": 8, "num_heads": 1}}
+    found = load_candidate(config, ["optim.rate=0.02"])
+    assert found == candidate(tmp_path, yaml_text(config), "optim.rate=0.02")
+    assert load_candidate({"candidate": found.model_dump()}) == found
+
+
+ENDLESS: dict[str, Any] = {}
+ENDLESS["fixed"] = ENDLESS
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"sed": 1}, "unknown key `sed`; did you mean `seed`?"),
+        ({"model": {"every": 2}}, "unknown key `model`: a space has it in fixed, axes and arms"),
+        ({"seed": "1"}, 'seed: must be a whole number, but got "1"'),
+        ({"seed": object}, "takes plain values alone, but got <class 'object'>"),
+        ({"seed": {1, 2}}, 'tag "!!set" is not taken'),
+        ({"fixed": {1: 2}}, "a key is a text, but got 1"),
+        ({"seed": 10**5000}, "a number of thousands of digits"),
+        ({"name": "a\0"}, "a text holds a NUL character"),
+        (ENDLESS, "values are nested more than 40 deep"),
+        ({"arms": {"a": {"model": {"router": "randon"}}}}, "did you mean `random`?"),
+        ({"plugins": ["nowhere.py"]}, "no plugin file "),
+        ({"axes": {"optim": {"rate": {"log": [0, 1]}}}}, "axes.optim.rate: a log distribution"),
+    ],
+)
+def test_a_mistake_in_a_mapping_is_told_as_one_of_a_space(
+    values: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_space({**parse_yaml(SPACE), **values})
+    assert str(caught.value).startswith("space: ")
+    assert message in str(caught.value)
+
+
+def test_a_mistake_in_a_mapping_is_told_as_one_of_a_configuration() -> None:
+    with pytest.raises(ConfigError, match=r"^configuration: unknown key in model `widht`"):
+        load_candidate({"model": {"widht": 3}})
+
+
+def test_plugins_of_a_mapping_lie_in_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "nothing_of_mine.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    space = load_space({**parse_yaml(SPACE), "plugins": ["nothing_of_mine.py"]})
+    assert space.plugins == [str(tmp_path / "nothing_of_mine.py")]
+
+
 # --- a study's own copy of its space
 
 
@@ -942,6 +1114,10 @@ def test_strict_values_in_one_configuration(tmp_path: Path, text: str, message: 
         "axes.model={width: {choice: [8, 16]}}",
         "explore.budgets=[1e9, 1e9]",
         "measure.ladder=[{budget: 1e9, depth: 2, widths: [8, 8, 12]}]",
+        "axes.optim.rate={choice: [0.1, 0.1]}",
+        "arms.mod.model.every={choice: [1, 1.0, 2]}",
+        "explore.size.width={int: [8, 9007199254740993]}",
+        "arms.mod.model.router={name: of_mine, log: 3}",
     ],
 )
 def test_a_study_of_before_opens_as_what_it_was(stated: str, tmp_path: Path) -> None:
