@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from modsearch.cli.app import app
+from modsearch.cli.options import app
 from modsearch.config.model import ModelConfig
 from modsearch.errors import ConfigError
 from modsearch.nn.blocks.mod import Mod
