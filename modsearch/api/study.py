@@ -173,21 +173,14 @@ def load_space(
     """A validated search space, all of whose candidates can be built.
 
     Args:
-        space: a YAML file, the bare name of a shipped space, or plain data.
+        space: a YAML file, the bare name of a shipped space, plain data, or a loaded space.
         overrides: values to replace, such as `"confirm.seeds=5"`.
         plugins: Python files with components.
 
     Raises:
         ModsearchError: what is wrong, and where.
     """
-    from modsearch.space.space import Space
-
-    if isinstance(space, Space):
-        return space
-    outline(space, overrides)
-    from modsearch.space.candidates import load_space as load
-
-    return load(_space_source(space), list(overrides), list(map(Path, plugins)))
+    return _checked(outline(space, overrides), space, plugins)
 
 
 def outline(space: "SpaceLike", overrides: Sequence[str] = ()) -> "Space":
@@ -196,15 +189,27 @@ def outline(space: "SpaceLike", overrides: Sequence[str] = ()) -> "Space":
     from modsearch.space.space import Space, read_space
 
     if isinstance(space, Space):
+        if overrides:
+            raise ModsearchError("a loaded space takes no overrides: load it with them")
         return space
-    source = _space_source(space)
-    found = read_space(source, list(overrides))
+    source = _source(space)
+    found = read_space(source, overrides)
     if found.suite is not None:
         try:  # what is wrong with it is said now, not after hours of training
             load_suite(found.suite)
         except ModsearchError as error:
-            raise type(error)(f"{source}: suite: {error}") from error
+            where = source if isinstance(source, Path) else "space"
+            raise type(error)(f"{where}: suite: {error}") from error
     return found
+
+
+def _checked(sketch: "Space", space: "SpaceLike", plugins: Files) -> "Space":
+    """The outline of a space with its plugins run and its candidates built."""
+    from modsearch.space.candidates import checked
+    from modsearch.space.space import Space
+
+    source = {} if isinstance(space, Space) else _source(space)
+    return checked(sketch, source, list(map(Path, plugins)))
 
 
 def plan(space: "SpaceLike", *, overrides: Sequence[str] = (), plugins: Files = ()) -> "Forecast":
@@ -272,7 +277,7 @@ def search(
             raise ModsearchError(f"{root} lies inside of the study {folder}\nuse another --out")
     refuse_inside(sketch.data.corpus, root)
     refuse_second(root)  # before anything heavy is imported
-    wanted = load_space(space, overrides=overrides, plugins=plugins)
+    wanted = _checked(sketch, space, plugins)
     from modsearch.study.runner import Runner
 
     kind: Literal["local", "ray"] = "ray" if engine == "ray" else "local"
@@ -318,7 +323,7 @@ def _score_winners(runner: "Runner") -> None:
         evaluate_winners(directory, records, suite, runner.space.data, device)
 
 
-def _space_source(space: "str | Path | Mapping[str, Any]") -> "Path | Mapping[str, Any]":
+def _source(space: "str | Path | Mapping[str, Any]") -> "Path | Mapping[str, Any]":
     from modsearch.config.shipped import shipped
 
     return space if isinstance(space, Mapping) else shipped("search_spaces", str(space))

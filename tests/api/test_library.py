@@ -99,7 +99,7 @@ def test_plain_data_a_file_and_a_loaded_space_are_the_same(tmp_path: Path) -> No
     file.write_text(json.dumps(SPACE))
     loaded = modsearch.load_space(SPACE)
     assert modsearch.load_space(file) == loaded
-    assert modsearch.load_space(loaded) is loaded
+    assert modsearch.load_space(loaded) == loaded
     assert modsearch.load_space(SPACE, overrides=["seed=3"]).seed == 3
 
 
