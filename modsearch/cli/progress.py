@@ -14,9 +14,6 @@ from modsearch.cli.options import Shown
 if TYPE_CHECKING:
     from modsearch.study.events import Event, OnEvent
 
-STEPS_SHOWN = 10
-"""Lines of a training's log that its text shows."""
-
 
 @contextmanager
 def resumable() -> Iterator[None]:
@@ -53,11 +50,9 @@ def line(event: "Event") -> None:
 
 
 def step_line(event: "Event") -> None:
-    """Some steps of one training."""
+    """Of one training only its steps: its result goes to stdout."""
     if event.event == "logged":
-        every = max(1, event.steps // STEPS_SHOWN)
-        if event.step == event.steps or event.step % every == 0:
-            print(event, file=sys.stderr, flush=True)
+        print(event, file=sys.stderr, flush=True)
 
 
 def json_line(event: "Event") -> None:

@@ -17,6 +17,9 @@ from modsearch.study.events import (
     unheard,
 )
 
+LOGS_TOLD = 20
+"""Events of one training that is followed step by step."""
+
 
 class Progress:
     """Counts trials of a stage, and extrapolates its end from those that have come back."""
@@ -31,6 +34,7 @@ class Progress:
         self._spent_guess = 0.0
         self._done = 0
         self._trials = 0
+        self._part = 0
 
     def note(self, text: str) -> None:
         """A line of its own."""
@@ -49,10 +53,13 @@ class Progress:
         self.on_event(TrialBegan(trial=Trial.of(job), folder=folder))
 
     def logged(self, job: Job, row: Mapping[str, float]) -> None:
-        """A line of a training's log."""
+        """A line of a training's log; one in each part of the steps is told."""
         step, steps = int(row["step"]), int(row["steps"])
-        trial = Trial.of(job)
-        self.on_event(TrialLogged(trial=trial, step=step, steps=steps, loss=row["loss"]))
+        part = step * LOGS_TOLD // steps
+        if part != self._part:
+            self._part = part
+            trial = Trial.of(job)
+            self.on_event(TrialLogged(trial=trial, step=step, steps=steps, loss=row["loss"]))
 
     def rejected(self, job: Job, reason: str) -> None:
         """A job can't be trained."""
