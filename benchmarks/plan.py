@@ -18,7 +18,7 @@ from modsearch.config.records import Budget, Candidate, Job, Plan, Record, Stage
 from modsearch.config.runtime import Runtime
 from modsearch.data.corpus import load_corpus
 from modsearch.nn.model import Decoder
-from modsearch.planning.forecast import process_memory
+from modsearch.planning.costs import process_memory
 from modsearch.planning.speed import Speed, memory
 from modsearch.space.candidates import build
 from modsearch.training.budget import plan

@@ -8,8 +8,9 @@ from modsearch.analysis.power import SEED_SD
 from modsearch.errors import shown
 
 if TYPE_CHECKING:
+    from modsearch.planning.cells import PlannedCell
     from modsearch.planning.flops import FlopLedger
-    from modsearch.planning.forecast import Forecast, PlannedCell
+    from modsearch.planning.forecast import Forecast
     from modsearch.registry.listing import Description, Listed
     from modsearch.study.status import RunningTrial, StudyStatus
 

@@ -2,12 +2,21 @@
 
 from dataclasses import dataclass, replace
 from random import Random
+from typing import Any
 
+from modsearch.config.base import Frozen
 from modsearch.config.reading import Tree
 from modsearch.config.records import Budget, Candidate, Plan, Stage
 from modsearch.space.axes import spread
 from modsearch.space.candidates import build
-from modsearch.space.points import at_point, drawn, grid, is_finite, leading_to, num_points
+from modsearch.space.points import (
+    at_point,
+    drawn,
+    grid,
+    is_finite,
+    leading_to,
+    num_points,
+)
 from modsearch.space.space import ASKS_PER_TRIAL, Space, over
 from modsearch.training.budget import plan
 
@@ -148,3 +157,39 @@ def _recipe(space: Space, arm: str, explored: list[Cell]) -> Tree:
     recipe = leading_to(space.recipe(arm), {})
     assert isinstance(recipe, dict)
     return recipe
+
+
+class Rejection(Frozen):
+    """A candidate that can't be trained at its budget."""
+
+    depth: int
+    width: int
+    recipe: dict[str, Any]
+    """What tells it from the others of its cell beside its size."""
+    reason: str
+
+
+class PlannedCell(Frozen):
+    """One arm at one budget in one stage."""
+
+    stage: Stage
+    arm: str
+    budget: float
+    trials: int
+    points_asked: int
+    points_planned: int
+    """Those of a large cell stand for the rest."""
+    steps: list[int]
+    """Of each planned point that can be trained, and so are `params`."""
+    params: list[int]
+    epochs: float
+    """The most."""
+    seconds: float
+    """Of all trials, one after the other."""
+    longest_seconds: float
+    """Of one trial."""
+    head_share: float
+    """The largest share of the LM head in the forward FLOPs."""
+    memory_bytes: int
+    """The most that a trial takes, its process included."""
+    rejected: list[Rejection]

@@ -1,0 +1,61 @@
+"""What a cell costs: steps, memory and hours of its trials on this machine."""
+
+from typing import Any
+
+from modsearch.config.records import Candidate, Stage
+from modsearch.config.runtime import Runtime
+from modsearch.planning.cells import Cell, PlannedCell, Rejection
+from modsearch.planning.speed import Speed, memory
+from modsearch.space.points import open_axes
+from modsearch.space.space import Space
+from modsearch.training.machine import peak_memory
+
+FIRST_TRAINING_BYTES = 70 * 2**20
+
+
+def process_memory(runtime: Runtime) -> int:
+    """Bytes of a worker beside its training's: libraries and corpus, as this process has them,
+    and what a first training loads. Nothing on a GPU."""
+    return peak_memory() + FIRST_TRAINING_BYTES if runtime.device == "cpu" else 0
+
+
+def costs(space: Space, cell: Cell, speed: Speed, base: int) -> PlannedCell:
+    """Of a cell; `base` is the memory of a process that trains nothing yet."""
+    plans = [spent for _, spent in cell.planned]
+    windows = space.validation(cell.stage).windows
+    seconds = [speed.seconds(candidate, spent, windows) for candidate, spent in cell.planned]
+    needs = [memory(candidate, spent, speed.runtime) for candidate, spent in cell.planned]
+    return PlannedCell(
+        stage=cell.stage,
+        arm=cell.arm,
+        budget=cell.budget,
+        trials=cell.trials,
+        points_asked=cell.asked if cell.stage is not Stage.CONFIRM else 1,
+        points_planned=cell.tried,
+        steps=[spent.steps for spent in plans],
+        params=[spent.params for spent in plans],
+        epochs=max((spent.epochs for spent in plans), default=0.0),
+        seconds=cell.trials * sum(seconds) / len(seconds) if seconds else 0.0,
+        longest_seconds=max(seconds, default=0.0),
+        head_share=max((spent.head_share for spent in plans), default=0.0),
+        memory_bytes=base + max(needs, default=0),
+        rejected=[
+            Rejection(
+                depth=candidate.model.depth,
+                width=candidate.model.width,
+                recipe=_differing(candidate, space, cell.arm),
+                reason=reason,
+            )
+            for candidate, reason in cell.rejected
+        ],
+    )
+
+
+def _differing(candidate: Candidate, space: Space, arm: str) -> dict[str, Any]:
+    """What tells a candidate from the others of its cell beside its size: its open values."""
+    found: dict[str, Any] = {}
+    values = {"model": candidate.model.model_dump(), "optim": candidate.optim.model_dump()}
+    for path in open_axes(space.recipe(space.arms[arm].control_of or arm)):
+        section, key, *_ = path.split(".")
+        found[key] = values[section][key]
+    return found
