@@ -258,12 +258,38 @@ def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
     return False
 
 
-def test_workers_end_when_their_driver_is_killed(tmp_path: Path) -> None:
+def environment() -> dict[str, str]:
+    """For programs that import this module."""
     paths = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
-    code = f"import test_local, pathlib; test_local.drive_forever(pathlib.Path({str(tmp_path)!r}))"
-    driver = subprocess.Popen(
-        [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+
+
+UNGUARDED = """
+from functools import partial
+from pathlib import Path
+from modsearch.engines.local import LocalEngine
+from test_local import Driver, run_and_note
+
+print("started", flush=True)
+driver = Driver([0])
+with LocalEngine(partial(run_and_note, Path()), 1, threads=1).started() as engine:
+    engine.run(driver.next_job, driver.on_record)
+print(len(driver.back), "back")
+"""
+
+
+def test_a_script_that_is_not_guarded_does_not_start_itself_again(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(UNGUARDED)
+    command = [sys.executable, "script.py"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
     )
+    assert (done.returncode, done.stdout) == (0, "started\n1 back\n"), done.stderr
+
+
+def test_workers_end_when_their_driver_is_killed(tmp_path: Path) -> None:
+    code = f"import test_local, pathlib; test_local.drive_forever(pathlib.Path({str(tmp_path)!r}))"
+    driver = subprocess.Popen([sys.executable, "-c", code], env=environment())
     locks = [tmp_path / f"{number}.lock" for number in (0, 1)]
     try:
         both = [tmp_path / f"{number}.started" for number in (0, 1)]

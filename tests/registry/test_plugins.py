@@ -701,6 +701,19 @@ def test_the_examples_keep_the_contract_of_a_router(installed: Path) -> None:
         assert f"router `{arguments[0]}` in " in done.stdout
 
 
+def test_a_plugin_file_of_before_the_rooms_goes_on_working(tmp_path: Path) -> None:
+    file = tmp_path / "old.py"
+    file.write_text(
+        "from modsearch.cost import Cost, Flops\n"
+        "from modsearch.nn.contracts import ROUTERS, Context, Options, Router, Routing, Update\n"
+        "from modsearch.nn.layers import AttentionSublayer, FfnSublayer\n"
+        "from modsearch.nn.selection import take\n"
+        "from modsearch.schema import ModelConfig\n"
+    )
+    [loaded] = load_plugins([file])
+    assert loaded.path == str(file)
+
+
 def that_answers(method: str, value: str) -> str:
     """The example with one method more."""
     imports = "from torch import Tensor\n"
