@@ -8,15 +8,12 @@ scatter by are wrong, and so are verdicts that flip between better and worse.
 """
 
 import argparse
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from statistics import fmean, stdev
 
-from modsearch.analysis.claims import study_claims
+import modsearch
 from modsearch.analysis.verdicts import Verdict
-from modsearch.store.directory import StudyDirectory
 
 
 def main() -> None:
@@ -27,32 +24,20 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/repeat"))
     options = parser.parse_args()
     seeds = range(options.first, options.first + options.runs)
+    studies = []
     for seed in seeds:
-        command = ["search", options.space, "--out", options.out / str(seed)]
-        command += ["--set", f"seed={seed}", "--set", "suite=null"]
-        subprocess.run(
-            [sys.executable, "-m", "modsearch.cli", *map(str, command)],
-            check=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        print_headline(options.out / str(seed), seed)
-    print_summary([options.out / str(seed) for seed in seeds])
+        overrides = [f"seed={seed}", "suite=null"]
+        study = modsearch.search(options.space, options.out / str(seed), overrides=overrides)
+        print(f"seed {seed}: {study.headline.sentence}", flush=True)
+        studies.append(study)
+    print_summary(studies)
 
 
-def print_headline(root: Path, seed: int) -> None:
-    """One line for a run."""
-    claim = study_claims(StudyDirectory(root).manifest(), StudyDirectory(root).records()).headline
-    print(f"seed {seed}: {claim.sentence}", flush=True)
-
-
-def print_summary(roots: list[Path]) -> None:
+def print_summary(studies: list[modsearch.Study]) -> None:
     """Verdicts, and the scatter of what they rest on."""
     verdicts: Counter[Verdict] = Counter()
     differences, half_widths, deviations = [], [], []
-    for root in roots:
-        directory = StudyDirectory(root)
-        claims = study_claims(directory.manifest(), directory.records())
+    for claims in (study.claims for study in studies):
         verdicts[claims.headline.verdict] += 1
         if (comparison := claims.headline.comparison) is not None:
             differences.append(comparison.difference)

@@ -1,4 +1,4 @@
-"""Corpora as cached token shards; batches as a pure function of seed and step.
+"""Corpora as cached token shards.
 
 Tokens are bytes, and byte 0 ends a document. Documents are split into disjoint parts:
 training sees `train`, explore and measure see `validation`, confirm sees `test`.

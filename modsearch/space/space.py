@@ -1,4 +1,4 @@
-"""A search space: YAML in, arms and candidates out."""
+"""A search space: arms, stages and resources, from YAML or plain data."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path

@@ -1,1 +1,1 @@
-"""What lies on a disk or a storage: a study directory, its lock, and copies that workers share."""
+"""What lies on a disk: whole files, a study directory, its lock, copies on a storage."""

@@ -1,4 +1,4 @@
-"""What a model decides on its validation sample, gathered from the passes that score it.
+"""Losses of a model on its validation sample, and what its routers decide there.
 
 Shapes: B sequences, W windows, T positions, V vocabulary.
 """

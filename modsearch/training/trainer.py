@@ -1,4 +1,4 @@
-"""Train one candidate for its planned steps; checkpoint, resume, and score it.
+"""Train one candidate for its planned steps; checkpoint and resume.
 
 An interrupted training ends with the same loss as an uninterrupted one: batches, routing
 and learning rates are pure functions of the step, and a checkpoint holds the rest.
