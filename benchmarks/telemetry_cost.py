@@ -23,9 +23,10 @@ from modsearch.data.corpus import load_corpus
 from modsearch.nn.model import Decoder
 from modsearch.nn.parts import completed
 from modsearch.store.directory import StudyDirectory
-from modsearch.training import trainer as train
+from modsearch.training import scoring
 from modsearch.training.budget import plan
-from modsearch.training.scoring import Observer
+from modsearch.training.scoring import Observer, score
+from modsearch.training.trainer import Trainer
 
 REPEATS = 5
 
@@ -65,20 +66,20 @@ def main() -> None:
     batches = Batches(corpus.parts["train"], given.model.seq_len, given.optim.batch_size, 0)
     windows = corpus.windows(Validation(windows=options.windows), given.model.seq_len)
     with tempfile.TemporaryDirectory() as folder:
-        trainer = train.Trainer(model, given.optim, spent, Runtime(), Path(folder))
+        trainer = Trainer(model, given.optim, spent, Runtime(), Path(folder))
         started = time.perf_counter()
         trainer.run(batches, seed=0)
         training = time.perf_counter() - started
         directory = StudyDirectory(Path(folder))
 
         def observed() -> None:
-            routing = train.score(model, windows, "cpu").routing
+            routing = score(model, windows, "cpu").routing
             assert routing is not None
             directory.write_routing("trial", routing)
 
         whole = best(observed)
-        train.Observer = Idle  # type: ignore[misc]  # the same passes, nothing gathered
-        bare = best(lambda: train.score(model, windows, "cpu"))
+        scoring.Observer = Idle  # type: ignore[misc]  # the same passes, nothing gathered
+        bare = best(lambda: score(model, windows, "cpu"))
     print(f"training {training:.2f} s, scoring {bare:.3f} s, with telemetry {whole:.3f} s")
     print(f"telemetry / training = {(whole - bare) / training:.2%}")
 

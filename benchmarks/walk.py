@@ -25,23 +25,15 @@ from modsearch.study import completeness
 from modsearch.study.stages import Stages
 from modsearch.training.machine import runtime
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from test_architecture import ROWS
+
 PACKAGE = Path(modsearch.__file__).parent
 QUICKSTART = PACKAGE.parent / "search_spaces" / "quickstart.yaml"
 
-# As in tests/test_architecture.py.
-ROWS = (
-    ("__init__", "errors"),
-    ("config",),
-    ("analysis", "registry", "store"),
-    ("data", "nn", "optim"),
-    ("cost", "schema", "space"),
-    ("training",),
-    ("engines", "evaluation", "planning", "sampling"),
-    ("study",),
-    ("reporting", "testing"),
-    ("cli",),
-)
 ROW = {room: number for number, rooms in enumerate(ROWS) for room in rooms}
+ACCESS = ("__iter__", "__getitem__", "__len__")
+"""Of a mapping: a look, no call."""
 COMPREHENSIONS = ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>")
 
 FACTS = CorpusFacts(
@@ -83,6 +75,8 @@ def _function(frame: FrameType) -> Function | None:
     if not code.co_filename.startswith(f"{PACKAGE}/"):
         return None
     name = code.co_qualname
+    if name.endswith(ACCESS):
+        return None
     while name.endswith(COMPREHENSIONS):
         name = name.rpartition(".<locals>.")[0]
     path = code.co_filename.removeprefix(f"{PACKAGE}/").removesuffix(".py")

@@ -22,10 +22,10 @@ space, out, *suite = sys.argv[1:]
 plan = modsearch("plan", space)
 print(f"{plan['trials']} trials, {plan['flops']:.3g} FLOPs, about {plan['seconds']:.0f} s")
 found = modsearch("search", space, "--out", out, "--progress", "json")
-print(f"{found['verdict']}: {found['difference']:+.3f} [{found['low']:.3f}, {found['high']:.3f}]")
+print(f"{found['verdict']}: {found['sentence']}")
 winner = modsearch("best", out)
 model = winner["candidate"]["model"]
 print(f"winner {winner['hash']}: {model['block']['name']} d{model['width']} L{model['depth']}")
 scores = modsearch("eval", out, "--suite", *(suite or ["quick"]))
-for task, metrics in scores["results"][winner["hash"]].items():
+for task, metrics in scores["results"].get(winner["hash"], {}).items():
     print(task, {name: value for name, value in metrics.items() if name.endswith(",none")})

@@ -45,7 +45,8 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     for home, names in _HOMES.items():
         if name in names:
-            return getattr(import_module(f"modsearch.{home}"), name)
+            globals()[name] = found = getattr(import_module(f"modsearch.{home}"), name)
+            return found
     raise AttributeError(f"module `modsearch` has no attribute `{name}`")
 
 

@@ -1,1 +1,1 @@
-"""From records to fits, comparisons and claims; numpy, scipy and pandas, no torch."""
+"""From records to fits, comparisons and claims; numpy and scipy, no torch."""

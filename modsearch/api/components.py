@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modsearch.config.arguments import check_paths
+
 if TYPE_CHECKING:
     from modsearch.config.runtime import Plugin
     from modsearch.registry.listing import Description, Listed
@@ -56,8 +58,10 @@ def _registries() -> "Mapping[str, Registry[Any]]":
 
 
 def loaded_plugins(files: Files) -> "tuple[Plugin, ...]":
-    if not files:
+    """Plugin files, run once."""
+    paths = check_paths("plugin", files)
+    if not paths:
         return ()
     from modsearch.registry.plugins import load_plugins
 
-    return load_plugins(files)
+    return load_plugins(paths)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modsearch.api.components import Files, loaded_plugins
-from modsearch.config.results import Evaluation, Generation
-from modsearch.config.rules import check_flops
+from modsearch.config.answers import Evaluation, Generation
+from modsearch.config.arguments import check_count, check_flops, check_path, check_texts
 from modsearch.errors import ModsearchError
 
 if TYPE_CHECKING:
@@ -22,16 +22,19 @@ if TYPE_CHECKING:
     from modsearch.store.directory import StudyDirectory
     from modsearch.study.events import OnEvent
 
-    ConfigLike = str | Path | Mapping[str, Any] | Candidate
-    """A YAML file with `model`, `optim` and `data`, the same as plain data, or a candidate."""
+    ConfigLike = str | Path | Mapping[str, Any] | Candidate | Record
+    """A YAML file with `model`, `optim` and `data`, the same as plain data, a candidate, or the
+    record of a trial of it."""
+
+
+MOST_SEED = 2**41
 
 
 def flops(
     config: "ConfigLike", *, overrides: Sequence[str] = (), plugins: Files = ()
 ) -> "FlopLedger":
     """The FLOP ledger of one configuration: parts, shares, and other conventions."""
-    loaded_plugins(plugins)
-    candidate = _candidate(config, overrides)
+    candidate = _candidate(config, overrides, loaded_plugins(plugins))
     from modsearch.planning.flops import ledger
 
     return ledger(candidate)
@@ -54,12 +57,12 @@ def train(
     Raises:
         ModsearchError: it can't be trained at that budget, or did not end well.
     """
-    check_flops("flops", flops)
-    root = Path(out)
+    flops, seed = check_flops("flops", flops), check_count("seed", seed, 0, MOST_SEED)
+    root = check_path("out", out)
     if (root / "manifest.json").exists():
         raise ModsearchError(f"{root} is a study: its trials are its own\nuse another --out")
     loaded = loaded_plugins(plugins)
-    candidate = _candidate(config, overrides)
+    candidate = _candidate(config, overrides, loaded)
     from modsearch.config.records import State
     from modsearch.data.sources import refuse_inside
     from modsearch.store.directory import StudyDirectory
@@ -82,7 +85,7 @@ def evaluate(
     target: "str | PathLike[str]",
     suite: str = "quick",
     *,
-    corpus: str | None = None,
+    corpus: "str | PathLike[str] | None" = None,
     plugins: Files = (),
 ) -> Evaluation:
     """Score a study's winners or one checkpoint with lm-eval, in causal mode, on test text.
@@ -92,20 +95,21 @@ def evaluate(
     Args:
         target: a study, or a folder with a checkpoint.
         suite: a YAML file, or the bare name of a shipped suite.
-        corpus: text of the tasks; default: what the trial was trained on.
+        corpus: text of the tasks; default: what the trial was trained on. Of a study it is that
+            text at another place.
         plugins: the plugin files that the model was trained with.
 
     Raises:
         ModsearchError: there is nothing to score, or the suite or the text is not right.
     """
-    root = Path(target)
+    root = check_path("target", target)
     _must_exist(root)
     from modsearch.evaluation.suites import load_suite
     from modsearch.store.directory import StudyDirectory
 
     loaded = loaded_plugins(plugins)
     plan, _ = load_suite(suite)
-    data = None if corpus is None else _corpus(corpus)
+    data = None if corpus is None else _corpus(os.fspath(corpus))
     if (root / "manifest.json").is_file():
         return _evaluate_study(StudyDirectory(root), suite, plan.name, data, loaded)
     folder, made = _checkpoint(root, loaded)
@@ -130,6 +134,7 @@ def _evaluate_study(
     plugins: "Sequence[Plugin]",
 ) -> Evaluation:
     from modsearch.config.records import Stage
+    from modsearch.data.corpus import load_corpus
     from modsearch.evaluation.evaluate import evaluate_winners
     from modsearch.study.provenance import check_plugins
 
@@ -138,8 +143,11 @@ def _evaluate_study(
     check_plugins(study.manifest().plugins, plugins, models, study.root)
     if not records:
         raise ModsearchError(
-            f"{study.root} has no confirmed trials to score\nrun its search first"
+            f"{study.root} has no confirmed trials to score\n"
+            f"its search is not that far, or its space has no `confirm`"
         )
+    if data is not None:  # results that are there already are of the study's own text
+        load_corpus(data, study.manifest().corpus.fingerprint)
     data = data or records[0].candidate.data
     scored = evaluate_winners(study, records, suite, data)
     return Evaluation(suite=name, corpus=data.corpus, results=scored)
@@ -168,7 +176,10 @@ def generate(
         seed: of the draws.
         plugins: the plugin files that the model was trained with.
     """
-    folder = Path(checkpoint)
+    prompts = check_texts("prompt", prompts)
+    tokens = check_count("tokens", tokens, 1, 1_000_000)
+    seed = check_count("seed", seed, 0, MOST_SEED)
+    folder = check_path("checkpoint", checkpoint)
     _must_exist(folder)
     from modsearch.nn.generate import Sampling
     from modsearch.nn.generate import generate as sample
@@ -178,7 +189,12 @@ def generate(
     weights, _ = _checkpoint(folder, loaded)
     sampling = Sampling(temperature, top_k, top_p, seed)
     model = load_model(weights)
-    given = [os.fsencode(text) for text in prompts]  # the very bytes that were given
+    try:
+        given = [os.fsencode(text) for text in prompts]  # the very bytes that were given
+    except UnicodeEncodeError:
+        raise ModsearchError(
+            "--prompt holds half of a character, a lone \\ud800 to \\udfff"
+        ) from None
     found = sample(model, [list(text) for text in given], tokens, sampling)
     texts = [
         (text + bytes(new)).decode(errors="replace")
@@ -219,23 +235,30 @@ def _corpus(corpus: str) -> "DataConfig":
         raise ModsearchError(f"--{wrong}") from error
 
 
-def _candidate(config: "ConfigLike", overrides: Sequence[str]) -> "Candidate":
+def _candidate(
+    config: "ConfigLike", overrides: Sequence[str], plugins: "Sequence[Plugin]"
+) -> "Candidate":
     from modsearch.config.reading import read_yaml
-    from modsearch.config.records import Candidate
+    from modsearch.config.records import Candidate, Record
 
-    if isinstance(config, Candidate) and not overrides:
-        return config
+    overrides = check_texts("set", overrides)
+
+    if isinstance(config, Record):
+        config = config.candidate
     source: Path | Mapping[str, Any]
     if isinstance(config, Candidate):
         source = config.model_dump(mode="json")
     elif isinstance(config, Mapping):
         source = config
     else:
-        source = Path(config)
+        source = check_path("config", config)
         read_yaml(source, [])  # a missing file is told without torch
+    from modsearch.nn.parts import refuse_unnamed
     from modsearch.space.candidates import load_candidate
 
-    return load_candidate(source, list(overrides))
+    candidate = load_candidate(source, overrides)
+    refuse_unnamed(candidate.model.model_dump(), plugins)
+    return candidate
 
 
 def _must_exist(path: Path) -> None:

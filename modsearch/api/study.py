@@ -1,14 +1,21 @@
 """A study: its search space loaded and planned, run, and opened to be read."""
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from modsearch.api.components import Files
-from modsearch.config.results import Outcome
-from modsearch.config.rules import check_flops
-from modsearch.errors import ModsearchError
+from modsearch.config.answers import Outcome
+from modsearch.config.arguments import (
+    check_count,
+    check_flops,
+    check_path,
+    check_paths,
+    check_text,
+    check_texts,
+)
+from modsearch.errors import ModsearchError, shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,6 +24,7 @@ if TYPE_CHECKING:
     from modsearch.analysis.curves import Curve
     from modsearch.config.manifest import Manifest
     from modsearch.config.records import Record
+    from modsearch.config.runtime import EngineName
     from modsearch.engines.contract import MakeEngine
     from modsearch.planning.forecast import Forecast
     from modsearch.space.space import Space
@@ -29,17 +37,21 @@ if TYPE_CHECKING:
 
 
 class Study:
-    """A study directory, finished or under way; read when asked, and never written but by
-    `report`."""
+    """A study directory, finished or under way: every answer is read from it when it is asked
+    for, and only `report` writes."""
 
     def __init__(self, root: str | Path) -> None:
         from modsearch.store.directory import StudyDirectory
 
-        self.root = Path(root)
-        self.directory = StudyDirectory(self.root)
-        """Its files."""
-        self.manifest: Manifest = self.directory.manifest()
+        self.root = check_path("study", root)
+        self.directory = StudyDirectory(self.root.absolute())
+        """Its files, wherever the current folder goes."""
+        StudyDirectory(self.root).manifest()  # a mistake is told with the path that was given
+
+    @property
+    def manifest(self) -> "Manifest":
         """What it was made with."""
+        return self.directory.manifest()
 
     def __repr__(self) -> str:
         return f"Study({str(self.root)!r})"
@@ -47,19 +59,19 @@ class Study:
     def __fspath__(self) -> str:
         return str(self.root)
 
-    @cached_property
+    @property
     def trials(self) -> "list[Record]":
         """The results that count, in order of their hashes."""
         return self.directory.records()
 
-    @cached_property
+    @property
     def records(self) -> "pd.DataFrame":
         """The same as a table: one row a trial."""
         from modsearch.reporting import trial_tables
 
         return trial_tables.trials(self.trials)
 
-    @cached_property
+    @property
     def claims(self) -> "Claims":
         """Fits, comparisons and verdicts."""
         from modsearch.analysis.claims import study_claims
@@ -85,11 +97,12 @@ class Study:
 
     @property
     def evaluations(self) -> "pd.DataFrame":
-        """lm-eval's metrics of the confirmed trials."""
+        """lm-eval's metrics of the trials that were scored."""
         from modsearch.reporting import trial_tables
 
-        results = {each.hash: self.directory.evaluations(each.hash) for each in self.trials}
-        return trial_tables.evaluations(self.trials, results)
+        trials = self.trials
+        results = {each.hash: self.directory.evaluations(each.hash) for each in trials}
+        return trial_tables.evaluations(trials, results)
 
     def best(self, budget: float | None = None) -> "Record":
         """A trial of the confirmed candidate with the lowest mean loss; of the lowest measured
@@ -103,18 +116,25 @@ class Study:
         """
         from modsearch.study.status import winner
 
-        check_flops("budget", budget)
-        return winner(self.root, budget)
+        at = None if budget is None else check_flops("budget", budget)
+        return winner(self.directory.root, at)
 
     def folder(self, trial: "Record | str") -> Path:
-        """Directory of a trial, by its record or its hash."""
-        return self.directory.trial(trial if isinstance(trial, str) else trial.hash)
+        """Directory of a trial, by its record or its hash.
+
+        Raises:
+            ModsearchError: the study has no such trial.
+        """
+        name = trial if isinstance(trial, str) else trial.hash
+        if not any(each.hash == name for each in self.trials):
+            raise ModsearchError(f"{self.root} has no trial {shown(name)}")
+        return self.directory.trial(name)
 
     def status(self) -> "StudyStatus":
         """How far it is; works while it runs."""
         from modsearch.study.status import status
 
-        return status(self.root)
+        return status(self.directory.root)
 
     def left_out(self) -> list[str]:
         """What of it does not count or can't be read: a line for each."""
@@ -124,14 +144,16 @@ class Study:
         """Compile its report, and answer with the path of the page."""
         from modsearch.reporting.page import compile_report
 
-        return compile_report(self.root, None if out is None else Path(out))
+        page = check_path("out", out) if out is not None else self.root / "report"
+        compile_report(self.directory.root, page.absolute() if out is not None else None)
+        return page / "index.html"
 
     def outcome(self) -> Outcome:
         """What it says, as plain data."""
-        claim = self.headline
+        trials, claim = self.trials, self.headline
         page = self.root / "report" / "index.html"
         found, multiplier = claim.comparison, claim.multiplier
-        states = [str(record.state) for record in self.trials]
+        states = [str(record.state) for record in trials]
         try:
             winner = self.best().hash
         except ModsearchError:
@@ -188,17 +210,19 @@ def outline(space: "SpaceLike", overrides: Sequence[str] = ()) -> "Space":
     from modsearch.evaluation.suites import load_suite
     from modsearch.space.space import Space, read_space
 
+    overrides = check_texts("set", overrides)
     if isinstance(space, Space):
         if overrides:
             raise ModsearchError("a loaded space takes no overrides: load it with them")
-        return space
-    source = _source(space)
-    found = read_space(source, overrides)
+        found, where = space, "space"
+    else:
+        source = _source(space)
+        found = read_space(source, overrides)
+        where = str(source) if isinstance(source, Path) else "space"
     if found.suite is not None:
         try:  # what is wrong with it is said now, not after hours of training
             load_suite(found.suite)
         except ModsearchError as error:
-            where = source if isinstance(source, Path) else "space"
             raise type(error)(f"{where}: suite: {error}") from error
     return found
 
@@ -209,7 +233,7 @@ def _checked(sketch: "Space", space: "SpaceLike", plugins: Files) -> "Space":
     from modsearch.space.space import Space
 
     source = {} if isinstance(space, Space) else _source(space)
-    return checked(sketch, source, list(map(Path, plugins)))
+    return checked(sketch, source, check_paths("plugin", plugins))
 
 
 def plan(space: "SpaceLike", *, overrides: Sequence[str] = (), plugins: Files = ()) -> "Forecast":
@@ -263,15 +287,21 @@ def search(
     from modsearch.data.sources import refuse_inside
     from modsearch.store.lock import locked, refuse_second
 
+    if workers is not None:
+        check_count("workers", workers, 1, 1024)
+    for name, text in (("address", address), ("storage", storage), ("ledger", ledger)):
+        check_text(name, text)
+    if progress is not None and not callable(progress):
+        raise ModsearchError(f"progress takes a function of an event, but got {shown(progress)}")
     if stage is not None and stage not in list(Stage):
-        raise ModsearchError(f"stage takes {', '.join(Stage)}, but got `{stage}`")
+        raise ModsearchError(f"--stage takes {', '.join(Stage)}, but got `{stage}`")
     if engine not in ("local", "ray"):
-        raise ModsearchError(f"engine takes local or ray, but got `{engine}`")
+        raise ModsearchError(f"--engine takes local or ray, but got `{engine}`")
     for option, value in (("--address", address), ("--storage", storage)):
         if value is not None and engine != "ray":
             raise ModsearchError(f"{option} is for a Ray cluster\nadd --engine ray")
     sketch = outline(space, overrides)
-    root = Path(out) if out is not None else Path("runs") / sketch.name
+    root = check_path("out", out) if out is not None else Path("runs") / sketch.name
     for folder in root.resolve().parents:
         if (folder / "manifest.json").exists():
             raise ModsearchError(f"{root} lies inside of the study {folder}\nuse another --out")
@@ -280,7 +310,7 @@ def search(
     wanted = _checked(sketch, space, plugins)
     from modsearch.study.runner import Runner
 
-    kind: Literal["local", "ray"] = "ray" if engine == "ray" else "local"
+    kind: EngineName = "ray" if engine == "ray" else "local"
     with locked(root):
         runner = Runner(
             wanted,
@@ -300,7 +330,7 @@ def search(
     return study
 
 
-def _engine(kind: Literal["local", "ray"], address: str | None) -> "MakeEngine":
+def _engine(kind: "EngineName", address: str | None) -> "MakeEngine":
     if kind == "ray":
         from modsearch.engines.ray import RayEngine
 
@@ -326,4 +356,8 @@ def _score_winners(runner: "Runner") -> None:
 def _source(space: "str | Path | Mapping[str, Any]") -> "Path | Mapping[str, Any]":
     from modsearch.config.shipped import shipped
 
-    return space if isinstance(space, Mapping) else shipped("search_spaces", str(space))
+    if isinstance(space, Mapping):
+        return space
+    check_path("space", space)
+    # A path is never the name of a shipped one.
+    return shipped("search_spaces", space if isinstance(space, str) else str(Path.cwd() / space))

@@ -1,5 +1,6 @@
 """The command line's way in and out: arguments, errors, exit codes."""
 
+import os
 import sys
 from io import TextIOWrapper
 from itertools import pairwise
@@ -27,21 +28,35 @@ def main() -> None:
     try:
         _check_bytes(sys.argv[1:])
         code = app(sys.argv[1:] or ["--help"], prog_name="modsearch", standalone_mode=False)
+        sys.stdout.flush()
     except USAGE_ERROR as error:
         verb = error.ctx.command_path if error.ctx else "modsearch"
-        _fail(f"{shortened(error.format_message(), 400)}\n`{verb} --help` has what it takes")
+        said = " ".join(error.format_message().replace("Value error, ", "").split())
+        _fail(f"{shortened(said, 400)}\n`{verb} --help` has what it takes")
     except ModsearchError as error:
         _fail(_in_plugin(error) + str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        _unread()
     except OSError as error:
         place = f": {error.filename}" if error.filename else ""
         _fail(f"{error.strerror or error}{place}")
     except (Exception, SystemExit) as error:  # a plugin may do what it likes
+        if isinstance(error.__context__, BrokenPipeError):  # what typer makes of it is 1
+            _unread()
         from modsearch.registry.plugins import fault
 
         if (text := fault(error)) is None:
             raise
         _fail(text)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _unread() -> NoReturn:
+    """The reader has gone, as `head` does: nothing is left to say, also not at the exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(141)
 
 
 def _fail(text: str) -> NoReturn:

@@ -10,7 +10,15 @@ from rich.table import Table
 from rich.text import Text
 
 from modsearch.store.trial import read_metrics
-from modsearch.study.events import Event, StageBegan, Trial, TrialBegan, TrialEnded, duration
+from modsearch.study.events import (
+    Event,
+    StageBegan,
+    Trial,
+    TrialBegan,
+    TrialEnded,
+    TrialsEnded,
+    duration,
+)
 
 
 class Live:
@@ -27,7 +35,6 @@ class Live:
         )
 
     def __enter__(self) -> Self:
-        self._live.start()
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -39,11 +46,14 @@ class Live:
             self._running[event.trial.hash] = began
             return
         if isinstance(event, StageBegan):
+            self._live.start()  # nothing is shown before there is something to show
             self._stage, self._trials, self._done = event.stage, event.trials, 0
             self._seconds_left = 0.0
         if isinstance(event, TrialEnded):
             self._running.pop(event.trial.hash, None)
             self._done, self._seconds_left = event.done, event.seconds_left
+        if isinstance(event, TrialsEnded):
+            self._live.stop()
         self.say(str(event))
 
     def say(self, text: str) -> None:

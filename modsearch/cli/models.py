@@ -8,38 +8,45 @@ from typing import Annotated
 import typer
 
 import modsearch
-from modsearch.cli.options import ConfigName, Json, PluginFiles, Progress, Sets, Shown, app, warn
-from modsearch.cli.progress import resumable, shown_steps
+from modsearch.cli.options import (
+    ConfigName,
+    Json,
+    PluginFiles,
+    Progress,
+    Sets,
+    Shown,
+    app,
+    as_json,
+)
+from modsearch.cli.progress import resumable, shown_steps, warn
 
 
 @app.command()
 def flops(
-    config: ConfigName, sets: Sets = None, plugin: PluginFiles = None, as_json: Json = False
+    config: ConfigName, sets: Sets = None, plugin: PluginFiles = None, as_object: Json = False
 ) -> None:
     """The FLOP ledger of one configuration: parts, shares, and other conventions."""
     table = modsearch.flops(config, overrides=sets or (), plugins=plugin or ())
     from modsearch.cli.text import ledger_text
 
-    print(table.model_dump_json(indent=2) if as_json else ledger_text(table))
+    print(as_json(table) if as_object else ledger_text(table))
 
 
 @app.command()
 def train(
     config: ConfigName,
     flops: Annotated[float, typer.Option(help="Training budget in FLOPs.")],
-    out: Annotated[
-        Path, typer.Option(help="Where the trial's directory goes.", show_default=True)
-    ] = Path("runs/train"),
+    out: Annotated[str, typer.Option(help="Where the trial's directory goes.")] = "runs/train",
     seed: Annotated[
         int, typer.Option(min=0, max=2**41, help="Of parameters, data order and routing.")
     ] = 0,
     sets: Sets = None,
     plugin: PluginFiles = None,
     progress: Progress = Shown.TEXT,
-    as_json: Json = False,
+    as_object: Json = False,
 ) -> None:
     """Train one candidate at a budget; a second run resumes it."""
-    with resumable():
+    with resumable(progress):
         record = modsearch.train(
             config,
             flops,
@@ -49,9 +56,11 @@ def train(
             plugins=plugin or (),
             progress=shown_steps(progress),
         )
-    parts = None if as_json else {"hash", "plan", "scores"}
-    print(record.model_dump_json(indent=2, include=parts))
-    print(f"trial: {out / 'trials' / record.hash}", file=sys.stderr)
+    if as_object:
+        print(as_json(record))
+        return
+    print(record.model_dump_json(indent=2, include={"hash", "plan", "scores"}))
+    print(f"trial: {Path(out) / 'trials' / record.hash}", file=sys.stderr)
 
 
 @app.command("eval")
@@ -64,12 +73,12 @@ def evaluate(
         str | None, typer.Option(help="Text of the tasks; default: what the trial was trained on.")
     ] = None,
     plugin: PluginFiles = None,
-    as_json: Json = False,
+    as_object: Json = False,
 ) -> None:
     """Score a study's winners or one checkpoint with lm-eval, in causal mode."""
     found = modsearch.evaluate(target, suite, corpus=corpus, plugins=plugin or ())
-    if as_json:
-        print(found.model_dump_json(indent=2))
+    if as_object:
+        print(as_json(found))
     elif (target / "manifest.json").is_file():
         print(f"results: {target / 'trials'}/*/eval/{found.suite}.json")
     else:
@@ -91,7 +100,7 @@ def generate(
     ] = 1.0,
     seed: Annotated[int, typer.Option(min=0, max=2**41, help="Of the draws.")] = 0,
     plugin: PluginFiles = None,
-    as_json: Json = False,
+    as_object: Json = False,
 ) -> None:
     """Sample text from a checkpoint, with a key-value cache; what it took goes to stderr."""
     found = modsearch.generate(
@@ -111,8 +120,8 @@ def generate(
                 f"the model was trained on: expect them to be worse"
             ]
         )
-    if as_json:
-        print(found.model_dump_json())
+    if as_object:
+        print(as_json(found))
         return
     print("\n\n".join(found.texts))
     print(

@@ -1,14 +1,15 @@
 """The application, and the options that several verbs have."""
 
 import json
-import sys
-from collections.abc import Iterable
+import math
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic import BaseModel
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 app = typer.Typer(
     help="Architecture search for Mixture-of-Depths transformers at equal training FLOPs.",
@@ -46,12 +47,16 @@ Progress = Annotated[
 ]
 
 
-def warn(lines: Iterable[str]) -> None:
-    """Warnings go to stderr: stdout is for results."""
-    for line in lines:
-        print(f"warning: {line}", file=sys.stderr)
+def as_json(found: "BaseModel | list[Any]", indent: int | None = 2) -> str:
+    """An answer, or an array of them: ASCII alone, with null for what is no number in JSON."""
+    values = found if isinstance(found, list) else [found]
+    plain = [_finite(value.model_dump(mode="json")) for value in values]
+    return json.dumps(plain if isinstance(found, list) else plain[0], indent=indent)
 
 
-def as_array(found: Iterable[BaseModel]) -> str:
-    """Models as one JSON array."""
-    return json.dumps([each.model_dump(mode="json") for each in found], indent=2)
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    return [_finite(inner) for inner in value] if isinstance(value, list) else value

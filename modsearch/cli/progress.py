@@ -2,26 +2,41 @@
 elsewhere, or a line of JSON for each event."""
 
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import typer
 
-from modsearch.cli.options import Shown
+from modsearch.cli.options import Shown, as_json
 
 if TYPE_CHECKING:
     from modsearch.study.events import Event, OnEvent
 
 
+def warn(lines: Iterable[str], how: Shown = Shown.TEXT) -> None:
+    """Warnings go to stderr: stdout is for results."""
+    for text in lines:
+        say(f"warning: {text}", how)
+
+
+def say(text: str, how: Shown) -> None:
+    """A line of the command line's own, in the form of the events around it."""
+    if how is Shown.JSON:
+        from modsearch.study.events import Note
+
+        json_line(Note(text=text))
+    else:
+        print(text, file=sys.stderr, flush=True)
+
+
 @contextmanager
-def resumable() -> Iterator[None]:
+def resumable(how: Shown) -> Iterator[None]:
     """Ctrl-C ends a command that can go on with a line that says so."""
     try:
         yield
     except KeyboardInterrupt:
-        print("interrupted: the same command goes on from here", file=sys.stderr)
+        say("interrupted: the same command goes on from here", how)
         raise typer.Exit(130) from None
 
 
@@ -56,6 +71,5 @@ def step_line(event: "Event") -> None:
 
 
 def json_line(event: "Event") -> None:
-    """With the time, in seconds since 1970."""
-    text = event.model_dump_json()
-    print(f'{{"time": {time.time():.3f}, {text[1:]}', file=sys.stderr, flush=True)
+    """As one line of JSON."""
+    print(as_json(event, indent=None), file=sys.stderr, flush=True)

@@ -2,7 +2,8 @@
 
 import json
 from enum import StrEnum
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -15,9 +16,28 @@ class What(StrEnum):
     SPACE = "space"
     CONFIG = "config"
     RECORD = "record"
+    PLAN = "plan"
     OUTCOME = "outcome"
     STATUS = "status"
+    EVAL = "eval"
+    GENERATE = "generate"
+    FLOPS = "flops"
     EVENT = "event"
+
+
+HOMES: dict[What, tuple[str, str, Literal["validation", "serialization"]]] = {
+    What.SPACE: ("modsearch.space.space", "Space", "validation"),
+    What.CONFIG: ("modsearch.config.records", "Candidate", "validation"),
+    What.RECORD: ("modsearch.config.records", "Record", "serialization"),
+    What.PLAN: ("modsearch.planning.forecast", "Forecast", "serialization"),
+    What.OUTCOME: ("modsearch.config.answers", "Outcome", "serialization"),
+    What.STATUS: ("modsearch.study.status", "StudyStatus", "serialization"),
+    What.EVAL: ("modsearch.config.answers", "Evaluation", "serialization"),
+    What.GENERATE: ("modsearch.config.answers", "Generation", "serialization"),
+    What.FLOPS: ("modsearch.planning.flops", "FlopLedger", "serialization"),
+    What.EVENT: ("modsearch.study.events", "Event", "serialization"),
+}
+"""Module and name of each, and whether it is read or written."""
 
 
 @app.command()
@@ -27,20 +47,15 @@ def schema(
     ],
 ) -> None:
     """The JSON Schema of a search space, a configuration, a trial's record, or an answer."""
+    print(json.dumps(schema_of(what), indent=2))
+
+
+def schema_of(what: What) -> dict[str, Any]:
+    """A JSON Schema, by draft 2020-12."""
     from pydantic import TypeAdapter
+    from pydantic.json_schema import GenerateJsonSchema
 
-    from modsearch.config.records import Candidate, Record
-    from modsearch.config.results import Outcome
-    from modsearch.space.space import Space
-    from modsearch.study.events import Event
-    from modsearch.study.status import StudyStatus
-
-    adapters: dict[What, TypeAdapter[object]] = {
-        What.SPACE: TypeAdapter(Space),
-        What.CONFIG: TypeAdapter(Candidate),
-        What.RECORD: TypeAdapter(Record),
-        What.OUTCOME: TypeAdapter(Outcome),
-        What.STATUS: TypeAdapter(StudyStatus),
-        What.EVENT: TypeAdapter(Event),
-    }
-    print(json.dumps(adapters[what].json_schema(), indent=2))
+    module, name, mode = HOMES[what]
+    adapter: TypeAdapter[object] = TypeAdapter(getattr(import_module(module), name))
+    dialect = {"$schema": GenerateJsonSchema.schema_dialect}
+    return {**dialect, **adapter.json_schema(mode=mode)}

@@ -1,7 +1,6 @@
 """Verbs on studies: plan, search, status, best, report."""
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,26 +15,26 @@ from modsearch.cli.options import (
     SpaceName,
     StudyDir,
     app,
-    warn,
+    as_json,
 )
-from modsearch.cli.progress import resumable, shown_study
+from modsearch.cli.progress import resumable, shown_study, warn
 
 
 @app.command()
 def plan(
-    space: SpaceName, sets: Sets = None, plugin: PluginFiles = None, as_json: Json = False
+    space: SpaceName, sets: Sets = None, plugin: PluginFiles = None, as_object: Json = False
 ) -> None:
     """Cells, trials, FLOPs, memory, hours and what the study can resolve; nothing is trained."""
     result = modsearch.plan(space, overrides=sets or (), plugins=plugin or ())
     from modsearch.cli.text import forecast_text
 
-    print(result.model_dump_json(indent=2) if as_json else forecast_text(result))
+    print(as_json(result) if as_object else forecast_text(result))
 
 
 @app.command()
 def search(
     space: SpaceName,
-    out: Annotated[Path | None, typer.Option(help="Study directory; default runs/NAME.")] = None,
+    out: Annotated[str | None, typer.Option(help="Study directory; default runs/NAME.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, max=1024, help="Parallel trials.")] = None,
     stage: Annotated[str | None, typer.Option(help="Only explore, measure or confirm.")] = None,
     engine: Annotated[str, typer.Option(help="What executes trials: local or ray.")] = "local",
@@ -60,10 +59,10 @@ def search(
     sets: Sets = None,
     plugin: PluginFiles = None,
     progress: Progress = Shown.TEXT,
-    as_json: Json = False,
+    as_object: Json = False,
 ) -> None:
     """Run or resume a study, score its winners, and write its report."""
-    with resumable(), shown_study(progress) as on_event:
+    with resumable(progress), shown_study(progress) as on_event:
         study = modsearch.search(
             space,
             out,
@@ -79,35 +78,35 @@ def search(
             progress=on_event,
         )
     outcome = study.outcome()
-    warn(outcome.warnings)
-    if as_json:
-        print(outcome.model_dump_json(indent=2))
+    warn(outcome.warnings, progress)
+    if as_object:
+        print(as_json(outcome))
         return
     print(outcome.sentence)
     print(f"report: {outcome.report}")
 
 
 @app.command()
-def status(study: StudyDir, as_json: Json = False) -> None:
+def status(study: StudyDir, as_object: Json = False) -> None:
     """How far a study is; works while it runs."""
     from modsearch.cli.text import status_text
 
     result = modsearch.open_study(study).status()
-    print(result.model_dump_json(indent=2) if as_json else status_text(result))
+    print(as_json(result) if as_object else status_text(result))
 
 
 @app.command()
 def best(
     study: StudyDir,
     budget: Annotated[float | None, typer.Option(help="Default: the largest confirmed.")] = None,
-    as_json: Json = False,
+    as_object: Json = False,
 ) -> None:
     """The winner as a configuration for `train` and `flops`; as JSON with its hash and scores."""
     from modsearch.config.reading import yaml_text
 
     record = modsearch.open_study(study).best(budget)
-    if as_json:
-        print(record.model_dump_json(indent=2))
+    if as_object:
+        print(as_json(record))
         return
     print(yaml_text(record.candidate.model_dump(mode="json")), end="")
 
@@ -115,11 +114,11 @@ def best(
 @app.command()
 def report(
     study: StudyDir,
-    out: Annotated[Path | None, typer.Option(help="Default: STUDY/report.")] = None,
-    as_json: Json = False,
+    out: Annotated[str | None, typer.Option(help="Default: STUDY/report.")] = None,
+    as_object: Json = False,
 ) -> None:
     """Compile a study's report."""
     opened = modsearch.open_study(study)
     page = opened.report(out)
     warn(opened.left_out())
-    print(json.dumps({"report": str(page)}, indent=2) if as_json else f"report: {page}")
+    print(json.dumps({"report": str(page)}, indent=2) if as_object else f"report: {page}")

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from modsearch.analysis.numbers import count
-from modsearch.analysis.power import SEED_SD
 from modsearch.errors import shown
 
 if TYPE_CHECKING:
@@ -44,6 +43,8 @@ def ledger_text(table: "FlopLedger") -> str:
 
 def forecast_text(result: "Forecast") -> str:
     """The forecast as a table for a terminal."""
+    from modsearch.analysis.power import SEED_SD  # which loads scipy
+
     lines = [
         f"{'stage':9}{'arm':18}{'budget':>9}{'trials':>8}{'steps':>16}{'params':>16}"
         f"{'memory':>12}{'hours':>10}"

@@ -1,10 +1,8 @@
 """What a study was made with."""
 
-from typing import Literal
-
 from modsearch.config.base import Frozen
 from modsearch.config.data import CorpusFacts
-from modsearch.config.runtime import Runtime
+from modsearch.config.runtime import EngineName, Runtime
 
 
 class Manifest(Frozen):
@@ -23,7 +21,7 @@ class Manifest(Frozen):
     versions: dict[str, str]
     machine: dict[str, str]
     command: str
-    engine: Literal["local", "ray"] | None = None
+    engine: EngineName | None = None
     """What executed the trials of the first run; None where that was not noted."""
     ledger: str | None = None
     """Where the ledger is, without credentials; None: `ledger.db` in the study directory."""

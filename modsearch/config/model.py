@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from modsearch.config.base import MOST_LAYERS, MOST_TOKENS, MOST_WIDTH, Stated
 from modsearch.errors import shown
@@ -31,7 +31,23 @@ def _named(value: object) -> object:
     )
 
 
-ComponentField = Annotated[Component, BeforeValidator(_named)]
+ComponentField = Annotated[
+    Component,
+    BeforeValidator(_named),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string"},
+                {
+                    "type": "object",
+                    "properties": {"name": {"type": "string"}},
+                    "required": ["name"],
+                    "additionalProperties": True,
+                },
+            ]
+        }
+    ),
+]
 """A component; a bare string is its name."""
 
 

@@ -7,7 +7,8 @@ are no text, a key that stands twice and documents without bound are refused.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from numbers import Integral, Real
+from pathlib import Path, PurePath
 from typing import Any
 
 import yaml
@@ -177,8 +178,8 @@ def parse_yaml(text: str, *, lines: bool = True) -> Any:
             problem = f"{error.context}, {problem}"
         raise ConfigError(f"{line}{shortened(' '.join(problem.split()), 200)}") from error
     except yaml.reader.ReaderError as error:
-        line = f"line {text.count(chr(10), 0, error.position) + 1}"
-        raise ConfigError(f"{line}: is no text: character {text[error.position]!a}") from error
+        line = f"line {text.count(chr(10), 0, error.position) + 1}: " if lines else ""
+        raise ConfigError(f"{line}is no text: character {text[error.position]!a}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = shortened(" ".join(str(error).split()), 200)
         raise ConfigError(f"is not valid YAML: {reason}") from error
@@ -210,15 +211,37 @@ def named(source: Source, what: str) -> str:
 def _plain(values: Mapping[str, Any]) -> Tree:
     """A copy of values from Python, as strict as if a file said them."""
     try:
-        text = yaml_text(dict(values))
-    except yaml.representer.RepresenterError as error:
-        raise ConfigError(f"takes plain values alone, but got {shown(error.args[-1])}") from error
+        text = yaml_text(_simple(values, ""))
     except RecursionError as error:
         raise ConfigError(f"values are nested more than {MOST_NESTED} deep") from error
-    except ValueError as error:  # Python prints no integer of over 4,300 digits
-        raise ConfigError("a number of thousands of digits") from error
     found: Tree = parse_yaml(text, lines=False)
     return found
+
+
+def _simple(value: Any, path: str) -> Any:
+    """What YAML has for a value: numbers of numpy are numbers, and paths are texts.
+
+    Raises:
+        ConfigError: it has nothing; says where.
+    """
+    if isinstance(value, Mapping):
+        return {
+            key: _simple(inner, f"{path}.{key}" if path else f"{key}")
+            for key, inner in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [_simple(inner, f"{path}.{place}") for place, inner in enumerate(value)]
+    if value is None or type(value) in (bool, str, float):
+        return value
+    if isinstance(value, Integral):
+        if abs(int(value)) >= 10**MOST_DIGITS:  # and Python prints none of over 4,300 digits
+            raise ConfigError(f"{path}: a number of more than {MOST_DIGITS} digits")
+        return int(value)
+    if isinstance(value, Real):
+        return float(value)
+    if isinstance(value, PurePath):
+        return str(value)
+    raise ConfigError(f"{path}: takes plain values alone, but got {shown(value)}")
 
 
 def read_yaml(path: Path, overrides: Sequence[str]) -> Tree:

@@ -166,6 +166,11 @@ class Job(Frozen):
         values = self.model_dump(mode="json", include={*IDENTITY, "candidate"})
         return trial_hash(values, self.fingerprint, [plugin.digest for plugin in self.plugins])
 
+    @property
+    def seconds(self) -> float:
+        """A rough guess, as planned; none for what can't be trained."""
+        return self.plan.seconds if isinstance(self.plan, Plan) else 0.0
+
     def record(
         self, state: State, *, reason: str | None = None, scores: Scores | None = None
     ) -> Record:

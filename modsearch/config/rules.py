@@ -5,8 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, ValidationInfo
 
-from modsearch.config.base import MOST_FLOPS
-from modsearch.errors import ConfigError, shown
+from modsearch.errors import shown
 
 OWN = {"own": True}
 """Context of validation for what a study holds from earlier: it means what it meant then, also
@@ -36,13 +35,3 @@ def _short_name(text: str) -> str:
 
 ShortName = Annotated[str, AfterValidator(_short_name)]
 """A name that is the name of a file, too."""
-
-
-def check_flops(name: str, flops: float | None) -> None:
-    """Of an argument; None is none.
-
-    Raises:
-        ConfigError: it is no number of FLOPs that a training can have.
-    """
-    if flops is not None and not 0 < flops <= MOST_FLOPS:
-        raise ConfigError(f"{name} must be over 0 and at most {MOST_FLOPS:g}, not {flops:g}")

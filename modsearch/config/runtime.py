@@ -3,14 +3,12 @@
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import (
-    Field,
-)
+from pydantic import Field
 
-from modsearch.config.base import (
-    Frozen,
-    Stated,
-)
+from modsearch.config.base import Frozen, Stated
+
+EngineName = Literal["local", "ray"]
+"""What executes trials."""
 
 
 class Runtime(Frozen):

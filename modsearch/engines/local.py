@@ -23,6 +23,10 @@ TRIES = 3
 """Of a job whose worker dies."""
 
 
+STARTING = threading.Lock()
+"""Held while a worker starts: what it inherits is the whole process's."""
+
+
 @dataclass
 class _Worker:
     process: SpawnProcess
@@ -113,10 +117,8 @@ class LocalEngine:
     def _spawn(self) -> _Worker:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        # Read by the numeric libraries when a worker imports them.
-        os.environ["OMP_NUM_THREADS"] = str(self.threads)
         process = context.Process(target=_work, args=(theirs, self.run_trial), daemon=True)
-        with _without_main():
+        with STARTING, _without_main(), _num_threads(self.threads):
             process.start()
         theirs.close()
         return _Worker(process, ours)
@@ -127,11 +129,25 @@ def _without_main() -> Iterator[None]:
     """Spawning takes the main script along and runs it in the worker, which needs nothing of it:
     a script that calls `search` at its top level would start itself again."""
     main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
     try:
+        sys.modules["__main__"] = ModuleType("__main__")
         yield
     finally:
         sys.modules["__main__"] = main
+
+
+@contextmanager
+def _num_threads(count: int) -> Iterator[None]:
+    """Read by the numeric libraries when a worker imports them."""
+    before = os.environ.get("OMP_NUM_THREADS")
+    try:
+        os.environ["OMP_NUM_THREADS"] = str(count)
+        yield
+    finally:
+        if before is None:
+            del os.environ["OMP_NUM_THREADS"]
+        else:
+            os.environ["OMP_NUM_THREADS"] = before
 
 
 def local(run_trial: RunTrial, workers: int | None, share: Share) -> LocalEngine:

@@ -16,9 +16,7 @@ import torch
 from modsearch.config.data import DataConfig
 from modsearch.config.records import Record, Stage, State
 from modsearch.data.corpus import load_corpus
-from modsearch.errors import (
-    StudyError,
-)
+from modsearch.errors import StudyError
 from modsearch.evaluation.documents import Origin
 from modsearch.evaluation.lm import ModsearchLM
 from modsearch.evaluation.suites import load_suite

@@ -23,8 +23,6 @@ from modsearch.evaluation.lm import ModsearchLM
 from modsearch.evaluation.suites import Suite, SuiteTask
 
 SPLIT = "held_out"
-
-
 Results = dict[str, Any]
 """What lm-eval returns: results, configs, versions, n-shot, n-samples, config, ..."""
 

@@ -20,7 +20,7 @@ from modsearch.errors import ConfigError, shown
 from modsearch.nn.cache import LayerCache
 from modsearch.nn.cost import Cost, Flops
 from modsearch.nn.passes import Passes, ratio
-from modsearch.registry import table as components
+from modsearch.registry import table
 from modsearch.registry.registry import Registry, origin_of
 
 Mode = Literal["train", "causal"]
@@ -379,15 +379,11 @@ class Schedule(ABC):
         """
 
 
-GROUPS = components.GROUPS
-ROUTERS: Registry[Router] = Registry("router", Router, components.ROUTERS, GROUPS["router"])
-BLOCKS: Registry[Block] = Registry(
-    "block", Block, components.BLOCKS, GROUPS["block"], components.TAKEN
-)
-FFNS: Registry[Ffn] = Registry("ffn", Ffn, components.FFNS, GROUPS["ffn"])
-SCHEDULES: Registry[Schedule] = Registry(
-    "schedule", Schedule, components.SCHEDULES, GROUPS["schedule"]
-)
+GROUPS = table.GROUPS
+ROUTERS: Registry[Router] = Registry("router", Router, table.ROUTERS, GROUPS["router"])
+BLOCKS: Registry[Block] = Registry("block", Block, table.BLOCKS, GROUPS["block"], table.TAKEN)
+FFNS: Registry[Ffn] = Registry("ffn", Ffn, table.FFNS, GROUPS["ffn"])
+SCHEDULES: Registry[Schedule] = Registry("schedule", Schedule, table.SCHEDULES, GROUPS["schedule"])
 
 KINDS: dict[str, Registry[Any]] = {
     "block": BLOCKS,

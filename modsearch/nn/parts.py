@@ -1,30 +1,32 @@
 """From a model's configuration to its components: names, completed options, instances."""
 
 import inspect
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from torch import nn
 
 from modsearch.config.model import Component, ModelConfig
+from modsearch.config.runtime import Plugin
 from modsearch.config.wording import first_error
 from modsearch.errors import ConfigError, unknown
 from modsearch.nn.contracts import BLOCKS, FFNS, KINDS, Options, RoutedBlock, named
-from modsearch.registry import table as components
+from modsearch.registry import table
 
 T = TypeVar("T")
 
 
 def base_name(kind: str, name: str) -> str:
     """The component behind a name; a composite block stands for a block with a certain ffn."""
-    if kind == "block" and name in components.COMPOSITES:
-        return components.COMPOSITES[name]["block"]
+    if kind == "block" and name in table.COMPOSITES:
+        return table.COMPOSITES[name]["block"]
     return name
 
 
 def block_names() -> list[str]:
     """Every name that `block` takes: blocks, and blocks with a certain ffn."""
-    return sorted([*BLOCKS.names(), *components.COMPOSITES])
+    return sorted([*BLOCKS.names(), *table.COMPOSITES])
 
 
 def component_options(kind: str, component: Component) -> Options:
@@ -73,8 +75,8 @@ def completed(config: ModelConfig) -> ModelConfig:
         ConfigError: a component is wrong, or the ffn is not the one of a composite block.
     """
     ffn = config.ffn
-    if config.block.name in components.COMPOSITES:
-        wanted = components.COMPOSITES[config.block.name]["ffn"]
+    if config.block.name in table.COMPOSITES:
+        wanted = table.COMPOSITES[config.block.name]["ffn"]
         ffn = ffn or Component(name=wanted)
         if ffn.name != wanted:
             raise ConfigError(
@@ -100,3 +102,39 @@ def completed(config: ModelConfig) -> ModelConfig:
     }
     parts["num_kv_heads"] = config.num_kv_heads or config.num_heads
     return config.model_copy(update=parts)
+
+
+def refuse_unnamed(stated: Any, plugins: Iterable[Plugin]) -> None:
+    """What a plugin file of an earlier call registered is not there for this call, as it would
+    not be in another process.
+
+    Args:
+        stated: plain data in which names of components stand.
+        plugins: the files of this call.
+
+    Raises:
+        ConfigError: a name is that of a component of another file.
+    """
+    files = {plugin.path for plugin in plugins}
+    for kind, registry in KINDS.items():
+        for name in set(words(stated)).intersection(registry.names()):
+            origins = [each for each in registry.origins(name) if each.how == "plugin file"]
+            for origin in origins:
+                file = origin.target.rpartition(":")[0]
+                if file not in files:
+                    raise ConfigError(
+                        f"{kind} `{name}` is of plugin {file}, which was not named this time\n"
+                        f"name it by --plugin, or in `plugins` of a space"
+                    )
+
+
+def words(value: Any) -> Iterator[str]:
+    """All texts in plain data."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from words(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from words(inner)

@@ -9,31 +9,20 @@ from modsearch.config.reading import Tree
 from modsearch.config.records import Budget, Candidate, Plan, Stage
 from modsearch.space.axes import spread
 from modsearch.space.candidates import build
-from modsearch.space.points import (
-    at_point,
-    drawn,
-    grid,
-    is_finite,
-    leading_to,
-    num_points,
-)
+from modsearch.space.points import at_point, drawn, grid, is_finite, leading_to, num_points
 from modsearch.space.space import ASKS_PER_TRIAL, Space, over
 from modsearch.training.budget import plan
 
 MOST_PLANNED = 200
 """Of a cell are planned; those of a larger one stand for the rest."""
-
-
 MOST_PLANS = 1500
 """Of a stage are planned where it has many cells, but `FEWEST_PLANNED` of each at the least."""
-
-
 FEWEST_PLANNED = 10
 
 
 @dataclass(frozen=True)
-class Cell:
-    """What a cell trains and what it rejects.
+class Draft:
+    """What a cell trains and what it rejects, before its costs are known.
 
     A grid trains what can be trained of the points; a sampler asks on until it has what is wanted.
     """
@@ -69,9 +58,9 @@ class Cell:
         return min(self.asked, able)
 
 
-def planned_cells(space: Space, train_tokens: int) -> list[Cell]:
+def planned_cells(space: Space, train_tokens: int) -> list[Draft]:
     """The cells of all stages, in the order in which the file has stages, budgets and arms."""
-    cells: list[Cell] = []
+    cells: list[Draft] = []
     for budget in space.stated_budgets(Stage.EXPLORE):
         for arm in space.learned_arms:
             cells.append(_explored(space, arm, budget, train_tokens))
@@ -109,8 +98,8 @@ def _planned(
     asked: int,
     candidates: list[Candidate],
     train_tokens: int,
-) -> Cell:
-    cell = Cell(stage, arm, budget, asked, [], [])
+) -> Draft:
+    cell = Draft(stage, arm, budget, asked, [], [])
     for candidate in candidates:
         spent = plan(candidate, Budget(flops=budget), train_tokens)
         if isinstance(spent, Plan):
@@ -126,7 +115,7 @@ def _most_planned(space: Space, stage: Stage) -> int:
     return min(MOST_PLANNED, max(FEWEST_PLANNED, MOST_PLANS // cells))
 
 
-def _explored(space: Space, arm: str, budget: float, train_tokens: int) -> Cell:
+def _explored(space: Space, arm: str, budget: float, train_tokens: int) -> Draft:
     """A cell of explore: all of its points, or a sample of them where they are many."""
     explore = space.explore
     assert explore is not None
@@ -147,7 +136,7 @@ def _explored(space: Space, arm: str, budget: float, train_tokens: int) -> Cell:
     return replace(cell, most_asks=most_asks, whole=whole)
 
 
-def _recipe(space: Space, arm: str, explored: list[Cell]) -> Tree:
+def _recipe(space: Space, arm: str, explored: list[Draft]) -> Tree:
     """Explore's first recipe that can be trained stands for the one that it will choose."""
     for cell in explored:
         if cell.arm == arm and cell.planned:

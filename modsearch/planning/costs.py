@@ -4,7 +4,7 @@ from typing import Any
 
 from modsearch.config.records import Candidate, Stage
 from modsearch.config.runtime import Runtime
-from modsearch.planning.cells import Cell, PlannedCell, Rejection
+from modsearch.planning.cells import Draft, PlannedCell, Rejection
 from modsearch.planning.speed import Speed, memory
 from modsearch.space.points import open_axes
 from modsearch.space.space import Space
@@ -19,7 +19,7 @@ def process_memory(runtime: Runtime) -> int:
     return peak_memory() + FIRST_TRAINING_BYTES if runtime.device == "cpu" else 0
 
 
-def costs(space: Space, cell: Cell, speed: Speed, base: int) -> PlannedCell:
+def costs(space: Space, cell: Draft, speed: Speed, base: int) -> PlannedCell:
     """Of a cell; `base` is the memory of a process that trains nothing yet."""
     plans = [spent for _, spent in cell.planned]
     windows = space.validation(cell.stage).windows

@@ -6,21 +6,17 @@ from modsearch.analysis.curves import MIN_SIZES
 from modsearch.config.records import Stage
 from modsearch.data.corpus import VOCAB_SIZE, Corpus
 from modsearch.errors import DataError
-from modsearch.planning.cells import Cell, PlannedCell
+from modsearch.planning.cells import Draft, PlannedCell
 from modsearch.planning.flops import head_warning
 from modsearch.space.space import Space
 
 FEW_STEPS = 500
-
-
 LONGER = (1.4, 2.3)
 """Times as long as said did real studies take (docs/measurements.md)."""
-
-
 MANY_EPOCHS = 4
 
 
-def notes(space: Space, cells: list[Cell]) -> list[str]:
+def notes(space: Space, cells: list[Draft]) -> list[str]:
     """What stands for something else in a forecast."""
     low, high = LONGER
     notes = [
@@ -61,6 +57,7 @@ def too_small(space: Space, corpus: Corpus) -> list[str]:
 
 
 def warnings_of(space: Space, cells: Sequence[PlannedCell]) -> list[str]:
+    """What makes a study say less than it costs: a line for each."""
     found = _unused_vocabulary(space)
     few = sorted({cell.budget for cell in cells if min(cell.steps, default=FEW_STEPS) < FEW_STEPS})
     if few:

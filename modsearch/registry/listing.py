@@ -139,7 +139,7 @@ def _kind(annotation: Any, metadata: Sequence[Any] = ()) -> str:
     if get_origin(annotation) in (list, tuple):
         word = f"list of {_kind(inner[0])}"
         return f"{word}, {bounds} of them" if bounds else word
-    if issubclass(get_origin(annotation) or annotation, BaseModel | dict):
+    if issubclass(get_origin(annotation) or annotation, BaseModel | Mapping):
         word = "component" if annotation is Component else "mapping"
         return f"{word}, {bounds} of them" if bounds else word
     return " ".join(filter(None, ["text" if annotation is str else annotation.__name__, bounds]))

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from modsearch.config.runtime import Plugin
 from modsearch.errors import ConfigError, ModsearchError, has_surrogates, reason
-from modsearch.registry.registry import PLUGIN
+from modsearch.registry.registry import FILES
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def digests(plugins: Iterable[Plugin]) -> dict[str, str]:
 
 def _module_name(path: Path) -> str:
     stem = re.sub(r"\W", "_", path.stem)
-    return f"{PLUGIN}{stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    return f"modsearch_plugin_{stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
 
 
 def _load(path: Path, wanted: str | None) -> Plugin:
@@ -76,20 +76,27 @@ def _load(path: Path, wanted: str | None) -> Plugin:
         raise ConfigError(f"the path of plugin {path} is not UTF-8: give it another name")
     name = _module_name(path)
     known = _LOADED.get(name)
-    if known is None:
+    if known is None or wanted is None:
         source = _read(path)
-        known = _Loaded(Plugin(path=str(path), digest=_digest(source)), source)
+        found = _Loaded(Plugin(path=str(path), digest=_digest(source)), source)
+        if known is not None and known.plugin != found.plugin:
+            raise ConfigError(
+                f"plugin {path} has changed since this process ran it\n"
+                f"start a new one: a module can't be taken back"
+            )
+        known = known or found
     if wanted not in (None, known.plugin.digest):
         raise ConfigError(
             f"plugin {path} has changed: {wanted} is now {known.plugin.digest}\n"
             f"bring the old file back, or start anew"
         )
     if name not in _LOADED:
-        _LOADED[name] = known  # before it runs: what it registers asks where it comes from
+        # Before it runs: what it registers asks where it comes from.
+        _LOADED[name], FILES[name] = known, str(path)
         try:
             _run(name, path, known.source)
         except BaseException:
-            del _LOADED[name]
+            del _LOADED[name], FILES[name]
             raise
     return known.plugin
 

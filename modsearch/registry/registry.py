@@ -7,7 +7,6 @@ origins is an error when it is asked for, and the other names go on working.
 
 import importlib
 import inspect
-import sys
 from abc import ABCMeta
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,8 +18,8 @@ from modsearch.errors import ConfigError, ModsearchError, reason, unknown
 
 T = TypeVar("T")
 
-PLUGIN = "modsearch_plugin_"
-"""The names of modules that were plugin files begin so."""
+FILES: dict[str, str] = {}
+"""Of the modules of plugin files, which fill it; by name of the module."""
 
 
 @dataclass(frozen=True)
@@ -188,7 +187,6 @@ class Registry(Generic[T]):
 
 def origin_of(component: type) -> Origin:
     """Of a class, by where it is defined."""
-    if component.__module__.startswith(PLUGIN):
-        file = sys.modules[component.__module__].__file__
+    if (file := FILES.get(component.__module__)) is not None:
         return Origin("plugin file", f"{file}:{component.__qualname__}")
     return Origin("registered", f"{component.__module__}:{component.__qualname__}")

@@ -10,9 +10,11 @@ from modsearch.analysis.numbers import MISSING, count, decimal, percent, scienti
 Row = dict[str, object]
 
 
-def frame_of(rows: Sequence[Row]) -> pd.DataFrame:
-    """Columns in the order in which the rows first have them; numbers where there is any."""
+def frame_of(rows: Sequence[Row], columns: Sequence[str] = ()) -> pd.DataFrame:
+    """Columns in the order in which the rows first have them; numbers where there is any. Without
+    rows it has `columns`: a program asks for them by name."""
     names = list(dict.fromkeys(name for row in rows for name in row))
+    names = names or list(columns)
     return pd.DataFrame(rows, columns=names)
 
 

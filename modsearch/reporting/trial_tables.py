@@ -20,14 +20,66 @@ Evaluations = Mapping[str, Mapping[str, Mapping[str, Any]]]
 """lm-eval's results by trial and suite."""
 
 
+TRIAL = (
+    "stage",
+    "budget",
+    "arm",
+    "depth",
+    "width",
+    "seed",
+    "capacity",
+    "every",
+    "router",
+    "rate",
+    "params",
+    "steps",
+    "achieved FLOPs",
+    "deviation %",
+    "causal loss",
+    "train-mode loss",
+    "bits per byte",
+    "realised capacity",
+    "forward FLOPs per token, planned",
+    "forward FLOPs per token, realised",
+    "step ms",
+    "state",
+    "hash",
+)
+WINNER = (
+    "budget",
+    "arm",
+    "depth",
+    "width",
+    "params",
+    "capacity",
+    "every",
+    "router",
+    "seeds",
+    "causal loss",
+    "causal sd",
+    "train-mode loss",
+    "train-mode sd",
+    "bits per byte",
+    "realised capacity",
+    "agreement of modes",
+    "forward FLOPs per token, planned",
+    "forward FLOPs per token, realised",
+    "step ms",
+    "training seconds",
+    "peak MiB",
+)
+METRIC = ("budget", "arm", "stage", "seed", "suite", "task", "metric", "value", "stderr", "hash")
+"""Columns of tables, which those without rows have, too."""
+
+
 def trials(records: Sequence[Record]) -> pd.DataFrame:
     """Every trial, in order of stage, budget, arm, size and seed."""
-    return frame_of([_trial(record) for record in sorted(records, key=_trial_order)])
+    return frame_of([_trial(record) for record in sorted(records, key=_trial_order)], TRIAL)
 
 
 def winners(claims: Claims) -> pd.DataFrame:
     """What confirm trained: one row for each (budget, arm)."""
-    return frame_of([_winner(each) for each in claims.confirmed])
+    return frame_of([_winner(each) for each in claims.confirmed], WINNER)
 
 
 def exploration(records: Sequence[Record]) -> pd.DataFrame:
@@ -76,7 +128,7 @@ def evaluations(records: Sequence[Record], results: Evaluations) -> pd.DataFrame
         for suite, result in sorted(results.get(record.hash, {}).items()):
             for task, metrics in sorted(result.get("results", {}).items()):
                 rows += _metrics(record, suite, task, metrics)
-    return frame_of(rows)
+    return frame_of(rows, METRIC)
 
 
 def evaluation_means(frame: pd.DataFrame) -> pd.DataFrame:

@@ -9,12 +9,12 @@ import math
 import os
 import socket
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 import sqlalchemy
@@ -25,16 +25,10 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 import modsearch
 from modsearch.config.records import Record, Stage, State
 from modsearch.errors import ModsearchError, StudyError, first_line
-from modsearch.sampling.samplers import (
-    Points,
-    draw_seed,
-    optuna_distribution,
-    qmc_point,
-    random_point,
-)
+from modsearch.sampling.samplers import Points, optuna_distribution, sampler_of
 from modsearch.space.axes import Distribution
 from modsearch.space.points import at_point, grid, is_finite, num_points, resolve
-from modsearch.space.space import ASKS_PER_TRIAL
+from modsearch.space.space import ASKS_PER_TRIAL, SamplerName
 
 CONSTRAINT = "trainable"
 PACKAGE = Path(modsearch.__file__).parent
@@ -48,7 +42,7 @@ class CellSpec:
     arm: str
     budget: float
     tree: Any
-    sampler: Literal["grid", "random", "qmc", "tpe"] = "grid"
+    sampler: SamplerName = "grid"
     trials: int | None = None
     """Trained trials wanted; None: every point of the grid."""
     points: tuple[dict[str, Any], ...] | None = None
@@ -380,12 +374,17 @@ class Cell:
         if repeat or record.state is State.INFEASIBLE:
             trial.set_user_attr("untrained", True)
         if record.scores is not None:
-            trial.set_constraint(CONSTRAINT, 0)
+            self._constrain(trial, 0)
             self.study.tell(number, record.scores.causal_loss)
         else:
-            trial.set_constraint(CONSTRAINT, 1)
+            self._constrain(trial, 1)
             self.study.tell(number, state=TrialState.PRUNED)
         self._trials = None
+
+    def _constrain(self, trial: Trial, value: int) -> None:
+        """Say whether the trial could be trained; a driver that was stopped has said it."""
+        if CONSTRAINT not in trial.constraints:
+            trial.set_constraint(CONSTRAINT, value)
 
     def _continued(self, trial: FrozenTrial) -> Trial:
         """A handle on a trial that exists; making it samples again, as its ask did."""
@@ -395,15 +394,9 @@ class Cell:
 
     def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
         spec = self.spec
-        if spec.sampler == "tpe":
-            seed = draw_seed(self.seed, spec.name, number)
-            return optuna.samplers.TPESampler(seed=seed)
         if spec.sampler == "grid":
             return Points(self.upcoming() or {})
-        draw: Callable[..., dict[str, Any]] = (
-            random_point if spec.sampler == "random" else qmc_point
-        )
-        return Points(draw(spec.tree, self.seed, spec.name, number))
+        return sampler_of(spec.sampler, spec.tree, self.seed, spec.name, number)
 
     def _suggest(self, trial: Trial) -> Asked:
         """Values of a trial; those that it has already stay as they are."""

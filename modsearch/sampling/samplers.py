@@ -15,8 +15,10 @@ from optuna.distributions import (
 )
 from scipy.stats import qmc
 
+from modsearch.config.reading import Tree
 from modsearch.space.axes import Choice, Distribution, Float
 from modsearch.space.points import open_axes
+from modsearch.space.space import SamplerName
 
 
 class Points(optuna.samplers.BaseSampler):
@@ -83,3 +85,13 @@ def optuna_distribution(axis: Distribution) -> BaseDistribution:
     if isinstance(axis, Float):
         return FloatDistribution(axis.low, axis.high, log=axis.log)
     return IntDistribution(axis.low, axis.values[-1], step=axis.step)
+
+
+def sampler_of(
+    name: SamplerName, tree: Tree, study_seed: int, cell: str, number: int
+) -> optuna.samplers.BaseSampler:
+    """What chooses the values of a cell's number-th trial; a grid's are listed."""
+    if name == "tpe":
+        return optuna.samplers.TPESampler(seed=draw_seed(study_seed, cell, number))
+    draw = random_point if name == "random" else qmc_point
+    return Points(draw(tree, study_seed, cell, number))

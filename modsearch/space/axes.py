@@ -8,7 +8,7 @@ distributions themselves.
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from random import Random
@@ -163,7 +163,7 @@ def _at(values: Sequence[T], share: float) -> T:
     return values[min(int(share * len(values)), len(values) - 1)]
 
 
-class OpenTree(dict[str, Any]):
+class OpenTree(Mapping[str, Any]):
     """Values by key, any of which may be open: distributions, read once from what states them.
 
     Keys are in a fixed order, so that two files that say the same make the same study. Two trees
@@ -176,15 +176,24 @@ class OpenTree(dict[str, Any]):
         Raises:
             ConfigError: a distribution is malformed; says at which path.
         """
-        super().__init__((key, parse_tree(stated[key], key, own=own)) for key in sorted(stated))
+        self._values = {key: parse_tree(stated[key], key, own=own) for key in sorted(stated)}
         self.stated = stated
         """Plain data, to be written back as they were."""
+
+    def __getitem__(self, key: str) -> Any:
+        return self._values[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
 
     def __eq__(self, other: object) -> bool:
         return self.stated == (other.stated if isinstance(other, OpenTree) else other)
 
-    def __ne__(self, other: object) -> bool:
-        return not self == other  # a dict's own would compare what is meant
+    def __repr__(self) -> str:
+        return repr(self._values)  # a cell's name in the ledger has it
 
     @classmethod
     def __get_pydantic_core_schema__(

@@ -14,7 +14,7 @@ from modsearch.config.records import Candidate, Job
 from modsearch.config.wording import first_error
 from modsearch.errors import ConfigError, shown, unknown
 from modsearch.nn.model import unlearned
-from modsearch.nn.parts import completed
+from modsearch.nn.parts import completed, refuse_unnamed
 from modsearch.registry.plugins import load_plugins
 from modsearch.space.axes import Distribution, spread
 from modsearch.space.points import grid, leading_to, open_axes
@@ -81,6 +81,8 @@ def checked(space: Space, source: Source, plugins: Sequence[Path] = ()) -> Space
         files = [folder / file for file in space.plugins]
         loaded = load_plugins([*files, *plugins])
         space = space.model_copy(update={"plugins": [plugin.path for plugin in loaded]})
+        for section in (space.fixed, space.axes, *space.arms.values()):
+            refuse_unnamed(section.model.stated, loaded)
         _check_candidates(space)
     except ConfigError as error:
         raise ConfigError(f"{named(source, WHAT)}: {error}") from error

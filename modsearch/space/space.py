@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -10,6 +10,7 @@ from pydantic import (
     Field,
     ValidationError,
     ValidationInfo,
+    WithJsonSchema,
     model_validator,
 )
 
@@ -45,12 +46,18 @@ PositiveFlops = Annotated[float, Field(gt=0, le=MOST_FLOPS)]
 Budgets = Annotated[list[PositiveFlops], Field(min_length=1, max_length=64), AfterValidator(once)]
 
 
+def _keys_of(model: type[BaseModel], *, without: Sequence[str] = ()) -> WithJsonSchema:
+    """JSON Schema of a tree with a model's keys, each of which may be open."""
+    keys: dict[str, Any] = {name: {} for name in model.model_fields if name not in without}
+    return WithJsonSchema({"type": "object", "properties": keys, "additionalProperties": False})
+
+
 class Section(Stated):
     """Values for model and optimiser, of which each may be open."""
 
-    model: OpenTree = OpenTree({})
+    model: Annotated[OpenTree, _keys_of(ModelConfig, without=SIZE)] = OpenTree({})
     """Keys of `model` below, without depth and width."""
-    optim: OpenTree = OpenTree({})
+    optim: Annotated[OpenTree, _keys_of(OptimConfig)] = OpenTree({})
     """Keys of `optim` below."""
 
 
@@ -61,6 +68,9 @@ class Arm(Section):
     """The learned arm whose recipe and size this one takes, with its own values on top."""
 
 
+SamplerName = Literal["grid", "random", "qmc", "tpe"]
+
+
 class Explore(Stated):
     """Ranks recipes; its values enter no fit."""
 
@@ -68,7 +78,7 @@ class Explore(Stated):
     """Training FLOPs of a trial."""
     size: OpenTree
     """depth and width, fixed or open."""
-    sampler: Literal["grid", "random", "qmc", "tpe"] = "grid"
+    sampler: SamplerName = "grid"
     """How points of the open axes are chosen."""
     trials: int | None = Field(None, gt=0, le=100_000)
     """Trained trials of each cell; a grid has none, it runs whole."""

@@ -14,8 +14,6 @@ from modsearch.config.wording import first_error
 from modsearch.errors import StudyError
 
 Parsed = TypeVar("Parsed")
-
-
 Model = TypeVar("Model", bound=BaseModel)
 
 

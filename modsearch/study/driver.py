@@ -7,7 +7,7 @@ from modsearch.config.runtime import Signal
 from modsearch.errors import StudyError
 from modsearch.sampling.ledger import Asked, Cell
 from modsearch.study.events import Trial
-from modsearch.study.progress import Progress, guess
+from modsearch.study.progress import Progress
 from modsearch.study.stages import Stages
 from modsearch.study.trials import Trials
 
@@ -95,9 +95,10 @@ class Driver:
         """Tell every trial that waited for this training. A failed one stays asked: the same
         command tries it again, under its own number."""
         waiting = self.in_flight.pop(job.hash)
-        record = self.trials.take(job, record)
+        record = self.trials.fetch(job, record)
         self.progress.ended(job, record)
         self.check()
+        self.trials.settle(record)
         if record.state is State.FAILED:
             self.failed += 1
             return
@@ -127,4 +128,4 @@ class Driver:
             points = list(cell.spec.points or ())[told:]
             seconds = [self.stages.seconds(cell.spec, point) for point in points] or [0.0]
             found += [sum(seconds) / len(seconds)] * max(0, cell.wanted - told)
-        return found + [guess(job) for job in self.lost]
+        return found + [job.seconds for job in self.lost]

@@ -1,7 +1,10 @@
 """What happens while a study runs; each event says it in a line, too."""
 
+import time
 from collections.abc import Callable
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from modsearch.config.base import Frozen
 from modsearch.config.records import Job, Stage, State
@@ -34,7 +37,14 @@ class Trial(Frozen):
         return f"{self.stage} {self.arm} {self.budget:.3g} d{self.width} L{self.depth}"
 
 
-class StageBegan(Frozen):
+class Told(Frozen):
+    """What all events have."""
+
+    time: float = Field(default_factory=time.time)
+    """Seconds since 1970."""
+
+
+class StageBegan(Told):
     """A stage with trials left to run."""
 
     event: Literal["stage"] = "stage"
@@ -46,7 +56,7 @@ class StageBegan(Frozen):
         return f"{self.stage}: {self.trials} trials to run"
 
 
-class TrialBegan(Frozen):
+class TrialBegan(Told):
     """A trial was handed to a worker."""
 
     event: Literal["began"] = "began"
@@ -58,7 +68,7 @@ class TrialBegan(Frozen):
         return f"running {self.trial}"
 
 
-class TrialRejected(Frozen):
+class TrialRejected(Told):
     """A candidate can't be trained at its budget."""
 
     event: Literal["rejected"] = "rejected"
@@ -69,7 +79,7 @@ class TrialRejected(Frozen):
         return f"rejected {self.trial}: {self.reason}"
 
 
-class TrialLogged(Frozen):
+class TrialLogged(Told):
     """A line of the log of a training in this process."""
 
     event: Literal["logged"] = "logged"
@@ -83,7 +93,7 @@ class TrialLogged(Frozen):
         return f"{self.trial}: step {self.step:,} of {self.steps:,}, train loss {self.loss:.4f}"
 
 
-class TrialEnded(Frozen):
+class TrialEnded(Told):
     """A trial came back."""
 
     event: Literal["ended"] = "ended"
@@ -105,7 +115,19 @@ class TrialEnded(Frozen):
         return f"[{self.done}/{self.trials}] {self.trial}: {result}{left}"
 
 
-class Note(Frozen):
+class TrialsEnded(Told):
+    """Nothing is left to train."""
+
+    event: Literal["trials"] = "trials"
+    states: dict[State, int]
+    """Trials of the study by how they ended."""
+
+    def __str__(self) -> str:
+        ends = ", ".join(f"{count} {state}" for state, count in self.states.items())
+        return f"trials: {ends or 'none'}"
+
+
+class Note(Told):
     """Anything else that is worth a line."""
 
     event: Literal["note"] = "note"
@@ -115,7 +137,10 @@ class Note(Frozen):
         return self.text
 
 
-Event = StageBegan | TrialBegan | TrialRejected | TrialLogged | TrialEnded | Note
+Event = Annotated[
+    StageBegan | TrialBegan | TrialRejected | TrialLogged | TrialEnded | TrialsEnded | Note,
+    Field(discriminator="event"),
+]
 OnEvent = Callable[[Event], None]
 
 

@@ -1,9 +1,10 @@
 """How far a running study is, told to a callback event by event."""
 
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
-from modsearch.config.records import Job, Plan, Record, Stage, State
+from modsearch.config.records import Job, Record, Stage, State
 from modsearch.store.directory import StudyDirectory
 from modsearch.study.events import (
     Note,
@@ -14,6 +15,7 @@ from modsearch.study.events import (
     TrialEnded,
     TrialLogged,
     TrialRejected,
+    TrialsEnded,
     unheard,
 )
 
@@ -39,6 +41,12 @@ class Progress:
     def note(self, text: str) -> None:
         """A line of its own."""
         self.on_event(Note(text=text))
+
+    def over(self, records: Sequence[Record]) -> None:
+        """Nothing is left to train; these are all trials."""
+        found = Counter(record.state for record in records)
+        states = {state: found[state] for state in State if found[state]}
+        self.on_event(TrialsEnded(states=states))
 
     def begin(self, stage: Stage, trials: int, expected: float) -> None:
         """A stage with so many trials left, and a guess of their seconds."""
@@ -69,7 +77,7 @@ class Progress:
         """A job came back."""
         self._done += 1
         self._spent += time.monotonic() - self._began.pop(job.hash)
-        self._spent_guess += guess(job)
+        self._spent_guess += job.seconds
         self.on_event(
             TrialEnded(
                 trial=Trial.of(job),
@@ -87,14 +95,3 @@ class Progress:
             return 0.0
         ratio = self._spent / self._spent_guess
         return max(0.0, self._expected - self._spent_guess) * ratio / self.workers
-
-
-def guess(job: Job) -> float:
-    """Rough seconds of a job, as planned."""
-    return job.plan.seconds if isinstance(job.plan, Plan) else 0.0
-
-
-def summary(records: list[Record]) -> str:
-    """Counts of how trials ended."""
-    counts = {state: sum(record.state is state for record in records) for state in State}
-    return ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "none"

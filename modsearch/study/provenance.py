@@ -7,11 +7,10 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
 
 import torch
 
@@ -20,10 +19,10 @@ from modsearch.config.data import CorpusFacts
 from modsearch.config.manifest import Manifest
 from modsearch.config.model import ModelConfig
 from modsearch.config.records import Stage
-from modsearch.config.runtime import Plugin
+from modsearch.config.runtime import EngineName, Plugin
 from modsearch.errors import StudyError, redacted
 from modsearch.nn.contracts import KINDS
-from modsearch.nn.parts import base_name
+from modsearch.nn.parts import base_name, words
 from modsearch.registry.plugins import by_name, digests, load_plugins, plugin_source
 from modsearch.space.space import Arm, Section, Space
 from modsearch.store.directory import StudyDirectory
@@ -52,7 +51,7 @@ def open_manifest(
     *,
     allow_mixed: bool,
     elsewhere: bool = False,
-    engine: Literal["local", "ray"] = "local",
+    engine: EngineName = "local",
     ledger: str | None = None,
 ) -> Manifest:
     """Make the manifest of a new study, or hold this run against the one that is there.
@@ -235,7 +234,7 @@ def _sources_hash(root: Path) -> str:
 def _packages(space: Space) -> dict[str, str]:
     """Installed packages whose components the space names, with version and hash of sources."""
     sections: list[Section | Arm] = [space.fixed, space.axes, *space.arms.values()]
-    named = {word for section in sections for word in _words(section.model.stated)}
+    named = {word for section in sections for word in words(section.model.stated)}
     found = {}
     for registry in KINDS.values():
         for name in named.intersection(registry.names()):
@@ -245,18 +244,6 @@ def _packages(space: Space) -> dict[str, str]:
                     top = origin.target.partition(":")[0].partition(".")[0]
                     found[package] = f"{number} {_module_hash(top)}"
     return dict(sorted(found.items()))
-
-
-def _words(value: Any) -> Iterator[str]:
-    """All texts in plain data."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for inner in value.values():
-            yield from _words(inner)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from _words(inner)
 
 
 def _module_hash(name: str) -> str:

@@ -7,10 +7,9 @@ directories hold the whole state: running a study again goes on where it stopped
 
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 from modsearch.config.records import Stage, State
-from modsearch.config.runtime import Runtime, Share
+from modsearch.config.runtime import EngineName, Runtime, Share
 from modsearch.data.corpus import load_corpus
 from modsearch.engines.contract import Engine, MakeEngine
 from modsearch.engines.local import local
@@ -23,7 +22,7 @@ from modsearch.store.mirror import Mirror
 from modsearch.study.completeness import explored_key
 from modsearch.study.driver import Driver
 from modsearch.study.events import OnEvent
-from modsearch.study.progress import Progress, summary
+from modsearch.study.progress import Progress
 from modsearch.study.provenance import open_manifest, stage_key, study_key
 from modsearch.study.stages import Stages
 from modsearch.study.trials import Trials
@@ -40,7 +39,7 @@ class Runner:
         root: Path,
         *,
         make_engine: MakeEngine = local,
-        engine: Literal["local", "ray"] = "local",
+        engine: EngineName = "local",
         workers: int | None = None,
         allow_mixed: bool = False,
         ledger: str | None = None,
@@ -55,6 +54,7 @@ class Runner:
         corpus = load_corpus(space.data)
         for sample, seq_len in space.samples():  # before anything is trained
             corpus.windows(sample, seq_len)
+        plugins = load_plugins(space.plugins)
         self.manifest = open_manifest(
             self.directory,
             space,
@@ -78,7 +78,7 @@ class Runner:
             self.directory,
             corpus.facts,
             self.manifest.runtime,
-            load_plugins(space.plugins),
+            plugins,
         )
         self.trials = Trials(self.directory, mirror, space.resources.keep)
 
@@ -105,7 +105,7 @@ class Runner:
                         self._note_explored(driver)
                         break
         records = self.directory.records()
-        self.progress.note(f"trials: {summary(records)}")
+        self.progress.over(records)
         if any(record.state is State.FAILED for record in records):
             self.progress.note("failed trials are tried again by the same command")
 

@@ -16,7 +16,6 @@ from modsearch.space.candidates import build
 from modsearch.space.points import at_point, grid
 from modsearch.space.space import Space, over
 from modsearch.store.directory import StudyDirectory
-from modsearch.study.progress import guess
 from modsearch.training.budget import plan
 
 ANY_SIZE = Int(1, 1_000_000, 1)
@@ -88,8 +87,8 @@ class Stages:
         if choice is None:
             raise StudyError(
                 f"nothing to confirm: measure has no finished trial of arm `{measured}` at "
-                f"{budget:g} FLOPs\nrun stage `measure`; `modsearch status` has what was rejected "
-                f"or failed"
+                f"{budget:g} FLOPs\nrun stage `measure` if it was not run yet; `modsearch status` "
+                f"has what was rejected or failed"
             )
         size = {"depth": choice.depth, "width": choice.width}
         tree = {**self.recipe(arm), "size": size, "seed": Int(0, 1_000_000, 1)}
@@ -146,5 +145,5 @@ class Stages:
         """Rough seconds of a point of a cell."""
         key = spec.name, repr(point)
         if key not in self._seconds:  # asked for again and again while a worker waits
-            self._seconds[key] = guess(self.job(spec, at_point(spec.tree, point)))
+            self._seconds[key] = self.job(spec, at_point(spec.tree, point)).seconds
         return self._seconds[key]

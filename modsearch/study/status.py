@@ -41,8 +41,8 @@ class RunningTrial(BaseModel):
     """Whether a process has it; None where that can't be told. One of another machine is seen
     where the file system passes locks on."""
     written_seconds_ago: float
-    step: int | None = None
-    steps: int | None = None
+    step: float | None = None
+    steps: float | None = None
 
 
 class StudyStatus(Frozen):
@@ -106,10 +106,10 @@ def _running(directory: StudyDirectory) -> list[RunningTrial]:
         found.append(
             RunningTrial.model_validate(
                 {
+                    **(rows[-1] if rows else {}),
                     "hash": path.parent.name,
                     "alive": is_held(path.parent / ".lock"),
                     "written_seconds_ago": max(0.0, time.time() - path.stat().st_mtime),
-                    **(rows[-1] if rows else {}),
                 }
             )
         )

@@ -38,18 +38,16 @@ class Trials:
         self.directory.write_record(record)
         return record
 
-    def take(self, job: Job, record: Record) -> Record:
-        """What a worker gave back, with its directory here and without weights that are not
-        kept; a failure is written down where the disk allows it."""
-        record = self._fetched(job, record)
+    def settle(self, record: Record) -> None:
+        """Write a failure down where the disk allows it; drop weights that are not kept."""
         if record.state is State.FAILED:
             with suppress(OSError):  # the disk may be what failed
                 self.directory.write_record(record)
         else:
             self._drop_weights(record)
-        return record
 
-    def _fetched(self, job: Job, record: Record) -> Record:
+    def fetch(self, job: Job, record: Record) -> Record:
+        """What a worker gave back, with its directory here."""
         if self.mirror is None:
             return record
         weights = () if self._keeps_weights(record) else (WEIGHTS,)

@@ -29,6 +29,7 @@ from modsearch.errors import Diverged, StudyError
 from modsearch.nn.contracts import Update
 from modsearch.nn.model import Decoder, Output, statistics
 from modsearch.nn.passes import Passes
+from modsearch.optim.adamw import adamw
 from modsearch.optim.rates import learning_rate
 from modsearch.store.files import write_bytes, write_text
 from modsearch.store.trial import read_metrics
@@ -60,12 +61,7 @@ class Trainer:
         self.runtime = runtime
         self.directory = directory
         self.parameters = list(model.parameters())
-        self.optimizer = torch.optim.AdamW(
-            model.parameter_groups(optim.weight_decay),
-            lr=optim.rate,
-            betas=(optim.beta1, optim.beta2),
-            fused=True,
-        )
+        self.optimizer = adamw(model.parameter_groups(optim.weight_decay), optim)
         self.step = 0
         self._updates: list[tuple[float, Sequence[Update]]] = []
         """Of the passes of the last step, each with its share of the sequences."""

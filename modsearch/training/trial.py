@@ -3,7 +3,8 @@
 import math
 import time
 import traceback
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -24,12 +25,7 @@ from modsearch.config.runtime import Plugin, Runtime
 from modsearch.config.telemetry import RoutingReport
 from modsearch.data.batches import Batches
 from modsearch.data.corpus import load_corpus
-from modsearch.errors import (
-    ConfigError,
-    Diverged,
-    first_line,
-    printable,
-)
+from modsearch.errors import ConfigError, Diverged, first_line, printable
 from modsearch.nn.model import Decoder
 from modsearch.registry.plugins import load_plugins
 from modsearch.store.directory import StudyDirectory
@@ -47,14 +43,45 @@ from modsearch.training.trainer import OnLog, Trainer
 def run_trial(root: Path, job: Job, on_log: OnLog | None = None) -> Record:
     """Train and score a job in its directory under `root`, and write its record.
 
-    `on_log` is given each line of the training's log.
+    `on_log` is given each line of the training's log. What it raises comes out when the trial
+    has ended.
 
     A loss that is not a number, memory that runs out and any other failure become states of
     the record; nothing is raised but what ends the process.
     """
     study = StudyDirectory(root)
-    with alone(study.trial(job.hash)):
-        return study.finished(job.hash) or _run(study, job, on_log)
+    listener = _Listener(on_log)
+    with alone(study.trial(job.hash)), _threads(job.runtime.threads):
+        record = study.finished(job.hash) or _run(study, job, listener)
+    if listener.error is not None:
+        raise listener.error
+    return record
+
+
+@contextmanager
+def _threads(wanted: int) -> Iterator[None]:
+    """So many threads for torch; a notebook has its own number back afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(wanted)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class _Listener:
+    """Keeps what a callback raises until the trial is over, of which it is no part."""
+
+    def __init__(self, on_log: OnLog | None) -> None:
+        self.on_log = on_log
+        self.error: Exception | None = None
+
+    def __call__(self, row: Mapping[str, float]) -> None:
+        if self.on_log is not None and self.error is None:
+            try:
+                self.on_log(row)
+            except Exception as error:  # whatever a user's callback raises
+                self.error = error
 
 
 def run_mirrored(mirror: Mirror, job: Job) -> Record:
@@ -70,7 +97,7 @@ def run_mirrored(mirror: Mirror, job: Job) -> Record:
             return job.record(State.FAILED, reason=f"storage: {first_line(error)}")
 
 
-def _run(study: StudyDirectory, job: Job, on_log: OnLog | None) -> Record:
+def _run(study: StudyDirectory, job: Job, on_log: OnLog) -> Record:
     directory = study.trial(job.hash)
     assert isinstance(job.plan, Plan), "an infeasible job was handed out"
     reason = None
@@ -103,10 +130,9 @@ def _run(study: StudyDirectory, job: Job, on_log: OnLog | None) -> Record:
 
 
 def _train_and_score(
-    job: Job, plan: Plan, directory: Path, on_log: OnLog | None
+    job: Job, plan: Plan, directory: Path, on_log: OnLog
 ) -> tuple[Scores, RoutingReport | None]:
     started = time.perf_counter()
-    torch.set_num_threads(job.runtime.threads)
     if job.runtime.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     load_plugins(job.plugins)  # a worker that was spawned has none

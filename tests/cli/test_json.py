@@ -1,6 +1,8 @@
 """Programs drive modsearch by JSON: every verb answers with one object, and schemas say which."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,17 +12,21 @@ from typing import Any
 import pytest
 import yaml
 from inline import CORPUS
+from jsonschema import Draft202012Validator, ValidationError, validate
 from pydantic import TypeAdapter
 
 import modsearch as library
+from modsearch.cli.schemas import What, schema_of
+from modsearch.config.answers import Evaluation, Generation, Outcome
+from modsearch.config.reading import read_yaml
 from modsearch.config.records import Candidate, Record
-from modsearch.config.results import Evaluation, Generation, Outcome
 from modsearch.planning.flops import FlopLedger
 from modsearch.planning.forecast import Forecast
 from modsearch.study.events import Event
 from modsearch.study.status import StudyStatus
 
 ROOT = Path(__file__).parents[2]
+EVENTS = schema_of(What.EVENT)
 SPACE = {
     "name": "driven",
     "data": {"corpus": CORPUS},
@@ -87,11 +93,11 @@ def test_events_are_lines_of_json(ground: Path) -> None:
     kinds = []
     for line in (ground / "stderr").read_text().splitlines():
         told = json.loads(line)
-        assert told.pop("time") > 0
+        validate(told, EVENTS)
         kinds.append(adapter.validate_python(told).event)
     assert kinds.count("stage") == 2
     assert kinds.count("began") == kinds.count("ended") == 10
-    assert kinds[-1] == "note"
+    assert kinds[-1] == "trials"
 
 
 @pytest.fixture
@@ -108,19 +114,20 @@ def answer(modsearch, ground: Path, monkeypatch: pytest.MonkeyPatch) -> Callable
 
 
 @pytest.mark.parametrize(
-    ("arguments", "model"),
+    ("arguments", "model", "what"),
     [
-        (("plan", "space.yaml"), Forecast),
-        (("status", "study"), StudyStatus),
-        (("best", "study"), Record),
-        (("search", "space.yaml", "--out", "study", "--progress", "none"), Outcome),
-        (("eval", "study", "--suite", "tiny.yaml"), Evaluation),
+        (("plan", "space.yaml"), Forecast, What.PLAN),
+        (("status", "study"), StudyStatus, What.STATUS),
+        (("best", "study"), Record, What.RECORD),
+        (("search", "space.yaml", "--out", "study", "--progress", "none"), Outcome, What.OUTCOME),
+        (("eval", "study", "--suite", "tiny.yaml"), Evaluation, What.EVAL),
     ],
 )
 def test_answers_are_those_of_their_models(
-    answer: Callable[..., Any], arguments: tuple[str, ...], model: Any
+    answer: Callable[..., Any], arguments: tuple[str, ...], model: Any, what: What
 ) -> None:
     told = answer(*arguments)
+    validate(told, schema_of(what))
     assert model.model_validate(told).model_dump(mode="json") == told
 
 
@@ -146,12 +153,13 @@ def test_components_are_listed_described_and_checked_by_json(answer: Callable[..
     assert checked["findings"][0].keys() == {"case", "check", "passed", "why"}
 
 
-@pytest.mark.parametrize("what", ["space", "config", "record", "outcome", "status", "event"])
+@pytest.mark.parametrize("what", list(What))
 def test_schemas_are_json_schemas(modsearch, what: str) -> None:
     done = modsearch("schema", what)
     schema = json.loads(done.out)
     assert done.code == 0
-    assert schema.keys() & {"properties", "anyOf"}
+    Draft202012Validator.check_schema(schema)
+    assert schema["$schema"] == Draft202012Validator.META_SCHEMA["$id"]
     assert "description" in json.dumps(schema)
 
 
@@ -159,5 +167,69 @@ def test_what_a_schema_requires_is_what_a_file_needs(modsearch) -> None:
     schema = json.loads(modsearch("schema", "space").out)
     assert schema["required"] == ["name", "arms"]
     assert schema["additionalProperties"] is False
+    validate(SPACE, schema)
+    for path in (ROOT / "search_spaces").glob("*.yaml"):
+        validate(read_yaml(path, []), schema)
+    arms = {"mod": {"model": {"blok": 1}}}
+    with pytest.raises(ValidationError, match="blok"):
+        validate({**SPACE, "arms": arms}, schema)
     config = json.loads(modsearch("schema", "config").out)
     assert config["properties"].keys() == Candidate.model_fields.keys()
+    validate({"model": {"block": "mod", "router": {"name": "threshold"}}}, config)
+
+
+def test_answers_are_json_whatever_names_and_numbers_are_in_them(
+    answer: Callable[..., Any], ground: Path
+) -> None:
+    strange = ground / "study" / "trials" / os.fsdecode(b"\xff\xfe")
+    begun = ground / "study" / "trials" / ("0" * 16)
+    strange.mkdir()
+    begun.mkdir()
+    row = {"step": 1.5, "steps": 3, "loss": float("nan"), "hash": "x", "alive": []}
+    (begun / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+    try:
+        told = answer("status", "study")
+        assert told["running"][0]["hash"] == "0" * 16
+        assert told["running"][0]["loss"] is None
+        assert any("no trials" in line for line in told["left_out"])
+    finally:
+        strange.rmdir()
+        shutil.rmtree(begun)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "absent"),
+    [
+        (["--help"], {"torch", "numpy", "pandas", "scipy", "pydantic"}),
+        (["components"], {"torch", "numpy", "pandas", "scipy"}),
+        (["schema", "outcome"], {"torch", "numpy", "pandas", "scipy"}),
+        (["status", "study"], {"torch", "pandas", "matplotlib", "optuna"}),
+        (["best", "study"], {"torch", "pandas", "matplotlib", "optuna"}),
+    ],
+)
+def test_a_verb_loads_what_it_needs(ground: Path, arguments: list[str], absent: set[str]) -> None:
+    code = (
+        f"import sys; sys.argv = ['modsearch', *{arguments}]\n"
+        "from modsearch.cli.app import main\n"
+        "try: main()\n"
+        f"finally: print(sorted({absent} & set(sys.modules)), file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ground,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[-1] == "[]"
+
+
+def test_what_is_not_read_to_its_end_is_no_failed_check(ground: Path) -> None:
+    command = f"{sys.executable} -m modsearch.cli schema space | head -1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert done.stdout.splitlines()[-1] in ("0", "141"), done
+    assert done.stderr == ""

@@ -13,11 +13,7 @@ from torch import Tensor, nn
 
 from modsearch.nn.contracts import Context, Mode, Router, Routing
 from modsearch.nn.cost import Cost
-from modsearch.nn.selection import (
-    TopKOptions,
-    token_scores,
-    top_k_routing,
-)
+from modsearch.nn.selection import TopKOptions, token_scores, top_k_routing
 
 
 class ExpertChoice(Router):

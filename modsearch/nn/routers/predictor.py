@@ -14,12 +14,7 @@ from torch import Tensor, nn
 
 from modsearch.nn.contracts import Context, Mode, Router, Routing
 from modsearch.nn.cost import Cost, Flops
-from modsearch.nn.selection import (
-    TopKOptions,
-    score_cost,
-    token_scores,
-    top_k_routing,
-)
+from modsearch.nn.selection import TopKOptions, score_cost, token_scores, top_k_routing
 
 
 class Predictor(Router):
