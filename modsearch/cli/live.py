@@ -31,7 +31,10 @@ class Live:
         self._done = self._trials = 0
         self._seconds_left = 0.0
         self._live = RichLive(
-            get_renderable=self._render, console=self.console, refresh_per_second=2
+            get_renderable=self._render,
+            console=self.console,
+            refresh_per_second=2,
+            transient=True,
         )
 
     def __enter__(self) -> Self:
