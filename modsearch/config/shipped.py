@@ -3,9 +3,10 @@
 import os
 from pathlib import Path
 
-import modsearch
 from modsearch.errors import ConfigError, shown, unknown
 
+PACKAGE = Path(__file__).parents[1]
+"""The folder of modsearch's own code."""
 SHIPPED = {"search_spaces": "search space", "evals": "suite"}
 """What lies in a folder of shipped files."""
 
@@ -51,5 +52,4 @@ def shipped(folder: str, name: str) -> Path:
 
 def _data_folders(folder: str) -> tuple[Path, Path]:
     """Where shipped files lie: in an installation, and in the repository."""
-    package = Path(modsearch.__file__).parent
-    return package / "_data" / folder, package.parent / folder
+    return PACKAGE / "_data" / folder, PACKAGE.parent / folder

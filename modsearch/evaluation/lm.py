@@ -17,7 +17,7 @@ from lm_eval.api.registry import register_model
 from lm_eval.models.utils import normalize_gen_kwargs
 from lm_eval.utils import get_rolling_token_windows, simple_parse_args_string
 
-import modsearch
+from modsearch import __version__
 from modsearch.data.corpus import END_OF_DOCUMENT, VOCAB_SIZE
 from modsearch.errors import ConfigError, shown, unknown
 from modsearch.nn.contracts import Mode
@@ -134,7 +134,7 @@ class ModsearchLM(TemplateLM):
             "likelihood": self.mode == "causal",
             "model_num_parameters": sum(p.numel() for p in self.model.parameters()),
             "max_length": self.max_length,
-            "modsearch_version": modsearch.__version__,
+            "modsearch_version": __version__,
         }
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None) -> list[int]:

@@ -8,7 +8,6 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import modsearch.evaluation.lm
 from modsearch.errors import (
     ConfigError,
     DataError,
@@ -18,6 +17,7 @@ from modsearch.errors import (
     shown,
     unknown,
 )
+from modsearch.evaluation import lm as lm_module
 from modsearch.evaluation.documents import JsonLines, Origin
 from modsearch.evaluation.lm import ModsearchLM
 from modsearch.evaluation.suites import Suite, SuiteTask
@@ -245,4 +245,4 @@ BOOTSTRAP_DRAWS = 1000
 def _in_model(error: Exception) -> bool:
     """Whether scoring itself failed, rather than what a task makes of it."""
     frames = traceback.extract_tb(error.__traceback__)
-    return any(frame.filename == modsearch.evaluation.lm.__file__ for frame in frames)
+    return any(frame.filename == lm_module.__file__ for frame in frames)

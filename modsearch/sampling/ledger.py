@@ -22,8 +22,8 @@ from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-import modsearch
 from modsearch.config.records import Record, Stage, State
+from modsearch.config.shipped import PACKAGE
 from modsearch.errors import ModsearchError, StudyError, first_line
 from modsearch.sampling.samplers import Points, optuna_distribution, sampler_of
 from modsearch.space.axes import Distribution
@@ -31,7 +31,6 @@ from modsearch.space.points import at_point, grid, is_finite, num_points, resolv
 from modsearch.space.space import ASKS_PER_TRIAL, SamplerName
 
 CONSTRAINT = "trainable"
-PACKAGE = Path(modsearch.__file__).parent
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import torch
 
-import modsearch
 from modsearch.config.data import CorpusFacts
 from modsearch.config.manifest import Manifest
 from modsearch.config.model import ModelConfig
 from modsearch.config.records import Stage
 from modsearch.config.runtime import EngineName, Plugin
+from modsearch.config.shipped import PACKAGE
 from modsearch.errors import StudyError, redacted
 from modsearch.nn.contracts import KINDS
 from modsearch.nn.parts import base_name, words
@@ -29,8 +29,6 @@ from modsearch.store.directory import StudyDirectory
 from modsearch.store.files import write_bytes, write_yaml
 from modsearch.study.completeness import study_space
 from modsearch.training.machine import runtime
-
-PACKAGE = Path(modsearch.__file__).parent
 
 CONSTANT_RESOURCES = {"threads", "device", "precision", "micro_batch"}
 
