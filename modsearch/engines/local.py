@@ -46,9 +46,10 @@ class LocalEngine:
 
     @contextmanager
     def started(self) -> Iterator["LocalEngine"]:
-        """Workers live inside this context, and end with it."""
+        """Workers live inside this context, and end with it. Each starts with its first job: a
+        study that has nothing left to train starts none."""
+        self._workers = []
         try:
-            self._workers = [self._spawn() for _ in range(self.num_workers)]
             yield self
         finally:
             for worker in self._workers:
@@ -80,13 +81,17 @@ class LocalEngine:
 
     def _hand_out(self, next_job: Callable[[], Job | Signal]) -> bool:
         """Give every idle worker a job; whether the driver said that there are no more."""
-        for worker in self._workers:
-            if worker.job is None:
-                answer = next_job()
-                if isinstance(answer, Signal):
-                    return answer is Signal.DONE
-                self._give(worker, answer)
-        return False
+        while True:
+            idle = next((worker for worker in self._workers if worker.job is None), None)
+            if idle is None and len(self._workers) == self.num_workers:
+                return False
+            answer = next_job()
+            if isinstance(answer, Signal):
+                return answer is Signal.DONE
+            if idle is None:
+                idle = self._spawn()
+                self._workers.append(idle)
+            self._give(idle, answer)
 
     def _give(self, worker: _Worker, job: Job) -> None:
         worker.job = job

@@ -223,13 +223,27 @@ def test_workers_end_when_the_stage_is_interrupted(tmp_path: Path) -> None:
     class Stopped(Exception):
         pass
 
-    def stop() -> Job | Signal:
+    jobs = iter([job(0)])
+
+    def one() -> Job | Signal:
+        for each in jobs:
+            return each
         raise Stopped
 
     engine = LocalEngine(partial(run_and_note, tmp_path), 1, threads=1)
     with pytest.raises(Stopped), engine.started():
-        engine.run(stop, lambda given, done: None)
+        engine.run(one, lambda given, done: None)
+    assert len(engine._workers) == 1
     assert not any(worker.process.is_alive() for worker in engine._workers)
+
+
+def test_no_more_workers_start_than_there_are_jobs(tmp_path: Path) -> None:
+    engine = LocalEngine(partial(run_and_note, tmp_path), 3, threads=1)
+    with engine.started() as started:
+        for numbers, workers in (([], 0), ([0], 1)):
+            driver = Driver(numbers)
+            started.run(driver.next_job, driver.on_record)
+            assert len(started._workers) == workers
 
 
 def drive_forever(folder: Path) -> None:
