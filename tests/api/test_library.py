@@ -10,25 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 from inline import CORPUS
+from tiny import SPACE
 
 import modsearch
 from modsearch.config.records import Candidate, Stage
 from modsearch.nn.contracts import ROUTERS
 from modsearch.study.events import Event, TrialEnded
 from modsearch.study.progress import LOGS_TOLD
-
-SPACE = {
-    "name": "small",
-    "data": {"corpus": CORPUS},
-    "fixed": {
-        "model": {"seq_len": 32, "num_heads": 1},
-        "optim": {"batch_size": 2, "min_steps": 5},
-    },
-    "arms": {"dense": {"model": {"block": "dense"}}, "mod": {"model": {"block": "mod"}}},
-    "measure": {"ladder": [{"budget": 5e7, "depth": 2, "widths": [4, 6]}], "windows": 2},
-    "confirm": {"budgets": [5e7], "seeds": 2, "windows": 2},
-    "resources": {"workers": 1},
-}
 
 
 @pytest.fixture(scope="module")

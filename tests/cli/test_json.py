@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny
 import yaml
-from inline import CORPUS
 from jsonschema import Draft202012Validator, ValidationError, validate
 from pydantic import TypeAdapter
 
@@ -28,38 +28,9 @@ from modsearch.study.status import StudyStatus
 ROOT = Path(__file__).parents[2]
 EVENTS = schema_of(What.EVENT)
 SPACE = {
-    "name": "driven",
-    "data": {"corpus": CORPUS},
-    "fixed": {
-        "model": {"seq_len": 32, "num_heads": 1},
-        "optim": {"batch_size": 2, "min_steps": 5},
-    },
-    "arms": {"dense": {"model": {"block": "dense"}}, "mod": {"model": {"block": "mod"}}},
-    "measure": {"ladder": [{"budget": 5e7, "depth": 2, "widths": [4, 6]}], "windows": 2},
+    **tiny.SPACE,
     "confirm": {"budgets": [5e7], "seeds": 3, "windows": 2},
     "resources": {"workers": 2},
-}
-SUITE = {
-    "name": "tiny",
-    "description": "Held-out text.",
-    "tasks": [
-        {
-            "task": "text",
-            "dataset_path": "modsearch:excerpts",
-            "dataset_kwargs": {"num": 2, "size": 32},
-            "test_split": "held_out",
-            "output_type": "loglikelihood_rolling",
-            "doc_to_text": "",
-            "doc_to_target": "text",
-            "metric_list": [
-                {
-                    "metric": "bits_per_byte",
-                    "aggregation": "bits_per_byte",
-                    "higher_is_better": False,
-                }
-            ],
-        }
-    ],
 }
 
 
@@ -68,7 +39,7 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a space, a suite, and a study that examples/drive.py drove."""
     folder = tmp_path_factory.mktemp("json")
     (folder / "space.yaml").write_text(yaml.safe_dump(SPACE))
-    (folder / "tiny.yaml").write_text(yaml.safe_dump(SUITE))
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(tiny.SUITE))
     drive = [sys.executable, ROOT / "examples" / "drive.py", "space.yaml", "study", "tiny.yaml"]
     done = subprocess.run(drive, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

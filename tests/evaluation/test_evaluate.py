@@ -15,6 +15,7 @@ import torch
 import yaml
 from lm_eval.api.instance import Instance
 from lm_eval.api.registry import get_model
+from tiny import SUITE
 
 from modsearch.config.data import DataConfig, Validation
 from modsearch.config.manifest import Manifest
@@ -380,30 +381,6 @@ def study(root: Path, data: DataConfig) -> StudyDirectory:
         )
     )
     return directory
-
-
-SUITE = {
-    "name": "tiny",
-    "description": "A few passages.",
-    "tasks": [
-        {
-            "task": "text",
-            "dataset_path": "modsearch:excerpts",
-            "dataset_kwargs": {"num": 4, "size": 100},
-            "test_split": "held_out",
-            "output_type": "loglikelihood_rolling",
-            "doc_to_text": "",
-            "doc_to_target": "text",
-            "metric_list": [
-                {
-                    "metric": "bits_per_byte",
-                    "aggregation": "bits_per_byte",
-                    "higher_is_better": False,
-                }
-            ],
-        }
-    ],
-}
 
 
 def test_winners_are_scored_once(data: DataConfig, tmp_path: Path) -> None:

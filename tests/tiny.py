@@ -1,0 +1,39 @@
+"""A study and a suite that take seconds, as plain data."""
+
+from inline import CORPUS
+
+SPACE = {
+    "name": "small",
+    "data": {"corpus": CORPUS},
+    "fixed": {
+        "model": {"seq_len": 32, "num_heads": 1},
+        "optim": {"batch_size": 2, "min_steps": 5},
+    },
+    "arms": {"dense": {"model": {"block": "dense"}}, "mod": {"model": {"block": "mod"}}},
+    "measure": {"ladder": [{"budget": 5e7, "depth": 2, "widths": [4, 6]}], "windows": 2},
+    "confirm": {"budgets": [5e7], "seeds": 2, "windows": 2},
+    "resources": {"workers": 1},
+}
+
+SUITE = {
+    "name": "tiny",
+    "description": "A few passages.",
+    "tasks": [
+        {
+            "task": "text",
+            "dataset_path": "modsearch:excerpts",
+            "dataset_kwargs": {"num": 4, "size": 100},
+            "test_split": "held_out",
+            "output_type": "loglikelihood_rolling",
+            "doc_to_text": "",
+            "doc_to_target": "text",
+            "metric_list": [
+                {
+                    "metric": "bits_per_byte",
+                    "aggregation": "bits_per_byte",
+                    "higher_is_better": False,
+                }
+            ],
+        }
+    ],
+}
