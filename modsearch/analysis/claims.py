@@ -14,9 +14,10 @@ from modsearch.analysis.confirmation import confirmed
 from modsearch.analysis.curves import Curve
 from modsearch.analysis.fits import fit_curves, seed_sd
 from modsearch.analysis.numbers import scientific
-from modsearch.analysis.optima import Optimum, Slope, optima, slope
+from modsearch.analysis.optima import Optimum, optima
 from modsearch.analysis.power import SEED_SD
 from modsearch.analysis.recipes import finished, missed, recipe_key
+from modsearch.analysis.slopes import Slope, slope_at
 from modsearch.analysis.verdicts import (
     Needed,
     Verdict,
@@ -76,6 +77,7 @@ class Claims:
     dense_minima: tuple[Optimum, ...]
     """The lowest dense optimum of each budget."""
     slope: Slope | None
+    """Of the dense minima, at the headline's budget."""
     confirmed: tuple[Confirmed, ...]
     headline: Claim
     """At the largest confirmed budget."""
@@ -129,13 +131,14 @@ class _Study:
 
     def claims(self) -> Claims:
         minima = self._dense_minima()
-        along = slope(minima)
-        by_budget = [self._claim(budget, along) for budget in self.budgets]
+        fits = [best.fit for best in minima if best.fit is not None]
+        slopes = [slope_at(fits, budget) for budget in self.budgets]
+        by_budget = list(map(self._claim, self.budgets, slopes))
         return Claims(
             curves=tuple(self.curves),
             optima=tuple(self.optima),
             dense_minima=tuple(minima),
-            slope=along,
+            slope=slopes[-1] if slopes else None,
             confirmed=tuple(self.confirmed.values()),
             headline=by_budget[-1] if by_budget else self._unconfirmed(),
             by_budget=tuple(by_budget),
@@ -150,9 +153,10 @@ class _Study:
         return [best for best in found if best is not None]
 
     def _best(self, arms: Sequence[str], budget: float) -> Optimum | None:
-        """The arm with the lowest measured optimum; the order of the study breaks ties."""
+        """The arm with the lowest optimum, luck of its kind set aside; the order of the study
+        breaks ties."""
         mine = [best for best in self.optima if best.arm in arms and best.budget == budget]
-        return min(mine, key=lambda best: (best.loss, arms.index(best.arm)), default=None)
+        return min(mine, key=lambda best: (best.fair, arms.index(best.arm)), default=None)
 
     def _unconfirmed(self) -> Claim:
         if not self.records:

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, median, stdev
 
-from modsearch.analysis.optima import Slope
 from modsearch.analysis.power import t_quantile
 from modsearch.analysis.recipes import causal_loss
+from modsearch.analysis.slopes import Slope
 from modsearch.config.model import ModelConfig
 from modsearch.config.records import Plan, Record, Scores
 

@@ -1,20 +1,17 @@
-"""The best of an arm at each budget, by its curves, and how the best ones fall with compute."""
+"""The best of an arm at each budget, by its curves."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
+from modsearch.analysis.curves import LUCK, Curve, Fit, Point, Refusal, kept, lowest_of, residuals
+from modsearch.analysis.noise import moderated, pooled
 
-from modsearch.analysis.curves import (
-    LUCK,
-    Curve,
-    Fit,
-    Point,
-    Refusal,
-    lowest_of,
-    pooled,
-    residuals,
-)
+FIT_BIAS = 0.15
+EXACT_BIAS = 0.4
+EDGE_BIAS = 0.6
+"""How much too low a minimum is, in run-to-run deviations: of a fit with points to spare, of an
+exact one of three points, and the lowest measured size of a ladder without a fit, which is the
+luckiest of several (benchmarks/worlds.py)."""
 
 
 @dataclass(frozen=True)
@@ -26,25 +23,20 @@ class Optimum:
     depth: int
     params: float
     loss: float
-    sd: float | None
     point: Point
     """The measured trial that stands for it: the nearest to the vertex, or the lowest."""
     refused: str | None
     """Set where every fit was refused, and this is a measured point instead of a vertex."""
     marks: tuple[str, ...]
     """What a reader should know about it."""
+    fit: Fit | None
+    """The curve whose vertex it is, with intervals; None where it is a measured point."""
+    fair: float
+    """The loss without the luck that its kind of optimum has in the mean: what arms are ranked
+    by. It does not depend on confirm's seeds."""
 
 
-@dataclass(frozen=True)
-class Slope:
-    """s = -dL / d ln C along the minima of several budgets."""
-
-    value: float
-    se: float | None
-    budgets: tuple[float, ...]
-
-
-def optimum(curves: Iterable[Curve], arm: str, budget: float) -> Optimum | None:
+def optimum(curves: Sequence[Curve], arm: str, budget: float) -> Optimum | None:
     """The lowest of an arm's depths at a budget.
 
     Depths whose fits have points to spare are compared at their minima. A refused fit, or an
@@ -58,33 +50,35 @@ def optimum(curves: Iterable[Curve], arm: str, budget: float) -> Optimum | None:
     if not mine:
         return None
     spare = [curve for curve in mine if isinstance(curve, Fit) and not curve.exact]
-    best: Curve = min(mine, key=lambda curve: (lowest_of(curve.points).loss, curve.depth))
+    best: Curve = min(mine, key=lambda curve: (lowest_of(kept(curve)).loss, curve.depth))
     if spare:
         fit = min(spare, key=lambda fit: (fit.minimum_loss, fit.depth))
-        if lowest_of(best.points).loss > fit.minimum_loss - LUCK * _scatter(of_arm):
+        if lowest_of(kept(best)).loss > fit.minimum_loss - LUCK * _scatter(of_arm):
             best = fit
     elif exact := [curve for curve in mine if isinstance(curve, Fit)]:
         best = min(exact, key=lambda fit: (fit.minimum_loss, fit.depth))
     marks = (*_depth_marks(best.depth, sorted(c.depth for c in mine)), *_overlooked(best, mine))
+    sd = moderated(pooled(residuals(curve) for curve in curves if isinstance(curve, Fit))).sd
     if isinstance(best, Fit):
         exactly = ("an exact fit of three points",) if best.exact else ()
         return Optimum(
-            arm, budget, best.depth, best.minimum_params, best.minimum_loss, best.minimum_sd,
-            best.nearest, None, (*marks, *exactly),
+            arm, budget, best.depth, best.minimum_params, best.minimum_loss, best.nearest, None,
+            (*marks, *exactly, *best.marks), best,
+            best.minimum_loss + (EXACT_BIAS if best.exact else FIT_BIAS) * sd,
         )  # fmt: skip
     point = best.lowest
     why = f"the lowest measured size, not a fitted one: {best.reason}"
     return Optimum(
-        arm, budget, point.depth, point.params, point.loss, best.lowest_sd, point,
-        best.reason, (why, *marks),
+        arm, budget, point.depth, point.params, point.loss, point, best.reason, (why, *marks),
+        None, point.loss + EDGE_BIAS * sd,
     )  # fmt: skip
 
 
 def _scatter(curves: Iterable[Curve]) -> float:
     """Run-to-run deviation by the residuals of an arm's fits alone: what is chosen to confirm
     must not move when confirm's own seeds come in."""
-    fits = (curve for curve in curves if isinstance(curve, Fit))
-    return pooled(residuals(fit) for fit in fits) or 0.0
+    found = pooled(residuals(curve) for curve in curves if isinstance(curve, Fit))
+    return found.sd if found else 0.0
 
 
 def optima(curves: Sequence[Curve]) -> list[Optimum]:
@@ -92,24 +86,6 @@ def optima(curves: Sequence[Curve]) -> list[Optimum]:
     cells = sorted({(curve.budget, curve.arm) for curve in curves})
     found = (optimum(curves, arm, budget) for budget, arm in cells)
     return [best for best in found if best is not None]
-
-
-def slope(minima: Sequence[Optimum]) -> Slope | None:
-    """Least squares of the minima over ln C; None with fewer than two budgets.
-
-    Its standard error is propagated from those of the minima: residuals of two or three
-    points say next to nothing.
-    """
-    budgets = [best.budget for best in minima]
-    if len(set(budgets)) < 2:
-        return None
-    x = np.log(budgets)
-    weights = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
-    value = -float(weights @ np.array([best.loss for best in minima]))
-    deviations = [best.sd for best in minima if best.sd is not None]
-    known = len(deviations) == len(minima)
-    se = float(np.sqrt((weights**2) @ (np.array(deviations) ** 2))) if known else None
-    return Slope(value, se, tuple(sorted(set(budgets))))
 
 
 def _depth_marks(depth: int, depths: Sequence[int]) -> list[str]:

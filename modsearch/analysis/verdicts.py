@@ -14,8 +14,8 @@ from modsearch.analysis.compare import (
     welch,
 )
 from modsearch.analysis.numbers import decimal, interval, percent, percent_digits, scientific
-from modsearch.analysis.optima import Slope
 from modsearch.analysis.power import PAPER_EFFECT, seeds_for
+from modsearch.analysis.slopes import Slope
 
 
 class Verdict(StrEnum):
@@ -115,8 +115,7 @@ def multiplier_of(
         return None, "there is no verdict"
     if along is None:
         return None, (
-            "the dense arm is measured at fewer than two budgets, and the slope of its minima "
-            "needs two"
+            "the dense arm has fitted minima at fewer than two budgets, and their slope needs two"
         )
     found = multiplier(comparison, along)
     if found is None:

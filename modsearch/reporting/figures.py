@@ -105,7 +105,7 @@ def _isoflop(claims: Claims, colours: dict[str, str]) -> Figure:
         _line("#555555", marker=MARKERS[i % 7], dashes=LINES[i % 3], label=f"depth {depth}")
         for i, depth in enumerate(depths)
     ]
-    handles.append(Line2D([], [], ls="", marker="*", ms=11, c="#555555", label="fitted minimum"))
+    handles.append(Line2D([], [], ls="", marker="*", ms=11, c="#555555", label="minimum, 95 %"))
     if any(not isinstance(curve, Fit) for curve in claims.curves):
         handles.append(_line("#555555", alpha=0.35, label="pale: no fit (refused)"))
     _legend(figure, handles)
@@ -127,13 +127,19 @@ def _curve(ax: Axes, curve: Curve, colour: str, style: int) -> None:
             [curve.minimum_params], [curve.minimum_loss], ls="", marker="*", ms=12, c=colour,
             mec="white", mew=0.8, zorder=5,
         )  # fmt: skip
-        if curve.minimum_sd is not None:
-            ax.errorbar(
-                [curve.minimum_params], [curve.minimum_loss], yerr=[curve.minimum_sd],
-                c=colour, lw=1, capsize=2,
-            )  # fmt: skip
+        _minimum_interval(ax, curve, colour)
     else:
         ax.plot(params, losses, c=colour, lw=0.9, alpha=0.45, ls=LINES[style % 3])
+
+
+def _minimum_interval(ax: Axes, fit: Fit, colour: str) -> None:
+    """95 % of the loss at the vertex."""
+    if fit.minimum_low is not None and fit.minimum_high is not None:
+        below, above = fit.minimum_loss - fit.minimum_low, fit.minimum_high - fit.minimum_loss
+        ax.errorbar(
+            [fit.minimum_params], [fit.minimum_loss], yerr=[[below], [above]], c=colour, lw=1,
+            capsize=2,
+        )  # fmt: skip
 
 
 def _forward(claims: Claims, colours: dict[str, str]) -> Figure:

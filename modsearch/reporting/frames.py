@@ -68,6 +68,8 @@ def _cells(frame: pd.DataFrame, name: str) -> list[str]:
 _FORMATS: dict[str, Callable[[float], str]] = {
     "budget": scientific,
     "N*": count,
+    "N* low": count,
+    "N* high": count,
     "params": count,
     "achieved FLOPs": scientific,
     "deviation %": lambda value: decimal(value, 2),

@@ -8,7 +8,8 @@ import pandas as pd
 from modsearch.analysis.claims import Claims
 from modsearch.analysis.compare import Confirmed
 from modsearch.analysis.curves import MIN_POINTS, MIN_SIZES, WINDOW
-from modsearch.analysis.numbers import decimal
+from modsearch.analysis.numbers import decimal, interval
+from modsearch.analysis.power import SEED_SD
 from modsearch.config.manifest import Manifest
 from modsearch.config.records import Record
 from modsearch.reporting import frames, routing, study_tables, trial_tables
@@ -193,8 +194,12 @@ def _fit_rules() -> str:
     return (
         f"A parabola in ln(parameters) for each arm, budget and depth, through the points within "
         f"a factor of {WINDOW} of the lowest one, {MIN_POINTS} at least, from a ladder of "
-        f"{MIN_SIZES} sizes or more. N* is the vertex; the deviation of its loss is propagated "
-        f"from the run-to-run deviation, the larger of the fits' residuals and confirm's seeds."
+        f"{MIN_SIZES} sizes or more; a trial far off the others is set aside, and the note "
+        f"says so. N* is the vertex. Intervals are 95 %, by the run-to-run deviation: the larger "
+        f"of the fits' residuals and confirm's seeds, and before there are seeds the residuals' "
+        f"moderated towards {SEED_SD} nats, because measure's one seed shifts all sizes "
+        f"alike. An interval of N* ends where the ladder does, if nothing else bounds it. A parabola is blind to "
+        f"skew: a wide or uneven grid moves its vertex (Czech et al. 2026, arXiv 2603.22339)."
     )
 
 
@@ -208,20 +213,22 @@ def _multiplier_text(claims: Claims) -> list[str]:
     first = (
         f"The dense arm would need {decimal(found.value, 2)} times the training FLOPs "
         f"{_bounds(found.low, found.high)} for the routed arm's loss, at a slope of "
-        f"{decimal(found.slope.value)} nats per e-fold of compute. Adjusted by measured speed "
+        f"{decimal(found.slope.value)} nats per e-fold of compute "
+        f"{_bounds(found.slope.low, found.slope.high, 4)}. Adjusted by measured speed "
         f"(the routed arm's training takes {decimal(found.time_ratio, 2)} times as long at "
         f"the same budget), {decimal(value, 2)} times the training time {_bounds(low, high)}."
     )
     how = (
-        "exp(d / s): d is confirm's difference, s the slope of the dense minima. The interval is "
-        "Fieller's and carries both errors; that of the time ratio is not in it."
+        f"exp(d / s): d is confirm's difference, s the slope of the dense minima at the "
+        f"headline's budget, {found.slope.kind}. The interval is "
+        f"Fieller's and carries both errors; that of the time ratio is not in it."
     )
     if found.extrapolated:
         how += " Extrapolated: the implied dense budget lies outside of the measured ones."
     return [first, how]
 
 
-def _bounds(low: float | None, high: float | None) -> str:
+def _bounds(low: float | None, high: float | None, digits: int = 2) -> str:
     if low is None or high is None:
         return "(no interval: the slope can't be told from zero)"
-    return f"[{decimal(low, 2)}, {decimal(high, 2)}]"
+    return interval(low, high, digits)

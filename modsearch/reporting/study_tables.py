@@ -26,8 +26,11 @@ def minima(claims: Claims) -> pd.DataFrame:
                 "arm": curve.arm,
                 "depth": curve.depth,
                 "N*": fit.minimum_params if fit else None,
+                "N* low": fit.minimum_params_low if fit else None,
+                "N* high": fit.minimum_params_high if fit else None,
                 "minimum loss": fit.minimum_loss if fit else None,
-                "minimum sd": fit.minimum_sd if fit else None,
+                "minimum loss low": fit.minimum_low if fit else None,
+                "minimum loss high": fit.minimum_high if fit else None,
                 "points": f"{len(fit.params) if fit else 0} of {len(curve.points)}",
                 "r2": fit.r2 if fit and not fit.exact else None,
                 "lowest measured": lowest.loss,
@@ -97,8 +100,9 @@ def multipliers(claims: Claims) -> pd.DataFrame:
                 "adjusted low": low,
                 "adjusted high": high,
                 "slope": found.slope.value,
-                "slope se": found.slope.se,
-                "note": "extrapolated" if found.extrapolated else "",
+                "slope low": found.slope.low,
+                "slope high": found.slope.high,
+                "note": "; ".join(["extrapolated"] * found.extrapolated + [found.slope.kind]),
             }
         )
     return frame_of(rows)
@@ -147,8 +151,9 @@ def provenance(manifest: Manifest) -> pd.DataFrame:
 
 def _curve_note(curve: Curve, best: Mapping[tuple[float, str], Optimum]) -> str:
     notes = [f"refused: {curve.reason}"] if isinstance(curve, Refusal) else []
-    if isinstance(curve, Fit) and curve.exact:
-        notes.append("exact fit of three points")
+    if isinstance(curve, Fit):
+        notes += ["exact fit of three points"] * curve.exact
+        notes += curve.marks
     chosen = best[curve.budget, curve.arm]
     if chosen.depth == curve.depth:
         notes.append("the arm's optimum")
