@@ -1,4 +1,4 @@
-"""What a study says: better, worse, inconclusive, untrained, or nothing, and why.
+"""What a study says: better, worse, equivalent, inconclusive, untrained, or nothing, and why.
 
 `measure` chooses who stands in the headline, `confirm` alone says what it says: fresh seeds on
 the untouched test part, so that neither the best of many recipes nor the best of many sizes
@@ -7,27 +7,51 @@ is taken for an effect.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 from modsearch.analysis.arms import describe, is_dense, is_routed, same_but_router
+from modsearch.analysis.choice import best_of, choose
 from modsearch.analysis.compare import Comparison, Confirmed, Multiplier, compare
-from modsearch.analysis.confirmation import confirmed
+from modsearch.analysis.confirmation import Stand, stands
 from modsearch.analysis.curves import Curve
-from modsearch.analysis.fits import fit_curves, seed_sd
-from modsearch.analysis.numbers import scientific
+from modsearch.analysis.fits import fit_curves, seed_noise
+from modsearch.analysis.looks import FIXED, FUTILE, chance_at_the_end, planned
+from modsearch.analysis.noise import moderated
+from modsearch.analysis.numbers import percent, scientific
 from modsearch.analysis.optima import Optimum, optima
-from modsearch.analysis.power import SEED_SD
-from modsearch.analysis.recipes import finished, missed, recipe_key
+from modsearch.analysis.power import PAPER_EFFECT, reachable_margin, runs_for
+from modsearch.analysis.recipes import missed, recipe_key
 from modsearch.analysis.slopes import Slope, slope_at
 from modsearch.analysis.verdicts import (
-    Needed,
+    SETTLED,
+    Bounds,
     Verdict,
+    held,
     multiplier_of,
-    needed_for,
     sentence_of,
     verdict_of,
 )
+from modsearch.config.design import Chosen
 from modsearch.config.manifest import Manifest
-from modsearch.config.records import Record, Stage
+from modsearch.config.records import Record
+
+SECONDS_PER_HOUR = 3600.0
+
+
+@dataclass(frozen=True)
+class Needed:
+    """What another study would take to tell an effect in four of five cases."""
+
+    effect: float
+    """Nats per token."""
+    sd: float
+    """Of a single run."""
+    runs: int | None
+    """Of an arm; None: more than are sensible."""
+    flops: float
+    """Of both arms' runs."""
+    hours: float
+    """On one worker."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +67,23 @@ class Claim:
     no_multiplier: str = ""
     """Why there is none."""
     needed: Needed | None = None
+    runs: int = 0
+    """Of an arm, on which it rests."""
+    settled: bool = False
+    """Whether a further look is of no use: known, futile, or the last one was taken."""
     notes: tuple[str, ...] = ()
     """What a reader should know beside the sentence."""
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A comparison beside the headline: a control, another arm, a pair of routed arms."""
+
+    role: str
+    comparison: Comparison
+    verdict: Verdict
+    p: float | None
+    """Adjusted for the looks and for the comparisons of its budget (Holm); told below 0.05."""
 
 
 @dataclass(frozen=True)
@@ -82,12 +121,15 @@ class Claims:
     headline: Claim
     """At the largest confirmed budget."""
     by_budget: tuple[Claim, ...]
-    controls: tuple[Comparison, ...]
-    """The arm of each control against it: positive where learned routing is better."""
-    others: tuple[Comparison, ...]
-    """Every other confirmed arm against the dense one, for completeness."""
+    beside: tuple[Beside, ...]
+    """Every other comparison, largest budget first."""
     standings: tuple[Standing, ...]
     """Every confirmed routed arm, controls too, largest budget first."""
+
+    @property
+    def controls(self) -> tuple[Comparison, ...]:
+        """The arm of each control against it: positive where learned routing is better."""
+        return tuple(each.comparison for each in self.beside if each.role == "control")
 
     @property
     def routed(self) -> tuple[Confirmed, ...]:
@@ -103,6 +145,15 @@ def study_claims(manifest: Manifest, records: Sequence[Record]) -> Claims:
     return _Study(manifest, records).claims()
 
 
+def choice_at(manifest: Manifest, records: Sequence[Record], budget: float) -> Chosen:
+    """What `measure` chooses for confirm at a budget, by the records that there are now."""
+    study = _Study(manifest, records)
+    curve = manifest.confirm is not None and manifest.confirm.curve
+    return choose(
+        study.records, manifest.arms, study.routed_arms, study.dense_arms, budget, curve=curve
+    )
+
+
 class _Study:
     """Records by what they may be used for."""
 
@@ -115,48 +166,36 @@ class _Study:
         learned = [arm for arm, base in manifest.arms.items() if base is None and arm in models]
         self.dense_arms = [arm for arm in learned if is_dense(models[arm])]
         self.routed_arms = [arm for arm in learned if is_routed(models[arm])]
-        budgets = {
-            record.budget.flops
-            for record in self.records
-            if record.stage is Stage.CONFIRM and finished(record)
-        }
-        self.budgets = sorted(budgets)
-        found = (
-            confirmed(self.records, arm, budget, base)
-            for budget in self.budgets
-            for arm, base in manifest.arms.items()
+        self.stands = stands(
+            manifest, self.records, self.curves, self.routed_arms, self.dense_arms
         )
-        self.confirmed = {(each.arm, each.budget): each for each in found if each is not None}
-        self.sd = seed_sd(self.records) or SEED_SD
+        self.noise = moderated(seed_noise(self.records))
+        margin = manifest.confirm.margin if manifest.confirm else reachable_margin((6,))
+        self.bounds = Bounds(margin, manifest.corpus.bigram_entropy)
 
     def claims(self) -> Claims:
         minima = self._dense_minima()
         fits = [best.fit for best in minima if best.fit is not None]
-        slopes = [slope_at(fits, budget) for budget in self.budgets]
-        by_budget = list(map(self._claim, self.budgets, slopes))
+        slopes = [slope_at(fits, stand.chosen.budget) for stand in self.stands]
+        by_budget = list(map(self._claim, self.stands, slopes))
         return Claims(
             curves=tuple(self.curves),
             optima=tuple(self.optima),
             dense_minima=tuple(minima),
             slope=slopes[-1] if slopes else None,
-            confirmed=tuple(self.confirmed.values()),
+            confirmed=tuple(arm for stand in self.stands for arm in stand.arms.values()),
             headline=by_budget[-1] if by_budget else self._unconfirmed(),
             by_budget=tuple(by_budget),
-            controls=tuple(self._controls()),
-            others=tuple(self._others(by_budget)),
-            standings=tuple(self._standings()),
+            beside=tuple(each for stand in reversed(self.stands) for each in self._beside(stand)),
+            standings=tuple(
+                each for stand in reversed(self.stands) for each in self._standings(stand)
+            ),
         )
 
     def _dense_minima(self) -> list[Optimum]:
         budgets = sorted({best.budget for best in self.optima})
-        found = (self._best(self.dense_arms, budget) for budget in budgets)
+        found = (best_of(self.optima, self.dense_arms, budget) for budget in budgets)
         return [best for best in found if best is not None]
-
-    def _best(self, arms: Sequence[str], budget: float) -> Optimum | None:
-        """The arm with the lowest optimum, luck of its kind set aside; the order of the study
-        breaks ties."""
-        mine = [best for best in self.optima if best.arm in arms and best.budget == budget]
-        return min(mine, key=lambda best: (best.fair, arms.index(best.arm)), default=None)
 
     def _unconfirmed(self) -> Claim:
         if not self.records:
@@ -167,16 +206,31 @@ class _Study:
             reason = "nothing is confirmed yet: fits alone carry no interval"
         return Claim(None, Verdict.NONE, reason, f"No verdict: {reason}.")
 
-    def _claim(self, budget: float, along: Slope | None) -> Claim:
-        reason, pair = self._pair(budget)
+    def _claim(self, stand: Stand, along: Slope | None) -> Claim:
+        budget = stand.chosen.budget
+        reason, pair = self._pair(stand)
         if pair is None:
             sentence = f"No verdict at {scientific(budget)} FLOPs: {reason}."
-            return Claim(budget, Verdict.NONE, reason, sentence, no_multiplier="no verdict")
-        comparison = compare(*pair, self._missed(pair))
-        verdict, reason = verdict_of(comparison, self.manifest.corpus.bigram_entropy)
-        needed = None
-        if verdict is Verdict.INCONCLUSIVE:
-            needed = needed_for(comparison, self.sd)
+            return Claim(
+                budget, Verdict.NONE, reason, sentence, no_multiplier="no verdict",
+                runs=stand.runs, settled=stand.ended,
+            )  # fmt: skip
+        comparison = compare(*pair, stand.look or FIXED)
+        verdict, reason = verdict_of(comparison, self.bounds)
+        futile = False
+        if verdict is Verdict.INCONCLUSIVE and not stand.ended and comparison.interval:
+            last = planned(len(stand.looks))[-1]
+            chance = float(
+                chance_at_the_end(
+                    comparison.difference, comparison.interval.se, comparison.look, last,
+                    self.bounds.margin,
+                )
+            )  # fmt: skip
+            futile = chance < FUTILE
+            reason += (
+                f" at look {stand.number} of {len(stand.looks)}, and a later one would have a "
+                f"verdict with a chance of {percent(chance, 0)}"
+            )
         found, why_none = multiplier_of(comparison, along, verdict)
         return Claim(
             budget=budget,
@@ -186,101 +240,148 @@ class _Study:
             comparison=comparison,
             multiplier=found,
             no_multiplier=why_none,
-            needed=needed,
-            notes=tuple(self._notes(comparison)),
+            needed=self._needed(comparison) if verdict is Verdict.INCONCLUSIVE else None,
+            runs=stand.runs,
+            settled=stand.ended or futile or verdict in SETTLED,
+            notes=tuple(self._notes(stand, comparison)),
         )
 
-    def _pair(self, budget: float) -> tuple[str, tuple[Confirmed, Confirmed] | None]:
-        """The routed and the dense arm that `measure` chooses, or why there are none."""
+    def _pair(self, stand: Stand) -> tuple[str, tuple[Confirmed, Confirmed] | None]:
+        """The routed and the dense arm that `measure` chose, or why there are none."""
         chosen = []
-        for kind, arms in (("routed", self.routed_arms), ("dense", self.dense_arms)):
+        for kind, arms, name in (
+            ("routed", self.routed_arms, stand.chosen.routed),
+            ("dense", self.dense_arms, stand.chosen.dense),
+        ):
             if not arms:
                 return f"the study has no trials of a {kind} arm", None
-            best = self._best(arms, budget)
-            if best is None:
+            if name is None:
                 return f"no {kind} arm was measured at this budget, so none is chosen", None
-            found = self.confirmed.get((best.arm, budget))
+            found = stand.arms.get(name)
             if found is None:
-                return f"the best measured {kind} arm, {best.arm}, is not confirmed yet", None
+                return f"the best measured {kind} arm, {name}, is not confirmed yet", None
             chosen.append(found)
+        if stand.number == 0:
+            counts = " and ".join(str(each.num_runs) for each in chosen)
+            return (
+                f"the first look is at {stand.looks[0]} runs an arm, and there are {counts}"
+            ), None
         return "", (chosen[0], chosen[1])
 
-    def _missed(self, pair: tuple[Confirmed, Confirmed]) -> tuple[float, float]:
-        arm, reference = (
-            missed(self.records, side.arm, recipe_key(side.records[0]), self.sd) for side in pair
-        )
-        return arm, reference
-
-    def _notes(self, comparison: Comparison) -> list[str]:
-        notes = []
+    def _needed(self, comparison: Comparison) -> Needed:
+        """For the effect that the paper reports, or what was seen if that is more."""
+        effect = max(abs(comparison.difference), PAPER_EFFECT)
+        runs = runs_for(effect, self.noise.sd)
         sides = (comparison.arm, comparison.reference)
-        notes += [
-            f"{side.arm}: by what explore saw, another recipe may be up to {loss:.3f} nats better "
-            f"than the one that it ranked first; the interval includes that"
-            for side, loss in zip(sides, comparison.missed, strict=True)
-            if loss > 0
-        ]
+        count = runs or 0
+        return Needed(
+            effect=effect,
+            sd=self.noise.sd,
+            runs=runs,
+            flops=count * sum(side.budget for side in sides),
+            hours=count * sum(side.seconds for side in sides) / SECONDS_PER_HOUR,
+        )
+
+    def _notes(self, stand: Stand, comparison: Comparison) -> list[str]:
+        """Of the headline."""
+        notes = []
+        if stand.fixed:
+            notes.append(
+                "A fixed design: one size an arm. The interval is widened by how far each arm's "
+                "own minimum may lie below the size that stands for it."
+            )
+        elif len(stand.looks) > 1:
+            notes.append(
+                f"Look {stand.number} of {len(stand.looks)}, at {stand.runs} runs an arm. The "
+                f"interval is a repeated one: it holds the truth at all looks together with 95 %. "
+                f"After an early end the difference itself is too large in the mean; the interval "
+                f"is not."
+            )
+        design = self.manifest.confirm
+        if design is not None and design.earlier:
+            counts = ", ".join(map(str, design.earlier))
+            notes.append(
+                f"Runs were added after looks at {counts} of them: the interval does not know, "
+                f"and is wrong in more than 5 % of such studies."
+            )
         for side in (comparison.arm, comparison.reference):
-            best = self._best([side.arm], side.budget)
-            marks = list(best.marks) if best else []
-            if not side.as_measured:
-                marks.append(
-                    "the confirmed size or recipe is not the one that measure chooses now"
+            loss = missed(self.records, side.arm, recipe_key(side.records[0]), self.noise.sd)
+            if loss > 0:
+                notes.append(
+                    f"{side.arm}: by what explore saw, another recipe may be up to {loss:.3f} "
+                    f"nats better than the one that it ranked first; that is in no interval."
                 )
-            if side.lost:
-                marks.append(
-                    f"{len(side.lost)} of {len(side.lost) + len(side.records)} seeds did not "
-                    f"finish, and the mean is over the others"
-                )
+            marks = [*side.notes, *self._marks(stand, side)]
             notes += [f"{side.arm}: {mark}" for mark in marks]
         return notes
 
-    def _controls(self) -> list[Comparison]:
-        found = []
-        for (arm, budget), control in self.confirmed.items():
-            base = self.manifest.arms.get(arm)
-            learned = self.confirmed.get((base, budget)) if base else None
+    def _marks(self, stand: Stand, side: Confirmed) -> list[str]:
+        marks: list[str] = []
+        best = next((b for b in self.optima if (b.arm, b.budget) == (side.arm, side.budget)), None)
+        if best is not None:
+            marks += best.marks
+            wanted = {(size.depth, size.width) for size in stand.chosen.sizes[side.arm]}
+            if (best.point.depth, best.point.width) not in wanted:
+                marks.append(
+                    f"measure would now choose depth {best.point.depth}, width "
+                    f"{best.point.width}, but confirm had begun"
+                )
+        ends = [side.groups[0].params, side.groups[-1].params]
+        if (
+            len(side.groups) > 1
+            and min(abs(side.estimate.params / end - 1) for end in ends) < 1e-6
+        ):
+            marks.append("its minimum lies at the end of the confirmed sizes, perhaps beyond")
+        return marks
+
+    def _beside(self, stand: Stand) -> list[Beside]:
+        """Controls, other arms against the dense one, and pairs of learned routed arms."""
+        look = stand.look or FIXED
+        arms = self.manifest.arms
+        found: list[tuple[str, Comparison]] = []
+        for name, control in stand.arms.items():
+            learned = stand.arms.get(arms.get(name) or "")
             if learned is not None:
-                found.append(compare(learned, control))
-        return found
-
-    def _others(self, by_budget: Sequence[Claim]) -> list[Comparison]:
-        """Against the dense arm of the headline; the arm in it is left out."""
-        found = []
-        for claim in by_budget:
-            if claim.comparison is None:
-                continue
-            dense, headline = claim.comparison.reference, claim.comparison.arm
+                found.append(("control", compare(learned, control, look)))
+        dense = self._dense(stand)
+        learned_arms = [each for name, each in stand.arms.items() if arms.get(name) is None]
+        if dense is not None:
             found += [
-                compare(each, dense)
-                for each in self.confirmed.values()
-                if each.budget == claim.budget
-                and each.arm not in (dense.arm, headline.arm)
-                and self.manifest.arms.get(each.arm) is None
+                ("other arm", compare(each, dense, look))
+                for each in learned_arms
+                if each.arm not in (dense.arm, stand.chosen.routed)
             ]
-        return found
+        routed = [each for each in learned_arms if is_routed(each.model)]
+        found += [("pair", compare(a, b, look)) for a, b in combinations(routed, 2)]
+        if stand.number == 0:
+            return []
+        words = held([comparison for _, comparison in found], self.bounds)
+        return [
+            Beside(role, comparison, verdict, p)
+            for (role, comparison), (verdict, p) in zip(found, words, strict=True)
+        ]
 
-    def _standings(self) -> list[Standing]:
+    def _standings(self, stand: Stand) -> list[Standing]:
+        look = stand.look or FIXED
+        dense = self._dense(stand)
+        controls = [
+            each for name, each in stand.arms.items() if self.manifest.arms[name] is not None
+        ]
         found = []
-        for budget in reversed(self.budgets):
-            here = [each for each in self.confirmed.values() if each.budget == budget]
-            dense = self._confirmed_dense(budget)
-            controls = [each for each in here if self.manifest.arms[each.arm] is not None]
-            for arm in here:
-                if is_routed(arm.model):
-                    beside = [] if arm in controls else controls
-                    found.append(
-                        Standing(
-                            arm=arm,
-                            dense=compare(arm, dense) if dense else None,
-                            controls=tuple(compare(arm, control) for control in beside),
-                        )
+        for arm in stand.arms.values():
+            if is_routed(arm.model):
+                beside = [] if arm in controls else controls
+                found.append(
+                    Standing(
+                        arm=arm,
+                        dense=compare(arm, dense, look) if dense else None,
+                        controls=tuple(compare(arm, control, look) for control in beside),
                     )
+                )
         return found
 
-    def _confirmed_dense(self, budget: float) -> Confirmed | None:
-        """The one that measure chooses, or else the first in the order of the study."""
-        best = self._best(self.dense_arms, budget)
-        names = ([best.arm] if best else []) + self.dense_arms
-        found = (self.confirmed.get((name, budget)) for name in names)
+    def _dense(self, stand: Stand) -> Confirmed | None:
+        """The one that measure chose, or else the first in the order of the study."""
+        names = [stand.chosen.dense, *self.dense_arms]
+        found = (stand.arms.get(name) for name in names if name is not None)
         return next((each for each in found if each is not None), None)

@@ -1,36 +1,129 @@
-"""Two confirmed arms against each other: Welch's interval, and what it means in compute."""
+"""Two confirmed arms against each other: their lowest losses, and what the difference means.
+
+The difference has three errors: the seeds of either arm, and the sample of text that both are
+scored on, which more seeds don't make smaller.
+"""
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 from statistics import fmean, median, stdev
 
-from modsearch.analysis.power import t_quantile
+import numpy as np
+from scipy import special
+
+from modsearch.analysis.looks import FIXED, Look
+from modsearch.analysis.noise import NORMAL, quantile
 from modsearch.analysis.recipes import causal_loss
 from modsearch.analysis.slopes import Slope
+from modsearch.analysis.vertex import NO_CURVATURE, Array, Curvature, lowest
+from modsearch.config.design import Size
 from modsearch.config.model import ModelConfig
 from modsearch.config.records import Plan, Record, Scores
 
 MIN_SEEDS = 3
-SECONDS_PER_HOUR = 3600.0
+"""Runs of an arm below which there is no interval."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """The finished runs of one size."""
+
+    size: Size
+    params: int
+    records: tuple[Record, ...]
+    """In order of their seeds; one at least."""
+
+    @property
+    def losses(self) -> list[float]:
+        """Causal, nats per token."""
+        return [causal_loss(record) for record in self.records]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The lowest loss of an arm."""
+
+    loss: float
+    """Nats per token."""
+    variance: float | None
+    """Of its error over seeds; None where no size has two runs."""
+    freedom: int
+    """Degrees of freedom of `variance`."""
+    params: float
+    """Where the minimum lies."""
+    factors: tuple[float, ...]
+    """d loss / d mean of each group."""
 
 
 @dataclass(frozen=True)
 class Confirmed:
-    """One arm at one budget: its fresh seeds, scored on the test part."""
+    """One arm at one budget: its fresh runs, scored on the test part."""
 
     arm: str
     budget: float
-    records: tuple[Record, ...]
-    """The finished trials, in order of their seeds; one at least."""
+    groups: tuple[Group, ...]
+    """By size, smallest first."""
     lost: tuple[Record, ...]
-    """Trials of the same candidate that did not finish."""
-    as_measured: bool
-    """Whether this is the size that `measure` chooses today."""
+    """Runs that did not finish."""
+    curvature: Curvature = NO_CURVATURE
+    """What `measure` says of it."""
+    regret: float = 0.0
+    """Nats by which the arm's own minimum may lie lower than the one confirmed size: 95 % upper
+    limit. 0 where sizes around it are confirmed, too."""
+    notes: tuple[str, ...] = ()
+    """What a reader should know of these runs."""
+
+    @cached_property
+    def estimate(self) -> Estimate:
+        """The vertex of the confirmed sizes."""
+        counts = [len(group.records) for group in self.groups]
+        means = [fmean(group.losses) for group in self.groups]
+        found = lowest([group.params for group in self.groups], means, counts, self.curvature)
+        freedom = sum(counts) - len(counts)
+        variance = None
+        if freedom:
+            squares = sum(
+                (loss - mean) ** 2
+                for group, mean in zip(self.groups, means, strict=True)
+                for loss in group.losses
+            )
+            of_run = squares / freedom
+            variance = float(found.variance(of_run / np.array(counts), of_run))
+        return Estimate(
+            loss=float(found.loss),
+            variance=variance,
+            freedom=freedom,
+            params=math.exp(float(found.place)),
+            factors=tuple(map(float, found.factors)),
+        )
+
+    @property
+    def loss(self) -> float:
+        """The lowest one, nats per token."""
+        return self.estimate.loss
+
+    @property
+    def num_runs(self) -> int:
+        """Finished ones."""
+        return sum(len(group.records) for group in self.groups)
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        """Runs of the size that stands for the arm: the nearest to its minimum."""
+        place = math.log(self.estimate.params)
+        near = min(self.groups, key=lambda g: (abs(math.log(g.params) - place), g.params))
+        return near.records
+
+    @property
+    def all_records(self) -> tuple[Record, ...]:
+        """Runs of all sizes."""
+        return tuple(record for group in self.groups for record in group.records)
 
     @property
     def model(self) -> ModelConfig:
-        """The confirmed model."""
+        """The one that stands for the arm."""
         return self.records[0].candidate.model
 
     @property
@@ -41,23 +134,18 @@ class Confirmed:
 
     @property
     def scores(self) -> list[Scores]:
-        """One for each seed."""
+        """Of the size that stands for the arm, one for each seed."""
         return [record.scores for record in self.records if record.scores is not None]
 
     @property
-    def losses(self) -> list[float]:
-        """Causal, nats per token."""
-        return [causal_loss(record) for record in self.records]
-
-    @property
-    def mean(self) -> float:
-        """Of the causal loss."""
-        return fmean(self.losses)
-
-    @property
     def sd(self) -> float | None:
-        """Of the causal loss, over seeds."""
-        return deviation(self.losses)
+        """Of a single run's causal loss, pooled over sizes."""
+        if self.estimate.freedom == 0:
+            return None
+        squares = sum(
+            (loss - fmean(group.losses)) ** 2 for group in self.groups for loss in group.losses
+        )
+        return math.sqrt(squares / self.estimate.freedom)
 
     @property
     def realised_capacity(self) -> float | None:
@@ -82,24 +170,45 @@ class Confirmed:
         """Median over seeds, training and validation."""
         return median(score.seconds for score in self.scores)
 
-    @property
-    def half_width(self) -> float | None:
-        """Half of the 95 % interval of the mean loss; None with fewer than three seeds."""
-        if self.sd is None or len(self.records) < MIN_SEEDS:
+    def half_width(self, level: float) -> float | None:
+        """Half of the interval of the lowest loss over seeds, at a two-sided nominal level."""
+        found = self.estimate
+        if found.variance is None or self.num_runs < MIN_SEEDS:
             return None
-        quantile = t_quantile(len(self.records) - 1)
-        return quantile * self.sd / math.sqrt(len(self.records))
+        return quantile(found.freedom, 1 - level / 2) * math.sqrt(found.variance)
+
+    @property
+    def block_losses(self) -> Array | None:
+        """Of each share of the sample (blocks), at the minimum; None where runs do not have
+        them, or not as many each."""
+        total: Array | None = None
+        for group, factor in zip(self.groups, self.estimate.factors, strict=True):
+            rows = [r.scores.block_losses for r in group.records if r.scores is not None]
+            known = [row for row in rows if row is not None]
+            if len(known) < len(rows) or len({len(row) for row in known}) != 1:
+                return None
+            part = factor * np.mean(known, axis=0)
+            if total is not None and len(total) != len(part):
+                return None
+            total = part if total is None else total + part
+        return total
 
 
 @dataclass(frozen=True)
-class Welch:
-    """Mean of `a` minus mean of `b` with its 95 % interval."""
+class Interval:
+    """A difference of lowest losses with its error."""
 
-    difference: float
     low: float
     high: float
+    """The repeated 95 % interval: whenever one looks, it holds the truth with that chance."""
+    inner: tuple[float, float]
+    """The 90 % interval of its kind, which is held against the margin."""
     se: float
     freedom: float
+    sample_se: float
+    """The part of `se` that is the sample of text."""
+    p: float
+    """Two-sided, of this look alone."""
 
 
 @dataclass(frozen=True)
@@ -108,38 +217,31 @@ class Comparison:
 
     arm: Confirmed
     reference: Confirmed
-    welch: Welch | None
-    """Mean of the reference minus mean of the arm: positive where the arm is better."""
-    missed: tuple[float, float] = (0.0, 0.0)
-    """How much lower the losses of the best recipes of the arm and of the reference may be than
-    those of the compared ones, in nats: what explore could not tell. Part of the interval."""
+    look: Look
+    interval: Interval | None
+    """None where there are too few runs, or where they say nothing about noise."""
 
     @property
     def difference(self) -> float:
         """Nats per token; positive where the arm is better."""
-        return self.reference.mean - self.arm.mean
+        return self.reference.loss - self.arm.loss
 
     @property
     def relative(self) -> float:
         """The difference as a share of the reference's loss."""
-        return self.difference / self.reference.mean
+        return self.difference / self.reference.loss
 
     @property
     def relative_interval(self) -> tuple[float, float] | None:
         """The interval as a share of the reference's loss, whose own error is of second order."""
-        if self.welch is None:
+        if self.interval is None:
             return None
-        return self.welch.low / self.reference.mean, self.welch.high / self.reference.mean
+        return self.interval.low / self.reference.loss, self.interval.high / self.reference.loss
 
     @property
     def forward_ratio(self) -> float:
         """Realised forward FLOPs of the arm over those of the reference."""
         return self.arm.forward_flops / self.reference.forward_flops
-
-    @property
-    def time_ratio(self) -> float:
-        """Measured training time of the arm over that of the reference, at the same budget."""
-        return self.arm.training_seconds / self.reference.training_seconds
 
 
 @dataclass(frozen=True)
@@ -150,19 +252,9 @@ class Multiplier:
     low: float | None
     high: float | None
     """None where the interval has no bound."""
-    time_ratio: float
-    """Training time of the routed arm over that of the dense one."""
     slope: Slope
     extrapolated: bool
     """Whether the implied dense budget lies outside of the measured ones."""
-
-    @property
-    def adjusted(self) -> tuple[float, float | None, float | None]:
-        """The same in training time: times the dense arm's time over the routed arm's."""
-        low, high = (
-            None if end is None else end / self.time_ratio for end in (self.low, self.high)
-        )
-        return self.value / self.time_ratio, low, high
 
 
 def deviation(values: Sequence[float]) -> float | None:
@@ -170,81 +262,105 @@ def deviation(values: Sequence[float]) -> float | None:
     return stdev(values) if len(values) > 1 else None
 
 
-def welch(a: Sequence[float], b: Sequence[float]) -> Welch | None:
-    """Welch's t interval of mean(a) - mean(b); None with fewer than three values in either.
+def compare(arm: Confirmed, reference: Confirmed, look: Look = FIXED) -> Comparison:
+    """An arm against a reference at a look."""
+    return Comparison(arm, reference, look, _interval(arm, reference, look))
 
-    Variances are not assumed equal, and seeds are not paired: pairing does not reduce the
-    noise of training. None, too, where all values of both are the same: seeds that change
-    nothing say nothing about noise.
+
+def _interval(arm: Confirmed, reference: Confirmed, look: Look) -> Interval | None:
+    """Welch's: variances are not assumed equal, and seeds are not paired, for pairing does not
+    reduce the noise of training.
+
+    None where all runs of both have the same loss: seeds that change nothing say nothing.
     """
-    if min(len(a), len(b)) < MIN_SEEDS:
+    if min(arm.num_runs, reference.num_runs) < MIN_SEEDS:
         return None
-    part_a, part_b = stdev(a) ** 2 / len(a), stdev(b) ** 2 / len(b)
-    variance = part_a + part_b
-    if variance == 0:
+    parts = [
+        (side.estimate.variance, side.estimate.freedom)
+        for side in (arm, reference)
+        if side.estimate.variance is not None
+    ]
+    if len(parts) < 2 or not any(variance for variance, _ in parts):
         return None
-    freedom = variance**2 / (part_a**2 / (len(a) - 1) + part_b**2 / (len(b) - 1))
-    difference = fmean(a) - fmean(b)
-    half = t_quantile(freedom) * math.sqrt(variance)
-    return Welch(difference, difference - half, difference + half, math.sqrt(variance), freedom)
+    sample, blocks = _sample_variance(arm, reference)
+    if blocks:
+        parts.append((sample, blocks - 1))
+    variance = sum(part for part, _ in parts)
+    freedom = variance**2 / sum(part**2 / free for part, free in parts)
+    se = math.sqrt(variance)
+    difference = reference.loss - arm.loss
+    half = quantile(freedom, 1 - look.level / 2) * se
+    inner = quantile(freedom, 1 - look.equivalence / 2) * se
+    return Interval(
+        low=difference - half - reference.regret,
+        high=difference + half + arm.regret,
+        inner=(difference - inner - reference.regret, difference + inner + arm.regret),
+        se=se,
+        freedom=freedom,
+        sample_se=math.sqrt(sample),
+        p=2 * float(special.stdtr(freedom, -abs(difference) / se)),
+    )
 
 
-def compare(
-    arm: Confirmed, reference: Confirmed, missed: tuple[float, float] = (0.0, 0.0)
-) -> Comparison:
-    """An arm against a reference; `missed` widens the interval, as errors of their own do."""
-    found = welch(reference.losses, arm.losses)
-    if found is not None and any(missed):
-        better, worse = missed
-        low = found.difference - math.hypot(found.difference - found.low, worse)
-        high = found.difference + math.hypot(found.high - found.difference, better)
-        t = t_quantile(found.freedom)
-        widest = max(found.difference - low, high - found.difference)
-        found = replace(found, low=low, high=high, se=widest / t)
-    return Comparison(arm, reference, found, missed)
+def _sample_variance(arm: Confirmed, reference: Confirmed) -> tuple[float, int]:
+    """Variance of the difference over other text of the same kind, by the scatter of the
+    difference over shares of the sample, and their number; (0, 0) where they are not known."""
+    ours, theirs = arm.block_losses, reference.block_losses
+    if ours is None or theirs is None or len(ours) != len(theirs) or len(ours) < 2:
+        return 0.0, 0
+    return float(np.var(theirs - ours, ddof=1)) / len(ours), len(ours)
 
 
 def multiplier(comparison: Comparison, along: Slope) -> Multiplier | None:
-    """The compute multiplier exp(d / s), s = -dL / d ln C of the dense minima.
+    """The compute multiplier exp(d / s), s = -dL / d ln C of the dense minima at this budget.
 
     d comes from `confirm` and s from `measure`, so their errors are independent. The interval
     of the ratio is Fieller's, which stays right where s is poorly known (the delta method is
-    too short there) and has no bounds where s can't be told from zero. None where s is not
-    positive or there is no interval of d.
+    too short there), has no bounds where s can't be told from zero, and holds 1 just where the
+    interval of d holds 0. None where s is not positive or there is no interval of d.
     """
-    if along.value <= 0 or comparison.welch is None:
+    found = comparison.interval
+    if along.value <= 0 or found is None:
         return None
-    found = comparison.welch
-    exponent = found.difference / along.value
-    ends = fieller(found, along)
+    d = comparison.difference
+    exponent = d / along.value
+    low, high = fieller(d, (d - found.low, found.high - d), along)
     budget = comparison.arm.budget
     implied = budget * _exp(exponent)
     return Multiplier(
         value=_exp(exponent),
-        low=None if ends is None else _exp(ends[0]),
-        high=None if ends is None else _exp(ends[1]),
-        time_ratio=comparison.time_ratio,
+        low=None if low is None else _exp(low),
+        high=None if high is None else _exp(high),
         slope=along,
         extrapolated=not min(along.budgets) <= implied <= max(along.budgets),
     )
 
 
-def fieller(found: Welch, along: Slope) -> tuple[float, float] | None:
-    """95 % interval of d / s (Fieller 1954), with the quantile of d's degrees of freedom.
+def fieller(
+    d: float, halves: tuple[float, float], along: Slope
+) -> tuple[float, float] | tuple[None, None]:
+    """Ends of d / s (Fieller 1954): all theta with |d - theta s| within the root of the squares
+    of d's half-width and theta times that of s.
 
-    All theta with (d - theta s)^2 <= t^2 (var d + theta^2 var s); None where that is no
-    interval, because s does not differ from zero.
+    Args:
+        d: the numerator.
+        halves: from d down to the lower end of its interval, and up to the upper one.
+        along: the denominator.
+
+    Returns:
+        Nothing where s does not differ from zero.
     """
     if along.se is None:
-        return None
-    t = t_quantile(found.freedom)
-    a = along.value**2 - (t * along.se) ** 2
-    b = found.difference * along.value
-    c = found.difference**2 - (t * found.se) ** 2
+        return None, None
+    a = along.value**2 - (NORMAL * along.se) ** 2
     if a <= 0:
-        return None
-    root = math.sqrt(max(0.0, b**2 - a * c))
-    return (b - root) / a, (b + root) / a
+        return None, None
+    b = d * along.value
+    ends = []
+    for sign, half in zip((-1, 1), halves, strict=True):
+        c = d**2 - half**2
+        ends.append((b + sign * math.sqrt(max(0.0, b**2 - a * c))) / a)
+    return ends[0], ends[1]
 
 
 def _exp(exponent: float) -> float:

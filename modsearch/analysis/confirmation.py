@@ -1,65 +1,200 @@
-"""Which trials confirm an arm at a budget: fresh seeds of one candidate on the test part."""
+"""Which trials confirm an arm at a budget: fresh runs of its chosen sizes on the test part.
 
-import json
-from collections import defaultdict
-from collections.abc import Sequence
+How far a study is counts in looks: what is said rests on the runs of the last whole one, so that
+a report that is compiled half way says what its interval was made for.
+"""
 
-from modsearch.analysis.compare import Confirmed
-from modsearch.analysis.fits import confirm_choice
-from modsearch.analysis.recipes import finished, measured, recipe_key, size_of
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from modsearch.analysis.choice import choose
+from modsearch.analysis.compare import Confirmed, Group
+from modsearch.analysis.curves import Curve, Fit
+from modsearch.analysis.looks import FIXED, Look, planned
+from modsearch.analysis.power import reachable_margin
+from modsearch.analysis.recipes import causal_loss, finished, measured, recipe_key, size_of
+from modsearch.analysis.vertex import NO_CURVATURE, Curvature, measured_curvature
+from modsearch.config.design import Chosen, Design, Size
+from modsearch.config.manifest import Manifest
 from modsearch.config.records import Record, Stage
+from modsearch.config.seeds import run_index
 
 
-def confirmed(
-    records: Sequence[Record], arm: str, budget: float, control_of: str | None = None
-) -> Confirmed | None:
-    """The confirmed trials of an arm at a budget, all of one candidate; None without any.
+@dataclass(frozen=True)
+class Stand:
+    """How far confirm is at one budget, and what it has."""
 
-    Extending a study can move the size that `measure` chooses. Then the seeds of that size
-    count, or while it has none, those of the size with most; never the better ones.
+    chosen: Chosen
+    arms: Mapping[str, Confirmed]
+    """Those with a finished run."""
+    look: Look | None
+    """The last whole one; None before the first."""
+    number: int
+    """Of that look, from 1; 0 before the first."""
+    looks: tuple[int, ...]
+    """Runs of an arm at each."""
+    fixed: bool
+    """One look at one size."""
+
+    @property
+    def runs(self) -> int:
+        """Of an arm, at that look."""
+        return self.looks[self.number - 1] if self.number else 0
+
+    @property
+    def ended(self) -> bool:
+        """Whether no further look is planned."""
+        return self.number >= len(self.looks)
+
+
+def stands(
+    manifest: Manifest,
+    records: Sequence[Record],
+    curves: Sequence[Curve],
+    routed: Sequence[str],
+    dense: Sequence[str],
+) -> list[Stand]:
+    """Every budget that confirm has begun, smallest first.
+
+    A study from before there were looks has one, at all that it has: a fixed design.
     """
-    groups: dict[str, list[Record]] = defaultdict(list)
-    for record in records:
-        if _is_confirm(record, arm, budget):
-            groups[_group_key(record)].append(record)
-    groups = {key: rows for key, rows in groups.items() if any(map(finished, rows))}
-    if not groups:
-        return None
-    measured_arm = control_of or arm
-    choice = confirm_choice(records, measured_arm, budget)
-    size = (choice.depth, choice.width) if choice else None
-    rows = measured(records, measured_arm)
-    recipe = recipe_key(rows[0]) if rows and control_of is None else None
-
-    def rank(key: str) -> tuple[bool, bool, int, str]:
-        first = groups[key][0]
-        return (
-            size_of(first) != size,
-            recipe is not None and recipe_key(first) != recipe,
-            -sum(map(finished, groups[key])),
-            key,
+    runs = [record for record in records if _is_confirm(record)]
+    budgets = sorted({record.budget.flops for record in runs if finished(record)})
+    found = []
+    for budget in budgets:
+        here = [record for record in runs if record.budget.flops == budget]
+        design = manifest.confirm
+        chosen = design.at(budget) if design is not None else None
+        if design is None or chosen is None:
+            now = choose(records, manifest.arms, routed, dense, budget, curve=False)
+            chosen, design = _as_trained(now, here), _at_once(here)
+        by_arm = {
+            arm: _by_index(records, here, arm, sizes, manifest)
+            for arm, sizes in chosen.sizes.items()
+        }
+        number = _whole_looks(design.looks, by_arm.values())
+        counted = design.looks[max(0, number - 1)]
+        arms = {}
+        for arm, by_index in by_arm.items():
+            mine = [record for index, record in sorted(by_index.items()) if index < counted]
+            base = manifest.arms[arm] or arm
+            if any(map(finished, mine)):
+                arms[arm] = _confirmed(arm, budget, mine, _Measured(records, curves, base))
+        fixed = not design.curve
+        looks = [FIXED] if fixed else planned(len(design.looks))
+        found.append(
+            Stand(chosen, arms, looks[number - 1] if number else None, number, design.looks, fixed)
         )
-
-    chosen = min(groups, key=rank)
-    rows = sorted(groups[chosen], key=lambda record: (record.seed, record.hash))
-    return Confirmed(
-        arm=arm,
-        budget=budget,
-        records=tuple(filter(finished, rows)),
-        lost=tuple(record for record in rows if not finished(record)),
-        as_measured=not any(rank(chosen)[:2]),
-    )
+    return found
 
 
-def _is_confirm(record: Record, arm: str, budget: float) -> bool:
-    return (
-        record.stage is Stage.CONFIRM
-        and record.validation.part == "test"
-        and record.arm == arm
-        and record.budget.flops == budget
-    )
+def _is_confirm(record: Record) -> bool:
+    return record.stage is Stage.CONFIRM and record.validation.part == "test"
 
 
-def _group_key(record: Record) -> str:
-    candidate = record.candidate.model_dump(mode="json", exclude={"data": True})
-    return json.dumps([candidate, record.validation.windows], sort_keys=True)
+def _at_once(runs: Iterable[Record]) -> Design:
+    """The design of a study that says none: as many runs as an arm has, at one size."""
+    counts = Counter(record.arm for record in runs)
+    return Design(looks=(max(counts.values()),), curve=False, margin=reachable_margin((6,)))
+
+
+def _as_trained(chosen: Chosen, runs: Sequence[Record]) -> Chosen:
+    """Where an extended study has no run of the size that `measure` chooses now, the size with
+    most of them counts; never the one with the better ones."""
+    sizes = {}
+    for arm in dict.fromkeys([*chosen.sizes, *(record.arm for record in runs)]):
+        mine = Counter(size_of(row) for row in runs if row.arm == arm and finished(row))
+        wanted = [(size.depth, size.width) for size in chosen.sizes.get(arm, ())]
+        if mine and not set(wanted) & set(mine):
+            wanted = [min(mine, key=lambda size: (-mine[size], size))]
+        sizes[arm] = tuple(Size(depth=depth, width=width) for depth, width in wanted)
+    return chosen.model_copy(update={"sizes": sizes})
+
+
+def _by_index(
+    records: Sequence[Record],
+    runs: Sequence[Record],
+    arm: str,
+    sizes: Sequence[Size],
+    manifest: Manifest,
+) -> dict[int, Record]:
+    """An arm's runs by their numbers, all of one recipe: that of `measure`, or of most."""
+    if not sizes:
+        return {}
+    mine = [record for record in runs if record.arm == arm]
+    rows = measured(records, arm)
+    keys = Counter(recipe_key(record) for record in mine)
+    recipe = recipe_key(rows[0]) if rows else None
+    if recipe not in keys:
+        recipe = min(keys, key=lambda key: (-keys[key], key), default=None)
+    found: dict[int, Record] = {}
+    for record in sorted(mine, key=lambda record: (not finished(record), record.hash)):
+        index = run_index(record.seed, manifest.seed)
+        size = sizes[index % len(sizes)]
+        if recipe_key(record) == recipe and size_of(record) == (size.depth, size.width):
+            found.setdefault(index, record)
+    return found
+
+
+def _whole_looks(looks: Sequence[int], arms: Iterable[Mapping[int, Record]]) -> int:
+    """Looks whose runs are all there, however they ended."""
+    there = min((_first_missing(by_index) for by_index in arms), default=0)
+    return sum(runs <= there for runs in looks)
+
+
+def _first_missing(by_index: Mapping[int, Record]) -> int:
+    return next(index for index in range(len(by_index) + 1) if index not in by_index)
+
+
+class _Measured:
+    """What `measure` says of an arm around the confirmed sizes."""
+
+    def __init__(self, records: Sequence[Record], curves: Sequence[Curve], arm: str) -> None:
+        self.rows = measured(records, arm)
+        self.curves = [curve for curve in curves if curve.arm == arm]
+
+    def curvature(self, budget: float, depth: int) -> Curvature:
+        near = [
+            record
+            for record in self.rows
+            if record.budget.flops == budget and record.candidate.model.depth == depth
+        ]
+        params = [record.plan.params for record in near if record.plan is not None]
+        return measured_curvature(params, [causal_loss(record) for record in near])
+
+    def regret(self, budget: float, depth: int, params: int) -> float | None:
+        """Nats by which the minimum may lie lower than a size: p (|delta| + error of the
+        vertex)^2; None without a fit."""
+        for fit in self.curves:
+            if isinstance(fit, Fit) and (fit.budget, fit.depth) == (budget, depth):
+                ends = (fit.minimum_params_low, fit.minimum_params_high)
+                away = [abs(math.log(params / end)) for end in ends if end is not None]
+                return fit.coefficients[0] * max(away, default=0.0) ** 2
+        return None
+
+
+def _confirmed(arm: str, budget: float, runs: Sequence[Record], measure: _Measured) -> Confirmed:
+    done = [record for record in runs if finished(record)]
+    groups = []
+    for size in sorted({size_of(record) for record in done}):
+        mine = tuple(record for record in done if size_of(record) == size)
+        assert mine[0].plan is not None
+        groups.append(Group(Size(depth=size[0], width=size[1]), mine[0].plan.params, mine))
+    groups.sort(key=lambda group: group.params)
+    lost = tuple(record for record in runs if not finished(record))
+    notes = []
+    if lost:
+        notes.append(
+            f"{len(lost)} of {len(runs)} runs did not finish, and the loss is that of the others"
+        )
+    depth = groups[0].size.depth
+    curvature, regret = NO_CURVATURE, 0.0
+    if len({(record.candidate.model.depth, record.candidate.model.width) for record in runs}) > 1:
+        curvature = measure.curvature(budget, depth)
+    elif (known := measure.regret(budget, depth, groups[0].params)) is not None:
+        regret = known
+    else:
+        notes.append("no curve is fitted around its one size, so that its minimum may lie lower")
+    return Confirmed(arm, budget, tuple(groups), lost, curvature, regret, tuple(notes))

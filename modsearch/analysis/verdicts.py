@@ -1,81 +1,69 @@
 """What a comparison says, in a word and in a sentence, and what would settle it."""
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from modsearch.analysis.arms import describe
-from modsearch.analysis.compare import (
-    MIN_SEEDS,
-    SECONDS_PER_HOUR,
-    Comparison,
-    Multiplier,
-    multiplier,
-    welch,
-)
+from modsearch.analysis.compare import MIN_SEEDS, Comparison, Multiplier, multiplier
+from modsearch.analysis.looks import ERROR
 from modsearch.analysis.numbers import decimal, interval, percent, percent_digits, scientific
-from modsearch.analysis.power import PAPER_EFFECT, seeds_for
 from modsearch.analysis.slopes import Slope
 
 
 class Verdict(StrEnum):
-    """On the routed arm against the dense one."""
+    """On an arm against its reference."""
 
     BETTER = "better"
     WORSE = "worse"
+    EQUIVALENT = "equivalent"
     INCONCLUSIVE = "inconclusive"
     UNTRAINED = "untrained"
     NONE = "none"
 
 
+SETTLED = (Verdict.BETTER, Verdict.WORSE, Verdict.EQUIVALENT, Verdict.UNTRAINED)
+"""No further look would change these."""
+
+
 @dataclass(frozen=True)
-class Needed:
-    """What would tell an effect of a size with 80 % power."""
+class Bounds:
+    """What a difference is held against."""
 
-    effect: float
-    sd: float
-    seeds: int
-    """Per arm."""
-    trials: int
-    """More than there are, of both arms together."""
-    flops: float
-    hours: float
-    """On one worker."""
+    margin: float
+    """Nats per token within which arms are equivalent."""
+    bigram_entropy: float
+    """Nats per token that counting pairs of tokens reaches: a loss above it says nothing."""
 
 
-def comparison_verdict(comparison: Comparison) -> Verdict:
-    """By the interval alone: does it exclude zero, and on which side."""
-    found = comparison.welch
-    if found is None:
-        return Verdict.NONE
-    if found.low > 0:
-        return Verdict.BETTER
-    return Verdict.WORSE if found.high < 0 else Verdict.INCONCLUSIVE
-
-
-def verdict_of(comparison: Comparison, bigram_entropy: float) -> tuple[Verdict, str]:
-    """The verdict and its reason: a loss that counting pairs of tokens reaches says nothing."""
-    sides = (comparison.arm, comparison.reference)
-    for side in sides:
-        if side.mean >= bigram_entropy:
+def verdict_of(comparison: Comparison, bounds: Bounds) -> tuple[Verdict, str]:
+    """The verdict and its reason."""
+    for side in (comparison.arm, comparison.reference):
+        if side.loss >= bounds.bigram_entropy:
             return Verdict.UNTRAINED, (
-                f"the loss of {side.arm}, {side.mean:.3f} nats per token, does not beat the "
-                f"corpus's bigram entropy, {bigram_entropy:.3f}"
+                f"the loss of {side.arm}, {side.loss:.3f} nats per token, does not beat the "
+                f"corpus's bigram entropy, {bounds.bigram_entropy:.3f}: a larger budget would"
             )
-    for side in sides:
-        if len(side.records) < MIN_SEEDS:
+    for side in (comparison.arm, comparison.reference):
+        if side.num_runs < MIN_SEEDS:
             return Verdict.NONE, (
-                f"{side.arm} has {len(side.records)} confirmed "
-                f"seed{'s' * (len(side.records) != 1)}, and an interval needs {MIN_SEEDS}"
+                f"{side.arm} has {side.num_runs} confirmed "
+                f"run{'s' * (side.num_runs != 1)}, and an interval needs {MIN_SEEDS}"
             )
-    verdict = comparison_verdict(comparison)
-    found = comparison.welch
+    found = comparison.interval
     if found is None:
-        return verdict, "all seeds have the same loss, so they say nothing about noise"
+        return Verdict.NONE, "all seeds have the same loss, so they say nothing about noise"
     ends = f"the 95 % interval of the difference, {interval(found.low, found.high)} nats,"
-    if verdict is Verdict.INCONCLUSIVE:
-        return verdict, f"{ends} contains zero"
-    return verdict, f"{ends} excludes zero"
+    if found.low > 0 or found.high < 0:
+        verdict = Verdict.BETTER if found.low > 0 else Verdict.WORSE
+        return verdict, f"{ends} excludes zero"
+    if max(-found.inner[0], found.inner[1]) < bounds.margin:
+        inner = interval(*found.inner)
+        return Verdict.EQUIVALENT, (
+            f"the 90 % interval of the difference, {inner} nats, lies within the margin of "
+            f"{bounds.margin:g}"
+        )
+    return Verdict.INCONCLUSIVE, f"{ends} contains zero"
 
 
 def sentence_of(comparison: Comparison, verdict: Verdict, reason: str) -> str:
@@ -84,17 +72,20 @@ def sentence_of(comparison: Comparison, verdict: Verdict, reason: str) -> str:
     where = f"{scientific(arm.budget)} FLOPs"
     routed = f"the best routed model ({arm.arm}, {describe(arm.model)})"
     dense = f"the best dense one ({reference.arm}, {describe(reference.model)})"
-    needs = f"{percent(comparison.forward_ratio, 0)} of its forward FLOPs"
+    needs = f"{percent(comparison.forward_ratio, 0)} of"
     if verdict is Verdict.UNTRAINED:
         return f"Untrained: no verdict at {where}, because {reason}."
     ends = comparison.relative_interval
     if verdict is Verdict.NONE or ends is None:
         return f"No verdict at {where}: {reason}."
-    if verdict is Verdict.INCONCLUSIVE:
+    if verdict in (Verdict.INCONCLUSIVE, Verdict.EQUIVALENT):
+        begin, what = {
+            Verdict.INCONCLUSIVE: ("Inconclusive", "can't be told apart"),
+            Verdict.EQUIVALENT: ("Equivalent", "are the same for what was asked"),
+        }[verdict]
         return (
-            f"Inconclusive: at {where} the loss of {routed} and of {dense} can't be told apart, "
-            f"because {reason}; the routed one needs {percent(comparison.forward_ratio, 0)} of "
-            f"the dense one's forward FLOPs."
+            f"{begin}: at {where} the loss of {routed} and of {dense} {what}, because {reason}; "
+            f"the routed one needs {needs} the dense one's forward FLOPs."
         )
     sign = 1 if verdict is Verdict.BETTER else -1
     shares = sorted(sign * end for end in ends)
@@ -103,7 +94,7 @@ def sentence_of(comparison: Comparison, verdict: Verdict, reason: str) -> str:
     return (
         f"At {where} {routed} has {percent(sign * comparison.relative, digits)} "
         f"{'lower' if sign > 0 else 'higher'} loss than {dense} [{low}, {high}] "
-        f"and needs {needs}."
+        f"and needs {needs} its forward FLOPs."
     )
 
 
@@ -126,38 +117,27 @@ def multiplier_of(
     return found, ""
 
 
-def needed_for(comparison: Comparison, pooled_sd: float) -> Needed | None:
-    """What would settle it: for the effect that the paper reports or the larger observed one,
-    or, where there are seeds enough for that already, for the smaller observed one.
+def held(comparisons: Sequence[Comparison], bounds: Bounds) -> list[tuple[Verdict, float | None]]:
+    """Verdicts of several comparisons beside the headline, and their adjusted p: none of the words
+    `better` and `worse` among them is wrong in more than 5 % of studies (Holm 1979).
 
-    The deviation is the study's or, if larger, that of the two arms: their interval is what
-    was too wide.
+    The p of a look is scaled to what the look may spend, so that below 0.05 always means told.
     """
-    observed = abs(comparison.difference)
-    counts = [len(side.records) for side in (comparison.arm, comparison.reference)]
-    have = min(counts)
-    # The seeds' own error: more of them do not tell recipes apart.
-    found = welch(comparison.reference.losses, comparison.arm.losses)
-    sd = pooled_sd
-    if found is not None:
-        sd = max(sd, found.se / math.sqrt(sum(1 / each for each in counts)))
-    effect = max(observed, PAPER_EFFECT)
-    seeds = seeds_for(effect, sd)
-    if seeds is not None and seeds <= have:
-        effect = observed
-        seeds = seeds_for(effect, sd)
-    if seeds is None:
-        return None
-    seeds = max(seeds, have + 1)
-    more = [
-        (max(0, seeds - len(side.records)), side)
-        for side in (comparison.arm, comparison.reference)
+    known = [
+        (each.interval.p * ERROR / each.look.level, index)
+        for index, each in enumerate(comparisons)
+        if each.interval is not None
     ]
-    return Needed(
-        effect=effect,
-        sd=sd,
-        seeds=seeds,
-        trials=sum(count for count, _ in more),
-        flops=math.fsum(count * side.budget for count, side in more),
-        hours=math.fsum(count * side.seconds for count, side in more) / SECONDS_PER_HOUR,
-    )
+    adjusted: dict[int, float] = {}
+    largest = 0.0
+    for rank, (p, index) in enumerate(sorted(known)):
+        largest = min(1.0, max(largest, p * (len(known) - rank)))
+        adjusted[index] = largest
+    found: list[tuple[Verdict, float | None]] = []
+    for index, each in enumerate(comparisons):
+        verdict, _ = verdict_of(each, bounds)
+        told = adjusted.get(index)
+        if verdict in (Verdict.BETTER, Verdict.WORSE) and told is not None and told >= ERROR:
+            verdict = Verdict.INCONCLUSIVE
+        found.append((verdict, told))
+    return found

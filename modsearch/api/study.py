@@ -165,8 +165,8 @@ class Study:
             sentence=claim.sentence,
             budget=claim.budget,
             difference=found.difference if found else None,
-            low=found.welch.low if found and found.welch else None,
-            high=found.welch.high if found and found.welch else None,
+            low=found.interval.low if found and found.interval else None,
+            high=found.interval.high if found and found.interval else None,
             multiplier=multiplier.value if multiplier else None,
             winner=winner,
             trials={state: states.count(state) for state in dict.fromkeys(states)},
@@ -196,7 +196,7 @@ def load_space(
 
     Args:
         space: a YAML file, the bare name of a shipped space, plain data, or a loaded space.
-        overrides: values to replace, such as `"confirm.seeds=5"`.
+        overrides: values to replace, such as `"confirm.runs=12"`.
         plugins: Python files with components.
 
     Raises:
@@ -275,7 +275,7 @@ def search(
         storage: a shared path or an fsspec URI for trials; default: the study directory.
         ledger: `postgresql://USER@HOST/DATABASE`; default: a file in the study directory.
         allow_mixed: resume under other code or another torch, which the report will show.
-        overrides: values of the space to replace, such as `"confirm.seeds=5"`.
+        overrides: values of the space to replace, such as `"confirm.runs=12"`.
         plugins: Python files with components.
         progress: called with each event (`modsearch.study.events`); `print` shows a line for
             each.
@@ -342,11 +342,12 @@ def _engine(kind: "EngineName", address: str | None) -> "MakeEngine":
 
 def _score_winners(runner: "Runner") -> None:
     """With the space's suite, where it names one."""
-    from modsearch.config.records import Stage
+    from modsearch.analysis.claims import study_claims
     from modsearch.evaluation.evaluate import evaluate_winners
 
     suite, directory = runner.space.suite, runner.directory
-    records = [r for r in directory.records() if r.stage is Stage.CONFIRM and r.scores]
+    claims = study_claims(runner.manifest, directory.records())
+    records = [record for each in claims.confirmed for record in each.records]
     if suite is not None and records:
         runner.progress.note(f"evaluate: {len(records)} trials with suite {suite}")
         device = runner.manifest.runtime.device

@@ -9,7 +9,7 @@ from modsearch.errors import shown
 if TYPE_CHECKING:
     from modsearch.planning.cells import PlannedCell
     from modsearch.planning.flops import FlopLedger
-    from modsearch.planning.forecast import Forecast
+    from modsearch.planning.forecast import Chance, Forecast
     from modsearch.registry.listing import Description, Listed
     from modsearch.study.status import RunningTrial, StudyStatus
 
@@ -43,8 +43,6 @@ def ledger_text(table: "FlopLedger") -> str:
 
 def forecast_text(result: "Forecast") -> str:
     """The forecast as a table for a terminal."""
-    from modsearch.analysis.power import SEED_SD  # which loads scipy
-
     lines = [
         f"{'stage':9}{'arm':18}{'budget':>9}{'trials':>8}{'steps':>16}{'params':>16}"
         f"{'memory':>12}{'hours':>10}"
@@ -56,16 +54,26 @@ def forecast_text(result: "Forecast") -> str:
             f"{_bytes(cell.memory_bytes):>12}{cell.seconds / 3600:10.3g}"
         )
     lines += ["", *_totals(result)]
-    if result.detectable_difference:
-        lines.append(
-            f"{result.confirm_seeds} seeds an arm find a difference of "
-            f"{result.detectable_difference:.3f} nats with 80 % power, if seeds scatter by "
-            f"{SEED_SD} nats"
-        )
+    lines += map(_chance, result.chances)
+    if result.margin is not None:
+        lines.append(f"equivalent: a difference of less than {result.margin:g} nats")
     lines += [f"note: {note}" for note in result.notes]
     lines += _rejections(result.cells)
     lines += [f"warning: {warning}" for warning in result.warnings]
     return "\n".join(lines)
+
+
+def _chance(row: "Chance") -> str:
+    """What becomes of a difference."""
+    ends = (
+        (row.better, "better"), (row.worse, "worse"), (row.equivalent, "equivalent"),
+        (row.inconclusive, "inconclusive"),
+    )  # fmt: skip
+    said = ", ".join(f"{word} {share:.0%}" for share, word in ends if share >= 0.005)
+    return (
+        f"if routing gains {row.effect:g} nats and runs scatter by {row.sd:g}: {said}; confirm "
+        f"takes {row.runs:.0f} runs an arm in the mean, {row.flops:.3g} FLOPs"
+    )
 
 
 def _totals(result: "Forecast") -> list[str]:

@@ -2,6 +2,7 @@
 
 from modsearch.config.base import Frozen
 from modsearch.config.data import CorpusFacts
+from modsearch.config.design import Design
 from modsearch.config.runtime import EngineName, Runtime
 
 
@@ -30,6 +31,9 @@ class Manifest(Frozen):
     explored: dict[str, int] = {}
     """Results that each cell of explore had when its search was over; by arm, budget and the
     trials that it was asked for."""
+    confirm: Design | None = None
+    """How confirm decides, and what was chosen for it; None without confirm, or in a study
+    from before this was noted."""
     mixed: list[str] = []
     """Other code, plugins or torch versions that this study was resumed with."""
     plugins: dict[str, str] = {}

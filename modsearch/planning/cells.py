@@ -48,7 +48,7 @@ class Draft:
     @property
     def trials(self) -> int:
         """Trainings: all that are asked for, or their share where some points alone were planned;
-        in confirm the seeds of one size."""
+        in confirm the runs of the last look."""
         if not self.tried:
             return 0
         share = len(self.planned) / self.tried
@@ -86,8 +86,8 @@ def planned_cells(space: Space, train_tokens: int) -> list[Draft]:
             ] or space.sizes(budget)
             middle = build({**tree, "size": sizes[len(sizes) // 2]}, space.data)
             assert space.confirm is not None
-            seeds = space.confirm.seeds
-            cells.append(_planned(Stage.CONFIRM, arm, budget, seeds, [middle], train_tokens))
+            runs = space.confirm.looks[-1]
+            cells.append(_planned(Stage.CONFIRM, arm, budget, runs, [middle], train_tokens))
     return cells
 
 

@@ -1,8 +1,10 @@
 """What a study will cost and resolve, said without training it."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
-from modsearch.analysis.power import detectable_effect
+from modsearch.analysis.compare import MIN_SEEDS
+from modsearch.analysis.power import PAPER_EFFECT, SEED_SD, chances, reachable_margin
 from modsearch.config.base import Frozen
 from modsearch.config.records import Stage
 from modsearch.config.runtime import Runtime
@@ -13,8 +15,25 @@ from modsearch.planning.costs import costs, process_memory
 from modsearch.planning.speed import Speed
 from modsearch.planning.warnings import notes, too_small, warnings_of
 from modsearch.space.candidates import unlearned_choices
-from modsearch.space.space import Space
+from modsearch.space.space import Confirm, Space
 from modsearch.training.machine import cores, num_workers, runtime
+
+
+class Chance(Frozen):
+    """How confirm ends where the true difference between the headline's arms is `effect`."""
+
+    effect: float
+    """Nats by which the routed arm is better."""
+    sd: float
+    """Of a single run, nats."""
+    better: float
+    worse: float
+    equivalent: float
+    inconclusive: float
+    runs: float
+    """Mean number of an arm."""
+    flops: float
+    """Of all confirm trials of all arms, in the mean."""
 
 
 class Forecast(Frozen):
@@ -45,9 +64,12 @@ class Forecast(Frozen):
     memory_bytes: int
     """Of the largest trial."""
     memory_bytes_of_all_workers: int
-    confirm_seeds: int
-    detectable_difference: float | None
-    """Nats that confirm's seeds find with 80 % power; None with fewer than two."""
+    confirm_runs: int
+    """Of an arm at most."""
+    margin: float | None
+    """Nats within which arms are equivalent; None without confirm."""
+    chances: list[Chance]
+    """How confirm ends, by the true difference."""
     warnings: list[str]
     notes: list[str]
 
@@ -79,7 +101,6 @@ def forecast(space: Space) -> Forecast:
     seconds = sum(row.seconds for row in rows)
     flops = sum(row.trials * row.budget for row in rows)
     largest = max((row.memory_bytes for row in rows), default=base)
-    seeds = space.confirm.seeds if space.confirm else 0
     return Forecast(
         name=space.name,
         corpus=corpus.facts.name,
@@ -100,11 +121,30 @@ def forecast(space: Space) -> Forecast:
         process_bytes=base,
         memory_bytes=largest,
         memory_bytes_of_all_workers=largest * workers,
-        confirm_seeds=seeds,
-        detectable_difference=detectable_effect(seeds) if seeds > 1 else None,
+        confirm_runs=space.confirm.looks[-1] if space.confirm else 0,
+        margin=_margin(space.confirm) if space.confirm else None,
+        chances=_chances(space.confirm, rows) if space.confirm else [],
         warnings=[*warnings, *unlearned_choices(space), *warnings_of(space, rows)],
         notes=notes(space, cells),
     )
+
+
+def _margin(confirm: Confirm) -> float:
+    return confirm.margin or reachable_margin(confirm.looks)
+
+
+def _chances(confirm: Confirm, rows: Sequence[PlannedCell]) -> list[Chance]:
+    """Without a difference, and with the one that the paper reports."""
+    looks, curve = confirm.looks, confirm.seeds is None
+    if looks[-1] < MIN_SEEDS:
+        return []
+    arms = len({row.arm for row in rows if row.stage is Stage.CONFIRM})
+    price = arms * sum(confirm.budgets)
+    found = []
+    for effect in (0.0, PAPER_EFFECT):
+        each = chances(looks, _margin(confirm), effect, SEED_SD, curve=curve)
+        found.append(Chance(**asdict(each), flops=price * each.runs))
+    return found
 
 
 def _at_full_speed(runtime: Runtime, workers: int) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from modsearch.analysis.compare import MIN_SEEDS
 from modsearch.analysis.curves import MIN_SIZES
 from modsearch.config.records import Stage
 from modsearch.data.corpus import VOCAB_SIZE, Corpus
@@ -72,8 +73,11 @@ def warnings_of(space: Space, cells: Sequence[PlannedCell]) -> list[str]:
     share = max((cell.head_share for cell in cells), default=0.0)
     if warning := head_warning(share):
         found.append(warning)
-    if space.confirm is None or space.confirm.seeds < 3:
-        found.append("fewer than 3 confirm seeds: the report will give no interval and no verdict")
+    if space.confirm is None or space.confirm.looks[-1] < MIN_SEEDS:
+        found.append(
+            f"fewer than {MIN_SEEDS} confirm seeds: the report will give no interval and no "
+            f"verdict"
+        )
     found += _short_ladders(space, cells)
     for cell in cells:
         if not cell.trials:

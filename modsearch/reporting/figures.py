@@ -23,6 +23,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from modsearch.analysis.claims import Claims
 from modsearch.analysis.compare import Comparison, Confirmed
 from modsearch.analysis.curves import Curve, Fit
+from modsearch.analysis.looks import ERROR
 from modsearch.analysis.numbers import count, percent, scientific
 from modsearch.config.manifest import Manifest
 from modsearch.config.telemetry import RoutingReport
@@ -207,19 +208,26 @@ def _confirm(claims: Claims, colours: dict[str, str]) -> Figure:
         rows = [each for each in claims.confirmed if each.budget == budget][::-1]
         for y, each in enumerate(rows):
             colour = colours[each.arm]
-            ax.plot(each.losses, [y - 0.16] * len(each.losses), ls="", marker="o", ms=4,
-                    mfc="none", c=colour)  # fmt: skip
-            ax.errorbar([each.mean], [y + 0.12], xerr=each.half_width, fmt="D", ms=5, c=colour,
-                        capsize=3, lw=1.6)  # fmt: skip
+            _confirmed_runs(ax, each, y, colour)
         _rows(ax, [_short(each.arm) for each in rows])
         ax.set_title(f"{scientific(budget)} training FLOPs", fontsize=10, loc="left")
     axes[-1].set_xlabel("causal loss on the test part (nats per token)")
     handles = [
-        Line2D([], [], ls="", marker="o", mfc="none", c="#555555", label="one seed"),
-        Line2D([], [], marker="D", c="#555555", label="mean, 95 % interval"),
+        Line2D([], [], ls="", marker="o", mfc="none", c="#555555", label="one run"),
+        Line2D([], [], marker="D", c="#555555", label="lowest loss, 95 % interval"),
     ]
     _legend(figure, handles)
     return figure
+
+
+def _confirmed_runs(ax: Axes, each: Confirmed, y: int, colour: str) -> None:
+    """Runs of an arm, a line a size, smallest at the bottom, and the minimum over sizes."""
+    for place, group in enumerate(each.groups):
+        line = y - 0.3 + 0.12 * place
+        ax.plot(group.losses, [line] * len(group.losses), ls="", marker="o", ms=4,
+                mfc="none", c=colour)  # fmt: skip
+    half = each.half_width(ERROR)
+    ax.errorbar([each.loss], [y + 0.2], xerr=half, fmt="D", ms=5, c=colour, capsize=3, lw=1.6)
 
 
 def _differences(claims: Claims) -> Figure:
@@ -236,7 +244,9 @@ def _differences(claims: Claims) -> Figure:
     figure, axes = _panels(1, 0.75 + 0.48 * len(rows), 0.1)
     ax = axes[0]
     for y, (_, each, colour) in enumerate(rows):
-        error = [[each.difference - each.welch.low]] if each.welch else None
+        error = None
+        if (found := each.interval) is not None:
+            error = [[each.difference - found.low], [found.high - each.difference]]
         ax.errorbar([each.difference], [y], xerr=error, fmt="D", ms=6, c=colour, capsize=4, lw=2)
     ax.axvline(0, c="#222222", lw=1)
     _rows(ax, [name for name, _, _ in rows])

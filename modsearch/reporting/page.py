@@ -133,15 +133,16 @@ def _needed_text(claim: Claim) -> str:
     if claim.verdict is not Verdict.INCONCLUSIVE:
         return ""
     found = claim.needed
-    if found is None:
+    if found is None or found.runs is None:
         return (
-            "What it would take: more seeds than are sensible; the arms are too close "
+            "What it would take: more runs than are sensible; the arms are too close "
             "to be told apart at this budget."
         )
     return (
-        f"What it would take: to tell a difference of {found.effect:.3f} nats at 80 % power "
-        f"(deviation over seeds {found.sd:.3f}), {found.seeds} seeds per arm: {found.trials} more "
-        f"trials, {scientific(found.flops)} FLOPs, about {found.hours:.2g} hours on one worker."
+        f"What it would take: to tell a difference of {found.effect:.3f} nats in four of five "
+        f"studies (deviation of a run {found.sd:.3f}), another study with confirm.runs = "
+        f"{found.runs}: at most {scientific(found.flops)} FLOPs for both arms, about "
+        f"{found.hours:.2g} hours on one worker. More runs for this one would be a look too many."
     )
 
 
@@ -167,7 +168,8 @@ def _missing(
         elif absent:
             arms.append(f"No trial of stage {stage} has finished for {', '.join(absent)}.")
     try:
-        found = lacking(cells(study_space(directory), records, manifest.explored))
+        claims = study_claims(manifest, records)
+        found = lacking(cells(study_space(directory), records, manifest.explored, claims))
         return lines + [f"{line[0].upper()}{line[1:]}." for line in found]
     except StudyError as error:
         why = _here(directory, first_line(error))

@@ -198,8 +198,9 @@ def _fit_rules() -> str:
         f"says so. N* is the vertex. Intervals are 95 %, by the run-to-run deviation: the larger "
         f"of the fits' residuals and confirm's seeds, and before there are seeds the residuals' "
         f"moderated towards {SEED_SD} nats, because measure's one seed shifts all sizes "
-        f"alike. An interval of N* ends where the ladder does, if nothing else bounds it. A parabola is blind to "
-        f"skew: a wide or uneven grid moves its vertex (Czech et al. 2026, arXiv 2603.22339)."
+        f"alike. An interval of N* ends where the ladder does, if nothing else bounds it. A "
+        f"parabola is blind to skew: a wide or uneven grid moves its vertex (Czech et al. 2026, "
+        f"arXiv 2603.22339)."
     )
 
 
@@ -209,19 +210,16 @@ def _multiplier_text(claims: Claims) -> list[str]:
     found = claim.multiplier
     if found is None:
         return [f"None: {claim.no_multiplier or claim.reason}."]
-    value, low, high = found.adjusted
     first = (
         f"The dense arm would need {decimal(found.value, 2)} times the training FLOPs "
         f"{_bounds(found.low, found.high)} for the routed arm's loss, at a slope of "
         f"{decimal(found.slope.value)} nats per e-fold of compute "
-        f"{_bounds(found.slope.low, found.slope.high, 4)}. Adjusted by measured speed "
-        f"(the routed arm's training takes {decimal(found.time_ratio, 2)} times as long at "
-        f"the same budget), {decimal(value, 2)} times the training time {_bounds(low, high)}."
+        f"{_bounds(found.slope.low, found.slope.high, 4)}."
     )
     how = (
         f"exp(d / s): d is confirm's difference, s the slope of the dense minima at the "
         f"headline's budget, {found.slope.kind}. The interval is "
-        f"Fieller's and carries both errors; that of the time ratio is not in it."
+        f"Fieller's and carries both errors."
     )
     if found.extrapolated:
         how += " Extrapolated: the implied dense budget lies outside of the measured ones."

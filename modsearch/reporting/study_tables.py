@@ -8,7 +8,7 @@ from modsearch.analysis.claims import Claims
 from modsearch.analysis.compare import Comparison
 from modsearch.analysis.curves import Curve, Fit, Refusal
 from modsearch.analysis.optima import Optimum
-from modsearch.analysis.verdicts import comparison_verdict
+from modsearch.analysis.verdicts import Verdict
 from modsearch.config.manifest import Manifest
 from modsearch.reporting.frames import Row, frame_of, key_values
 
@@ -41,19 +41,19 @@ def minima(claims: Claims) -> pd.DataFrame:
 
 
 def comparisons(claims: Claims) -> pd.DataFrame:
-    """Headlines of all budgets, and every other confirmed arm against the dense one."""
+    """Headlines of all budgets, every other confirmed arm against the dense one, and all pairs of
+    routed arms."""
     rows = [
-        _comparison(each, "headline", claim.verdict.value)
+        _comparison(each, "headline", claim.verdict, None)
         for claim in claims.by_budget
         if (each := claim.comparison) is not None
     ]
-    rows += [_comparison(each, "other arm") for each in claims.others]
-    return frame_of(rows)
+    return frame_of([*rows, *_beside(claims, "other arm", "pair")])
 
 
 def controls(claims: Claims) -> pd.DataFrame:
     """Each learned arm against its control: what routing itself is worth."""
-    return frame_of([_comparison(each, "control") for each in claims.controls])
+    return frame_of(_beside(claims, "control"))
 
 
 def standings(claims: Claims) -> pd.DataFrame:
@@ -63,9 +63,9 @@ def standings(claims: Claims) -> pd.DataFrame:
         row: Row = {
             "budget": each.arm.budget,
             "arm": each.arm.arm,
-            "seeds": len(each.arm.records),
-            "causal loss": each.arm.mean,
-            "causal loss sd": each.arm.sd,
+            "runs": each.arm.num_runs,
+            "causal loss": each.arm.loss,
+            "sd of a run": each.arm.sd,
         }
         row |= _against("dense", each.dense)
         for control in each.controls:
@@ -88,17 +88,12 @@ def multipliers(claims: Claims) -> pd.DataFrame:
         found = claim.multiplier
         if found is None:
             continue
-        value, low, high = found.adjusted
         rows.append(
             {
                 "budget": claim.budget,
                 "multiplier": found.value,
                 "low": found.low,
                 "high": found.high,
-                "time ratio": found.time_ratio,
-                "speed-adjusted": value,
-                "adjusted low": low,
-                "adjusted high": high,
                 "slope": found.slope.value,
                 "slope low": found.slope.low,
                 "slope high": found.slope.high,
@@ -161,15 +156,23 @@ def _curve_note(curve: Curve, best: Mapping[tuple[float, str], Optimum]) -> str:
     return "; ".join(notes)
 
 
-def _comparison(each: Comparison, role: str, verdict: str | None = None) -> Row:
-    found = each.welch
+def _beside(claims: Claims, *roles: str) -> list[Row]:
+    return [
+        _comparison(each.comparison, each.role, each.verdict, each.p)
+        for each in claims.beside
+        if each.role in roles
+    ]
+
+
+def _comparison(each: Comparison, role: str, verdict: Verdict, p: float | None) -> Row:
+    found = each.interval
     relative = each.relative_interval or (None, None)
     return {
         "budget": each.arm.budget,
         "role": role,
         "arm": each.arm.arm,
         "against": each.reference.arm,
-        "seeds": f"{len(each.arm.records)} and {len(each.reference.records)}",
+        "runs": f"{each.arm.num_runs} and {each.reference.num_runs}",
         "difference": each.difference,
         "low": found.low if found else None,
         "high": found.high if found else None,
@@ -177,13 +180,13 @@ def _comparison(each: Comparison, role: str, verdict: str | None = None) -> Row:
         "relative low": relative[0],
         "relative high": relative[1],
         "forward ratio": each.forward_ratio,
-        "time ratio": each.time_ratio,
-        "verdict": verdict or comparison_verdict(each).value,
+        "adjusted p": p,
+        "verdict": verdict.value,
     }
 
 
 def _against(name: str, each: Comparison | None) -> Row:
-    found = each.welch if each else None
+    found = each.interval if each else None
     return {
         f"against {name}": each.difference if each else None,
         f"against {name} low": found.low if found else None,

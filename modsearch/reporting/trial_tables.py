@@ -216,7 +216,7 @@ def _winner(each: Confirmed) -> Row:
     row |= _recipe(each.model)
     return row | {
         "seeds": len(each.records),
-        "causal loss": each.mean,
+        "causal loss": each.loss,
         "causal sd": each.sd,
         "train-mode loss": fmean(train),
         "train-mode sd": deviation(train),

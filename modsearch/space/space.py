@@ -23,6 +23,7 @@ from modsearch.config.base import (
     Stated,
 )
 from modsearch.config.data import DataConfig, Validation
+from modsearch.config.design import RUNS_PER_LOOK
 from modsearch.config.model import ModelConfig
 from modsearch.config.optim import OptimConfig
 from modsearch.config.reading import Source, Tree, named, read, read_yaml
@@ -133,15 +134,29 @@ class Measure(Stated):
 
 
 class Confirm(Stated):
-    """Fresh seeds on the test part: the rows of the headline."""
+    """Fresh seeds on the test part, until the headline is known: its rows alone."""
 
     budgets: Budgets
     """Training FLOPs of a trial; budgets of the ladder."""
-    seeds: int = Field(3, gt=0, le=900)
-    """Trials an arm; fewer than three give no interval."""
+    runs: int = Field(24, ge=RUNS_PER_LOOK, le=900, multiple_of=RUNS_PER_LOOK)
+    """Trials an arm at most, over the chosen size and its two neighbours on the ladder; after
+    every six the headline is looked at, and confirm ends when it is known."""
+    margin: float | None = Field(None, gt=0, le=10)
+    """Nats per token: arms that differ by less are equivalent. Default: what so many runs can
+    tell; `plan` prints it."""
+    seeds: int | None = Field(None, gt=0, le=900)
+    """Instead of `runs`: so many trials of the chosen size alone, and one look. Fewer than three
+    give no interval."""
     windows: int | None = Field(None, gt=0, le=MOST_TOKENS)
     """Windows of `seq_len` test tokens that a trial is scored on; without a number the whole test
     part."""
+
+    @property
+    def looks(self) -> tuple[int, ...]:
+        """Trials an arm at each look, all before it included."""
+        if self.seeds is not None:
+            return (self.seeds,)
+        return tuple(range(RUNS_PER_LOOK, self.runs + 1, RUNS_PER_LOOK))
 
 
 class Space(Stated):
@@ -273,7 +288,7 @@ class Space(Stated):
         if stage is Stage.MEASURE:
             return len(self.sizes(budget))
         assert self.confirm is not None
-        return self.confirm.seeds
+        return self.confirm.looks[-1]
 
     def validation(self, stage: Stage) -> Validation:
         """Test text only in confirm."""

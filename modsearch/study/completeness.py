@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from modsearch.analysis.claims import Claims
 from modsearch.analysis.recipes import causal_loss
 from modsearch.config.records import Record, Stage, State
 from modsearch.errors import ModsearchError, StudyError
@@ -40,9 +41,9 @@ class CellState:
     def missing(self) -> int:
         """Points that have no result yet. A failed trial is one: it is tried again.
 
-        Sizes and seeds are counted, not trials: when a study grows, another size may be
-        confirmed, or another recipe measured, and the earlier results stay. Explore's search may
-        be over before: its points run out, or none is left that can be trained.
+        Sizes and seeds are counted, not trials: when a study grows, another recipe may be
+        measured, and the earlier results stay. Explore's search may be over before: its points
+        run out, or none is left that can be trained.
         """
         done = [record for record in self.found if record.state is not State.FAILED]
         if self.stage is Stage.MEASURE:
@@ -77,9 +78,12 @@ def study_space(directory: StudyDirectory) -> Space:
         ) from error
 
 
-def cells(space: Space, records: Sequence[Record], explored: Mapping[str, int]) -> list[CellState]:
+def cells(
+    space: Space, records: Sequence[Record], explored: Mapping[str, int], claims: Claims
+) -> list[CellState]:
     """Every cell of a study, in order of stage and budget, and what it has; `explored` is that of
-    its manifest."""
+    its manifest. Where the headline of a budget is settled, confirm has all that it wanted."""
+    settled = {claim.budget: claim.runs for claim in claims.by_budget if claim.settled}
     found = []
     draws = space.explore is not None and space.explore.sampler != "grid"
     for stage in Stage:
@@ -88,6 +92,8 @@ def cells(space: Space, records: Sequence[Record], explored: Mapping[str, int]) 
                 place = (stage, arm, budget)
                 mine = [r for r in records if (r.stage, r.arm, r.budget.flops) == place]
                 wanted = space.num_trials(stage, arm, budget)
+                if stage is Stage.CONFIRM:
+                    wanted = settled.get(budget, wanted)
                 cell = CellState(stage, arm, budget, wanted, tuple(mine))
                 if stage is Stage.EXPLORE:
                     over = explored.get(explored_key(arm, budget, wanted))

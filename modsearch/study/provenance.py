@@ -14,7 +14,9 @@ from pathlib import Path
 
 import torch
 
+from modsearch.analysis.power import reachable_margin
 from modsearch.config.data import CorpusFacts
+from modsearch.config.design import Design
 from modsearch.config.manifest import Manifest
 from modsearch.config.model import ModelConfig
 from modsearch.config.records import Stage
@@ -71,7 +73,8 @@ def open_manifest(
         return fresh
     old = directory.manifest()
     before = study_space(directory)
-    _refuse_other_space(before, space, directory.root)
+    begun = old.confirm is None or bool(old.confirm.chosen)
+    _refuse_other_space(before, space, directory.root, begun=begun)
     if fresh.corpus.fingerprint != old.corpus.fingerprint:
         raise StudyError(
             f"the corpus has changed: {old.corpus.fingerprint} is now "
@@ -93,6 +96,7 @@ def open_manifest(
         update={
             "mixed": list(dict.fromkeys([*old.mixed, *other])),
             "ledger_remade": old.ledger_remade or remade,
+            "confirm": _extended(old.confirm, fresh.confirm),
         }
     )
     _keep_copies(directory, plugins)
@@ -101,6 +105,24 @@ def open_manifest(
     if before != space:
         write_yaml(directory.space, space.model_dump(mode="json"))
     return manifest
+
+
+def _design(space: Space) -> Design | None:
+    """How the space's confirm decides."""
+    confirm = space.confirm
+    if confirm is None:
+        return None
+    margin = confirm.margin or reachable_margin(confirm.looks)
+    return Design(looks=confirm.looks, curve=confirm.seeds is None, margin=margin)
+
+
+def _extended(old: Design | None, new: Design | None) -> Design | None:
+    """What was chosen stays; seeds that a fixed design gets after its look are noted."""
+    if old is None or new is None or not old.chosen:
+        return new
+    if old.looks == new.looks:
+        return old
+    return new.model_copy(update={"chosen": old.chosen, "earlier": (*old.earlier, old.looks[-1])})
 
 
 def study_key(space: Space, manifest: Manifest) -> str:
@@ -212,6 +234,7 @@ def _fresh_manifest(
         plugins=digests(plugins),
         packages=_packages(space),
         ledger=ledger,
+        confirm=_design(space),
     )
 
 
@@ -275,8 +298,9 @@ def _changes(what: str, old: Mapping[str, str], new: Mapping[str, str]) -> list[
     ]
 
 
-def _refuse_other_space(old: Space, new: Space, root: Path) -> None:
-    """A study may be extended (more trials, sizes, budgets, seeds), not changed.
+def _refuse_other_space(old: Space, new: Space, root: Path, *, begun: bool) -> None:
+    """A study may be extended (more trials, sizes, budgets, seeds), not changed; how confirm
+    decides is fixed once it has `begun`, for whoever adds looks after a look is fooled more often.
 
     Raises:
         StudyError: something else differs; the message names it.
@@ -294,24 +318,28 @@ def _refuse_other_space(old: Space, new: Space, root: Path) -> None:
             f"constants of a study\nuse another --out for the changed space"
         )
     for stage, extensible in EXTENSIBLE.items():
+        if stage == "confirm" and not begun:
+            continue
         before, after = getattr(old, stage), getattr(new, stage)
         if before is not None and (
             after is None
             or before.model_dump(exclude=extensible) != after.model_dump(exclude=extensible)
+            or (stage == "confirm" and (before.seeds is None) != (after.seeds is None))
         ):
             raise StudyError(
                 f"{root} was made with another `{stage}`: only {', '.join(sorted(extensible))} "
                 f"may grow\nuse another --out for the changed space"
             )
-    if not _asked(old) <= _asked(new):
+    if not _asked(old, begun=begun) <= _asked(new, begun=begun):
         raise StudyError(
             f"{root} was made with more trials, sizes, budgets or seeds: a study may grow, not "
             f"shrink\nuse another --out for the smaller space"
         )
 
 
-def _asked(space: Space) -> set[tuple[object, ...]]:
-    """Everything that a space asks to be trained, arms and recipes aside."""
+def _asked(space: Space, *, begun: bool) -> set[tuple[object, ...]]:
+    """Everything that a space asks to be trained, arms and recipes aside; confirm's trials once
+    it has begun."""
     found: set[tuple[object, ...]] = set()
     if space.explore is not None:
         trials = space.explore.trials or 0
@@ -319,9 +347,9 @@ def _asked(space: Space) -> set[tuple[object, ...]]:
     if space.measure is not None:
         for rung in space.measure.ladder:
             found |= {("measure", rung.budget, rung.depth, width) for width in rung.widths}
-    if space.confirm is not None:
-        seeds = range(space.confirm.seeds)
-        found |= {("confirm", b, seed) for b in space.confirm.budgets for seed in seeds}
+    if space.confirm is not None and begun:
+        runs = range(space.confirm.looks[-1])
+        found |= {("confirm", b, run) for b in space.confirm.budgets for run in runs}
     return found
 
 

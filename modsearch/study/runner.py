@@ -1,13 +1,17 @@
 """A study: its stages in their order, each a set of cells that an engine works through.
 
-explore ranks recipes, measure draws isoFLOP curves with one recipe per arm, confirm trains
-the chosen sizes on fresh seeds and scores them on the test part. The ledger and the trial
-directories hold the whole state: running a study again goes on where it stopped.
+explore ranks recipes, measure draws isoFLOP curves with one recipe per arm, confirm trains the
+chosen sizes on fresh seeds, scores them on the test part, and ends when the headline is known. The
+ledger and the trial directories hold the whole state: running a study again goes on where it
+stopped.
 """
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from modsearch.analysis.claims import Claim, choice_at, study_claims
+from modsearch.config.design import Chosen
 from modsearch.config.records import Stage, State
 from modsearch.config.runtime import EngineName, Runtime, Share
 from modsearch.data.corpus import load_corpus
@@ -93,21 +97,64 @@ class Runner:
         with self.ledger.held(self.key), engine.started():
             self.progress.workers = engine.num_workers
             for stage in [only] if only else wanted:
-                specs = self.stages.cells(stage)
-                # What failed is tried once more before the next stage builds on this one: nodes
-                # that come and go must not decide which size is confirmed.
-                for _ in range(2):
-                    driver = self.driver(specs)
-                    left = driver.left()
-                    self.progress.begin(stage, len(left), sum(left))
-                    engine.run(driver.next_job, driver.on_record)
-                    if not driver.failed:
-                        self._note_explored(driver)
-                        break
+                for specs in self._rounds(stage):
+                    self._train(stage, specs, engine)
         records = self.directory.records()
         self.progress.over(records)
         if any(record.state is State.FAILED for record in records):
             self.progress.note("failed trials are tried again by the same command")
+
+    def _rounds(self, stage: Stage) -> Iterator[list[CellSpec]]:
+        """What to train next in a stage, by what has come back of the round before."""
+        if stage is not Stage.CONFIRM:
+            yield self.stages.cells(stage)
+        if stage is Stage.MEASURE:
+            while specs := self.stages.extended():
+                yield specs
+        if stage is Stage.CONFIRM:
+            for budget in self.space.budgets(stage):
+                yield from self._looks(budget)
+
+    def _looks(self, budget: float) -> Iterator[list[CellSpec]]:
+        """Runs of every arm, in looks, until the headline at a budget is known."""
+        chosen, looks = self._chosen(budget)
+        for number, count in enumerate(looks, start=1):
+            yield self.stages.looked(chosen, count)
+            claim = self._claim(budget)
+            if claim is not None and len(looks) > 1:
+                self.progress.note(f"look {number} of {len(looks)}: {claim.sentence}")
+            if claim is not None and claim.settled:
+                break
+
+    def _claim(self, budget: float) -> Claim | None:
+        claims = study_claims(self.manifest, self.directory.records())
+        return next((claim for claim in claims.by_budget if claim.budget == budget), None)
+
+    def _chosen(self, budget: float) -> tuple[Chosen, tuple[int, ...]]:
+        """What is confirmed at a budget: written down before its first run, so that no result can
+        change it."""
+        design = self.manifest.confirm
+        assert design is not None
+        chosen = design.at(budget)
+        if chosen is None:
+            chosen = choice_at(self.manifest, self.directory.records(), budget)
+            if chosen.sizes.keys() == self.space.arms.keys():
+                noted = design.model_copy(update={"chosen": (*design.chosen, chosen)})
+                self.manifest = self.manifest.model_copy(update={"confirm": noted})
+                self.directory.write_manifest(self.manifest)
+        return chosen, design.looks
+
+    def _train(self, stage: Stage, specs: list[CellSpec], engine: Engine) -> None:
+        """One round. What failed is tried once more before anything builds on it: nodes that
+        come and go must not decide which size is confirmed."""
+        for _ in range(2):
+            driver = self.driver(specs)
+            left = driver.left()
+            self.progress.begin(stage, len(left), sum(left))
+            engine.run(driver.next_job, driver.on_record)
+            if not driver.failed:
+                self._note_explored(driver)
+                break
 
     def driver(self, specs: list[CellSpec]) -> Driver:
         """What hands out the jobs of some cells."""

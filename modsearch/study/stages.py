@@ -1,14 +1,20 @@
 """The cells of each stage, and the training that a point of one means.
 
-Measure builds on explore's results and confirm on measure's; they are read from the records.
+Measure builds on explore's results and confirm on measure's; they are read from the records. Both
+go on in rounds: a ladder whose minimum lies at its end is extended, and confirm's runs are added
+until the headline is known.
 """
 
-from modsearch.analysis.fits import confirm_choice
-from modsearch.analysis.recipes import best_recipe
+from collections.abc import Sequence
+
+from modsearch.analysis.choice import at_the_end, next_width
+from modsearch.analysis.recipes import best_recipe, recipe_key
 from modsearch.config.data import CorpusFacts
+from modsearch.config.design import Chosen, Size
 from modsearch.config.reading import Tree
-from modsearch.config.records import Budget, Job, Stage
+from modsearch.config.records import Budget, Job, Record, Stage, State
 from modsearch.config.runtime import Plugin, Runtime
+from modsearch.config.seeds import run_index, trial_seed
 from modsearch.errors import StudyError
 from modsearch.sampling.ledger import CellSpec
 from modsearch.space.axes import Int
@@ -19,13 +25,8 @@ from modsearch.store.directory import StudyDirectory
 from modsearch.training.budget import plan
 
 ANY_SIZE = Int(1, 1_000_000, 1)
-SEEDS_PER_STUDY = 1000
-
-
-def trial_seed(study_seed: int, stage: Stage, index: int = 0) -> int:
-    """Seed of a trial: one in explore, another in measure, fresh ones in confirm."""
-    start = {Stage.EXPLORE: 0, Stage.MEASURE: 1, Stage.CONFIRM: 100}[stage]
-    return study_seed * SEEDS_PER_STUDY + start + index
+MOST_EXTENSIONS = 3
+"""Sizes that a ladder gets beyond those of the space, for each arm, budget and depth."""
 
 
 class Stages:
@@ -52,18 +53,62 @@ class Stages:
         return [stage for stage in Stage if self.space.budgets(stage)]
 
     def cells(self, stage: Stage) -> list[CellSpec]:
-        """The cells of a stage.
+        """The cells of explore or measure, as the space has them.
 
         Raises:
             StudyError: an earlier stage has not what this one needs.
         """
-        make = {
-            Stage.EXPLORE: self._explore_cell,
-            Stage.MEASURE: self._measure_cell,
-            Stage.CONFIRM: self._confirm_cell,
-        }[stage]
-        arms = list(self.space.arms) if stage is Stage.CONFIRM else self.space.learned_arms
-        return [make(arm, budget) for budget in self.space.budgets(stage) for arm in arms]
+        make = self._explore_cell if stage is Stage.EXPLORE else self._measure_cell
+        return [
+            make(arm, budget)
+            for budget in self.space.budgets(stage)
+            for arm in self.space.learned_arms
+        ]
+
+    def extended(self) -> list[CellSpec]:
+        """Cells of measure whose chosen size, of those that confirm is about, is the last of its
+        ladder, each with one more size there.
+
+        A minimum at an end has no neighbour to be confirmed with. A size that could not be
+        trained, and a ladder that has grown by `MOST_EXTENSIONS`, end it.
+        """
+        if self.space.confirm is None or self.space.confirm.seeds is not None:
+            return []
+        found = []
+        records = self.directory.records()
+        for budget in self.space.budgets(Stage.CONFIRM):
+            for arm in self.space.learned_arms:
+                more = self._one_more(records, arm, budget)
+                if more is not None:
+                    found.append(self._measure_cell(arm, budget, (more,)))
+        return found
+
+    def _one_more(self, records: Sequence[Record], arm: str, budget: float) -> Size | None:
+        end = at_the_end(records, arm, budget)
+        if end is None:
+            return None
+        size, direction = end
+        asked = {each["width"] for each in self.space.sizes(budget) if each["depth"] == size.depth}
+        tried = asked | {
+            record.candidate.model.width
+            for record in records
+            if (record.stage, record.arm, record.budget.flops) == (Stage.MEASURE, arm, budget)
+            and record.candidate.model.depth == size.depth
+            and record.state is not State.FAILED
+        }
+        outer = [width for width in tried if (width - size.width) * direction > 0]
+        if outer or len(tried - asked) >= MOST_EXTENSIONS:
+            return None
+        width = next_width(sorted(tried), direction)
+        return None if width is None else Size(depth=size.depth, width=width)
+
+    def looked(self, chosen: Chosen, count: int) -> list[CellSpec]:
+        """Cells of confirm at one budget: the first `count` runs of every arm.
+
+        Raises:
+            StudyError: an arm has nothing to confirm.
+        """
+        return [self._confirm_cell(arm, chosen, count) for arm in self.space.arms]
 
     def _explore_cell(self, arm: str, budget: float) -> CellSpec:
         explore = self.space.explore
@@ -72,30 +117,45 @@ class Stages:
         spec = CellSpec(Stage.EXPLORE, arm, budget, tree, explore.sampler, explore.trials)
         return self._ordered(spec, list(grid(tree))) if explore.sampler == "grid" else spec
 
-    def _measure_cell(self, arm: str, budget: float) -> CellSpec:
+    def _measure_cell(self, arm: str, budget: float, more: tuple[Size, ...] = ()) -> CellSpec:
         tree = {**self.recipe(arm), "size": {"depth": ANY_SIZE, "width": ANY_SIZE}}
+        sizes = [*self.space.sizes(budget), *(size.model_dump() for size in more)]
         points: list[dict[str, object]] = [
-            {"size.depth": size["depth"], "size.width": size["width"]}
-            for size in self.space.sizes(budget)
+            {"size.depth": size["depth"], "size.width": size["width"]} for size in sizes
         ]
         return self._ordered(CellSpec(Stage.MEASURE, arm, budget, tree), points)
 
-    def _confirm_cell(self, arm: str, budget: float) -> CellSpec:
-        assert self.space.confirm is not None
-        measured = self.space.arms[arm].control_of or arm
-        choice = confirm_choice(self.directory.records(), measured, budget)
-        if choice is None:
+    def _confirm_cell(self, arm: str, chosen: Chosen, count: int) -> CellSpec:
+        sizes = chosen.sizes.get(arm)
+        if not sizes:
+            measured = self.space.arms[arm].control_of or arm
             raise StudyError(
                 f"nothing to confirm: measure has no finished trial of arm `{measured}` at "
-                f"{budget:g} FLOPs\nrun stage `measure` if it was not run yet; `modsearch status` "
-                f"has what was rejected or failed"
+                f"{chosen.budget:g} FLOPs\nrun stage `measure` if it was not run yet; `modsearch "
+                f"status` has what was rejected or failed"
             )
-        size = {"depth": choice.depth, "width": choice.width}
-        tree = {**self.recipe(arm), "size": size, "seed": Int(0, 1_000_000, 1)}
-        points: list[dict[str, object]] = [
-            {"seed": index} for index in range(self.space.confirm.seeds)
+        tree = {
+            **self._confirmed_recipe(arm, chosen.budget),
+            "size": {"depth": ANY_SIZE, "width": ANY_SIZE},
+            "seed": Int(0, 1_000_000, 1),
+        }
+        points: list[dict[str, object]] = []
+        for index in range(count):
+            size = sizes[index % len(sizes)]
+            points.append({"size.depth": size.depth, "size.width": size.width, "seed": index})
+        return self._ordered(CellSpec(Stage.CONFIRM, arm, chosen.budget, tree), points)
+
+    def _confirmed_recipe(self, arm: str, budget: float) -> Tree:
+        """That of the runs which are there: explore may have found another one since."""
+        begun = [
+            record
+            for record in self.directory.records()
+            if (record.stage, record.arm, record.budget.flops) == (Stage.CONFIRM, arm, budget)
         ]
-        return self._ordered(CellSpec(Stage.CONFIRM, arm, budget, tree), points)
+        if not begun:
+            return self.recipe(arm)
+        first = min(begun, key=lambda r: (run_index(r.seed, self.space.seed), recipe_key(r)))
+        return _recipe_of(first)
 
     def _ordered(self, spec: CellSpec, points: list[dict[str, object]]) -> CellSpec:
         points.sort(key=lambda point: -self.seconds(spec, point))
@@ -120,8 +180,7 @@ class Stages:
                     f"no recipe for arm `{base}`: explore has no finished trial of it\n"
                     f"run the stage `explore` first, and look at `modsearch status`"
                 )
-            model = best.candidate.model.model_dump(exclude={"depth", "width"})
-            tree = {"model": model, "optim": best.candidate.optim.model_dump()}
+            tree = _recipe_of(best)
         return tree if settings.control_of is None else over(tree, settings)
 
     def job(self, spec: CellSpec, values: Tree) -> Job:
@@ -147,3 +206,8 @@ class Stages:
         if key not in self._seconds:  # asked for again and again while a worker waits
             self._seconds[key] = self.job(spec, at_point(spec.tree, point)).seconds
         return self._seconds[key]
+
+
+def _recipe_of(record: Record) -> Tree:
+    model = record.candidate.model.model_dump(exclude={"depth", "width"})
+    return {"model": model, "optim": record.candidate.optim.model_dump()}

@@ -7,7 +7,6 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from modsearch.analysis.claims import study_claims
-from modsearch.analysis.confirmation import confirmed
 from modsearch.analysis.recipes import causal_loss
 from modsearch.config.base import Frozen
 from modsearch.config.records import Record, Stage
@@ -70,10 +69,11 @@ def status(root: Path) -> StudyStatus:
     directory = StudyDirectory(root)
     manifest = directory.manifest()
     results = directory.results()
-    found = cells(study_space(directory), results.records, manifest.explored)
+    claims = study_claims(manifest, results.records)
+    found = cells(study_space(directory), results.records, manifest.explored, claims)
     stage = open_stage(found)
     page = directory.root / "report" / "index.html"
-    headline = study_claims(manifest, results.records).headline if stage is None else None
+    headline = claims.headline if stage is None else None
     return StudyStatus(
         name=manifest.name,
         cells=[
@@ -126,8 +126,8 @@ def winner(root: Path, budget: float | None) -> Record:
         StudyError: nothing is finished at that budget.
     """
     directory = StudyDirectory(root)
-    records = directory.records()
-    arms = [name for name, target in directory.manifest().arms.items() if target is None]
+    records, manifest = directory.records(), directory.manifest()
+    arms = [name for name, target in manifest.arms.items() if target is None]
     done = [record for record in records if record.scores and record.arm in arms]
     for stage in (Stage.CONFIRM, Stage.MEASURE):
         rows = [record for record in done if record.stage is stage]
@@ -136,9 +136,13 @@ def winner(root: Path, budget: float | None) -> Record:
         rows = [record for record in rows if record.budget.flops == at]
         if stage is Stage.MEASURE and rows:
             return min(rows, key=causal_loss)
-        found = [each for arm in arms if (each := confirmed(records, arm, at)) is not None]
+        found = [
+            each
+            for each in study_claims(manifest, records).confirmed
+            if each.arm in arms and each.budget == at
+        ]
         if found:
-            best = min(found, key=lambda each: (bool(each.lost), each.mean))
+            best = min(found, key=lambda each: (bool(each.lost), each.loss))
             return best.records[0]
     at_budget = "" if budget is None else f" at {budget:g} FLOPs"
     raise StudyError(

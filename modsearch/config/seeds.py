@@ -1,0 +1,16 @@
+"""Which seed a trial has: a function of the study's seed, the stage, and the run's number."""
+
+from modsearch.config.records import Stage
+
+PER_STUDY = 1000
+STARTS = {Stage.EXPLORE: 0, Stage.MEASURE: 1, Stage.CONFIRM: 100}
+
+
+def trial_seed(study_seed: int, stage: Stage, index: int = 0) -> int:
+    """Seed of a trial: one in explore, another in measure, fresh ones in confirm."""
+    return study_seed * PER_STUDY + STARTS[stage] + index
+
+
+def run_index(seed: int, study_seed: int) -> int:
+    """Which of confirm's runs of an arm has a seed."""
+    return seed - trial_seed(study_seed, Stage.CONFIRM)
