@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from modsearch.analysis.choice import choose
 from modsearch.analysis.fits import confirm_choice
 from modsearch.config.data import CorpusFacts, Validation
+from modsearch.config.design import Design
 from modsearch.config.manifest import Manifest
 from modsearch.config.model import ModelConfig
 from modsearch.config.optim import OptimConfig
@@ -24,6 +26,9 @@ SLOPE = 0.15
 
 
 CURVATURE = 0.1
+
+
+LOOKS = (6, 12, 18, 24)
 
 
 GAIN = 1.2  # MoD at C equals dense at 1.2 C
@@ -110,8 +115,13 @@ def trial(
     )
 
 
-def manifest(arms: dict[str, str | None] | None = None, bigram: float = 3.0) -> Manifest:
+def manifest(
+    arms: dict[str, str | None] | None = None,
+    bigram: float = 3.0,
+    confirm: Design | None = None,
+) -> Manifest:
     return Manifest(
+        confirm=confirm,
         name="synthetic",
         seed=0,
         arms=arms or {"dense": None, "mod": None, "mod-random": "mod"},
@@ -178,6 +188,34 @@ def study(
                 for seed in range(seeds)
             ]  # fmt: skip
     return rows
+
+
+def looked(
+    runs: int, sd: float = 0.0, shift: float = 0.0, draw: int = 0, looks: Sequence[int] = LOOKS
+) -> tuple[Manifest, list[Record]]:
+    """A study whose confirm has so many runs an arm, over three sizes, of the law.
+
+    `shift` is added to the routed arm's loss; positive makes it worse.
+    """
+    generator = np.random.default_rng([7, draw])
+    rows = [row for row in study(sd, draw=draw) if row.stage is not Stage.CONFIRM]
+    arms: dict[str, str | None] = {"dense": None, "mod": None, "mod-random": "mod"}
+    chosen = choose(rows, arms, ["mod"], ["dense"], BUDGETS[-1], curve=True)
+    for arm, sizes in chosen.sizes.items():
+        block = "dense" if arm == "dense" else "mod"
+        extra = {"dense": 0.0, "mod": shift, "mod-random": shift + 0.1}[arm]
+        for number in range(runs):
+            size = sizes[number % len(sizes)]
+            loss = law(block, BUDGETS[-1], params_of(size.depth, size.width)) + extra
+            rows.append(
+                trial(
+                    Stage.CONFIRM, arm, BUDGETS[-1], size.depth, size.width, 100 + number,
+                    loss + sd * float(generator.standard_normal()) + 1e-6 * (number // 3),
+                    block=block, router="random" if arm == "mod-random" else "expert_choice",
+                )
+            )  # fmt: skip
+    design = Design(looks=tuple(looks), curve=True, margin=0.02, chosen=(chosen,))
+    return manifest(arms, confirm=design), rows
 
 
 def changed(record: Record, **scores: float) -> Record:

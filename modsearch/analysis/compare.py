@@ -24,6 +24,8 @@ from modsearch.config.records import Plan, Record, Scores
 
 MIN_SEEDS = 3
 """Runs of an arm below which there is no interval."""
+NOTHING = 1e-24
+"""Variance that is rounding alone."""
 
 
 @dataclass(frozen=True)
@@ -280,7 +282,7 @@ def _interval(arm: Confirmed, reference: Confirmed, look: Look) -> Interval | No
         for side in (arm, reference)
         if side.estimate.variance is not None
     ]
-    if len(parts) < 2 or not any(variance for variance, _ in parts):
+    if len(parts) < 2 or all(variance < NOTHING for variance, _ in parts):
         return None
     sample, blocks = _sample_variance(arm, reference)
     if blocks:

@@ -13,10 +13,9 @@ from modsearch.analysis.choice import choose
 from modsearch.analysis.compare import Confirmed, Group
 from modsearch.analysis.curves import Curve, Fit
 from modsearch.analysis.looks import FIXED, Look, planned
-from modsearch.analysis.power import reachable_margin
 from modsearch.analysis.recipes import causal_loss, finished, measured, recipe_key, size_of
 from modsearch.analysis.vertex import NO_CURVATURE, Curvature, measured_curvature
-from modsearch.config.design import Chosen, Design, Size
+from modsearch.config.design import Chosen, Size
 from modsearch.config.manifest import Manifest
 from modsearch.config.records import Record, Stage
 from modsearch.config.seeds import run_index
@@ -65,39 +64,40 @@ def stands(
     found = []
     for budget in budgets:
         here = [record for record in runs if record.budget.flops == budget]
+        looks: tuple[int, ...]
         design = manifest.confirm
         chosen = design.at(budget) if design is not None else None
         if design is None or chosen is None:
-            now = choose(records, manifest.arms, routed, dense, budget, curve=False)
-            chosen, design = _as_trained(now, here), _at_once(here)
-        by_arm = {
-            arm: _by_index(records, here, arm, sizes, manifest)
-            for arm, sizes in chosen.sizes.items()
-        }
-        number = _whole_looks(design.looks, by_arm.values())
-        counted = design.looks[max(0, number - 1)]
+            chosen = choose(records, manifest.arms, routed, dense, budget, curve=False)
+            chosen = _as_trained(chosen, here)
+            numbered = {
+                arm: dict(enumerate(_of_sizes(records, here, arm, sizes)))
+                for arm, sizes in chosen.sizes.items()
+            }
+            looks = (max(map(len, numbered.values())),)
+            number, curve = 1, False
+        else:
+            numbered = {
+                arm: _by_number(_of_sizes(records, here, arm, sizes), sizes, manifest.seed)
+                for arm, sizes in chosen.sizes.items()
+            }
+            looks, curve = design.looks, design.curve
+            number = _whole_looks(looks, numbered.values())
+        counted = looks[max(0, number - 1)]
         arms = {}
-        for arm, by_index in by_arm.items():
-            mine = [record for index, record in sorted(by_index.items()) if index < counted]
-            base = manifest.arms[arm] or arm
+        for arm, by_number in numbered.items():
+            mine = [record for index, record in sorted(by_number.items()) if index < counted]
             if any(map(finished, mine)):
-                arms[arm] = _confirmed(arm, budget, mine, _Measured(records, curves, base))
-        fixed = not design.curve
-        looks = [FIXED] if fixed else planned(len(design.looks))
-        found.append(
-            Stand(chosen, arms, looks[number - 1] if number else None, number, design.looks, fixed)
-        )
+                measure = _Measured(records, curves, manifest.arms[arm] or arm)
+                arms[arm] = _confirmed(arm, budget, mine, measure)
+        plan = planned(len(looks)) if curve else (FIXED,)
+        look = plan[number - 1] if number else None
+        found.append(Stand(chosen, arms, look, number, looks, fixed=not curve))
     return found
 
 
 def _is_confirm(record: Record) -> bool:
     return record.stage is Stage.CONFIRM and record.validation.part == "test"
-
-
-def _at_once(runs: Iterable[Record]) -> Design:
-    """The design of a study that says none: as many runs as an arm has, at one size."""
-    counts = Counter(record.arm for record in runs)
-    return Design(looks=(max(counts.values()),), curve=False, margin=reachable_margin((6,)))
 
 
 def _as_trained(chosen: Chosen, runs: Sequence[Record]) -> Chosen:
@@ -113,39 +113,42 @@ def _as_trained(chosen: Chosen, runs: Sequence[Record]) -> Chosen:
     return chosen.model_copy(update={"sizes": sizes})
 
 
-def _by_index(
-    records: Sequence[Record],
-    runs: Sequence[Record],
-    arm: str,
-    sizes: Sequence[Size],
-    manifest: Manifest,
-) -> dict[int, Record]:
-    """An arm's runs by their numbers, all of one recipe: that of `measure`, or of most."""
-    if not sizes:
-        return {}
-    mine = [record for record in runs if record.arm == arm]
+def _of_sizes(
+    records: Sequence[Record], runs: Sequence[Record], arm: str, sizes: Sequence[Size]
+) -> list[Record]:
+    """An arm's runs of the sizes that count, all of one recipe: that of `measure`, or of most."""
+    wanted = {(size.depth, size.width) for size in sizes}
+    mine = [record for record in runs if record.arm == arm and size_of(record) in wanted]
     rows = measured(records, arm)
     keys = Counter(recipe_key(record) for record in mine)
     recipe = recipe_key(rows[0]) if rows else None
     if recipe not in keys:
         recipe = min(keys, key=lambda key: (-keys[key], key), default=None)
+    found = [record for record in mine if recipe_key(record) == recipe]
+    return sorted(found, key=lambda record: (record.seed, record.hash))
+
+
+def _by_number(
+    runs: Sequence[Record], sizes: Sequence[Size], study_seed: int
+) -> dict[int, Record]:
+    """Runs by their numbers, each of the size that it should have."""
     found: dict[int, Record] = {}
-    for record in sorted(mine, key=lambda record: (not finished(record), record.hash)):
-        index = run_index(record.seed, manifest.seed)
-        size = sizes[index % len(sizes)]
-        if recipe_key(record) == recipe and size_of(record) == (size.depth, size.width):
-            found.setdefault(index, record)
+    for record in sorted(runs, key=lambda record: (not finished(record), record.hash)):
+        number = run_index(record.seed, study_seed)
+        size = sizes[number % len(sizes)]
+        if size_of(record) == (size.depth, size.width):
+            found.setdefault(number, record)
     return found
 
 
 def _whole_looks(looks: Sequence[int], arms: Iterable[Mapping[int, Record]]) -> int:
     """Looks whose runs are all there, however they ended."""
-    there = min((_first_missing(by_index) for by_index in arms), default=0)
+    there = min((_first_missing(by_number) for by_number in arms), default=0)
     return sum(runs <= there for runs in looks)
 
 
-def _first_missing(by_index: Mapping[int, Record]) -> int:
-    return next(index for index in range(len(by_index) + 1) if index not in by_index)
+def _first_missing(by_number: Mapping[int, Record]) -> int:
+    return next(number for number in range(len(by_number) + 1) if number not in by_number)
 
 
 class _Measured:
@@ -191,7 +194,7 @@ def _confirmed(arm: str, budget: float, runs: Sequence[Record], measure: _Measur
         )
     depth = groups[0].size.depth
     curvature, regret = NO_CURVATURE, 0.0
-    if len({(record.candidate.model.depth, record.candidate.model.width) for record in runs}) > 1:
+    if len(set(map(size_of, runs))) > 1:
         curvature = measure.curvature(budget, depth)
     elif (known := measure.regret(budget, depth, groups[0].params)) is not None:
         regret = known

@@ -87,7 +87,7 @@ def seed_noise(records: Iterable[Record]) -> Noise | None:
     """The same with its degrees of freedom."""
     groups: dict[tuple[str, float, str], list[float]] = defaultdict(list)
     for record in records:
-        if is_scored(record, Stage.CONFIRM):
+        if is_scored(record, Stage.CONFIRM) and record.validation.part == "test":
             key = (record.arm, record.budget.flops, record.candidate.model_dump_json())
             groups[key].append(causal_loss(record))
     return pooled(

@@ -32,6 +32,7 @@ from modsearch.study.completeness import cells, lacking, study_space
 TITLES = {
     Verdict.BETTER: "Routed is better",
     Verdict.WORSE: "Routed is worse",
+    Verdict.EQUIVALENT: "Equivalent",
     Verdict.INCONCLUSIVE: "Inconclusive",
     Verdict.UNTRAINED: "Untrained",
     Verdict.NONE: "No verdict",

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from modsearch.analysis.claims import Claims
-from modsearch.analysis.recipes import causal_loss
+from modsearch.analysis.recipes import causal_loss, size_of
 from modsearch.config.records import Record, Stage, State
 from modsearch.errors import ModsearchError, StudyError
 from modsearch.space.space import Space, own_space
@@ -94,6 +94,8 @@ def cells(
                 wanted = space.num_trials(stage, arm, budget)
                 if stage is Stage.CONFIRM:
                     wanted = settled.get(budget, wanted)
+                elif stage is Stage.MEASURE:  # a ladder may have been extended
+                    wanted = max(wanted, len(set(map(size_of, mine))))
                 cell = CellState(stage, arm, budget, wanted, tuple(mine))
                 if stage is Stage.EXPLORE:
                     over = explored.get(explored_key(arm, budget, wanted))
