@@ -152,10 +152,15 @@ class Stages:
             for record in self.directory.records()
             if (record.stage, record.arm, record.budget.flops) == (Stage.CONFIRM, arm, budget)
         ]
+        tree = self.recipe(arm)
         if not begun:
-            return self.recipe(arm)
+            return tree
         first = min(begun, key=lambda r: (run_index(r.seed, self.space.seed), recipe_key(r)))
-        return _recipe_of(first)
+        model = first.candidate.model
+        size = {"depth": model.depth, "width": model.width}
+        now = build({**tree, "size": size}, self.space.data)
+        same = (now.model, now.optim) == (model, first.candidate.optim)
+        return tree if same else _recipe_of(first)  # a tree names its cell in the ledger
 
     def _ordered(self, spec: CellSpec, points: list[dict[str, object]]) -> CellSpec:
         points.sort(key=lambda point: -self.seconds(spec, point))

@@ -13,7 +13,7 @@ def test_the_page_of_keys_is_up_to_date() -> None:
 
 def test_a_key_has_its_type_with_bounds_its_default_and_its_meaning() -> None:
     lines = page().splitlines()
-    assert "| `confirm.seeds` | int > 0 <= 900 | 3 | " in "\n".join(lines)
+    assert "| `confirm.runs` | int >= 6 <= 900 | 24 | " in "\n".join(lines)
     assert any(
         line.startswith("| `arms.NAME.control_of` | text \\| null | null") for line in lines
     )

@@ -15,6 +15,7 @@ import yaml
 from hypothesis import given
 
 from modsearch.config.data import CorpusFacts, DataConfig
+from modsearch.config.design import Chosen
 from modsearch.config.reading import override, parse_yaml, read_yaml, yaml_text
 from modsearch.config.records import Candidate, Stage
 from modsearch.errors import ConfigError, StudyError
@@ -853,6 +854,32 @@ def opened(folder: Path, facts: CorpusFacts, *sets: str, allow_mixed: bool = Fal
     return load_space(directory.space, [])
 
 
+def confirm_begins(folder: Path) -> None:
+    """A size is chosen: the first look is near."""
+    directory = StudyDirectory(folder / "study")
+    manifest = directory.manifest()
+    assert manifest.confirm is not None
+    chosen = Chosen(budget=1e9, sizes={"dense": ()}, routed=None, dense="dense")
+    design = manifest.confirm.model_copy(update={"chosen": (chosen,)})
+    directory.write_manifest(manifest.model_copy(update={"confirm": design}))
+
+
+def test_how_confirm_decides_may_change_until_it_begins(tmp_path: Path) -> None:
+    directory = StudyDirectory(tmp_path / "study")
+    opened(tmp_path, FACTS)
+    opened(tmp_path, FACTS, "confirm.seeds=null", "confirm.runs=12", "confirm.margin=0.5")
+    design = directory.manifest().confirm
+    assert design is not None
+    assert (design.looks, design.curve, design.margin) == ((6, 12), True, 0.5)
+    opened(tmp_path, FACTS, "confirm.seeds=2")
+    confirm_begins(tmp_path)
+    opened(tmp_path, FACTS, "confirm.seeds=5")
+    design = directory.manifest().confirm
+    assert design is not None
+    assert (design.looks, design.earlier) == ((5,), (2,)), "the look at two is noted"
+    assert design.at(1e9) is not None
+
+
 def test_a_lost_ledger_is_written_down_before_another_one_is_made(tmp_path: Path) -> None:
     study = StudyDirectory(tmp_path / "study")
     opened(tmp_path, FACTS)
@@ -901,6 +928,7 @@ def test_a_study_may_be_extended(tmp_path: Path, extension: tuple[str, ...]) -> 
 )
 def test_a_study_may_not_shrink(tmp_path: Path, shrunk: str) -> None:
     opened(tmp_path, FACTS)
+    confirm_begins(tmp_path)
     with pytest.raises(StudyError, match="may grow, not shrink"):
         opened(tmp_path, FACTS, shrunk)
 
@@ -927,12 +955,15 @@ def test_an_extended_study_is_not_lost_by_a_refusal(tmp_path: Path) -> None:
         ("explore.windows=32", "explore"),
         ("measure.windows=32", "measure"),
         ("confirm.windows=64", "confirm"),
+        ("confirm.margin=0.5", "confirm"),
+        ("confirm.seeds=null", "confirm"),
         ("resources.threads=2", "resources"),
         ("resources.precision=bf16", "resources"),
     ],
 )
 def test_a_study_may_not_be_changed(tmp_path: Path, change: str, named: str) -> None:
     opened(tmp_path, FACTS)
+    confirm_begins(tmp_path)
     with pytest.raises(StudyError, match=f"`{named}`") as caught:
         opened(tmp_path, FACTS, change)
     assert str(caught.value).count("\n") == 1
