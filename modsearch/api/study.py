@@ -343,11 +343,12 @@ def _engine(kind: "EngineName", address: str | None) -> "MakeEngine":
 def _score_winners(runner: "Runner") -> None:
     """With the space's suite, where it names one."""
     from modsearch.config.records import Stage
-    from modsearch.evaluation.evaluate import evaluate_winners
 
     suite, directory = runner.space.suite, runner.directory
     records = [r for r in directory.records() if r.stage is Stage.CONFIRM and r.scores]
     if suite is not None and records:
+        from modsearch.evaluation.evaluate import evaluate_winners  # takes seconds
+
         runner.progress.note(f"evaluate: {len(records)} trials with suite {suite}")
         device = runner.manifest.runtime.device
         evaluate_winners(directory, records, suite, runner.space.data, device)
