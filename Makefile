@@ -5,7 +5,7 @@ BENCHMARKS := benchmarks/engine_overhead.py
 PIP_INSTALL = $(BIN)/python -m pip install --quiet $(PIP_FLAGS) -c constraints/constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: setup demo test test-slow check bench docs metrics clean help
+.PHONY: setup demo test test-slow test-gpu check bench docs metrics clean help
 
 setup: .venv/.installed  ## make .venv with the package (editable) and the developer's tools
 
@@ -17,6 +17,9 @@ test: setup  ## run the fast tests
 
 test-slow: setup  ## run the slow tests
 	$(BIN)/pytest -q -m slow
+
+test-gpu: setup  ## run the tests that need a CUDA device
+	$(BIN)/pytest -q -rs -m gpu tests/training/test_gpu.py tests/testing/test_gpu_conformance.py
 
 check: setup  ## check format, lint and types
 	$(BIN)/ruff format --check

@@ -56,8 +56,13 @@ def main() -> None:
         for batch in (1, 16):
             sample = Validation(part="test", windows=batch)
             windows = corpus.windows(sample, args.context + args.tokens - 1)
+<<<<<<< HEAD
             tokens_BT = torch.from_numpy(windows).to(args.device).long()
             compare(label, dense, model, tokens_BT, args.context)
+=======
+            tokens_BT = torch.from_numpy(windows).to(args.device)
+            print(compare(label, dense, model, tokens_BT, args.context)[0])
+>>>>>>> hd
 
 
 def train(flops: float, device: str) -> Decoder:
@@ -81,8 +86,8 @@ def train(flops: float, device: str) -> Decoder:
 
 def compare(
     label: str, dense: Decoder, routed: Decoder, tokens_BT: torch.Tensor, context: int
-) -> None:
-    """One row of the table, after the gate."""
+) -> tuple[str, float]:
+    """One row of the table, and the ratio in it, after the gate."""
     batch, length = tokens_BT.shape
     with torch.no_grad():
         whole_BTV = routed(tokens_BT, "causal").logits_BTV
@@ -114,11 +119,12 @@ def compare(
     ]
     capacity = sum(map(sum, layers)) / (len(layers) * batch * length)
     flops = sum(held["dense"].flops()) / sum(held["routed"].flops())
-    print(
+    row = (
         f"{label:8} batch {batch:2}: dense {rates['dense']:8.1f} tokens/s, routed "
         f"{rates['routed']:8.1f}, ratio {ratio:.2f} (FLOPs {flops:.2f}); realised capacity "
         f"{capacity:.1%}, cache bytes {share:.1%}"
     )
+    return row, ratio
 
 
 def synchronise(tensor: torch.Tensor) -> None:

@@ -16,8 +16,10 @@ from statistics import median
 import torch
 
 from modsearch.config.model import ModelConfig
+from modsearch.config.runtime import Runtime
 from modsearch.nn.contracts import ROUTERS
 from modsearch.nn.model import Decoder
+from modsearch.training.trainer import autocast
 
 SHAPES = {
     "small": ({"depth": 8, "width": 256, "num_heads": 4, "seq_len": 512}, 8),
@@ -28,29 +30,43 @@ SHAPES = {
 class Stepper:
     """One model and its optimiser."""
 
-    def __init__(self, config: ModelConfig, batch: int, device: str) -> None:
+    def __init__(
+        self, config: ModelConfig, batch: int, runtime: Runtime, *, compiled: bool = False
+    ) -> None:
         torch.manual_seed(0)
-        self.model = Decoder(config).to(device)
-        self.tokens_BT = torch.randint(config.vocab_size, (batch, config.seq_len + 1)).to(device)
+        self.runtime = runtime
+        self.model = Decoder(config).to(runtime.device)
+        self.loss = torch.compile(self.model.loss) if compiled else self.model.loss
+        tokens_BT = torch.randint(config.vocab_size, (batch, config.seq_len + 1))
+        self.tokens_BT = tokens_BT.to(runtime.device)
         groups = self.model.parameter_groups(0.1)
         self.optimizer = torch.optim.AdamW(groups, lr=1e-4, fused=True)
         self.flops = self.model.cost(config.seq_len).training.total
         self.seed = 0
 
-    def seconds(self) -> float:
-        """Of one step."""
+    def seconds(self, steps: int = 1) -> float:
+        """Of one step, as a mean of some without a wait between them."""
+        self._wait()
         started = time.perf_counter()
+        for _ in range(steps):
+            self._step()
+        self._wait()
+        return (time.perf_counter() - started) / steps
+
+    def _step(self) -> None:
         self.seed += 1
         tokens_BT = self.tokens_BT
-        loss, output = self.model.loss(tokens_BT[:, :-1], tokens_BT[:, 1:], self.seed)
+        with autocast(self.runtime):
+            loss, output = self.loss(tokens_BT[:, :-1], tokens_BT[:, 1:], self.seed)
         (loss if output.aux is None else loss + output.aux).backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0).item()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.model.end_step()
-        if tokens_BT.is_cuda:
+
+    def _wait(self) -> None:
+        if self.runtime.device == "cuda":
             torch.cuda.synchronize()
-        return time.perf_counter() - started
 
 
 def main() -> None:
@@ -72,10 +88,11 @@ def main() -> None:
 def compare(shape: str, rounds: int, device: str) -> None:
     """One table."""
     values, batch = SHAPES[shape]
-    dense = Stepper(ModelConfig(vocab_size=256, **values), batch, device)
+    runtime = Runtime(device=device)
+    dense = Stepper(ModelConfig(vocab_size=256, **values), batch, runtime)
     routed = {
         router: Stepper(
-            ModelConfig(vocab_size=256, **values, block="mod", router=router), batch, device
+            ModelConfig(vocab_size=256, **values, block="mod", router=router), batch, runtime
         )
         for router in ROUTERS.names()
     }

@@ -343,12 +343,13 @@ def _engine(kind: "EngineName", address: str | None) -> "MakeEngine":
 def _score_winners(runner: "Runner") -> None:
     """With the space's suite, where it names one."""
     from modsearch.analysis.claims import study_claims
-    from modsearch.evaluation.evaluate import evaluate_winners
 
     suite, directory = runner.space.suite, runner.directory
-    claims = study_claims(runner.manifest, directory.records())
-    records = [record for each in claims.confirmed for record in each.records]
+    claims = study_claims(runner.manifest, directory.records()) if suite is not None else None
+    records = [record for each in claims.confirmed for record in each.records] if claims else []
     if suite is not None and records:
+        from modsearch.evaluation.evaluate import evaluate_winners  # takes seconds
+
         runner.progress.note(f"evaluate: {len(records)} trials with suite {suite}")
         device = runner.manifest.runtime.device
         evaluate_winners(directory, records, suite, runner.space.data, device)

@@ -139,8 +139,8 @@ class Confirm(Stated):
     budgets: Budgets
     """Training FLOPs of a trial; budgets of the ladder."""
     runs: int = Field(24, ge=RUNS_PER_LOOK, le=900, multiple_of=RUNS_PER_LOOK)
-    """Trials an arm at most, a multiple of six, over the chosen size and its two neighbours on the ladder; after
-    every six the headline is looked at, and confirm ends when it is known."""
+    """Trials an arm at most, a multiple of six, over the chosen size and its two neighbours on the
+    ladder. After every six the headline is looked at, and confirm ends when it is known."""
     margin: float | None = Field(None, gt=0, le=10)
     """Nats per token: arms that differ by less are equivalent. Default: what so many runs can
     tell; `plan` prints it."""

@@ -1,0 +1,30 @@
+#!/bin/sh
+# The tests and benchmarks that need a GPU, each part with a limit of its own: one that fails or
+# takes too long does not stop the others. Under eight minutes, into ${OUT:-runs/gpu}.
+#
+#     PYTHON=.venv/bin/python sh benchmarks/gpu.sh
+cd "$(dirname "$0")/.." || exit 1
+out=${OUT:-runs/gpu}
+python=${PYTHON:-python3}
+mkdir -p "$out"
+export PYTHONUNBUFFERED=1
+
+# Both at once: they are short of neither cores nor memory.
+timeout 140 "$python" -m pytest -W default -q -ra --tb=short --durations=10 -m gpu \
+    tests/training/test_gpu.py >"$out/tests.txt" 2>&1 &
+first=$!
+timeout 140 "$python" -m pytest -W default -q -ra --tb=short --durations=10 -m gpu \
+    tests/testing/test_gpu_conformance.py >"$out/conformance.txt" 2>&1
+wait "$first"
+tail -n 40 "$out/tests.txt"
+tail -n 25 "$out/conformance.txt"
+cat "$out/conformance.txt" >>"$out/tests.txt" && rm "$out/conformance.txt"
+
+rm -f "$out/gpu.md"
+for part in "machine 30" "steps 70" "decoding 40" "trials 80" "repeats 30" "compiled 80"; do
+    set -- $part
+    echo "== $1"
+    timeout "$2" "$python" benchmarks/gpu.py "$1" --out "$out" $GPU_OPTIONS 2>"$out/stderr" ||
+        { echo "$1: exit code $?"; tail -n 15 "$out/stderr"; } | tee -a "$out/gpu.md"
+done
+rm -f "$out/stderr"
