@@ -56,13 +56,8 @@ def main() -> None:
         for batch in (1, 16):
             sample = Validation(part="test", windows=batch)
             windows = corpus.windows(sample, args.context + args.tokens - 1)
-<<<<<<< HEAD
             tokens_BT = torch.from_numpy(windows).to(args.device).long()
-            compare(label, dense, model, tokens_BT, args.context)
-=======
-            tokens_BT = torch.from_numpy(windows).to(args.device)
             print(compare(label, dense, model, tokens_BT, args.context)[0])
->>>>>>> hd
 
 
 def train(flops: float, device: str) -> Decoder:
