@@ -56,7 +56,7 @@ def main() -> None:
         for batch in (1, 16):
             sample = Validation(part="test", windows=batch)
             windows = corpus.windows(sample, args.context + args.tokens - 1)
-            tokens_BT = torch.from_numpy(windows).to(args.device)
+            tokens_BT = torch.from_numpy(windows).to(args.device).long()
             compare(label, dense, model, tokens_BT, args.context)
 
 

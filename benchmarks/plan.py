@@ -72,7 +72,7 @@ def said(job: Job, base: int) -> tuple[float, float]:
     candidate: Candidate = job.candidate
     assert isinstance(job.plan, Plan)
     speed = Speed([(candidate, job.plan)], job.runtime, load_corpus(candidate.data))
-    seconds = speed.seconds(candidate, job.plan, job.validation.windows)
+    seconds = speed.seconds(candidate, job.plan, job.validation)
     return base + memory(candidate, job.plan, job.runtime), seconds
 
 

@@ -29,8 +29,8 @@ class Validation(Frozen):
     """The fixed sample that a trial is scored on."""
 
     part: Literal["validation", "test"] = "validation"
-    windows: int = Field(64, gt=0, le=MOST_TOKENS)
-    """Windows of `seq_len` tokens, evenly spaced over the part."""
+    windows: int | None = Field(64, gt=0, le=MOST_TOKENS)
+    """Windows of `seq_len` tokens, evenly spaced over the part; None: as many as it has."""
 
 
 class CorpusFacts(Frozen):

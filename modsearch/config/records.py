@@ -89,7 +89,9 @@ class Scores(Frozen):
     causal_loss: float
     """The objective: no decision looks at a later token."""
     train_mode_loss: float
-    """Routing as in training; for top-k it sees the future and never ranks anything."""
+    """Routing as in training; for top-k it sees the future and never ranks anything. The causal
+    loss and the difference of the modes where both are known: in at most 256 evenly spaced
+    windows, from which the other values of routing come, too."""
     bits_per_byte: float
     """Of the causal loss."""
     final_train_loss: float
@@ -106,6 +108,10 @@ class Scores(Frozen):
     """Median of a training step."""
     peak_memory: int
     """Bytes: of the device on CUDA, of the process on CPU."""
+    block_losses: list[float] | None = None
+    """Mean causal loss of each of at most 64 consecutive shares of the sample, in order, all of
+    the same number of windows or of one more: for the error of a finite sample. None where that
+    was not kept."""
 
 
 class Record(Frozen):

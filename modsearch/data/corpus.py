@@ -50,24 +50,35 @@ class Corpus:
     parts: dict[str, Tokens]
     facts: CorpusFacts
 
-    def windows(self, validation: Validation, seq_len: int) -> npt.NDArray[np.int64]:
-        """The fixed sample: (windows, seq_len + 1) tokens, evenly spaced over the part.
+    def windows(self, validation: Validation, seq_len: int) -> Tokens:
+        """The fixed sample: (windows, seq_len + 1) tokens, evenly spaced over the part; of a
+        whole part a view.
 
         Raises:
             DataError: the part has fewer tokens than the windows need without overlap.
         """
         tokens = self.parts[validation.part]
-        needed = validation.windows * (seq_len + 1)
+        num_windows = self.num_windows(validation, seq_len)
+        needed = num_windows * (seq_len + 1)
         if needed > len(tokens):
             raise DataError(
                 f"{validation.part} part of {self.facts.name} has {len(tokens):,} tokens, but "
-                f"{validation.windows} windows of {seq_len + 1} need {needed:,}\n"
+                f"{num_windows} windows of {seq_len + 1} need {needed:,}\n"
                 f"use a larger corpus, or fewer windows"
             )
+        if validation.windows is None:
+            return tokens[:needed].reshape(num_windows, seq_len + 1)
         spread = len(tokens) - seq_len - 1
-        starts = np.arange(validation.windows) * spread // max(1, validation.windows - 1)
+        starts = np.arange(num_windows) * spread // max(1, num_windows - 1)
         rows: Tokens = tokens[starts[:, None] + np.arange(seq_len + 1)]
-        return rows.astype(np.int64)
+        return rows
+
+    def num_windows(self, validation: Validation, seq_len: int) -> int:
+        """Of a sample: as many as are stated, or as a part has without overlap, but at least
+        one."""
+        if validation.windows is not None:
+            return validation.windows
+        return max(1, len(self.parts[validation.part]) // (seq_len + 1))
 
 
 def cache_folder() -> Path:

@@ -22,8 +22,8 @@ def process_memory(runtime: Runtime) -> int:
 def costs(space: Space, cell: Draft, speed: Speed, base: int) -> PlannedCell:
     """Of a cell; `base` is the memory of a process that trains nothing yet."""
     plans = [spent for _, spent in cell.planned]
-    windows = space.validation(cell.stage).windows
-    seconds = [speed.seconds(candidate, spent, windows) for candidate, spent in cell.planned]
+    sample = space.validation(cell.stage)
+    seconds = [speed.seconds(candidate, spent, sample) for candidate, spent in cell.planned]
     needs = [memory(candidate, spent, speed.runtime) for candidate, spent in cell.planned]
     return PlannedCell(
         stage=cell.stage,

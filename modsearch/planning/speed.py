@@ -28,7 +28,13 @@ from modsearch.nn.model import Decoder
 from modsearch.nn.parts import completed
 from modsearch.training.budget import plan
 from modsearch.training.machine import cores, free_memory
-from modsearch.training.scoring import SCORING_BATCH, score
+from modsearch.training.scoring import (
+    OBSERVED_WINDOWS,
+    SCORING_TOKENS,
+    causal_losses,
+    score,
+    windows_at_once,
+)
 from modsearch.training.trainer import Trainer
 
 Sized = tuple[Candidate, Plan]
@@ -51,12 +57,14 @@ SECONDS = 12.0
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of one training step, and of scoring one window in both modes."""
+    """Seconds of one training step, of scoring one window with what is observed there, and of
+    its causal loss alone."""
 
     depth: int
     flops_per_step: float
     step: float
     window: float
+    causal_window: float
     batch_size: int = 1
 
     @property
@@ -70,6 +78,7 @@ class Speed:
 
     def __init__(self, sized: Iterable[Sized], runtime: Runtime, corpus: Corpus) -> None:
         self.runtime = runtime
+        self.corpus = corpus
         kinds: dict[str, dict[tuple[int, int], Sized]] = {}
         for candidate, spent in sized:
             sizes = kinds.setdefault(_kind(candidate), {})
@@ -101,20 +110,24 @@ class Speed:
         self._fits = {kind: _fit(timings) for kind, timings in self._timed.items()}
         self._any_fit = _fit([each for timings in self._timed.values() for each in timings])
 
-    def seconds(self, candidate: Candidate, spent: Plan, windows: int) -> float:
-        """Of a whole trial: training, and scoring of so many windows."""
+    def seconds(self, candidate: Candidate, spent: Plan, sample: Validation) -> float:
+        """Of a whole trial: training, and scoring of a sample."""
         if not self._timed:
             return spent.seconds
         kind = _kind(candidate)
-        of_step, of_window = self._fits.get(kind, self._any_fit)
+        fit = self._fits.get(kind, self._any_fit)
         depth, flops = candidate.model.depth, spent.flops_per_step
         known = [e for e in self._timed.get(kind, []) if e.shape == (depth, flops)]
         if known:
-            step, window = known[0].step, known[0].window
+            [one] = known
+            step, window, causal_window = one.step, one.window, one.causal_window
         else:
-            step = float(of_step @ (1, depth, flops))
-            window = float(of_window @ (1, depth, flops / candidate.optim.batch_size))
-        return spent.flops / flops * step + windows * window
+            step = float(fit[0] @ (1, depth, flops))
+            window, causal_window = fit[1:] @ (1, depth, flops / candidate.optim.batch_size)
+        num_windows = self.corpus.num_windows(sample, candidate.model.seq_len)
+        observed = min(num_windows, OBSERVED_WINDOWS)
+        scoring = observed * window + (num_windows - observed) * causal_window
+        return float(spent.flops / flops * step + scoring)
 
 
 def memory(candidate: Candidate, spent: Plan, runtime: Runtime) -> int:
@@ -129,7 +142,7 @@ def memory(candidate: Candidate, spent: Plan, runtime: Runtime) -> int:
     per_param = 9 if runtime.device == "cpu" else 4
     tokens = min(batch_size, runtime.micro_batch or batch_size) * model.seq_len
     training = tokens * (33 * model.depth * model.width + 4 * model.vocab_size)
-    scoring = SCORING_BATCH * model.seq_len * (12 * model.width + 6 * model.vocab_size)
+    scoring = max(SCORING_TOKENS, model.seq_len) * (12 * model.width + 6 * model.vocab_size)
     return 4 * (per_param * spent.params + max(training, scoring))
 
 
@@ -144,9 +157,10 @@ def timed(candidate: Candidate, spent: Plan, runtime: Runtime, corpus: Corpus) -
         clock = _clock(runtime)
         # Whatever disturbs a step makes it longer: short ones tell more than the median.
         step = float(np.quantile(_durations(trainer, batches, clock), 0.25))
-        windows = SCORING_BATCH if step < SECONDS_PER_SIZE / 8 else 1
-        window = _window_seconds(model, corpus, windows, runtime.device, clock)
-    return Timing(model_config.depth, spent.flops_per_step, step, window, optim.batch_size)
+        at_once = windows_at_once(model_config.seq_len)
+        windows = at_once if step < SECONDS_PER_SIZE / 8 else 1
+        scoring = _window_seconds(model, corpus, windows, runtime.device, clock)
+    return Timing(model_config.depth, spent.flops_per_step, step, *scoring, optim.batch_size)
 
 
 def _clock(runtime: Runtime) -> Callable[[], float]:
@@ -171,19 +185,22 @@ def _durations(trainer: Trainer, batches: Batches, clock: Callable[[], float]) -
 
 def _window_seconds(
     model: Decoder, corpus: Corpus, windows: int, device: str, clock: Callable[[], float]
-) -> float:
+) -> tuple[float, float]:
+    """Of a window that is observed, and of one whose causal loss is all that is asked."""
     try:
         tokens = corpus.windows(Validation(windows=windows), model.config.seq_len)
     except DataError:  # a stand-in corpus: the plan says so
-        return 0.0
+        return 0.0, 0.0
     started = clock()
     score(model, tokens[:1], device)
     first = clock() - started
     if first > MOST_SECONDS_PER_SIZE / 2:
-        return first
+        return first, first / 2
     started = clock()
     score(model, tokens, device)
-    return (clock() - started) / windows
+    scored = clock()
+    causal_losses(model, tokens, device)
+    return (scored - started) / windows, (clock() - scored) / windows
 
 
 @contextmanager
@@ -267,18 +284,23 @@ def _stand_in(candidate: Candidate, runtime: Runtime) -> Sized | None:
 
 
 def _fit(timings: list[Timing]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-    """Seconds of a step and of a window (rows): fixed, for each layer and for each FLOP of its
-    sequences' training (columns); relative errors are least."""
+    """Seconds of a step, of a window and of its causal loss alone (rows): fixed, for each layer
+    and for each FLOP of its sequences' training (columns); relative errors are least."""
     if not timings:
-        return np.zeros((2, 3))
+        return np.zeros((3, 3))
     if len(timings) == 1:  # which can not tell them apart: what is larger takes as much longer
         [one] = timings
-        per_flop = np.array([one.step, one.window * one.batch_size]) / one.flops_per_step
+        of_windows = (one.window * one.batch_size, one.causal_window * one.batch_size)
+        per_flop = np.array([one.step, *of_windows]) / one.flops_per_step
         return np.outer(per_flop, [0.0, 0.0, 1.0])
     rows = []
     for values in (
         [(each.depth, each.flops_per_step, each.step) for each in timings],
         [(each.depth, each.flops_per_step / each.batch_size, each.window) for each in timings],
+        [
+            (each.depth, each.flops_per_step / each.batch_size, each.causal_window)
+            for each in timings
+        ],
     ):
         depths, flops, seconds = np.array(values, float).T
         shapes = np.stack([np.ones_like(depths), depths, flops / 1e9], axis=1)

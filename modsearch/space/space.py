@@ -139,8 +139,9 @@ class Confirm(Stated):
     """Training FLOPs of a trial; budgets of the ladder."""
     seeds: int = Field(3, gt=0, le=900)
     """Trials an arm; fewer than three give no interval."""
-    windows: int = Field(256, gt=0, le=MOST_TOKENS)
-    """Windows of `seq_len` test tokens that a trial is scored on."""
+    windows: int | None = Field(None, gt=0, le=MOST_TOKENS)
+    """Windows of `seq_len` test tokens that a trial is scored on; without a number the whole test
+    part."""
 
 
 class Space(Stated):

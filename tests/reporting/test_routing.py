@@ -35,6 +35,7 @@ from modsearch.nn.model import Decoder
 from modsearch.nn.parts import completed
 from modsearch.reporting.page import compile_report
 from modsearch.store.directory import StudyDirectory
+from modsearch.training import scoring
 from modsearch.training.budget import plan
 from modsearch.training.scoring import score
 from modsearch.training.trial import run_trial
@@ -383,8 +384,9 @@ def decoder(name: str) -> Decoder:
 
 @pytest.mark.parametrize("name", ROUTED)
 @torch.no_grad()
-def test_every_routed_model_reports(name: str) -> None:
+def test_every_routed_model_reports(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """20 windows, so that there are two batches of unequal size."""
+    monkeypatch.setattr(scoring, "SCORING_TOKENS", 16 * SEQ_LEN)
     model = decoder(name)
     windows = np.random.default_rng(0).integers(0, 256, (20, SEQ_LEN + 1))
     loss = score(model, windows, "cpu")

@@ -29,9 +29,10 @@ from modsearch.nn.parts import completed
 from modsearch.optim.rates import learning_rate
 from modsearch.store.directory import StudyDirectory
 from modsearch.store.trial import read_metrics
+from modsearch.training import scoring
 from modsearch.training.budget import plan
 from modsearch.training.checkpoint import load_model, save_model
-from modsearch.training.scoring import score
+from modsearch.training.scoring import causal_losses, score
 from modsearch.training.trainer import LOGS_PER_TRIAL, Trained, Trainer
 from modsearch.training.trial import _out_of_memory, run_trial
 
@@ -473,7 +474,7 @@ def test_losses_equal_a_direct_computation(
         for mode, loss in (("causal", found.causal), ("train", found.train_mode)):
             nats = []
             for window in windows:
-                tokens = torch.from_numpy(window)
+                tokens = torch.from_numpy(window).long()
                 logits = trained.model(tokens[None, :-1], mode).logits_BTV[0].double()
                 nats += [-logits.log_softmax(1)[t, tokens[t + 1]].item() for t in range(SEQ_LEN)]
             # The random router draws by the row of a batch, so its train mode is another draw.
@@ -499,7 +500,7 @@ def test_a_routed_model_realises_what_it_chose(recipe: str, corpus: Corpus) -> N
     found = score(model, windows, "cpu")
     counts, agreed, flops = [], [], 0
     for window in windows:
-        tokens = torch.from_numpy(window)[None, :-1]
+        tokens = torch.from_numpy(window).long()[None, :-1]
         [dense, chosen] = model(tokens, "causal").chosen
         [_, wanted] = model(tokens, "train").chosen
         assert dense is None
@@ -516,6 +517,42 @@ def test_a_routed_model_realises_what_it_chose(recipe: str, corpus: Corpus) -> N
     assert found.realised_forward_flops == pytest.approx(flops / (20 * SEQ_LEN))
     if recipe == "expert_choice":
         assert found.agreement == pytest.approx(sum(agreed) / 20)
+
+
+@pytest.mark.parametrize("recipe", ["dense", "expert_choice"])
+def test_the_causal_loss_is_of_all_windows_and_the_rest_of_a_sample_of_them(
+    recipe: str, corpus: Corpus, runs: dict[str, Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = runs[recipe].trainer.model
+    windows = corpus.windows(Validation(part="test", windows=None), SEQ_LEN)
+    assert len(windows) == len(corpus.parts["test"]) // (SEQ_LEN + 1)
+    sample = windows[np.arange(20) * len(windows) // 20]
+    whole, seen = score(model, windows, "cpu"), score(model, sample, "cpu")
+    monkeypatch.setattr(scoring, "OBSERVED_WINDOWS", 20)
+    found = score(model, windows, "cpu")
+    assert found.causal == pytest.approx(whole.causal, abs=1e-6)
+    assert found.block_losses == pytest.approx(whole.block_losses, abs=1e-6)
+    if recipe == "dense":
+        assert found.train_mode == found.causal
+        return
+    assert found.routing is not None
+    assert found.routing.windows == 20
+    assert found.agreement == pytest.approx(seen.agreement)
+    assert found.realised_capacity == pytest.approx(seen.realised_capacity)
+    added = seen.train_mode - seen.causal
+    assert found.train_mode - found.causal == pytest.approx(added, abs=1e-6)
+
+
+def test_losses_of_consecutive_shares_are_kept(corpus: Corpus) -> None:
+    model = Decoder(candidate("dense", corpus).model)
+    windows = corpus.windows(Validation(windows=150), SEQ_LEN)
+    found = score(model, windows, "cpu")
+    assert len(found.block_losses) == 64
+    assert found.block_losses[0] == pytest.approx(score(model, windows[:3], "cpu").causal)
+    assert found.block_losses[-1] == pytest.approx(score(model, windows[-2:], "cpu").causal)
+    few = score(model, windows[:5], "cpu")
+    assert few.block_losses == pytest.approx(causal_losses(model, windows[:5], "cpu").tolist())
+    assert np.mean(few.block_losses) == pytest.approx(few.causal)
 
 
 def test_scores_do_not_depend_on_the_mode_that_the_model_was_left_in(corpus: Corpus) -> None:
@@ -573,7 +610,8 @@ def test_a_trial_writes_what_it_found(corpus: Corpus, tmp_path: Path) -> None:
     assert scores is not None
     written = json.loads((folder / "result.json").read_text())["scores"]
     losses = {key: value for key, value in written.items() if "loss" in key}
-    assert set(losses) == {"causal_loss", "train_mode_loss", "final_train_loss"}
+    single = {"causal_loss", "train_mode_loss", "final_train_loss"}
+    assert set(losses) == single | {"block_losses"}
     assert all(losses[key] == getattr(scores, key) for key in losses), "digits were lost"
     assert scores.causal_loss < corpus.facts.unigram_entropy + 0.5
     assert scores.bits_per_byte == pytest.approx(scores.causal_loss / math.log(2))
