@@ -36,7 +36,7 @@ class Shingles:
 
     num_documents: int
     hashes_N: Hashes
-    documents_N: Integers
+    documents_N: npt.NDArray[np.int32]
 
     def groups(self) -> list[list[int]]:
         """All documents, near-duplicates together; groups and their members in order."""
@@ -67,14 +67,18 @@ class Shingles:
     def _links(self) -> Integers:
         """Pairs (P, 2) of near-duplicates."""
         hashes_N, documents_N = self._once_a_document()
+        sizes = np.bincount(documents_N, minlength=self.num_documents)
+        same = hashes_N[1:] == hashes_N[:-1]
+        several_N = np.append(same, False) | np.append(False, same)[: len(hashes_N)]
+        hashes_N, documents_N = hashes_N[several_N], documents_N[several_N]
         starts = np.flatnonzero(np.diff(hashes_N, prepend=hashes_N[:1] + np.uint64(1)))
         counts = np.diff(starts, append=len(hashes_N))
         first_N, count_N = np.repeat(starts, counts), np.repeat(counts, counts)
-        kept_N = count_N <= max(FEW_DOCUMENTS, int(COMMON_SHARE * self.num_documents))
-        sizes = np.bincount(documents_N[kept_N], minlength=self.num_documents)
-        later = np.flatnonzero(kept_N & (np.arange(len(first_N)) > first_N))
+        common_N = count_N > max(FEW_DOCUMENTS, int(COMMON_SHARE * self.num_documents))
+        sizes -= np.bincount(documents_N[common_N], minlength=self.num_documents)
+        later = np.flatnonzero(~common_N & (np.arange(len(first_N)) > first_N))
         third = later[later - first_N[later] > 1]  # whose neighbour is another than the first
-        low = documents_N[np.concatenate([first_N[later], third - 1])]
+        low = documents_N[np.concatenate([first_N[later], third - 1])].astype(np.int64)
         high = documents_N[np.concatenate([later, third])]
         codes, shared = np.unique(low * self.num_documents + high, return_counts=True)
         pairs = np.stack(np.divmod(codes, max(1, self.num_documents)), axis=1)
@@ -82,10 +86,11 @@ class Shingles:
         links: Integers = pairs[shared >= wanted]
         return links
 
-    def _once_a_document(self) -> tuple[Hashes, Integers]:
+    def _once_a_document(self) -> tuple[Hashes, npt.NDArray[np.int32]]:
         """Shingles and documents, without what a document repeats."""
-        again = (np.diff(self.hashes_N) == 0) & (np.diff(self.documents_N) == 0)
-        kept = np.concatenate([[True], ~again])[: len(self.hashes_N)]
+        new = self.hashes_N[1:] != self.hashes_N[:-1]
+        new |= self.documents_N[1:] != self.documents_N[:-1]
+        kept = np.append(True, new)[: len(self.hashes_N)]
         return self.hashes_N[kept], self.documents_N[kept]
 
 
@@ -100,9 +105,10 @@ def shingles(documents: Sequence[bytes]) -> Shingles:
         of_place = np.searchsorted(ends, places + start, side="right")
         inside = places + start + SHINGLE <= ends[of_place]
         hashes.append(hashed[places[inside]])
-        owners.append(of_place[inside])
-    hashes_N = np.concatenate(hashes) if hashes else np.empty(0, np.uint64)
-    documents_N = np.concatenate(owners) if owners else np.empty(0, np.int64)
+        owners.append(of_place[inside].astype(np.int32))
+    hashes_N = np.concatenate([*hashes, np.empty(0, np.uint64)])
+    documents_N = np.concatenate([*owners, np.empty(0, np.int32)])
+    del hashes, owners, stream  # a large corpus has many
     order_N = np.argsort(hashes_N, kind="stable")
     return Shingles(len(documents), hashes_N[order_N], documents_N[order_N])
 
