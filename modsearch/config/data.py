@@ -45,3 +45,9 @@ class CorpusFacts(Frozen):
     unigram_entropy: float
     """Nats per token of the validation part under train counts."""
     bigram_entropy: float
+    near_duplicates: int | None = None
+    """Documents that share a tenth of their text with another one, and so are in its part."""
+    validation_copied: float | None = None
+    """Share of the validation text that stands verbatim, 50 bytes at least, in train."""
+    test_copied: float | None = None
+    """The same of the test text."""

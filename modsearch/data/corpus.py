@@ -1,7 +1,8 @@
 """Corpora as cached token shards.
 
-Tokens are bytes, and byte 0 ends a document. Documents are split into disjoint parts:
-training sees `train`, explore and measure see `validation`, confirm sees `test`.
+Tokens are bytes, and byte 0 ends a document. Documents are split into disjoint parts, near
+duplicates together: training sees `train`, explore and measure see `validation`, confirm sees
+`test`.
 """
 
 import errno
@@ -22,10 +23,12 @@ import numpy.typing as npt
 from pydantic import ValidationError
 
 from modsearch.config.data import CorpusFacts, DataConfig, Validation
+from modsearch.data.duplicates import Shingles, shingles
 from modsearch.data.sources import file_digest, read_file, text_files
 from modsearch.errors import DataError
 
-PARTS = ("train", "validation", "test")
+HELD_OUT = ("validation", "test")
+PARTS = ("train", *HELD_OUT)
 HELD_OUT_SHARE = 0.05
 """Of the bytes, for validation and for test each."""
 BLOCK_BYTES = 64 * 1024
@@ -33,7 +36,7 @@ BLOCK_BYTES = 64 * 1024
 MIN_DOCUMENTS = 100
 END_OF_DOCUMENT = 0
 VOCAB_SIZE = 256
-LAYOUT = 1
+LAYOUT = 2
 """Raised where the same texts would be split into other tokens."""
 MOST_TRIES = 3
 SETTLED_NS = 2_000_000_000
@@ -130,7 +133,8 @@ def load_corpus(config: DataConfig, fingerprint: str | None = None) -> Corpus:
         raise DataError(
             f"the text of corpus `{config.corpus}` is not what it was trained on: its tokens are "
             f"{facts.fingerprint}, those were {fingerprint}\n"
-            f"bring the old text back; a relative path counts from the current folder"
+            f"bring the old text back; a relative path counts from the current folder, and "
+            f"another version may have split the same text otherwise"
         )
     folder = cache / "shards" / content
     parts = {part: np.memmap(folder / f"{part}.bin", np.uint8, mode="r") for part in PARTS}
@@ -141,14 +145,15 @@ def load_corpus(config: DataConfig, fingerprint: str | None = None) -> Corpus:
 
 
 def _stamps(files: list[Path]) -> tuple[str, int]:
-    """What changes with the files, without reading them; and the newest change of one, in ns."""
+    """What changes with the files, without reading them, and with how they are split; and the
+    newest change of one, in ns."""
     rows = []
     for path in files:
         at = path.stat()
         changed = (at.st_size, at.st_mtime_ns, at.st_ctime_ns)
         rows.append((os.path.abspath(path), at.st_dev, at.st_ino, *changed))
     newest = max(row[-1] for row in rows)
-    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:32], newest
+    return hashlib.sha256(json.dumps([_layout(), rows]).encode()).hexdigest()[:32], newest
 
 
 def _seen_content(seen: Path) -> str | None:
@@ -171,9 +176,13 @@ def _remember(seen: Path, content: str) -> None:
 
 def _key(digests: Iterable[bytes]) -> str:
     """The name of a corpus's shards: what its files have in them, and how that is split."""
-    layout = [LAYOUT, BLOCK_BYTES, MIN_DOCUMENTS, HELD_OUT_SHARE]
     contents = sorted({digest.hex() for digest in digests})
-    return hashlib.sha256(json.dumps([layout, contents]).encode()).hexdigest()[:32]
+    return hashlib.sha256(json.dumps([_layout(), contents]).encode()).hexdigest()[:32]
+
+
+def _layout() -> list[float]:
+    """How texts are split."""
+    return [LAYOUT, BLOCK_BYTES, MIN_DOCUMENTS, HELD_OUT_SHARE]
 
 
 def _cached_facts(folder: Path) -> CorpusFacts | None:
@@ -202,24 +211,49 @@ def _documents(texts: Iterable[bytes]) -> Iterator[bytes]:
             start = end
 
 
-def _split(documents: list[bytes]) -> dict[str, list[bytes]]:
-    """Whole documents to parts, in the order of their hashes: stable and without a seed."""
-    ordered = sorted(documents, key=lambda text: hashlib.sha256(text).digest())
-    target = HELD_OUT_SHARE * sum(map(len, ordered))
-    parts: dict[str, list[bytes]] = {part: [] for part in PARTS}
+Group = list[int]
+"""Places of documents that go into one part."""
+
+
+def _split(documents: list[bytes], groups: list[Group]) -> dict[str, Group]:
+    """Whole groups to parts, in their order.
+
+    A group that is larger than a held-out part is trained on. Where the others do not fill those
+    parts, such groups are taken apart: `CorpusFacts` says how much then stands in two parts.
+    """
+    sizes = [sum(len(documents[place]) for place in group) for group in groups]
+    target = HELD_OUT_SHARE * sum(sizes)
+    large = [group for group, size in zip(groups, sizes, strict=True) if size > target]
+    parts, full = _filled(documents, [each for each in groups if each not in large], target)
+    if full:
+        parts["train"] += [place for group in large for place in group]
+        return parts
+    alone = [[place] for group in large for place in group]
+    whole = [each for each in groups if each not in large]
+    return _filled(documents, sorted(whole + alone), target)[0]
+
+
+def _filled(
+    documents: list[bytes], groups: list[Group], target: float
+) -> tuple[dict[str, Group], bool]:
+    """Groups to parts in their order, and whether the held-out ones have what they should."""
+    parts: dict[str, Group] = {part: [] for part in PARTS}
     sizes = dict.fromkeys(PARTS, 0)
-    for text in ordered:
-        part = next((p for p in ("validation", "test") if sizes[p] < target), "train")
-        parts[part].append(text)
-        sizes[part] += len(text)
-    return parts
+    for group in groups:
+        part = next((p for p in HELD_OUT if sizes[p] < target), "train")
+        parts[part] += group
+        sizes[part] += sum(len(documents[place]) for place in group)
+    return parts, all(sizes[part] >= target for part in HELD_OUT)
 
 
 def _make_shards(corpus: str, files: list[Path], folder: Path) -> str:
     """Write the shards of what is in the files now, below a folder; gives their key."""
     digests, texts = zip(*map(read_file, files), strict=True)
-    documents = list(dict.fromkeys(_documents(texts)))
-    parts = _split(documents)
+    # In the order of their hashes: stable and without a seed.
+    documents = sorted(set(_documents(texts)), key=lambda text: hashlib.sha256(text).digest())
+    sampled = shingles(documents)
+    groups = sampled.groups()
+    parts = _split(documents, groups)
     if not parts["train"]:
         size = sum(map(len, documents))
         raise DataError(
@@ -227,8 +261,12 @@ def _make_shards(corpus: str, files: list[Path], folder: Path) -> str:
             f"three parts need at least three texts, or {3 * BLOCK_BYTES:,} bytes"
         )
     end = bytes([END_OF_DOCUMENT])
-    shards = {part: b"".join(text + end for text in texts) for part, texts in parts.items()}
+    shards = {
+        part: b"".join(documents[place] + end for place in places)
+        for part, places in parts.items()
+    }
     facts = _facts(corpus, {part: np.frombuffer(s, np.uint8) for part, s in shards.items()})
+    facts = facts.model_copy(update=_duplicates(sampled, groups, parts))
     key = _key(digests)
     folder.mkdir(parents=True, exist_ok=True)
     # A temporary folder is closed to others; what is made in it is as open as the umask says.
@@ -243,6 +281,14 @@ def _make_shards(corpus: str, files: list[Path], folder: Path) -> str:
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return key
+
+
+def _duplicates(
+    sampled: Shingles, groups: list[Group], parts: dict[str, Group]
+) -> dict[str, float]:
+    """What the facts say of near-duplicates and of text that is in two parts."""
+    copied = {f"{part}_copied": sampled.copied(parts[part], parts["train"]) for part in HELD_OUT}
+    return {"near_duplicates": sum(len(each) for each in groups if len(each) > 1), **copied}
 
 
 def _write(path: Path, data: bytes) -> None:

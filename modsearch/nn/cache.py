@@ -20,6 +20,7 @@ class _Store:
     def __init__(self, num_sequences: int, device: torch.device) -> None:
         self.lengths_B = torch.zeros(num_sequences, dtype=torch.long, device=device)
         self.log_weight_B = torch.full_like(self.lengths_B, -torch.inf, dtype=torch.float64)
+        self.key_B = torch.zeros_like(self.lengths_B)
         self.keys_BSNH: Tensor | None = None
         self.values_BSNH: Tensor | None = None
 
@@ -57,6 +58,16 @@ class LayerCache:
         """Put a new running log-sum in its place."""
         rows_A = self._rows(len(log_weight_A), log_weight_A.device)
         self.store.log_weight_B[rows_A] = log_weight_A.double()
+
+    @property
+    def key_A(self) -> Tensor:
+        """Running key of the tokens so far; the first layer's cache has it."""
+        key_B = self.store.key_B
+        return key_B if self.rows_A is None else key_B[self.rows_A]
+
+    def set_key(self, key_A: Tensor) -> None:
+        """Put a new running key in its place."""
+        self.store.key_B[self._rows(len(key_A), key_A.device)] = key_A
 
     @property
     def num_bytes(self) -> int:

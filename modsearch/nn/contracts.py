@@ -41,7 +41,8 @@ class Context:
 
     Padding stands last in every sequence, so that a causal mask over rows hides it from
     every real row. In decoding (`cache` is there) the rows are the new ones alone, most often
-    one: what a router knows then is each token's own row, its position and the router's buffers.
+    one: what a router knows then is each token's own row, its position, its key where the router
+    asks for one, and the router's buffers.
     """
 
     mode: Mode
@@ -57,6 +58,9 @@ class Context:
     has no memory of its own there."""
     passes: Passes | None = None
     """None where the batch is the whole step, and outside of training."""
+    key_BT: Tensor | None = None
+    """In mode `causal`, for routers that are `keyed`: a 64-bit number made of each row's token
+    and all before it, also in decoding. None elsewhere."""
 
     @property
     def first_row(self) -> int:
@@ -202,6 +206,8 @@ class Router(nn.Module, ABC):
 
     Config: ClassVar[type[Options]] = Options
     """Its options, each with a default and a docstring; none, where nothing is said."""
+    keyed: ClassVar[bool] = False
+    """Whether it draws by the tokens so far: `context.key_BT` is there in mode `causal` then."""
     capacity: float
     """Share of tokens to choose; a schedule may change it from step to step."""
 

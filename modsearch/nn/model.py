@@ -30,6 +30,7 @@ from modsearch.nn.contracts import (
     total,
 )
 from modsearch.nn.cost import Cost
+from modsearch.nn.keys import running_keys
 from modsearch.nn.layers import RmsNorm
 from modsearch.nn.parts import base_name, completed, component_options, made
 from modsearch.nn.passes import Passes
@@ -101,6 +102,7 @@ class Decoder(nn.Module):
         """Of each layer, after warm-up; None where the layer is not routed."""
         self.embedding = nn.Embedding(config.vocab_size, config.width)
         self.blocks = nn.ModuleList(_block(config, capacity) for capacity in self.capacities)
+        self._keyed = any(isinstance(m, Router) and m.keyed for m in self.modules())
         self.norm = RmsNorm(config.width)
         self.head = nn.Linear(config.width, config.vocab_size, bias=False)
         self._initialise()
@@ -184,11 +186,15 @@ class Decoder(nn.Module):
         B, T = tokens_BT.shape
         if positions_BT is None:
             positions_BT = torch.arange(T, device=tokens_BT.device).expand(B, T)
+        key_BT = None
+        if self._keyed and mode == "causal":
+            first = None if caches is None else caches[0]
+            key_BT = running_keys(tokens_BT, positions_BT, valid_BT, first)
         x_BTD = self.embedding(tokens_BT)
         updates = []
         for layer, block in enumerate(self.stack()):
             cache = None if caches is None else caches[layer]
-            context = Context(mode, layer, positions_BT, valid_BT, seed, cache, passes)
+            context = Context(mode, layer, positions_BT, valid_BT, seed, cache, passes, key_BT)
             update = block.delta(x_BTD, context)
             x_BTD = update.add_to(x_BTD)
             updates.append(replace(update, delta_BKD=x_BTD.new_empty(0)))

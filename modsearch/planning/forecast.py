@@ -13,7 +13,7 @@ from modsearch.errors import StudyError
 from modsearch.planning.cells import PlannedCell, planned_cells
 from modsearch.planning.costs import costs, process_memory
 from modsearch.planning.speed import Speed
-from modsearch.planning.warnings import notes, too_small, warnings_of
+from modsearch.planning.warnings import copied_text, notes, too_small, warnings_of
 from modsearch.space.candidates import unlearned_choices
 from modsearch.space.space import Confirm, Space
 from modsearch.training.machine import cores, num_workers, runtime
@@ -81,7 +81,7 @@ def forecast(space: Space) -> Forecast:
     rejected counts for nothing but the list of rejections.
     """
     corpus = load_corpus(space.data)
-    warnings = too_small(space, corpus)
+    warnings = [*too_small(space, corpus), *copied_text(corpus)]
     try:
         constants = runtime(space.resources)
     except StudyError as error:

@@ -15,6 +15,8 @@ FEW_STEPS = 500
 LONGER = (1.4, 2.3)
 """Times as long as said did real studies take (docs/measurements.md)."""
 MANY_EPOCHS = 4
+MUCH_COPIED = 0.05
+"""Of the test text; what licences and idioms take is less."""
 
 
 def notes(space: Space, cells: list[Draft]) -> list[str]:
@@ -55,6 +57,17 @@ def too_small(space: Space, corpus: Corpus) -> list[str]:
     except DataError as error:
         return ["search will refuse this corpus: " + "; ".join(str(error).splitlines())]
     return []
+
+
+def copied_text(corpus: Corpus) -> list[str]:
+    """What was trained on tells nothing of new text."""
+    share = corpus.facts.test_copied or 0.0
+    if share <= MUCH_COPIED:
+        return []
+    return [
+        f"{share:.0%} of the test text stands verbatim in the training text: losses are too low "
+        f"where models learn it by heart"
+    ]
 
 
 def warnings_of(space: Space, cells: Sequence[PlannedCell]) -> list[str]:

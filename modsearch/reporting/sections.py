@@ -37,15 +37,16 @@ STANDINGS = (
     "made for another arm: the note says where."
 )
 ROUTING = (
-    "Confirmed trials at each arm's largest budget, on the test part: means over seeds with their "
-    "standard deviation. Flip rate: tokens that causal routing and training's rule decide "
-    "differently, each on its own hidden states. Membership: the causal decision against "
-    "training's on the same hidden states; always skip is the accuracy of routing no token at "
-    "all, whose F1 is 0. Dead and always ids: shares of the vocabulary ids seen 20 times or more "
-    "that no block, or every block, ever takes. Correlations: of the number of routed blocks that "
-    "take a token with its loss and with the entropy of its prediction; the partial one compares "
-    "tokens at the same position, and its interval holds for other windows and seeds. A dash "
-    "there: position alone decides, or no token is routed."
+    "Confirmed trials at each arm's largest budget, on at most 256 evenly spaced windows of the "
+    "test sample: means over seeds with their standard deviation. Flip rate: tokens that causal "
+    "routing and training's rule decide differently, each on its own hidden states. Membership: "
+    "the causal decision against training's on the same hidden states; always skip is the "
+    "accuracy of routing no token at all, whose F1 is 0. Dead and always ids: shares of the "
+    "vocabulary ids seen 20 times or more that no block, or every block, ever takes. "
+    "Correlations: of the number of routed blocks that take a token with its loss and with the "
+    "entropy of its prediction; the partial one compares tokens at the same position, and its "
+    "interval holds for other windows and seeds. A dash there: position alone decides, or no "
+    "token is routed."
 )
 EXPLORE = (
     "Ranks recipes within an arm, by causal validation loss. Its values are the best of many "
@@ -53,7 +54,9 @@ EXPLORE = (
 )
 EVALUATION = "lm-eval scores of finished trials; means over seeds first."
 CORPUS = (
-    "A cell whose best loss does not beat the bigram entropy is untrained and gets no verdict."
+    "A cell whose best loss does not beat the bigram entropy is untrained and gets no verdict. "
+    "Near-duplicates share a tenth of their text; what stands in train does so verbatim, 50 bytes "
+    "at least."
 )
 CONVENTIONS = (
     "Budgets are paid by the exact ledger. Other conventions, for comparison with other work: "

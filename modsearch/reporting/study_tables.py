@@ -125,8 +125,11 @@ def corpus(manifest: Manifest) -> pd.DataFrame:
         "bytes per token": facts.bytes_per_token,
         "unigram entropy (nats per token)": facts.unigram_entropy,
         "bigram entropy (nats per token)": facts.bigram_entropy,
+        "near-duplicates (documents, each group in one part)": facts.near_duplicates,
+        "validation text that stands in train": facts.validation_copied,
+        "test text that stands in train": facts.test_copied,
     }
-    return key_values(rows)
+    return key_values({key: value for key, value in rows.items() if value is not None})
 
 
 def provenance(manifest: Manifest) -> pd.DataFrame:

@@ -78,7 +78,8 @@ def open_manifest(
     if fresh.corpus.fingerprint != old.corpus.fingerprint:
         raise StudyError(
             f"the corpus has changed: {old.corpus.fingerprint} is now "
-            f"{fresh.corpus.fingerprint}\nuse another --out, or bring the old text back"
+            f"{fresh.corpus.fingerprint}, by its text or by how this version splits it\n"
+            f"use another --out, or bring the old text back"
         )
     if fresh.ledger != old.ledger:
         raise StudyError(

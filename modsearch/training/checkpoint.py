@@ -11,6 +11,9 @@ from modsearch.errors import ModsearchError, StudyError, first_line
 from modsearch.nn.model import Decoder
 from modsearch.store.files import read_model, write_bytes, write_model
 
+LATER_BUFFER = "router.salt"
+"""Of router `random`; weights from before it have none, and are read as if it were 0."""
+
 
 def save_model(model: Decoder, folder: Path) -> None:
     """Weights as safetensors and the configuration as JSON."""
@@ -37,6 +40,9 @@ def load_model(folder: Path, device: str = "cpu") -> Decoder:
         model = Decoder(parts).to(device)
         with torch.no_grad():
             for name, tensor in model.state().items():
+                if name not in tensors and name.endswith(LATER_BUFFER):
+                    tensor.zero_()
+                    continue
                 if tensor.shape != tensors[name].shape:  # which might fit all the same
                     raise ValueError(f"{name} has another shape than {config.name} says")
                 tensor.copy_(tensors[name])

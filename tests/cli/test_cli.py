@@ -427,7 +427,7 @@ def test_training_twice_gives_the_same_result(modsearch, config: Path, tmp_path:
     assert first.code == second.code == 0, first.err
     one, two = json.loads(first.out), json.loads(second.out)
     assert one == two, "a finished training was repeated"
-    assert sum("loss" in key for key in one["scores"]) == 3
+    assert sum("loss" in key for key in one["scores"]) == 4
     [record] = StudyDirectory(out).records()
     assert record.hash == one["hash"]
     assert str(out / "trials" / record.hash) in second.err

@@ -21,6 +21,7 @@ from torch import Tensor
 from modsearch.config.model import ModelConfig
 from modsearch.nn.blocks.mod import Mod
 from modsearch.nn.contracts import ROUTERS, Context
+from modsearch.nn.generate import Decoding
 from modsearch.nn.model import Decoder, Output
 from modsearch.nn.routers.expert_choice import ExpertChoice
 
@@ -276,6 +277,84 @@ def test_random_routes_its_capacity(capacity: float) -> None:
     for chosen_BT in output.chosen:
         assert chosen_BT is not None
         assert abs(chosen_BT.double().mean() - capacity) < 0.035
+
+
+def random_decoder(seed: int, capacity: float = 0.25) -> Decoder:
+    """Two layers that tokens enter at random, built with a seed."""
+    torch.manual_seed(seed)
+    return decoder(block="mod", router="random", every=1, depth=2, capacity=capacity).eval()
+
+
+def draw(model: Decoder, tokens_BT: Tensor, valid_BT: Tensor | None = None) -> Tensor:
+    """Which tokens enter which layer (L, B, T)."""
+    chosen = causal(model, tokens_BT, valid_BT).chosen
+    return torch.stack([chosen_BT for chosen_BT in chosen if chosen_BT is not None])
+
+
+@pytest.mark.parametrize("capacity", [0.125, 0.25, 0.5])
+def test_random_routes_its_capacity_over_sequences(capacity: float) -> None:
+    """In every layer, and with the spread of independent draws: within 4 standard errors."""
+    tokens_BT = torch.randint(VOCAB, (200, 64))
+    chosen_LBT = draw(random_decoder(0, capacity), tokens_BT).double()
+    sd = (capacity * (1 - capacity)) ** 0.5
+    for share in chosen_LBT.mean(dim=(1, 2)):
+        assert abs(share - capacity) < 4 * sd / tokens_BT.numel() ** 0.5
+    share_T = chosen_LBT.mean(dim=(0, 1))
+    assert (share_T[1:] - capacity).abs().max() < 4 * sd / 400**0.5, "a position is favoured"
+    spread = chosen_LBT.mean(dim=2).std(dim=1)
+    assert spread.mean() == pytest.approx(sd / 64**0.5, rel=0.2)
+
+
+def test_random_draws_differ_by_sequence_seed_and_layer() -> None:
+    tokens_BT = torch.randint(VOCAB, (6, 256))
+    one, other = (draw(random_decoder(seed), tokens_BT) for seed in (0, 1))
+    maps = torch.cat([one.flatten(0, 1), other.flatten(0, 1)])
+    assert len(maps.unique(dim=0)) == len(maps)
+    # Two independent choices of a quarter agree on 10 of 16 cells.
+    for left, right in ((one, other), (one[0], one[1]), (one[:, :3], one[:, 3:])):
+        assert (left == right).double().mean() == pytest.approx(0.625, abs=0.06)
+    assert torch.equal(one, draw(random_decoder(0), tokens_BT))
+
+
+def test_random_draws_do_not_look_at_later_tokens_batch_mates_or_padding() -> None:
+    model, tokens_BT = random_decoder(0), torch.randint(VOCAB, (4, 96))
+    full = draw(model, tokens_BT)
+    other_BT = tokens_BT.clone()
+    other_BT[:, 50:] = changed(tokens_BT[:, 50:])
+    later = draw(model, other_BT)
+    assert torch.equal(full[:, :, :50], later[:, :, :50])
+    assert not torch.equal(full[:, :, 50:], later[:, :, 50:])
+    assert torch.equal(draw(model, tokens_BT[2:3]), full[:, 2:3])
+    assert torch.equal(draw(model, tokens_BT.flip(0)), full.flip(1))
+    valid_BT = torch.arange(96) < torch.tensor([96, 60, 1, 7])[:, None]
+    padded = draw(model, torch.where(valid_BT, tokens_BT, changed(tokens_BT)), valid_BT)
+    assert torch.equal(padded, full & valid_BT)
+
+
+def test_random_draws_are_the_same_in_cached_decoding() -> None:
+    """Of ragged prompts in several calls, then token by token."""
+    model, tokens_BT = random_decoder(3), torch.randint(VOCAB, (3, 40))
+    full = draw(model, tokens_BT)
+    decoding = Decoding(model, 3)
+    for counts in ([9, 1, 4], [5, 9, 2], *[[1, 1, 1]] * 20):
+        counts_B = torch.tensor(counts)
+        places_BT = decoding.lengths_B[:, None] + torch.arange(max(counts))
+        before_LB = decoding.routed_LB.clone()
+        done_B = decoding.lengths_B.clone()
+        decoding.extend(tokens_BT.gather(1, places_BT), counts_B)
+        for row, (start, count) in enumerate(zip(done_B.tolist(), counts, strict=True)):
+            expected = full[:, row, start : start + count].sum(dim=1)
+            assert torch.equal(decoding.routed_LB[:, row] - before_LB[:, row], expected)
+
+
+def test_only_routers_that_ask_for_keys_make_them() -> None:
+    seen: list[Context] = []
+    for router in ("random", "static"):
+        model = decoder(block="mod", router=router, every=1, depth=1)
+        model.stack()[0].router.register_forward_pre_hook(lambda _, given: seen.append(given[1]))
+        causal(model, any_tokens())
+        model(any_tokens(), "train")
+    assert [context.key_BT is None for context in seen] == [False, True, True, True]
 
 
 def test_dense_is_equal_to_the_bit() -> None:

@@ -93,6 +93,8 @@ def full_capacity_twins(every: int, router: Any) -> tuple[Decoder, Decoder]:
     for name, value in twin.state_dict().items():
         if name.endswith("router.weight"):
             weights[name] = torch.zeros_like(value)
+        elif name.endswith("router.salt"):
+            weights[name] = value
         elif ".inner." in name:
             weights[name] = weights.pop(name.replace(".inner.", "."))
     twin.load_state_dict(weights)

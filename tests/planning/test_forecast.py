@@ -239,6 +239,13 @@ def test_a_device_that_search_will_refuse_is_said(corpus: Path) -> None:
     assert result.device == "cpu"
 
 
+def test_text_that_is_copied_from_training_is_said(tmp_path: Path) -> None:
+    for number in range(7):
+        (tmp_path / f"{number}.txt").write_text("\n".join(map(str, range(2000))) + f" {number}")
+    [said] = [each for each in forecast(space(tmp_path)).warnings if "verbatim" in each]
+    assert "100% of the test text" in said
+
+
 def test_tokens_that_never_occur_are_said(corpus: Path) -> None:
     fixed = {"model": {"seq_len": 16, "vocab_size": 32000}, "optim": {"min_steps": 1}}
     result = forecast(space(corpus, fixed=fixed))

@@ -35,9 +35,10 @@ def test_mlp_hidden_width_is_a_multiple_of_4(ratio: float) -> None:
 # The random control.
 
 
-def drawn(mode: Mode, x_BTD: Tensor, **where: int) -> Tensor:
+def drawn(mode: Mode, x_BTD: Tensor, router: Random | None = None, **where: int) -> Tensor:
     """Which tokens a random router of capacity 0.25 takes (B, T)."""
-    routing = Random(WIDTH, 0.25, Random.Config())(x_BTD, context(mode, x_BTD, **where))
+    router = Random(WIDTH, 0.25, Random.Config()) if router is None else router
+    routing = router(x_BTD, context(mode, x_BTD, **where))
     assert (routing.gate_BK == 1).all()
     valid_BK = routing.valid_BK
     chosen_BT = torch.zeros(x_BTD.shape[:2], dtype=torch.long)
@@ -104,20 +105,33 @@ def test_random_training_choice_favours_no_position() -> None:
     assert (share_T - 0.25).abs().max() < 5 * (0.25 * 0.75 / (64 * 50)) ** 0.5
 
 
-def test_random_causal_choice_depends_on_position_and_layer_only() -> None:
+def test_random_causal_choice_depends_on_key_layer_and_salt_only() -> None:
+    """Without keys, as where a router is asked by hand, positions stand for them."""
+    torch.manual_seed(0)
     x_BTD = torch.zeros(4, 512, WIDTH)
-    chosen_BT = drawn("causal", x_BTD)
+    router = Random(WIDTH, 0.25, Random.Config())
+    chosen_BT = drawn("causal", x_BTD, router)
     assert len(chosen_BT.unique(dim=0)) == 1
-    assert torch.equal(chosen_BT, drawn("causal", torch.randn_like(x_BTD), seed=9))
-    assert torch.equal(chosen_BT[:1, :37], drawn("causal", x_BTD[:1, :37]))
-    other_BT = drawn("causal", x_BTD, layer=1)
-    assert 0.5 < (chosen_BT == other_BT).double().mean() < 0.75
+    assert torch.equal(chosen_BT, drawn("causal", torch.randn_like(x_BTD), router, seed=9))
+    assert torch.equal(chosen_BT[:1, :37], drawn("causal", x_BTD[:1, :37], router))
+    for other_BT in (drawn("causal", x_BTD, router, layer=1), drawn("causal", x_BTD)):
+        assert 0.5 < (chosen_BT == other_BT).double().mean() < 0.75
 
 
 @pytest.mark.parametrize("layer", [0, 1, 2, 11])
 def test_random_causal_share_is_near_the_capacity(layer: int) -> None:
     share = drawn("causal", torch.zeros(1, 20_000, WIDTH), layer=layer).double().mean()
     assert abs(share - 0.25) < 5 * (0.25 * 0.75 / 20_000) ** 0.5
+
+
+def test_the_salt_of_random_follows_from_the_seed_and_takes_nothing_from_it() -> None:
+    found = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        found.append(int(Random(WIDTH, 0.25, Random.Config()).salt))
+        assert torch.equal(torch.get_rng_state(), before)
+    assert found[0] == found[1] != found[2]
 
 
 def test_random_is_free() -> None:

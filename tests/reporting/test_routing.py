@@ -420,8 +420,13 @@ def test_every_routed_model_reports(name: str, monkeypatch: pytest.MonkeyPatch) 
     weights = [each.decisions.weights for each in found.layers if each.decisions]
     assert all((each is None) == (name in ("random", "static")) for each in weights)
     assert found.tokens is not None
-    if name in ("random", "static"):
+    if name == "static":  # at a position always or never
         assert found.tokens.with_loss.partial is None
+    if name == "random":
+        with_loss = found.tokens.with_loss
+        assert with_loss.partial is not None
+        assert with_loss.se is not None
+        assert abs(with_loss.partial) < 5 * with_loss.se
 
 
 def test_a_dense_model_has_no_routing() -> None:

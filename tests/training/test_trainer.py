@@ -769,6 +769,19 @@ def test_a_saved_model_comes_back(recipe: str, corpus: Corpus, tmp_path: Path) -
         assert_equal_to_the_bit(found, model)
 
 
+def test_weights_from_before_random_had_a_salt_are_read(tmp_path: Path) -> None:
+    config = ModelConfig(depth=2, width=8, num_heads=1, block="mod", router="random", seq_len=16)
+    model = Decoder(config)
+    save_model(model, tmp_path)
+    path = tmp_path / "model.safetensors"
+    tensors = safetensors.torch.load_file(path)
+    assert int(tensors.pop("blocks.1.router.salt")) == int(model.state()["blocks.1.router.salt"])
+    safetensors.torch.save_file(tensors, path)
+    found = load_model(tmp_path).state()
+    assert int(found["blocks.1.router.salt"]) == 0
+    assert all(torch.equal(found[name], tensor) for name, tensor in tensors.items())
+
+
 @pytest.mark.parametrize("missing", ["model.safetensors", "model.json"])
 def test_a_missing_checkpoint_is_told(missing: str, tmp_path: Path) -> None:
     save_model(Decoder(ModelConfig()), tmp_path)

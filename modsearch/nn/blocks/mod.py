@@ -95,6 +95,7 @@ class Mod(RoutedBlock):
             context,
             positions_BT=context.positions_BT[rows_A],
             valid_BT=None if context.valid_BT is None else context.valid_BT[rows_A],
+            key_BT=None if context.key_BT is None else context.key_BT[rows_A],
             cache=context.cache.only(rows_A),
         )
         delta_AKD, inner_update = self._chosen(inner, x_BTD[rows_A], active, where)
@@ -127,9 +128,9 @@ class Mod(RoutedBlock):
             positions_BK = torch.arange(index_BK.shape[1], device=x_BTD.device).expand(B, -1)
             if context.cache is not None:
                 positions_BK = positions_BK + context.cache.lengths_A[:, None]
-        inner_update = inner.delta(
-            rows_BKD, replace(context, positions_BT=positions_BK, valid_BT=valid_BK)
-        )
+        key_BK = None if context.key_BT is None else context.key_BT.gather(1, index_BK)
+        inside = replace(context, positions_BT=positions_BK, valid_BT=valid_BK, key_BT=key_BK)
+        inner_update = inner.delta(rows_BKD, inside)
         delta_BKD = inner_update.delta_BKD
         if self.options.update != "delta":
             delta_BKD = rows_BKD + delta_BKD

@@ -8,22 +8,33 @@ Shapes: B sequences, T positions, K chosen rows, D width.
 
 import math
 from statistics import NormalDist
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from modsearch.nn.contracts import Context, Router, Routing
+from modsearch.nn.contracts import Context, Options, Router, Routing
+from modsearch.nn.keys import hashed
 from modsearch.nn.selection import chosen_valid, take, top_k
 
 
 class Random(Router):
-    """Gaussian scores from a counter-based hash, so that no random stream is consumed."""
+    """Gaussian scores from a counter-based hash, so that no pass consumes a random stream."""
+
+    keyed: ClassVar[bool] = True
+
+    def __init__(self, width: int, capacity: float, options: Options) -> None:
+        super().__init__(width, capacity, options)
+        with torch.random.fork_rng(devices=[]):  # parameters are those of other routers' models
+            self.register_buffer("salt", torch.randint(1 << 62, ()))
+        self.salt: Tensor
 
     def forward(self, x_BTD: Tensor, context: Context) -> Routing:
-        """Top-k of fresh scores in training; in causal mode a fixed cut-off on fixed scores."""
+        """Top-k of fresh scores in training; in causal mode a fixed cut-off on scores that differ
+        by the tokens so far, by layer, and by the model's seed."""
         if context.mode == "causal":
-            # Nothing of the batch: the score is a function of layer and position alone.
-            scores_BT = gaussian(context.positions_BT, 0, context.layer)
+            key_BT = context.positions_BT if context.key_BT is None else context.key_BT
+            scores_BT = gaussian(key_BT + self.salt, 0, context.layer)
             cut = NormalDist().inv_cdf(1 - self.capacity) if self.capacity < 1 else -math.inf
             return take(scores_BT > cut, self.slots(x_BTD.shape[1]), context)
         rows_B1 = context.first_row + torch.arange(len(x_BTD), device=x_BTD.device)[:, None]
@@ -40,10 +51,6 @@ def gaussian(counter: Tensor, seed: int, layer: int) -> Tensor:
     (counter, seed, layer), mapped through the inverse error function."""
     offset = seed * 0x9E3779B1 + layer * 0x85EBCA77 + 0x2545F491
     # A tensor takes signed 64-bit numbers only, and a seed may be any integer.
-    state = counter + ((offset + (1 << 63)) % (1 << 64) - (1 << 63))
-    for shift, multiplier in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15)):
-        shifted = (state >> shift) & ((1 << (64 - shift)) - 1)
-        state = (state ^ shifted) * multiplier
-    state = state ^ ((state >> 31) & 0x1FFFFFFFF)
+    state = hashed(counter + ((offset + (1 << 63)) % (1 << 64) - (1 << 63)))
     uniform = ((state >> 12) & 0xFFFFFFFFFF).double() / (1 << 40)
     return math.sqrt(2) * torch.erfinv(2 * uniform.clamp(1e-12, 1 - 1e-12) - 1)
