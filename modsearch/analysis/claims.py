@@ -8,7 +8,7 @@ is taken for an effect.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from modsearch.analysis.arms import describe, is_dense, is_routed, same_but_router
+from modsearch.analysis.arms import describe, is_routed, kinds_of, roles, same_but_router
 from modsearch.analysis.compare import Comparison, Confirmed, Multiplier, compare
 from modsearch.analysis.confirmation import confirmed
 from modsearch.analysis.curves import Curve
@@ -60,7 +60,7 @@ class Standing:
     def notes(self) -> tuple[str, ...]:
         """Controls that are not this model with its router replaced."""
         return tuple(
-            f"{each.reference.arm} is {describe(each.reference.model)}, depth "
+            f"{each.reference.arm} is {describe(each.reference.records[0])}, depth "
             f"{each.reference.model.depth}, width {each.reference.model.width}"
             for each in self.controls
             if not same_but_router(self.arm.model, each.reference.model)
@@ -109,22 +109,21 @@ class _Study:
         self.records = sorted(records, key=lambda record: record.hash)
         self.curves = fit_curves(self.records)
         self.optima = optima(self.curves)
-        models = {record.arm: record.candidate.model for record in self.records}
-        learned = [arm for arm, base in manifest.arms.items() if base is None and arm in models]
-        self.dense_arms = [arm for arm in learned if is_dense(models[arm])]
-        self.routed_arms = [arm for arm in learned if is_routed(models[arm])]
+        learned = [arm for arm, base in manifest.arms.items() if base is None]
+        found = roles(learned, kinds_of(self.records))
+        self.dense_arms, self.routed_arms = found.reference, found.routed
         budgets = {
             record.budget.flops
             for record in self.records
             if record.stage is Stage.CONFIRM and finished(record)
         }
         self.budgets = sorted(budgets)
-        found = (
+        fresh = (
             confirmed(self.records, arm, budget, base)
             for budget in self.budgets
             for arm, base in manifest.arms.items()
         )
-        self.confirmed = {(each.arm, each.budget): each for each in found if each is not None}
+        self.confirmed = {(each.arm, each.budget): each for each in fresh if each is not None}
         self.sd = seed_sd(self.records) or SEED_SD
 
     def claims(self) -> Claims:
@@ -263,7 +262,7 @@ class _Study:
             dense = self._confirmed_dense(budget)
             controls = [each for each in here if self.manifest.arms[each.arm] is not None]
             for arm in here:
-                if is_routed(arm.model):
+                if is_routed(arm.records[0]):
                     beside = [] if arm in controls else controls
                     found.append(
                         Standing(
@@ -277,6 +276,6 @@ class _Study:
     def _confirmed_dense(self, budget: float) -> Confirmed | None:
         """The one that measure chooses, or else the first in the order of the study."""
         best = self._best(self.dense_arms, budget)
-        names = ([best.arm] if best else []) + self.dense_arms
+        names = [*([best.arm] if best else []), *self.dense_arms]
         found = (self.confirmed.get((name, budget)) for name in names)
         return next((each for each in found if each is not None), None)

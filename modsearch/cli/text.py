@@ -56,6 +56,12 @@ def forecast_text(result: "Forecast") -> str:
             f"{_bytes(cell.memory_bytes):>12}{cell.seconds / 3600:10.3g}"
         )
     lines += ["", *_totals(result)]
+    if result.routed_arms and result.reference_arms:
+        several = "the best measured of " if len(result.reference_arms) > 1 else ""
+        lines.append(
+            f"routed: {', '.join(result.routed_arms)}; compared with: {several}"
+            f"{', '.join(result.reference_arms)}"
+        )
     if result.detectable_difference:
         lines.append(
             f"{result.confirm_seeds} seeds an arm find a difference of "

@@ -8,7 +8,7 @@ from modsearch.config.records import Stage
 from modsearch.config.runtime import Runtime
 from modsearch.data.corpus import load_corpus
 from modsearch.errors import StudyError
-from modsearch.planning.cells import PlannedCell, planned_cells
+from modsearch.planning.cells import PlannedCell, planned_cells, roles_of
 from modsearch.planning.costs import costs, process_memory
 from modsearch.planning.speed import Speed
 from modsearch.planning.warnings import notes, too_small, warnings_of
@@ -23,6 +23,10 @@ class Forecast(Frozen):
     name: str
     corpus: str
     cells: list[PlannedCell]
+    routed_arms: list[str]
+    reference_arms: list[str]
+    """What routed arms are compared with: the dense ones, or those with experts where there is
+    none."""
     trials: int
     flops: float
     device: str
@@ -73,6 +77,7 @@ def forecast(space: Space) -> Forecast:
         first, *more = speed.guessed
         others = f" and {len(more)} other kinds" if more else ""
         warnings.append(f"hours of {first}{others} are a guess: nothing of it was timed here")
+    found = roles_of(space, cells)
     rows = [costs(space, cell, speed, base) for cell in cells]
     workers = space.resources.workers
     workers = num_workers(constants) if workers == "auto" else workers
@@ -84,6 +89,8 @@ def forecast(space: Space) -> Forecast:
         name=space.name,
         corpus=corpus.facts.name,
         cells=rows,
+        routed_arms=list(found.routed),
+        reference_arms=list(found.reference),
         trials=sum(row.trials for row in rows),
         flops=flops,
         device=constants.device,
@@ -102,7 +109,7 @@ def forecast(space: Space) -> Forecast:
         memory_bytes_of_all_workers=largest * workers,
         confirm_seeds=seeds,
         detectable_difference=detectable_effect(seeds) if seeds > 1 else None,
-        warnings=[*warnings, *unlearned_choices(space), *warnings_of(space, rows)],
+        warnings=[*warnings, *unlearned_choices(space), *warnings_of(space, rows, found)],
         notes=notes(space, cells),
     )
 

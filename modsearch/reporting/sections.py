@@ -21,9 +21,10 @@ FORWARD = (
 CONFIRMED = (
     "The ladder size nearest to each arm's minimum, trained on fresh seeds and scored once on the "
     "test part. Only these rows make the headline. Causal loss: no routing decision looks at a "
-    "later token; train-mode loss may look ahead and ranks nothing. In the comparisons a "
-    "positive difference means that the arm has the lower loss; rows other than the headline "
-    "were not chosen by measure and are there for completeness."
+    "later token; train-mode loss may look ahead and ranks nothing. Brackets: 95 % intervals of "
+    "the means over seeds. In the comparisons a positive difference means that the arm has the "
+    "lower loss; rows other than the headline were not chosen by measure and are there for "
+    "completeness."
 )
 CONTROLS = (
     "A control is the arm's model with the router replaced: it tells the effect of routing from "
@@ -50,7 +51,11 @@ EXPLORE = (
     "Ranks recipes within an arm, by causal validation loss. Its values are the best of many "
     "draws: they enter no fit and no claim. Columns: what differs between recipes."
 )
-EVALUATION = "lm-eval scores of finished trials; means over seeds first."
+EVALUATION = (
+    "lm-eval scores of finished trials; means over seeds first, with 95 % intervals that hold the "
+    "scatter over seeds and the items' error. All seeds and arms answer the same items, so more "
+    "seeds do not make the latter smaller, and much of it is the same for two arms."
+)
 CORPUS = (
     "A cell whose best loss does not beat the bigram entropy is untrained and gets no verdict."
 )
@@ -204,17 +209,15 @@ def _multiplier_text(claims: Claims) -> list[str]:
     found = claim.multiplier
     if found is None:
         return [f"None: {claim.no_multiplier or claim.reason}."]
-    value, low, high = found.adjusted
     first = (
         f"The dense arm would need {decimal(found.value, 2)} times the training FLOPs "
         f"{_bounds(found.low, found.high)} for the routed arm's loss, at a slope of "
-        f"{decimal(found.slope.value)} nats per e-fold of compute. Adjusted by measured speed "
-        f"(the routed arm's training takes {decimal(found.time_ratio, 2)} times as long at "
-        f"the same budget), {decimal(value, 2)} times the training time {_bounds(low, high)}."
+        f"{decimal(found.slope.value)} nats per e-fold of compute."
     )
     how = (
         "exp(d / s): d is confirm's difference, s the slope of the dense minima. The interval is "
-        "Fieller's and carries both errors; that of the time ratio is not in it."
+        "Fieller's and carries both errors. Time is not in it: trials that share a machine slow "
+        "each other, so a time ratio is measured apart, on a quiet device."
     )
     if found.extrapolated:
         how += " Extrapolated: the implied dense budget lies outside of the measured ones."

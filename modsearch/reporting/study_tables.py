@@ -79,23 +79,18 @@ def standings(claims: Claims) -> pd.DataFrame:
 
 
 def multipliers(claims: Claims) -> pd.DataFrame:
-    """Compute multipliers of all budgets, plain and in training time."""
+    """Compute multipliers of all budgets."""
     rows: list[Row] = []
     for claim in claims.by_budget:
         found = claim.multiplier
         if found is None:
             continue
-        value, low, high = found.adjusted
         rows.append(
             {
                 "budget": claim.budget,
                 "multiplier": found.value,
                 "low": found.low,
                 "high": found.high,
-                "time ratio": found.time_ratio,
-                "speed-adjusted": value,
-                "adjusted low": low,
-                "adjusted high": high,
                 "slope": found.slope.value,
                 "slope se": found.slope.se,
                 "note": "extrapolated" if found.extrapolated else "",
@@ -172,7 +167,6 @@ def _comparison(each: Comparison, role: str, verdict: str | None = None) -> Row:
         "relative low": relative[0],
         "relative high": relative[1],
         "forward ratio": each.forward_ratio,
-        "time ratio": each.time_ratio,
         "verdict": verdict or comparison_verdict(each).value,
     }
 

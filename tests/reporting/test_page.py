@@ -9,10 +9,12 @@ import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from pages import table, tree, write
 from worlds import BUDGETS, WIDTHS, changed, law, manifest, params_of, study, trial
 
+from modsearch.analysis.claims import study_claims
 from modsearch.config.reading import override
 from modsearch.config.records import Stage, State
 from modsearch.errors import StudyError
@@ -24,6 +26,7 @@ from modsearch.reporting.trial_tables import (
     exploration,
     left_out,
     trials,
+    winners,
 )
 from modsearch.store.directory import StudyDirectory
 
@@ -158,6 +161,40 @@ def test_evaluations_of_every_seed_and_their_means(full: Path) -> None:
     assert len(means) == 6
     assert all(float(row["mean"]) == pytest.approx(0.6101) for row in means)
     assert all(row["seeds"] == "3" for row in means)
+    for row in means:  # the items' error is that of one run, however many there are
+        assert float(row["mean high"]) - float(row["mean"]) == pytest.approx(
+            1.96 * 0.015, rel=0.01
+        )
+
+
+def test_every_mean_of_a_winner_has_an_interval_or_says_that_it_is_a_single_run(
+    full: Path, tmp_path: Path
+) -> None:
+    for row in table(full, "winners"):
+        for name in ("causal loss", "train-mode loss", "bits per byte"):
+            low, value, high = (float(row[f"{name}{end}"]) for end in (" low", "", " high"))
+            assert low < value < high
+        assert row["note"] == ""
+    rows = [
+        changed(row, realised_capacity=0.1 + row.seed / 1e4) if row.arm == "mod" else row
+        for row in study(seeds=3, budgets=BUDGETS[:1])
+    ]
+    [mod] = [row for row in _rows(winners(study_claims(manifest(), rows))) if row[1] == "mod"]
+    assert "0.110 [0.110, 0.110]" in mod
+    page = compile_report(write(tmp_path / "one", study(sd=0.004, seeds=1)))
+    for row in table(page, "winners"):
+        assert (row["causal loss low"], row["note"]) == ("", "single run")
+
+
+def _rows(frame: pd.DataFrame) -> list[list[str]]:
+    return [[str(cell) for cell in row] for row in display(frame).to_numpy()]
+
+
+def test_no_time_is_compared_by_trials_that_shared_a_machine(full: Path) -> None:
+    for name in ("comparisons", "multipliers", "winners", "controls"):
+        columns = (full.parent / "tables" / f"{name}.csv").read_text().splitlines()[0]
+        assert not re.search("time|speed|adjusted|seconds|step ms", columns)
+    assert "times as long" not in full.read_text()
 
 
 def test_evaluations_are_never_averaged_over_stages() -> None:
