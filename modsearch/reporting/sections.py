@@ -109,6 +109,7 @@ def sections_of(
     claims: Claims,
     results: trial_tables.Evaluations,
     telemetry: routing.Telemetry,
+    ladder: Sequence[trial_tables.Size],
 ) -> list[Section]:
     """Every section that a report may have, empty ones too."""
     evaluations = trial_tables.evaluations(records, results)
@@ -155,10 +156,10 @@ def sections_of(
         Section("Evaluation", [EVALUATION], (), evaluation_tables),
         Section("Corpus", [CORPUS], (), [Table("corpus", study_tables.corpus(manifest))]),
         Section(
-            "Rejected, failed and untrained",
+            "Rejected, failed, missing and untrained",
             [],
             (),
-            [Table("left_out", trial_tables.left_out(manifest, records))],
+            [Table("left_out", trial_tables.left_out(manifest, records, ladder))],
         ),
         Section(
             "Every trial", [], (), [Table("trials", trial_tables.trials(records), folded=True)]

@@ -3,7 +3,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -11,7 +11,7 @@ from modsearch.analysis.arms import is_routed
 from modsearch.analysis.claims import Claims
 from modsearch.analysis.compare import Confirmed, deviation
 from modsearch.analysis.means import mean_of, runs_note
-from modsearch.analysis.recipes import causal_loss, finished, measured
+from modsearch.analysis.recipes import causal_loss, finished, measured, size_of
 from modsearch.config.manifest import Manifest
 from modsearch.config.model import Component
 from modsearch.config.records import Record, Stage, State
@@ -19,6 +19,15 @@ from modsearch.reporting.frames import Row, frame_of
 
 Evaluations = Mapping[str, Mapping[str, Mapping[str, Any]]]
 """lm-eval's results by trial and suite."""
+
+
+class Size(NamedTuple):
+    """One that an arm is measured at."""
+
+    arm: str
+    budget: float
+    depth: int
+    width: int
 
 
 TRIAL = (
@@ -107,8 +116,11 @@ def exploration(records: Sequence[Record]) -> pd.DataFrame:
     return frame_of(table)
 
 
-def left_out(manifest: Manifest, records: Sequence[Record]) -> pd.DataFrame:
-    """Rejected and failed trials with the reason, and cells that did not beat bigrams."""
+def left_out(
+    manifest: Manifest, records: Sequence[Record], ladder: Sequence[Size] = ()
+) -> pd.DataFrame:
+    """Rejected and failed trials with the reason, sizes of the `ladder` without a result once
+    measure has begun, and cells that did not beat bigrams."""
     rows = [
         _place(record) | {"state": record.state.value, "reason": record.reason or ""}
         for record in sorted(records, key=_trial_order)
@@ -118,12 +130,38 @@ def left_out(manifest: Manifest, records: Sequence[Record]) -> pd.DataFrame:
         _place(record) | {"state": "other recipe", "reason": "in no fit: the arm has another now"}
         for record in _other_recipes(records)
     ]
+    rows += _missing(records, ladder)
     bigrams = manifest.corpus.bigram_entropy
     for record in _best_of_cells(records):
         if causal_loss(record) >= bigrams:
-            reason = f"best loss {causal_loss(record):.3f} does not beat bigrams, {bigrams:.3f}"
+            reason = (
+                f"best loss {causal_loss(record):.3f} does not beat bigrams, {bigrams:.3f}: a "
+                f"larger budget would"
+            )
             rows.append(_place(record) | {"state": "untrained cell", "reason": reason})
     return frame_of(rows)
+
+
+def _missing(records: Sequence[Record], ladder: Sequence[Size]) -> list[Row]:
+    """Sizes that an arm should have been measured at, and has no result of any kind at."""
+    there = {
+        Size(record.arm, record.budget.flops, *size_of(record))
+        for record in records
+        if record.stage is Stage.MEASURE
+    }
+    return [
+        {
+            "stage": Stage.MEASURE.value,
+            "budget": size.budget,
+            "arm": size.arm,
+            "depth": size.depth,
+            "width": size.width,
+            "state": "missing",
+            "reason": "no result: `modsearch search` on the study trains it",
+        }
+        for size in ladder
+        if there and size not in there
+    ]
 
 
 def evaluations(records: Sequence[Record], results: Evaluations) -> pd.DataFrame:

@@ -21,6 +21,7 @@ from modsearch.errors import StudyError
 from modsearch.reporting.frames import display
 from modsearch.reporting.page import _again, _here, compile_report
 from modsearch.reporting.trial_tables import (
+    Size,
     evaluation_means,
     evaluations,
     exploration,
@@ -62,7 +63,7 @@ def test_page_answers_first(full: Path) -> None:
     for heading in (
         "IsoFLOP curves", "Compute multiplier", "Loss against forward FLOPs", "Confirmed winners",
         "Routed arms", "Controls", "Routing", "Explore&#39;s ranking", "Evaluation", "Corpus",
-        "Rejected, failed and untrained", "FLOP conventions", "Manifest", "Reproduce",
+        "Rejected, failed, missing and untrained", "FLOP conventions", "Manifest", "Reproduce",
     ):  # fmt: skip
         at = text.index(f"<h2>{heading}</h2>")
         assert at > sentence
@@ -278,6 +279,21 @@ def test_untrained_cells_are_listed(tmp_path: Path) -> None:
     rows = study(budgets=(1e11,))
     page = compile_report(write(tmp_path, rows, manifest(bigram=0.5)))
     assert "Untrained: no verdict" in page.read_text()
+    assert "What it would take: a larger budget" in page.read_text()
+
+
+def test_a_size_without_a_result_is_listed_as_missing() -> None:
+    ladder = [Size(arm, 1e11, 2, width) for arm in ("dense", "mod") for width in WIDTHS]
+    rows = [
+        row
+        for row in study(budgets=(1e11,))
+        if (row.stage, row.arm, row.candidate.model.width) != (Stage.MEASURE, "mod", 24)
+    ]
+    [row] = left_out(manifest(), rows, ladder).to_dict("records")
+    assert (row["arm"], row["depth"], row["width"], row["state"]) == ("mod", 2, 24, "missing")
+    assert left_out(manifest(), study(budgets=(1e11,)), ladder).empty
+    before = [row for row in rows if row.stage is Stage.EXPLORE]
+    assert left_out(manifest(), before, ladder).empty, "measure has not begun"
 
 
 def test_hostile_names_are_only_text(tmp_path: Path) -> None:
