@@ -38,6 +38,12 @@ def _token_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of what a report says: drawing takes most of its time."""
+    monkeypatch.setattr("modsearch.reporting.page.figures", lambda *_: {})
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real corpora beside the checkout."""

@@ -168,6 +168,7 @@ def test_evaluations_of_every_seed_and_their_means(full: Path) -> None:
         )
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_every_mean_of_a_winner_has_an_interval_or_says_that_it_is_a_single_run(
     full: Path, tmp_path: Path
 ) -> None:
@@ -250,6 +251,7 @@ def test_unfinished_studies_get_a_page(
     assert "Corpus" in text
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_one_arm_without_confirm_is_named(tmp_path: Path) -> None:
     rows = [
         row for row in study(budgets=(1e11,)) if (row.stage, row.arm) != (Stage.CONFIRM, "mod")
@@ -271,6 +273,7 @@ def test_no_study_is_the_users_error(tmp_path: Path) -> None:
         compile_report(tmp_path)
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_untrained_cells_are_listed(tmp_path: Path) -> None:
     cells = left_out(manifest(bigram=1.7), study())
     assert set(cells["state"]) == {"untrained cell"}
