@@ -3,13 +3,17 @@
 import os
 import random
 import secrets
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
 import numpy as np
 import pytest
 import torch
+from commands import Done
+
+from modsearch.cli.app import main
 
 torch.set_num_threads(1)  # tensors are small: a second thread costs more than it brings
 
@@ -51,3 +55,40 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("no ../shared/data beside the checkout: the tests on real corpora need it")
     return folder
+
+
+@pytest.fixture
+def modsearch(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., Done]:
+    """Runs a command in this process."""
+
+    def run(*arguments: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["modsearch", *map(str, arguments)])
+        capfd.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        out, err = capfd.readouterr()
+        return Done(code, out, err)
+
+    return run
+
+
+@pytest.fixture
+def refused(modsearch: Callable[..., Done]) -> Callable[..., str]:
+    """Runs a command that must end as a user's mistake does; gives the message."""
+
+    def run(*arguments: object) -> str:
+        done = modsearch(*arguments)
+        assert done.code == 2, done
+        assert done.out == ""
+        lines = done.err.strip().splitlines()
+        assert 1 <= len(lines) <= 2, done.err
+        assert lines[0].startswith("error: ")
+        assert "Traceback" not in done.err
+        return done.err
+
+    return run
