@@ -81,11 +81,11 @@ def warnings_of(space: Space, cells: Sequence[PlannedCell], found: Roles) -> lis
     if space.confirm is None or space.confirm.seeds < 3:
         lines.append("fewer than 3 confirm seeds: the report will give no interval and no verdict")
     lines += _short_ladders(space, cells)
-    for cell in cells:
-        if not cell.trials:
+    for stage in Stage:
+        if none := [cell for cell in cells if cell.stage is stage and not cell.trials]:
             lines.append(
-                f"{cell.stage} {cell.arm} {cell.budget:.3g} has nothing that can be trained: "
-                f"search will stop there"
+                f"{stage} has nothing that can be trained ({_places(none)}): search will stop "
+                f"there; what is rejected says what would help"
             )
     return lines
 
@@ -139,7 +139,7 @@ def _short_ladders(space: Space, cells: Sequence[PlannedCell]) -> list[str]:
                 lost = sum(each.depth == rung.depth for each in cell.rejected)
                 arms[len(rung.widths) - lost].append(cell.arm)
         for left, names in sorted(arms.items()):
-            if left < MIN_SIZES:
+            if 0 < left < MIN_SIZES:
                 lines.append(
                     f"the ladder at {rung.budget:.3g} FLOPs, depth {rung.depth} has {left} of its "
                     f"{len(rung.widths)} sizes that can be trained for {', '.join(names)}: the "
