@@ -13,7 +13,8 @@ demo: setup  ## run the quickstart search into runs/quickstart, evaluate and rep
 	$(BIN)/modsearch search quickstart --out runs/quickstart
 
 test: setup  ## run the fast tests, a file at a time on each core
-	$(BIN)/pytest -q -m "not slow and not gpu" -n logical --maxprocesses 4 --dist loadscope
+	$(BIN)/pytest -q -m "not slow and not gpu" -n logical --maxprocesses 4 \
+	    --dist loadscope --no-loadscope-reorder
 
 test-slow: setup  ## run the slow tests
 	$(BIN)/pytest -q -m slow

@@ -27,6 +27,18 @@ hypothesis.settings.register_profile("modsearch", derandomize=True, deadline=Non
 hypothesis.settings.load_profile("modsearch")
 
 
+LONGEST = (
+    "test_study.py", "test_plugins.py", "test_ray.py", "test_postgres.py", "test_json.py",
+    "test_faults.py", "test_ledger.py", "test_conformance.py", "test_flops.py",
+)  # fmt: skip
+"""Files that take longest."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """They come first, so that no core is left alone with one of them at the end."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 @pytest.fixture(autouse=True)
 def _seeds() -> None:
     random.seed(0)
