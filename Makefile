@@ -12,8 +12,9 @@ setup: .venv/.installed  ## make .venv with the package (editable) and the devel
 demo: setup  ## run the quickstart search into runs/quickstart, evaluate and report it
 	$(BIN)/modsearch search quickstart --out runs/quickstart
 
-test: setup  ## run the fast tests
-	$(BIN)/pytest -q -m "not slow and not gpu"
+test: setup  ## run the fast tests, a file at a time on each core
+	$(BIN)/pytest -q -m "not slow and not gpu" -n logical --maxprocesses 4 \
+	    --dist loadscope --no-loadscope-reorder
 
 test-slow: setup  ## run the slow tests
 	$(BIN)/pytest -q -m slow

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from modsearch.analysis.arms import describe, is_dense, is_routed, same_but_router
+from modsearch.analysis.arms import describe, is_routed, kinds_of, roles, same_but_router
 from modsearch.analysis.choice import best_of, choose
 from modsearch.analysis.compare import Comparison, Confirmed, Multiplier, compare
 from modsearch.analysis.confirmation import Stand, stands
@@ -100,7 +100,7 @@ class Standing:
     def notes(self) -> tuple[str, ...]:
         """Controls that are not this model with its router replaced."""
         return tuple(
-            f"{each.reference.arm} is {describe(each.reference.model)}, depth "
+            f"{each.reference.arm} is {describe(each.reference.records[0])}, depth "
             f"{each.reference.model.depth}, width {each.reference.model.width}"
             for each in self.controls
             if not same_but_router(self.arm.model, each.reference.model)
@@ -162,10 +162,9 @@ class _Study:
         self.records = sorted(records, key=lambda record: record.hash)
         self.curves = fit_curves(self.records)
         self.optima = optima(self.curves)
-        models = {record.arm: record.candidate.model for record in self.records}
-        learned = [arm for arm, base in manifest.arms.items() if base is None and arm in models]
-        self.dense_arms = [arm for arm in learned if is_dense(models[arm])]
-        self.routed_arms = [arm for arm in learned if is_routed(models[arm])]
+        learned = [arm for arm, base in manifest.arms.items() if base is None]
+        found = roles(learned, kinds_of(self.records))
+        self.dense_arms, self.routed_arms = found.reference, found.routed
         self.stands = stands(
             manifest, self.records, self.curves, self.routed_arms, self.dense_arms
         )
@@ -351,7 +350,7 @@ class _Study:
                 for each in learned_arms
                 if each.arm not in (dense.arm, stand.chosen.routed)
             ]
-        routed = [each for each in learned_arms if is_routed(each.model)]
+        routed = [each for each in learned_arms if is_routed(each.records[0])]
         found += [("pair", compare(a, b, look)) for a, b in combinations(routed, 2)]
         if stand.number == 0:
             return []
@@ -369,7 +368,7 @@ class _Study:
         ]
         found = []
         for arm in stand.arms.values():
-            if is_routed(arm.model):
+            if is_routed(arm.records[0]):
                 beside = [] if arm in controls else controls
                 found.append(
                     Standing(

@@ -54,6 +54,12 @@ def forecast_text(result: "Forecast") -> str:
             f"{_bytes(cell.memory_bytes):>12}{cell.seconds / 3600:10.3g}"
         )
     lines += ["", *_totals(result)]
+    if result.routed_arms and result.reference_arms:
+        several = "the best measured of " if len(result.reference_arms) > 1 else ""
+        lines.append(
+            f"routed: {', '.join(result.routed_arms)}; compared with: {several}"
+            f"{', '.join(result.reference_arms)}"
+        )
     lines += map(_chance, result.chances)
     if result.margin is not None:
         lines.append(f"equivalent: a difference of less than {result.margin:g} nats")

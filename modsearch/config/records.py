@@ -51,6 +51,8 @@ class Plan(Frozen):
     active_params: int
     """Parameters that a token meets when no block skips it."""
     embedding_params: int
+    routed: bool | None = None
+    """Whether some tokens skip a part of the model; None where that was not noted."""
     head_share: float
     """Share of the LM head in the forward FLOPs."""
     conventions: dict[str, float]

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
+from modsearch.analysis.arms import Kind, Roles, kind_of, roles
 from modsearch.config.base import Frozen
 from modsearch.config.reading import Tree
 from modsearch.config.records import Budget, Candidate, Plan, Stage
@@ -146,6 +147,19 @@ def _recipe(space: Space, arm: str, explored: list[Draft]) -> Tree:
     recipe = leading_to(space.recipe(arm), {})
     assert isinstance(recipe, dict)
     return recipe
+
+
+def roles_of(space: Space, cells: list[Draft]) -> Roles:
+    """Which arms are compared with which, by what their models do; an arm with nothing that can
+    be trained is known by what was rejected."""
+    kinds: dict[str, Kind] = {}
+    for cell in cells:
+        if cell.planned:
+            candidate, spent = cell.planned[0]
+            kinds[cell.arm] = kind_of(candidate.model, spent)
+        elif cell.rejected:
+            kinds.setdefault(cell.arm, kind_of(cell.rejected[0][0].model, None))
+    return roles(space.learned_arms, kinds)
 
 
 class Rejection(Frozen):

@@ -10,7 +10,7 @@ from modsearch.config.records import Stage
 from modsearch.config.runtime import Runtime
 from modsearch.data.corpus import load_corpus
 from modsearch.errors import StudyError
-from modsearch.planning.cells import PlannedCell, planned_cells
+from modsearch.planning.cells import PlannedCell, planned_cells, roles_of
 from modsearch.planning.costs import costs, process_memory
 from modsearch.planning.speed import Speed
 from modsearch.planning.warnings import copied_text, notes, too_small, warnings_of
@@ -42,6 +42,10 @@ class Forecast(Frozen):
     name: str
     corpus: str
     cells: list[PlannedCell]
+    routed_arms: list[str]
+    reference_arms: list[str]
+    """What routed arms are compared with: the dense ones, or those with experts where there is
+    none."""
     trials: int
     flops: float
     device: str
@@ -95,6 +99,7 @@ def forecast(space: Space) -> Forecast:
         first, *more = speed.guessed
         others = f" and {len(more)} other kinds" if more else ""
         warnings.append(f"hours of {first}{others} are a guess: nothing of it was timed here")
+    found = roles_of(space, cells)
     rows = [costs(space, cell, speed, base) for cell in cells]
     workers = space.resources.workers
     workers = num_workers(constants) if workers == "auto" else workers
@@ -105,6 +110,8 @@ def forecast(space: Space) -> Forecast:
         name=space.name,
         corpus=corpus.facts.name,
         cells=rows,
+        routed_arms=list(found.routed),
+        reference_arms=list(found.reference),
         trials=sum(row.trials for row in rows),
         flops=flops,
         device=constants.device,
@@ -124,7 +131,7 @@ def forecast(space: Space) -> Forecast:
         confirm_runs=space.confirm.looks[-1] if space.confirm else 0,
         margin=_margin(space.confirm) if space.confirm else None,
         chances=_chances(space.confirm, rows) if space.confirm else [],
-        warnings=[*warnings, *unlearned_choices(space), *warnings_of(space, rows)],
+        warnings=[*warnings, *unlearned_choices(space), *warnings_of(space, rows, found)],
         notes=notes(space, cells),
     )
 

@@ -1,7 +1,10 @@
 """What a planned study should be told before it is run."""
 
+import math
+from collections import defaultdict
 from collections.abc import Sequence
 
+from modsearch.analysis.arms import Roles
 from modsearch.analysis.compare import MIN_SEEDS
 from modsearch.analysis.curves import MIN_SIZES
 from modsearch.config.records import Stage
@@ -17,6 +20,8 @@ LONGER = (1.4, 2.3)
 MANY_EPOCHS = 4
 MUCH_COPIED = 0.05
 """Of the test text; what licences and idioms take is less."""
+SHORT, SMALL = 300, 5_000
+"""Steps and parameters below which models of bytes rarely beat bigrams (docs/measurements.md)."""
 
 
 def notes(space: Space, cells: list[Draft]) -> list[str]:
@@ -70,47 +75,100 @@ def copied_text(corpus: Corpus) -> list[str]:
     ]
 
 
-def warnings_of(space: Space, cells: Sequence[PlannedCell]) -> list[str]:
+def warnings_of(space: Space, cells: Sequence[PlannedCell], found: Roles) -> list[str]:
     """What makes a study say less than it costs: a line for each."""
-    found = _unused_vocabulary(space)
-    few = sorted({cell.budget for cell in cells if min(cell.steps, default=FEW_STEPS) < FEW_STEPS})
+    lines = _unused_vocabulary(space)
+    lines += _no_comparison(space, found)
+    few = [cell for cell in cells if min(cell.steps, default=FEW_STEPS) < FEW_STEPS]
     if few:
-        budgets = ", ".join(f"{budget:.3g}" for budget in few)
-        found.append(
-            f"some sizes run fewer than {FEW_STEPS} steps at {budgets} FLOPs: "
+        lines.append(
+            f"some sizes run fewer than {FEW_STEPS} steps ({_places(few)}): "
             f"far up the right branch"
         )
+    lines += _untrained(cells)
     epochs = max((cell.epochs for cell in cells), default=0.0)
     if epochs > MANY_EPOCHS:
-        found.append(f"up to {epochs:,.0f} epochs of the corpus: bring more text")
+        lines.append(f"up to {epochs:,.0f} epochs of the corpus: bring more text")
     share = max((cell.head_share for cell in cells), default=0.0)
     if warning := head_warning(share):
-        found.append(warning)
+        lines.append(warning)
     if space.confirm is None or space.confirm.looks[-1] < MIN_SEEDS:
-        found.append(
+        lines.append(
             f"fewer than {MIN_SEEDS} confirm seeds: the report will give no interval and no "
             f"verdict"
         )
-    found += _short_ladders(space, cells)
-    for cell in cells:
-        if not cell.trials:
-            where = f"{cell.stage} {cell.arm} {cell.budget:.3g}"
-            found.append(f"{where} has nothing that can be trained: search will stop there")
-    return found
+    lines += _short_ladders(space, cells)
+    for stage in Stage:
+        if none := [cell for cell in cells if cell.stage is stage and not cell.trials]:
+            lines.append(
+                f"{stage} has nothing that can be trained ({_places(none)}): search will stop "
+                f"there; what is rejected says what would help"
+            )
+    return lines
+
+
+def _no_comparison(space: Space, found: Roles) -> list[str]:
+    """A headline takes an arm of either kind."""
+    if space.confirm is None:
+        return []
+    lines = []
+    if not found.routed:
+        lines.append(
+            "no arm routes tokens, so that the report will give no verdict: add one, such as "
+            "`mod: {model: {block: mod}}`"
+        )
+    if not found.reference:
+        lines.append(
+            "every arm routes tokens, so that there is nothing to compare with and the report "
+            "will give no verdict: add one that does not, such as `dense: {model: {block: dense}}`"
+        )
+    return lines
+
+
+def _untrained(cells: Sequence[PlannedCell]) -> list[str]:
+    """Cells that are likely not to beat what counting pairs of bytes reaches."""
+    most = {
+        place: max(
+            (steps for steps, size in zip(cell.steps, cell.params, strict=True) if size >= SMALL),
+            default=0,
+        )
+        for place, cell in enumerate(cells)
+    }
+    short = [place for place, steps in most.items() if cells[place].steps and steps < SHORT]
+    if not short:
+        return []
+    fewest = min(most[place] for place in short)
+    budget = f"{math.ceil(SHORT / fewest)} times the budget" if fewest else "wider sizes"
+    return [
+        f"no size of {SMALL:,} parameters or more runs {SHORT} steps "
+        f"({_places([cells[place] for place in short])}): such models rarely beat the corpus's "
+        f"bigrams, and what is untrained gets no verdict; {budget} would do"
+    ]
 
 
 def _short_ladders(space: Space, cells: Sequence[PlannedCell]) -> list[str]:
     """A curve is fitted for each arm, budget and depth."""
-    found = []
+    lines = []
     for rung in space.measure.ladder if space.measure else ():
-        left = [
-            len(rung.widths) - sum(each.depth == rung.depth for each in cell.rejected)
-            for cell in cells
-            if (cell.stage, cell.budget) == (Stage.MEASURE, rung.budget)
-        ]
-        if min(left) < MIN_SIZES:
-            found.append(
-                f"the ladder at {rung.budget:.3g} FLOPs, depth {rung.depth} has {min(left)} sizes "
-                f"that can be trained: the report fits no curve to fewer than {MIN_SIZES}"
-            )
-    return found
+        arms: dict[int, list[str]] = defaultdict(list)
+        for cell in cells:
+            if (cell.stage, cell.budget) == (Stage.MEASURE, rung.budget):
+                lost = sum(each.depth == rung.depth for each in cell.rejected)
+                arms[len(rung.widths) - lost].append(cell.arm)
+        for left, names in sorted(arms.items()):
+            if 0 < left < MIN_SIZES:
+                lines.append(
+                    f"the ladder at {rung.budget:.3g} FLOPs, depth {rung.depth} has {left} of its "
+                    f"{len(rung.widths)} sizes that can be trained for {', '.join(names)}: the "
+                    f"report fits no curve to fewer than {MIN_SIZES}; add widths between those "
+                    f"that can"
+                )
+    return lines
+
+
+def _places(cells: Sequence[PlannedCell]) -> str:
+    """Arms by budget, of cells."""
+    arms: dict[float, dict[str, None]] = defaultdict(dict)
+    for cell in cells:
+        arms[cell.budget][cell.arm] = None
+    return "; ".join(f"{', '.join(names)} at {at:.3g} FLOPs" for at, names in sorted(arms.items()))

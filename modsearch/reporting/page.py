@@ -25,6 +25,7 @@ from modsearch.config.records import Record, Stage, State
 from modsearch.errors import StudyError, first_line
 from modsearch.reporting.figures import figures
 from modsearch.reporting.sections import Section, sections_of
+from modsearch.reporting.trial_tables import Size
 from modsearch.store.directory import StudyDirectory
 from modsearch.store.files import write_bytes, write_text
 from modsearch.study.completeness import cells, lacking, study_space
@@ -73,7 +74,7 @@ def compile_report(root: Path, out: Path | None = None) -> Path:
     drawn = figures(manifest, claims, found)
     sections = [
         replace(section, tables=[table for table in section.tables if len(table.frame)])
-        for section in sections_of(manifest, records, claims, results, found)
+        for section in sections_of(manifest, records, claims, results, found, _ladder(directory))
     ]
     for name, (png, svg) in drawn.items():
         write_bytes(out / "figures" / f"{name}.png", png)
@@ -131,6 +132,11 @@ class _Page:
 
 
 def _needed_text(claim: Claim) -> str:
+    if claim.verdict is Verdict.UNTRAINED:
+        return (
+            "What it would take: a larger budget, so that models learn more than which byte "
+            "follows which; `modsearch plan` warns where that is unlikely."
+        )
     if claim.verdict is not Verdict.INCONCLUSIVE:
         return ""
     found = claim.needed
@@ -175,6 +181,21 @@ def _missing(
     except StudyError as error:
         why = _here(directory, first_line(error))
         return [*lines, *arms, f"Whether all results are there is not known: {why}."]
+
+
+def _ladder(directory: StudyDirectory) -> list[Size]:
+    """Sizes that every learned arm is to be measured at; none where the space can't be read,
+    which the page says."""
+    try:
+        space = study_space(directory)
+    except StudyError:
+        return []
+    return [
+        Size(arm, budget, size["depth"], size["width"])
+        for budget in space.budgets(Stage.MEASURE)
+        for arm in space.learned_arms
+        for size in space.sizes(budget)
+    ]
 
 
 def _here(directory: StudyDirectory, text: str) -> str:

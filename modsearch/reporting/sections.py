@@ -22,9 +22,10 @@ FORWARD = (
 CONFIRMED = (
     "The ladder size nearest to each arm's minimum, trained on fresh seeds and scored once on the "
     "test part. Only these rows make the headline. Causal loss: no routing decision looks at a "
-    "later token; train-mode loss may look ahead and ranks nothing. In the comparisons a "
-    "positive difference means that the arm has the lower loss; rows other than the headline "
-    "were not chosen by measure and are there for completeness."
+    "later token; train-mode loss may look ahead and ranks nothing. Brackets: 95 % intervals of "
+    "the means over seeds. In the comparisons a positive difference means that the arm has the "
+    "lower loss; rows other than the headline were not chosen by measure and are there for "
+    "completeness."
 )
 CONTROLS = (
     "A control is the arm's model with the router replaced: it tells the effect of routing from "
@@ -52,7 +53,11 @@ EXPLORE = (
     "Ranks recipes within an arm, by causal validation loss. Its values are the best of many "
     "draws: they enter no fit and no claim. Columns: what differs between recipes."
 )
-EVALUATION = "lm-eval scores of finished trials; means over seeds first."
+EVALUATION = (
+    "lm-eval scores of finished trials; means over seeds first, with 95 % intervals that hold the "
+    "scatter over seeds and the items' error. All seeds and arms answer the same items, so more "
+    "seeds do not make the latter smaller, and much of it is the same for two arms."
+)
 CORPUS = (
     "A cell whose best loss does not beat the bigram entropy is untrained and gets no verdict. "
     "Near-duplicates share a tenth of their text; what stands in train does so verbatim, 50 bytes "
@@ -108,6 +113,7 @@ def sections_of(
     claims: Claims,
     results: trial_tables.Evaluations,
     telemetry: routing.Telemetry,
+    ladder: Sequence[trial_tables.Size],
 ) -> list[Section]:
     """Every section that a report may have, empty ones too."""
     evaluations = trial_tables.evaluations(records, results)
@@ -154,10 +160,10 @@ def sections_of(
         Section("Evaluation", [EVALUATION], (), evaluation_tables),
         Section("Corpus", [CORPUS], (), [Table("corpus", study_tables.corpus(manifest))]),
         Section(
-            "Rejected, failed and untrained",
+            "Rejected, failed, missing and untrained",
             [],
             (),
-            [Table("left_out", trial_tables.left_out(manifest, records))],
+            [Table("left_out", trial_tables.left_out(manifest, records, ladder))],
         ),
         Section(
             "Every trial", [], (), [Table("trials", trial_tables.trials(records), folded=True)]
@@ -222,7 +228,8 @@ def _multiplier_text(claims: Claims) -> list[str]:
     how = (
         f"exp(d / s): d is confirm's difference, s the slope of the dense minima at the "
         f"headline's budget, {found.slope.kind}. The interval is "
-        f"Fieller's and carries both errors."
+        f"Fieller's and carries both errors. Time is not in it: trials that share a machine slow "
+        f"each other, so a time ratio is measured apart, on a quiet device."
     )
     if found.extrapolated:
         how += " Extrapolated: the implied dense budget lies outside of the measured ones."

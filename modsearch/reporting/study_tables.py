@@ -82,7 +82,7 @@ def standings(claims: Claims) -> pd.DataFrame:
 
 
 def multipliers(claims: Claims) -> pd.DataFrame:
-    """Compute multipliers of all budgets, plain and in training time."""
+    """Compute multipliers of all budgets."""
     rows: list[Row] = []
     for claim in claims.by_budget:
         found = claim.multiplier

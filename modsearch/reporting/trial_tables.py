@@ -1,23 +1,34 @@
 """Tables of trials: each, the confirmed ones, ranks of recipes, what is left out, evaluations."""
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from statistics import fmean, median
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from modsearch.analysis.arms import is_routed
 from modsearch.analysis.claims import Claims
 from modsearch.analysis.compare import Confirmed, deviation
-from modsearch.analysis.recipes import causal_loss, finished, measured
+from modsearch.analysis.looks import ERROR
+from modsearch.analysis.means import mean_of, runs_note
+from modsearch.analysis.recipes import causal_loss, finished, measured, size_of
 from modsearch.config.manifest import Manifest
-from modsearch.config.model import Component, ModelConfig
+from modsearch.config.model import Component
 from modsearch.config.records import Record, Stage, State
 from modsearch.reporting.frames import Row, frame_of
 
 Evaluations = Mapping[str, Mapping[str, Mapping[str, Any]]]
 """lm-eval's results by trial and suite."""
+
+
+class Size(NamedTuple):
+    """One that an arm is measured at."""
+
+    arm: str
+    budget: float
+    depth: int
+    width: int
 
 
 TRIAL = (
@@ -54,19 +65,27 @@ WINNER = (
     "capacity",
     "every",
     "router",
-    "seeds",
+    "runs",
     "causal loss",
-    "causal sd",
-    "train-mode loss",
-    "train-mode sd",
-    "bits per byte",
-    "realised capacity",
-    "agreement of modes",
+    "causal loss low",
+    "causal loss high",
+    "sd of a run",
+    "runs of this size",
+    *(
+        f"{name}{end}"
+        for name in (
+            "causal loss of this size",
+            "train-mode loss",
+            "bits per byte",
+            "realised capacity",
+            "agreement of modes",
+            "forward FLOPs per token, realised",
+        )
+        for end in ("", " low", " high")
+    ),
     "forward FLOPs per token, planned",
-    "forward FLOPs per token, realised",
-    "step ms",
-    "training seconds",
     "peak MiB",
+    "note",
 )
 METRIC = ("budget", "arm", "stage", "seed", "suite", "task", "metric", "value", "stderr", "hash")
 """Columns of tables, which those without rows have, too."""
@@ -102,8 +121,11 @@ def exploration(records: Sequence[Record]) -> pd.DataFrame:
     return frame_of(table)
 
 
-def left_out(manifest: Manifest, records: Sequence[Record]) -> pd.DataFrame:
-    """Rejected and failed trials with the reason, and cells that did not beat bigrams."""
+def left_out(
+    manifest: Manifest, records: Sequence[Record], ladder: Sequence[Size] = ()
+) -> pd.DataFrame:
+    """Rejected and failed trials with the reason, sizes of the `ladder` without a result once
+    measure has begun, and cells that did not beat bigrams."""
     rows = [
         _place(record) | {"state": record.state.value, "reason": record.reason or ""}
         for record in sorted(records, key=_trial_order)
@@ -113,12 +135,38 @@ def left_out(manifest: Manifest, records: Sequence[Record]) -> pd.DataFrame:
         _place(record) | {"state": "other recipe", "reason": "in no fit: the arm has another now"}
         for record in _other_recipes(records)
     ]
+    rows += _missing(records, ladder)
     bigrams = manifest.corpus.bigram_entropy
     for record in _best_of_cells(records):
         if causal_loss(record) >= bigrams:
-            reason = f"best loss {causal_loss(record):.3f} does not beat bigrams, {bigrams:.3f}"
+            reason = (
+                f"best loss {causal_loss(record):.3f} does not beat bigrams, {bigrams:.3f}: a "
+                f"larger budget would"
+            )
             rows.append(_place(record) | {"state": "untrained cell", "reason": reason})
     return frame_of(rows)
+
+
+def _missing(records: Sequence[Record], ladder: Sequence[Size]) -> list[Row]:
+    """Sizes that an arm should have been measured at, and has no result of any kind at."""
+    there = {
+        Size(record.arm, record.budget.flops, *size_of(record))
+        for record in records
+        if record.stage is Stage.MEASURE
+    }
+    return [
+        {
+            "stage": Stage.MEASURE.value,
+            "budget": size.budget,
+            "arm": size.arm,
+            "depth": size.depth,
+            "width": size.width,
+            "state": "missing",
+            "reason": "no result: `modsearch search` on the study trains it",
+        }
+        for size in ladder
+        if there and size not in there
+    ]
 
 
 def evaluations(records: Sequence[Record], results: Evaluations) -> pd.DataFrame:
@@ -132,21 +180,37 @@ def evaluations(records: Sequence[Record], results: Evaluations) -> pd.DataFrame
 
 
 def evaluation_means(frame: pd.DataFrame) -> pd.DataFrame:
-    """The same over seeds, so that arms stand under each other."""
-    groups: dict[tuple[str, ...], list[float]] = defaultdict(list)
-    places: dict[tuple[str, ...], Row] = {}
+    """The same over seeds, so that arms stand under each other.
+
+    All seeds answer the same items, so that the items' error does not become smaller with seeds:
+    the intervals have it beside the scatter over seeds.
+    """
+    groups: dict[tuple[str, ...], list[Mapping[Any, Any]]] = defaultdict(list)
     names = ["suite", "task", "metric", "budget", "arm", "stage"]
     for row in frame.to_dict("records"):
-        key = tuple(str(row[name]) for name in names)
-        places[key] = {name: row[name] for name in names}
-        groups[key].append(float(row["value"]))
-    rows = [
-        places[key]
-        | {"mean": fmean(values), "sd over seeds": deviation(values), "seeds": len(values)}
-        for key, values in groups.items()
-    ]
+        groups[tuple(str(row[name]) for name in names)].append(row)
+    rows = [_evaluation_mean(names, group) for group in groups.values()]
     rows.sort(key=lambda row: tuple(str(row[name]) for name in names[:3]))
     return frame_of(rows)
+
+
+def _evaluation_mean(names: Sequence[str], group: Sequence[Mapping[Any, Any]]) -> Row:
+    """Of the seeds of one arm."""
+    values = [float(row["value"]) for row in group]
+    known = (row["stderr"] for row in group)
+    errors = [each for each in known if isinstance(each, float) and not math.isnan(each)]
+    items = math.hypot(*errors) / math.sqrt(len(errors)) if errors else None
+    notes = [runs_note(len(values))] if runs_note(len(values)) else []
+    if items is None:
+        notes.append("the items' error is not known")
+    return {
+        **{name: group[0][name] for name in names},
+        **_interval("mean", values, items or 0.0),
+        "deviation over seeds": deviation(values),
+        "items' error": items,
+        "seeds": len(values),
+        "note": "; ".join(notes),
+    }
 
 
 def _trial_order(record: Record) -> tuple[object, ...]:
@@ -168,9 +232,9 @@ def _place(record: Record) -> Row:
     }
 
 
-def _recipe(model: ModelConfig) -> Row:
+def _recipe(record: Record) -> Row:
     """What sets a routed model apart; empty for one that no token skips a part of."""
-    routed = is_routed(model)
+    model, routed = record.candidate.model, is_routed(record)
     return {
         "capacity": model.capacity if routed else None,
         "every": model.every if routed else None,
@@ -185,7 +249,7 @@ def _component(component: Component) -> str:
 
 def _trial(record: Record) -> Row:
     plan, scores = record.plan, record.scores
-    row = _place(record) | _recipe(record.candidate.model)
+    row = _place(record) | _recipe(record)
     row |= {
         "rate": record.candidate.optim.rate,
         "params": plan.params if plan else None,
@@ -204,8 +268,6 @@ def _trial(record: Record) -> Row:
 
 
 def _winner(each: Confirmed) -> Row:
-    train = [score.train_mode_loss for score in each.scores]
-    agreements = [score.agreement for score in each.scores if score.agreement is not None]
     row: Row = {
         "budget": each.budget,
         "arm": each.arm,
@@ -213,28 +275,46 @@ def _winner(each: Confirmed) -> Row:
         "width": each.model.width,
         "params": each.plan.params,
     }
-    row |= _recipe(each.model)
-    return row | {
-        "seeds": len(each.records),
+    half = each.half_width(ERROR)
+    row |= _recipe(each.records[0])
+    row |= {
+        "runs": each.num_runs,
         "causal loss": each.loss,
-        "causal sd": each.sd,
-        "train-mode loss": fmean(train),
-        "train-mode sd": deviation(train),
-        "bits per byte": fmean(score.bits_per_byte for score in each.scores),
-        "realised capacity": each.realised_capacity,
-        "agreement of modes": fmean(agreements) if agreements else None,
-        "forward FLOPs per token, planned": each.plan.forward_flops,
-        "forward FLOPs per token, realised": each.forward_flops,
-        "step ms": 1000 * median(score.step_seconds for score in each.scores),
-        "training seconds": each.training_seconds,
-        "peak MiB": max(score.peak_memory for score in each.scores) / 2**20,
+        "causal loss low": None if half is None else each.loss - half,
+        "causal loss high": None if half is None else each.loss + half,
+        "sd of a run": each.sd,
+        "runs of this size": len(each.records),
     }
+    measured: dict[str, Sequence[float | None]] = {
+        "causal loss of this size": [causal_loss(record) for record in each.records],
+        "train-mode loss": [score.train_mode_loss for score in each.scores],
+        "bits per byte": [score.bits_per_byte for score in each.scores],
+        "realised capacity": [score.realised_capacity for score in each.scores],
+        "agreement of modes": [score.agreement for score in each.scores],
+        "forward FLOPs per token, realised": [
+            score.realised_forward_flops for score in each.scores
+        ],
+    }
+    for name, values in measured.items():
+        row |= _interval(name, [value for value in values if value is not None])
+    return row | {
+        "forward FLOPs per token, planned": each.plan.forward_flops,
+        "peak MiB": max(score.peak_memory for score in each.scores) / 2**20,
+        "note": runs_note(len(each.records)),
+    }
+
+
+def _interval(name: str, values: Sequence[float], shared: float = 0.0) -> Row:
+    """A mean over seeds and its 95 % interval; a dash where there is nothing to average."""
+    found = mean_of(values, shared) if values else None
+    ends = (found.value, found.low, found.high) if found else (None, None, None)
+    return dict(zip((name, f"{name} low", f"{name} high"), ends, strict=True))
 
 
 def _flat_recipe(record: Record) -> Row:
     candidate = record.candidate.model_dump(mode="json", exclude={"data": True})
-    if not is_routed(record.candidate.model):
-        for name in _recipe(record.candidate.model):
+    if not is_routed(record):
+        for name in _recipe(record):
             del candidate["model"][name]
     flat: Row = {}
     for part in ("model", "optim"):

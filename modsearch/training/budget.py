@@ -32,7 +32,7 @@ def plan(candidate: Candidate, budget: Budget, train_tokens: int) -> Plan | Infe
     if routes(model.config) and not model.routed_layers:
         return Infeasible(
             reason=f"no layer is routed: depth {config.depth}, every {config.every}, "
-            f"schedule `{config.schedule.name}`"
+            f"schedule `{config.schedule.name}`: a larger depth or a smaller every routes some"
         )
     if config.vocab_size < VOCAB_SIZE:
         return Infeasible(
@@ -49,16 +49,19 @@ def plan(candidate: Candidate, budget: Budget, train_tokens: int) -> Plan | Infe
     if steps < optim.min_steps:
         return Infeasible(
             reason=f"{steps} steps at {budget.flops:.3g} FLOPs, fewer than "
-            f"min_steps = {optim.min_steps}"
+            f"min_steps = {optim.min_steps}: a larger budget, a smaller size or a smaller "
+            f"batch_size gives more"
         )
     if abs(achieved - budget.flops) > TOLERANCE * budget.flops:
         return Infeasible(
-            reason=f"{steps} steps make {achieved:.4g} FLOPs, over 1 % from {budget.flops:.4g}"
+            reason=f"{steps} steps make {achieved:.4g} FLOPs, over 1 % from {budget.flops:.4g}: "
+            f"a larger budget or a smaller batch_size comes nearer"
         )
     if epochs > optim.max_epochs:
         return Infeasible(
             reason=f"{epochs:.1f} epochs of {train_tokens:,} tokens, over "
-            f"max_epochs = {optim.max_epochs:g}"
+            f"max_epochs = {optim.max_epochs:g}: more text, a larger size or a smaller budget "
+            f"takes fewer"
         )
     params = model.num_params
     embedding = config.vocab_size * config.width * (1 if config.tied else 2)
@@ -72,6 +75,7 @@ def plan(candidate: Candidate, budget: Budget, train_tokens: int) -> Plan | Infe
         params=params,
         active_params=model.active_params,
         embedding_params=embedding,
+        routed=bool(model.routed_layers),
         head_share=cost.forward.head / cost.forward.total,
         conventions=conventions(cost, config.seq_len, params, embedding),
         seconds=_guess_seconds(candidate, steps, flops_per_step),

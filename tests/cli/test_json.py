@@ -30,7 +30,7 @@ EVENTS = schema_of(What.EVENT)
 SPACE = {
     **tiny.SPACE,
     "confirm": {"budgets": [5e7], "seeds": 3, "windows": 2},
-    "resources": {"workers": 2},
+    "resources": {"workers": 1},
 }
 
 

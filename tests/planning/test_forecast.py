@@ -18,6 +18,8 @@ from modsearch.config.data import DataConfig, Validation
 from modsearch.config.records import Budget, Plan, Stage, State
 from modsearch.config.runtime import Runtime
 from modsearch.data.corpus import load_corpus
+from modsearch.nn.contracts import FFNS
+from modsearch.nn.ffn.mlp import Mlp
 from modsearch.planning import cells, speed
 from modsearch.planning.forecast import forecast
 from modsearch.planning.speed import Timing
@@ -433,4 +435,79 @@ def test_a_ladder_that_is_too_short_for_a_curve_is_warned_of(
 ) -> None:
     measure = {"ladder": [{"budget": 2e8, "depth": 2, "widths": widths}], "windows": 16}
     found = forecast(space(corpus, measure=measure, confirm=None)).warnings
-    assert any("has 3 sizes that can be trained" in line for line in found) == told
+    line = "has 3 of its 3 sizes that can be trained for dense, mod"
+    assert any(line in each for each in found) == told
+
+
+def test_a_ladder_that_rejections_make_short_is_warned_of_with_its_arm(corpus: Path) -> None:
+    measure = {"ladder": [{"budget": 2e8, "depth": 2, "widths": [8, 10, 12, 14]}]}
+    optim = {"min_steps": 10, "max_epochs": 99}
+    fixed = {"model": {"num_heads": 1, "seq_len": 16}, "optim": optim}
+    steps = forecast(space(corpus, measure=measure, fixed=fixed, confirm=None)).cells
+    fewest = {cell.arm: min(cell.steps) for cell in steps if cell.stage == Stage.MEASURE}
+    assert fewest["dense"] < fewest["mod"]
+    optim["min_steps"] = fewest["mod"]
+    found = forecast(space(corpus, measure=measure, fixed=fixed, confirm=None)).warnings
+    [line] = [each for each in found if "sizes that can be trained" in each]
+    assert "sizes that can be trained for dense: the report fits no curve" in line
+
+
+def test_a_budget_that_trains_nothing_is_foreseen_with_what_would_help(corpus: Path) -> None:
+    def warned(budget: float, width: int) -> list[str]:
+        measure = {"ladder": [{"budget": budget, "depth": 2, "widths": [width]}], "windows": 16}
+        fixed = {
+            "model": {"num_heads": 1, "seq_len": 16},
+            "optim": {"max_epochs": 9999, "min_steps": 10},
+        }
+        arms = {"a": {}}
+        planned = forecast(
+            space(corpus, explore=None, fixed=fixed, arms=arms, measure=measure, confirm=None)
+        )
+        return [line for line in planned.warnings if "rarely beat" in line]
+
+    [line] = warned(1e8, 24)
+    assert line.startswith("no size of 5,000 parameters or more runs 300 steps (a at 1e+08 FLOPs)")
+    assert line.endswith("what is untrained gets no verdict; 13 times the budget would do")
+    assert not warned(13e8, 24)
+    [line] = warned(13e8, 8)
+    assert line.endswith("wider sizes would do")
+
+
+MOE = {"name": "moe", "num_experts": 4, "top_k": 1}
+
+
+def test_arms_are_compared_by_what_they_do_and_plan_says_with_which(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dense arm is one whatever its ffn is called, and experts stand in where there is none."""
+    monkeypatch.setattr(FFNS, "_registered", {})
+
+    @FFNS.register("mine")
+    class Mine(Mlp):
+        "Of a plugin."
+
+    arms = {
+        "plain": {"model": {"block": "dense", "ffn": "mine"}},
+        "experts": {"model": {"ffn": MOE}},
+        "inside": {"model": {"ffn": {**MOE, "name": "mode_integrated"}}},
+        "mod": {"model": {"block": "mod"}},
+        "control": {"control_of": "mod", "model": {"router": "random"}},
+    }
+    result = forecast(space(corpus, explore=None, arms=arms))
+    assert result.routed_arms == ["inside", "mod"]
+    assert result.reference_arms == ["plain"]
+    assert "routed: inside, mod; compared with: plain\n" in forecast_text(result)
+    del arms["plain"]
+    assert forecast(space(corpus, explore=None, arms=arms)).reference_arms == ["experts"]
+
+
+@pytest.mark.parametrize(
+    ("arm", "line"),
+    [("dense", "no arm routes tokens"), ("mod", "every arm routes tokens")],
+)
+def test_a_study_without_an_arm_of_either_kind_is_warned_of(
+    arm: str, line: str, corpus: Path
+) -> None:
+    found = forecast(space(corpus, arms={arm: ARMS[arm]})).warnings
+    assert any(line in each for each in found)
+    assert not any("routes tokens" in each for each in forecast(space(corpus)).warnings)

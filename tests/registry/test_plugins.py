@@ -60,7 +60,7 @@ arms:
 explore: {budgets: [5e7], size: {depth: 2, width: 8}, windows: 4}
 measure: {ladder: [{budget: 5e7, depth: 2, widths: [8]}], windows: 4}
 confirm: {budgets: [5e7], seeds: 2, windows: 4}
-resources: {workers: 2}
+resources: {workers: 1}
 """
 REGISTERS = """
 from modsearch.nn.contracts import ROUTERS

@@ -9,21 +9,25 @@ import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from pages import table, tree, write
 from worlds import BUDGETS, WIDTHS, changed, law, manifest, params_of, study, trial
 
+from modsearch.analysis.claims import study_claims
 from modsearch.config.reading import override
 from modsearch.config.records import Stage, State
 from modsearch.errors import StudyError
 from modsearch.reporting.frames import display
 from modsearch.reporting.page import _again, _here, compile_report
 from modsearch.reporting.trial_tables import (
+    Size,
     evaluation_means,
     evaluations,
     exploration,
     left_out,
     trials,
+    winners,
 )
 from modsearch.store.directory import StudyDirectory
 
@@ -59,7 +63,7 @@ def test_page_answers_first(full: Path) -> None:
     for heading in (
         "IsoFLOP curves", "Compute multiplier", "Loss against forward FLOPs", "Confirmed winners",
         "Routed arms", "Controls", "Routing", "Explore&#39;s ranking", "Evaluation", "Corpus",
-        "Rejected, failed and untrained", "FLOP conventions", "Manifest", "Reproduce",
+        "Rejected, failed, missing and untrained", "FLOP conventions", "Manifest", "Reproduce",
     ):  # fmt: skip
         at = text.index(f"<h2>{heading}</h2>")
         assert at > sentence
@@ -158,6 +162,41 @@ def test_evaluations_of_every_seed_and_their_means(full: Path) -> None:
     assert len(means) == 6
     assert all(float(row["mean"]) == pytest.approx(0.6101) for row in means)
     assert all(row["seeds"] == "3" for row in means)
+    for row in means:  # the items' error is that of one run, however many there are
+        assert float(row["mean high"]) - float(row["mean"]) == pytest.approx(
+            1.96 * 0.015, rel=0.01
+        )
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_every_mean_of_a_winner_has_an_interval_or_says_that_it_is_a_single_run(
+    full: Path, tmp_path: Path
+) -> None:
+    for row in table(full, "winners"):
+        for name in ("causal loss", "train-mode loss", "bits per byte"):
+            low, value, high = (float(row[f"{name}{end}"]) for end in (" low", "", " high"))
+            assert low < value < high
+        assert row["note"] == ""
+    rows = [
+        changed(row, realised_capacity=0.1 + row.seed / 1e4) if row.arm == "mod" else row
+        for row in study(seeds=3, budgets=BUDGETS[:1])
+    ]
+    [mod] = [row for row in _rows(winners(study_claims(manifest(), rows))) if row[1] == "mod"]
+    assert "0.110 [0.110, 0.110]" in mod
+    page = compile_report(write(tmp_path / "one", study(sd=0.004, seeds=1)))
+    for row in table(page, "winners"):
+        assert (row["causal loss low"], row["note"]) == ("", "single run")
+
+
+def _rows(frame: pd.DataFrame) -> list[list[str]]:
+    return [[str(cell) for cell in row] for row in display(frame).to_numpy()]
+
+
+def test_no_time_is_compared_by_trials_that_shared_a_machine(full: Path) -> None:
+    for name in ("comparisons", "multipliers", "winners", "controls"):
+        columns = (full.parent / "tables" / f"{name}.csv").read_text().splitlines()[0]
+        assert not re.search("time|speed|adjusted|seconds|step ms", columns)
+    assert "times as long" not in full.read_text()
 
 
 def test_evaluations_are_never_averaged_over_stages() -> None:
@@ -212,6 +251,7 @@ def test_unfinished_studies_get_a_page(
     assert "Corpus" in text
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_one_arm_without_confirm_is_named(tmp_path: Path) -> None:
     rows = [
         row for row in study(budgets=(1e11,)) if (row.stage, row.arm) != (Stage.CONFIRM, "mod")
@@ -233,6 +273,7 @@ def test_no_study_is_the_users_error(tmp_path: Path) -> None:
         compile_report(tmp_path)
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_untrained_cells_are_listed(tmp_path: Path) -> None:
     cells = left_out(manifest(bigram=1.7), study())
     assert set(cells["state"]) == {"untrained cell"}
@@ -241,6 +282,21 @@ def test_untrained_cells_are_listed(tmp_path: Path) -> None:
     rows = study(budgets=(1e11,))
     page = compile_report(write(tmp_path, rows, manifest(bigram=0.5)))
     assert "Untrained: no verdict" in page.read_text()
+    assert "What it would take: a larger budget" in page.read_text()
+
+
+def test_a_size_without_a_result_is_listed_as_missing() -> None:
+    ladder = [Size(arm, 1e11, 2, width) for arm in ("dense", "mod") for width in WIDTHS]
+    rows = [
+        row
+        for row in study(budgets=(1e11,))
+        if (row.stage, row.arm, row.candidate.model.width) != (Stage.MEASURE, "mod", 24)
+    ]
+    [row] = left_out(manifest(), rows, ladder).to_dict("records")
+    assert (row["arm"], row["depth"], row["width"], row["state"]) == ("mod", 2, 24, "missing")
+    assert left_out(manifest(), study(budgets=(1e11,)), ladder).empty
+    before = [row for row in rows if row.stage is Stage.EXPLORE]
+    assert left_out(manifest(), before, ladder).empty, "measure has not begun"
 
 
 def test_hostile_names_are_only_text(tmp_path: Path) -> None:

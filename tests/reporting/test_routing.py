@@ -491,9 +491,14 @@ def told(root: Path, without: tuple[str, int] | None = None) -> Path:
     return compile_report(root)
 
 
-def test_the_report_has_the_routing_of_every_confirmed_routed_arm(tmp_path: Path) -> None:
-    page = told(tmp_path)
-    text = page.read_text()
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a study with all telemetry."""
+    return told(tmp_path_factory.mktemp("full"))
+
+
+def test_the_report_has_the_routing_of_every_confirmed_routed_arm(full: Path) -> None:
+    page, text = full, full.read_text()
     assert "<h2>Routing</h2>" in text
     assert "no routing.json" not in text
     names = set(tree(page.parent))
@@ -501,7 +506,7 @@ def test_the_report_has_the_routing_of_every_confirmed_routed_arm(tmp_path: Path
         assert {f"figures/{figure}.png", f"figures/{figure}.svg"} <= names
     rows = {row["arm"]: row for row in table(page, "routing")}
     assert set(rows) == {"mod", "mod-random"}
-    directory = StudyDirectory(tmp_path)
+    directory = StudyDirectory(full.parents[1])
     at_largest = [
         report
         for record in directory.records()
@@ -532,14 +537,14 @@ def test_the_report_has_the_routing_of_every_confirmed_routed_arm(tmp_path: Path
     assert "figures/routing_positions.png" in markdown
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_trial_without_telemetry_is_named(tmp_path: Path) -> None:
     text = told(tmp_path, without=("mod", 101)).read_text()
     assert "mod: no routing.json (or a damaged one) of seed 101" in text
 
 
-def test_the_same_telemetry_gives_the_same_bytes(tmp_path: Path) -> None:
-    first, second = told(tmp_path / "one").parent, told(tmp_path / "two").parent
-    assert tree(first) == tree(second)
+def test_the_same_telemetry_gives_the_same_bytes(full: Path, tmp_path: Path) -> None:
+    assert tree(full.parent) == tree(told(tmp_path).parent)
 
 
 def test_arms_without_decisions_by_token_have_tables_and_no_maps(tmp_path: Path) -> None:

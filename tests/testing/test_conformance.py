@@ -40,6 +40,7 @@ from modsearch.testing.conformance import (
     check,
     conformance_cases,
     examine,
+    finding,
     registry_cases,
     run_case,
     table,
@@ -439,13 +440,21 @@ class CostsLess(MixesRows):
         return []
 
 
-def test_a_broken_ffn_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(FFNS._loaded, "mixes", MixesRows)
-    failed = {f.check for f in check("ffn", "mixes") if not f.passed and f.case == "dense mixes"}
-    assert failed == {"later_tokens", "padding", "padding_in_training", "decoding", "fp32"}
-    monkeypatch.setitem(FFNS._loaded, "costs_less", CostsLess)
-    failed = {f.check for f in check("ffn", "costs_less") if not f.passed}
-    assert failed == {"flops", "causal_flops", "output_weights"}
+@pytest.mark.parametrize(
+    ("broken", "checks"),
+    [
+        (MixesRows, {"later_tokens", "padding", "padding_in_training", "decoding", "fp32"}),
+        (CostsLess, {"flops", "causal_flops", "output_weights"}),
+    ],
+)
+def test_a_broken_ffn_is_caught(
+    broken: type[Ffn], checks: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(FFNS._loaded, "broken", broken)
+    trials = [
+        each for each in conformance_cases("ffn", "broken") if each.case.label == "dense broken"
+    ]
+    assert {each.check for each in map(finding, trials) if not each.passed} == checks
 
 
 class TooShort(Schedule):
