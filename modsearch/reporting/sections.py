@@ -198,8 +198,9 @@ def _fit_rules() -> str:
         f"says so. N* is the vertex. Intervals are 95 %, by the run-to-run deviation: the larger "
         f"of the fits' residuals and confirm's seeds, and before there are seeds the residuals' "
         f"moderated towards {SEED_SD} nats, because measure's one seed shifts all sizes "
-        f"alike. An interval of N* ends where the ladder does, if nothing else bounds it. A parabola is blind to "
-        f"skew: a wide or uneven grid moves its vertex (Czech et al. 2026, arXiv 2603.22339)."
+        f"alike. An interval of N* ends where the ladder does, if nothing else bounds it. A "
+        f"parabola is blind to skew: a wide or uneven grid moves its vertex (Czech et al. 2026, "
+        f"arXiv 2603.22339)."
     )
 
 
