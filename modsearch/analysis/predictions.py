@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from modsearch.analysis.arms import is_routed
 from modsearch.analysis.curves import Curve, Fit, Refusal
-from modsearch.analysis.fits import fit_curves
+from modsearch.analysis.fits import fit_curves, noise
 from modsearch.analysis.laws import Interval, LeftOut, left_out, params_law, predict
 from modsearch.analysis.numbers import scientific
 from modsearch.analysis.optima import optima
@@ -29,6 +30,14 @@ MIN_SURFACE_BUDGETS = 3
 """Of a surface: with two, what bends with C is the same as what bends with N."""
 
 
+@dataclass(frozen=True)
+class _Bootstrap:
+    """How often surfaces are fitted again, and the noise that each draw has."""
+
+    draws: int
+    sd: float | None
+
+
 def study_predictions(
     manifest: Manifest, records: Sequence[Record], flops: float, draws: int = DRAWS
 ) -> Predictions:
@@ -41,11 +50,13 @@ def study_predictions(
         StudyError: no arm has fitted minima at two budgets.
     """
     curves = fit_curves(records)
+    scatter = noise(records, curves)
+    sd = scatter.sd if scatter else None
     arms, without = [], {}
     for arm in manifest.arms:
         mine = [curve for curve in curves if curve.arm == arm]
         fits = [best.fit for best in optima(mine) if best.fit is not None]
-        found = _arm(arm, measured(records, arm), fits, flops, draws)
+        found = _arm(arm, measured(records, arm), fits, flops, _Bootstrap(draws, sd))
         if found is not None:
             arms.append(found)
         elif mine:
@@ -62,7 +73,7 @@ def study_predictions(
 
 
 def _arm(
-    arm: str, trials: Sequence[Record], fits: Sequence[Fit], flops: float, draws: int
+    arm: str, trials: Sequence[Record], fits: Sequence[Fit], flops: float, bootstrap: _Bootstrap
 ) -> ArmPrediction | None:
     told = predict(fits, flops)
     if told is None:
@@ -91,7 +102,7 @@ def _arm(
         left_out=list(map(_left_out, errors)),
         largest_error=max((abs(each.loss_error) for each in errors), default=None),
         params_exponent=_estimate(params_law(fits).exponent_interval),
-        surfaces=_surfaces(trials, fits, draws) if enough else [],
+        surfaces=_surfaces(trials, fits, bootstrap) if enough else [],
         notes=notes,
     )
 
@@ -127,7 +138,9 @@ def _flops_per_token(trials: Sequence[Record], params: float) -> float:
     return float(np.exp(np.polyval(np.polyfit(sizes, costs, 1), math.log(params))))
 
 
-def _surfaces(trials: Sequence[Record], fits: Sequence[Fit], draws: int) -> list[SurfaceAnswer]:
+def _surfaces(
+    trials: Sequence[Record], fits: Sequence[Fit], bootstrap: _Bootstrap
+) -> list[SurfaceAnswer]:
     found = []
     for counts, without in (("all parameters", 0), ("without embeddings", 1)):
         sizes = [_plan(row).params - without * _plan(row).embedding_params for row in trials]
@@ -139,7 +152,7 @@ def _surfaces(trials: Sequence[Record], fits: Sequence[Fit], draws: int) -> list
             np.array([_plan(row).tokens for row in trials], dtype=np.float64),
             np.array([row.scores.causal_loss for row in trials if row.scores is not None]),
         )
-        fit = fit_surface(points, draws=draws)
+        fit = fit_surface(points, draws=bootstrap.draws, sd=bootstrap.sd)
         if fit is None:
             continue
         bias: dict[str, float] = {}

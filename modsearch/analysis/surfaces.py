@@ -30,8 +30,11 @@ from scipy import optimize, special
 from modsearch.analysis.curves import Array, Fit, Point
 from modsearch.analysis.laws import Interval
 
+NUM_PARAMETERS = 5
 MIN_SURFACE_POINTS = 8
-"""Five parameters, and some to spare."""
+"""The parameters, and some to spare."""
+MANY = 40
+"""Trials from which on a far one can be told: five parameters follow the few points of a study."""
 GRID = (0.1, 0.2, 0.35, 0.55, 0.8, 1.1)
 """Exponents that a search begins at."""
 BOUNDS = (0.02, 2.5)
@@ -214,18 +217,30 @@ def by_huber(trials: Trials, near: Surface | None = None) -> Surface:
 
 
 def fit_surface(
-    trials: Trials, fitter: Fitter = by_projection, robust: bool = True, draws: int = 0
+    trials: Trials,
+    fitter: Fitter = by_projection,
+    *,
+    robust: bool = True,
+    draws: int = 0,
+    sd: float | None = None,
 ) -> SurfaceFit | None:
     """A surface with its bootstrap; None with too few trials, or of fewer than two budgets.
 
-    Robust: trials farther off than `FAR` robust standard deviations are set aside, at first by
-    the Huber fit, which outliers hardly move, and again until none is. The bootstrap resamples
-    trials within their budgets, seeds among them (Porian et al. 2024), with a fixed seed.
+    Robust: of `MANY` trials, those farther off than `FAR` robust standard deviations are set
+    aside, at first by the Huber fit, which outliers hardly move, and again until none is. The
+    bootstrap has a fixed seed.
+
+    Args:
+        draws: of the bootstrap.
+        sd: of one trial over seeds, nats: each draw gives every trial another seed (Porian et al.
+            2024). None: each draw resamples the trials within their budgets, which needs many: 19
+            trials of three budgets covered 82 % so.
     """
     if len(trials) < MIN_SURFACE_POINTS or len(set(trials.budgets_P)) < 2:
         return None
     rows = np.arange(len(trials))
     aside = np.zeros(len(trials), dtype=np.bool_)
+    robust = robust and len(trials) >= MANY
     if robust:
         aside = _far(trials, by_huber(trials, by_projection(trials)))
     surface = fitter(trials.take(rows[~aside]), None)
@@ -238,7 +253,7 @@ def fit_surface(
     return SurfaceFit(
         surface,
         tuple(int(row) for row in rows[aside]),
-        tuple(_bootstrap(trials.take(rows[~aside]), surface, fitter, draws)),
+        tuple(_bootstrap(trials.take(rows[~aside]), surface, fitter, draws, sd)),
     )
 
 
@@ -279,16 +294,24 @@ def _units(trials: Trials, near: Surface | None) -> tuple[float, float, Array, A
 def _far(
     trials: Trials, surface: Surface, among: npt.NDArray[np.bool_] | None = None
 ) -> npt.NDArray[np.bool_]:
-    """Which trials are too far off, in log loss; the spread is that `among` some of them."""
+    """Which trials are too far off, in log loss; the spread is that `among` some of them, larger
+    by what five parameters take of it."""
     residual = np.log(surface.at(trials.params_P, trials.tokens_P)) - np.log(trials.losses_P)
     inner = residual if among is None else residual[among]
     spread = SPREAD * float(np.median(np.abs(inner - np.median(inner))))
+    spread *= math.sqrt(len(inner) / (len(inner) - NUM_PARAMETERS))
     far: npt.NDArray[np.bool_] = np.abs(residual - np.median(inner)) > FAR * max(spread, 1e-9)
     return far
 
 
-def _bootstrap(trials: Trials, surface: Surface, fitter: Fitter, draws: int) -> list[Surface]:
+def _bootstrap(
+    trials: Trials, surface: Surface, fitter: Fitter, draws: int, sd: float | None
+) -> list[Surface]:
     generator = np.random.default_rng(0)
+    if sd is not None:
+        fitted_P = surface.at(trials.params_P, trials.tokens_P)
+        noise = sd * generator.standard_normal((draws, len(trials)))
+        return [fitter(replace(trials, losses_P=fitted_P + each), surface) for each in noise]
     groups = [np.flatnonzero(trials.budgets_P == each) for each in np.unique(trials.budgets_P)]
     return [
         fitter(
