@@ -400,7 +400,7 @@ def test_fitter_on_chinchilla_points(shared_data: Path) -> None:
         plan = row.plan.model_copy(update={"params": int(size)})
         rows.append(row.model_copy(update={"plan": plan}))
     fits = [curve for curve in fit_curves(rows) if isinstance(curve, Fit)]
-    assert len(fits) >= 6
+    assert len(fits) == 8, "1e20 has no minimum inside"
     exponent = np.polyfit(
         np.log([fit.budget for fit in fits]), np.log([fit.minimum_params for fit in fits]), 1
     )[0]
