@@ -665,6 +665,22 @@ def test_measure_chooses_and_confirm_speaks() -> None:
     assert {each.arm.arm for each in claims.others} == {"mod-lucky"}
 
 
+def test_the_luckiest_size_of_a_refused_ladder_does_not_win_against_a_minimum() -> None:
+    """The lowest of several trials is lower than a fit's minimum by luck alone."""
+    rows = study()
+    level = law("mod", 1e12, 30_000 * math.sqrt(10 * GAIN) * 1.3)
+    falling = [
+        trial(Stage.MEASURE, "mod-lucky", 1e12, width=width, loss=level - 0.002 + 0.1 * i)
+        for i, width in enumerate((48, 40, 32, 24))
+    ]
+    arms = {"dense": None, "mod": None, "mod-lucky": None, "mod-random": "mod"}
+    claims = headline(rows + falling, arms=arms)
+    lucky = {best.arm: best for best in claims.optima if best.budget == 1e12}
+    assert lucky["mod-lucky"].loss < lucky["mod"].loss
+    assert claims.headline.comparison is not None
+    assert claims.headline.comparison.arm.arm == "mod"
+
+
 def test_only_confirm_rows_on_the_test_part_make_the_headline() -> None:
     rows = study()
     expected = headline(rows).headline
