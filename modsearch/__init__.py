@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from modsearch.api.components import check, components, describe
     from modsearch.api.model import evaluate, flops, generate, train
-    from modsearch.api.study import Study, load_space, open_study, plan, report, search
+    from modsearch.api.study import (
+        Study,
+        load_space,
+        open_study,
+        plan,
+        predict,
+        report,
+        search,
+    )
     from modsearch.errors import ModsearchError
 
 __version__ = "0.1.0"
@@ -29,6 +37,7 @@ __all__ = [
     "load_space",
     "open_study",
     "plan",
+    "predict",
     "report",
     "search",
     "train",
@@ -37,7 +46,7 @@ __all__ = [
 _HOMES = {
     "api.components": ("check", "components", "describe"),
     "api.model": ("evaluate", "flops", "generate", "train"),
-    "api.study": ("Study", "load_space", "open_study", "plan", "report", "search"),
+    "api.study": ("Study", "load_space", "open_study", "plan", "predict", "report", "search"),
     "errors": ("ModsearchError",),
 }
 

@@ -70,11 +70,18 @@ def noise(records: Sequence[Record], curves: Sequence[Curve]) -> Noise | None:
     but is small by chance with three seeds. The larger counts; before there are seeds, the
     residuals' moderated towards a prior that is one over seeds.
     """
+    return noise_of(curves, seed_noise(records))
+
+
+def noise_of(curves: Sequence[Curve], seeds: Noise | None) -> Noise | None:
+    """The same from curves and the noise over seeds."""
     residual = pooled(residuals(curve) for curve in curves if isinstance(curve, Fit))
-    seeds = seed_noise(records)
     if seeds is None:
         return moderated(residual) if curves else None
-    return max((each for each in (residual, seeds) if each is not None), key=lambda each: each.sd)
+    if residual is None:
+        return seeds
+    # The larger of two is seldom too small, so that the quantile need not allow for it twice.
+    return Noise(max(residual.sd, seeds.sd), residual.freedom + seeds.freedom)
 
 
 def seed_sd(records: Iterable[Record]) -> float | None:

@@ -70,20 +70,20 @@ def slope_at(fits: Sequence[Fit], budget: float) -> Slope | None:
     x = np.log([fit.budget for fit in fits]) - math.log(budget)
     losses = np.array([fit.minimum_loss for fit in fits])
     errors = [standard_error(fit.minimum_low, fit.minimum_high) for fit in fits]
-    value, exponent, covariance = local_law(x, losses, np.array(errors))
+    law = local_law(x, losses, np.array(errors))
     prior = f"a prior on the exponent ({EXPONENT} \N{PLUS-MINUS SIGN} {EXPONENT_SD})"
     if len(budgets) == 2:
         kind = f"the secant of two budgets, bent by {prior}: no third budget checks it"
     else:
         kind = f"a power law with an offset through {len(budgets)} minima, and {prior}"
     return Slope(
-        value=value,
-        se=math.sqrt(covariance[1, 1]),
+        value=law.slope,
+        se=math.sqrt(law.covariance[1, 1]),
         budgets=budgets,
         at=budget,
         kind=kind,
-        exponent=exponent,
-        exponent_se=math.sqrt(covariance[2, 2]),
+        exponent=law.exponent,
+        exponent_se=math.sqrt(law.covariance[2, 2]),
     )
 
 
@@ -94,9 +94,19 @@ def standard_error(low: float | None, high: float | None) -> float:
     return (high - low) / (2 * NORMAL)
 
 
-def local_law(x: Array, losses: Array, errors: Array) -> tuple[float, float, Array]:
-    """(s, g, covariance of (l, s, g)) of the law through the minima at x = ln(C / C0), by
-    Gauss and Newton with the prior as one row."""
+@dataclass(frozen=True)
+class LocalLaw:
+    """(l, s, g) at one budget, with the covariance of the three."""
+
+    loss: float
+    slope: float
+    exponent: float
+    covariance: Array
+    """3 x 3."""
+
+
+def local_law(x: Array, losses: Array, errors: Array) -> LocalLaw:
+    """The law through minima at x = ln(C / C0), by Gauss and Newton with the prior as one row."""
     errors = np.maximum(errors, 1e-9)
     straight = np.column_stack([np.ones_like(x), -x]) / errors[:, None]
     theta = np.append(np.linalg.lstsq(straight, losses / errors, rcond=None)[0], EXPONENT)
@@ -113,7 +123,7 @@ def local_law(x: Array, losses: Array, errors: Array) -> tuple[float, float, Arr
         if np.abs(step).max() < 1e-12:
             break
     covariance = np.asarray(np.linalg.inv(rows.T @ rows), dtype=np.float64)
-    return float(theta[1]), float(theta[2]), covariance
+    return LocalLaw(float(theta[0]), float(theta[1]), float(theta[2]), covariance)
 
 
 def _bend(g: float, x: Array) -> tuple[Array, Array]:

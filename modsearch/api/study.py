@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modsearch.api.components import Files
-from modsearch.config.answers import Outcome
+from modsearch.config.answers import Outcome, Predictions
 from modsearch.config.arguments import (
     check_count,
     check_flops,
@@ -15,7 +15,7 @@ from modsearch.config.arguments import (
     check_text,
     check_texts,
 )
-from modsearch.errors import ModsearchError, shown
+from modsearch.errors import ModsearchError, StudyError, shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -119,6 +119,24 @@ class Study:
         at = None if budget is None else check_flops("budget", budget)
         return winner(self.directory.root, at)
 
+    def predict(self, flops: float) -> Predictions:
+        """What its laws foretell of a budget: size, tokens and loss of every measured arm, with
+        95 % intervals, and how well its budgets foretell one another.
+
+        Args:
+            flops: training FLOPs of one trial.
+
+        Raises:
+            ModsearchError: no arm has fitted minima at two budgets.
+        """
+        from modsearch.analysis.predictions import study_predictions
+
+        at = check_flops("flops", flops)
+        try:
+            return study_predictions(self.manifest, self.trials, at)
+        except StudyError as error:
+            raise StudyError(f"{self.root}: {error}") from error
+
     def folder(self, trial: "Record | str") -> Path:
         """Directory of a trial, by its record or its hash.
 
@@ -187,6 +205,11 @@ def open_study(root: str | Path) -> Study:
 def report(study: str | Path | Study, out: str | Path | None = None) -> Path:
     """Compile a study's report, and answer with the path of its page."""
     return (study if isinstance(study, Study) else Study(study)).report(out)
+
+
+def predict(study: str | Path | Study, flops: float) -> Predictions:
+    """What a study's laws foretell of a budget (`Study.predict`)."""
+    return (study if isinstance(study, Study) else Study(study)).predict(flops)
 
 
 def load_space(

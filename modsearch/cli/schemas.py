@@ -19,6 +19,7 @@ class What(StrEnum):
     PLAN = "plan"
     OUTCOME = "outcome"
     STATUS = "status"
+    PREDICTIONS = "predictions"
     EVAL = "eval"
     GENERATE = "generate"
     FLOPS = "flops"
@@ -31,6 +32,7 @@ HOMES: dict[What, tuple[str, str, Literal["validation", "serialization"]]] = {
     What.RECORD: ("modsearch.config.records", "Record", "serialization"),
     What.PLAN: ("modsearch.planning.forecast", "Forecast", "serialization"),
     What.OUTCOME: ("modsearch.config.answers", "Outcome", "serialization"),
+    What.PREDICTIONS: ("modsearch.config.answers", "Predictions", "serialization"),
     What.STATUS: ("modsearch.study.status", "StudyStatus", "serialization"),
     What.EVAL: ("modsearch.config.answers", "Evaluation", "serialization"),
     What.GENERATE: ("modsearch.config.answers", "Generation", "serialization"),

@@ -1,4 +1,4 @@
-"""Verbs on studies: plan, search, status, best, report."""
+"""Verbs on studies: plan, search, status, best, predict, report."""
 
 import json
 from typing import Annotated
@@ -109,6 +109,19 @@ def best(
         print(as_json(record))
         return
     print(yaml_text(record.candidate.model_dump(mode="json")), end="")
+
+
+@app.command()
+def predict(
+    study: StudyDir,
+    flops: Annotated[float, typer.Option(help="Training FLOPs of one trial.")],
+    as_object: Json = False,
+) -> None:
+    """Size, tokens and loss that a study's laws foretell of a budget, with intervals."""
+    from modsearch.cli.text import predictions_text
+
+    result = modsearch.predict(study, flops)
+    print(as_json(result) if as_object else predictions_text(result))
 
 
 @app.command()

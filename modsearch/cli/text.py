@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from modsearch.analysis.numbers import count
+from modsearch.analysis.numbers import count, decimal, interval, scientific
 from modsearch.errors import shown
 
 if TYPE_CHECKING:
+    from modsearch.config.answers import ArmPrediction, Estimate, Predictions, SurfaceAnswer
     from modsearch.planning.cells import PlannedCell
     from modsearch.planning.flops import FlopLedger
     from modsearch.planning.forecast import Chance, Forecast
@@ -173,6 +174,70 @@ def _trial_text(row: "RunningTrial") -> str:
     return (
         f"not running here {row.hash}: {where}, last written {row.written_seconds_ago:,.0f} s ago"
     )
+
+
+def predictions_text(result: "Predictions") -> str:
+    """Predictions as a table, and what each rests on."""
+    lines = [f"{result.study} at {scientific(result.flops)} training FLOPs, 95 % intervals", ""]
+    rows = [("arm", "N*", "depth", "width", "tokens", "loss", "left out")]
+    rows += [
+        (
+            each.arm,
+            f"{count(each.params.value)} [{count(each.params.low)}, {count(each.params.high)}]",
+            str(each.depth),
+            str(each.width),
+            count(each.tokens),
+            _estimate(each.loss),
+            decimal(each.largest_error),
+        )
+        for each in result.arms
+    ]
+    lines += [_table(rows), ""]
+    if any(each.left_out for each in result.arms):
+        lines.append(
+            "left out: the largest error with which a measured minimum is foretold from the "
+            "arm's other budgets, nats"
+        )
+    for each in result.arms:
+        lines += [f"{each.arm}: {line}" for line in _rests_on(each)]
+    lines += [f"{arm}: nothing is foretold, {why}" for arm, why in result.without.items()]
+    return "\n".join(lines)
+
+
+def _rests_on(each: "ArmPrediction") -> list[str]:
+    budgets = ", ".join(map(scientific, each.budgets))
+    lines = [f"fitted at {budgets}; N* ~ C^{_estimate(each.params_exponent, 3)}"]
+    if each.extrapolated:
+        side = f"{each.factor:.3g} times the largest fitted budget"
+        if each.factor < 1:
+            side = f"below the smallest fitted budget, {scientific(each.budgets[0])}"
+        lines.append(f"extrapolated: {side}")
+    lines += [
+        f"left out {scientific(row.budget)}: foretold {_estimate(row.loss)}, fitted "
+        f"{row.fitted_loss:.4f}, error {row.error:+.4f}"
+        for row in each.left_out
+    ]
+    lines += [line for row in each.surfaces for line in _surface(row)]
+    return lines + [f"note: {note}" for note in each.notes]
+
+
+def _surface(row: "SurfaceAnswer") -> list[str]:
+    aside = f", {row.set_aside} set aside" if row.set_aside else ""
+    lines = [
+        f"surface E + A / N^alpha + B / D^beta, N {row.counts}, {row.trials} trials{aside}: "
+        f"E {_estimate(row.irreducible, 2)}, alpha {_estimate(row.alpha, 2)}, "
+        f"beta {_estimate(row.beta, 2)}, N* ~ C^{_estimate(row.params_exponent, 2)}"
+    ]
+    if row.vertex_bias:
+        shifts = ", ".join(
+            f"{share - 1:+.1%} at {budget}" for budget, share in row.vertex_bias.items()
+        )
+        lines.append(f"on this surface the ladders' own parabolas would miss N* by {shifts}")
+    return lines
+
+
+def _estimate(found: "Estimate", digits: int = 4) -> str:
+    return f"{decimal(found.value, digits)} {interval(found.low, found.high, digits)}"
 
 
 def listing_text(found: "Sequence[Listed]") -> str:

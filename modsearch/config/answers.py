@@ -5,6 +5,14 @@ from typing import Any
 from modsearch.config.base import Frozen
 
 
+class Estimate(Frozen):
+    """A number with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
 class Outcome(Frozen):
     """What a study says, as one JSON object."""
 
@@ -41,6 +49,83 @@ class Evaluation(Frozen):
     """What its tasks draw from."""
     results: dict[str, dict[str, dict[str, Any]]]
     """Metrics by model (a trial's hash, or a folder) and task, as lm-eval names them."""
+
+
+class LeftOutBudget(Frozen):
+    """A measured budget, foretold from the arm's other ones."""
+
+    budget: float
+    loss: Estimate
+    """Foretold."""
+    fitted_loss: float
+    """Of the budget's own curve."""
+    error: float
+    """Foretold minus fitted, nats per token."""
+    params: Estimate
+    fitted_params: float
+
+
+class SurfaceAnswer(Frozen):
+    """L = E + A / N^alpha + B / D^beta through an arm's trials of `measure`."""
+
+    counts: str
+    """What N is: all parameters, or those without embeddings."""
+    trials: int
+    """That entered."""
+    set_aside: int
+    """Too far off."""
+    irreducible: Estimate
+    """E."""
+    alpha: Estimate
+    beta: Estimate
+    params_exponent: Estimate
+    """a = beta / (alpha + beta) of N* ~ C^a."""
+    tokens_exponent: Estimate
+    """b = alpha / (alpha + beta) of D* ~ C^b."""
+    vertex_bias: dict[str, float]
+    """By budget: the vertex that the study's own grid would have on this surface, over N*."""
+
+
+class ArmPrediction(Frozen):
+    """What one arm is foretold at a budget."""
+
+    arm: str
+    routed: bool
+    params: Estimate
+    """N*."""
+    depth: int
+    """That of the arm's optimum at its largest fitted budget."""
+    width: int
+    """The nearest to N* of that depth, in steps of the ladder."""
+    tokens: float
+    """That the budget pays at N*."""
+    loss: Estimate
+    """At N*, nats per token, over seeds."""
+    budgets: list[float]
+    """Those with a fitted minimum."""
+    factor: float
+    """The budget over the largest of them."""
+    extrapolated: bool
+    """Whether the budget lies outside of them."""
+    left_out: list[LeftOutBudget]
+    """Each of them foretold from the others; none where there are two."""
+    largest_error: float | None
+    """The largest of these errors in size, nats per token."""
+    params_exponent: Estimate
+    """a of N* ~ C^a through the vertices."""
+    surfaces: list[SurfaceAnswer]
+    """None with too few trials, or with two budgets."""
+    notes: list[str]
+
+
+class Predictions(Frozen):
+    """What a study's laws foretell of a budget."""
+
+    study: str
+    flops: float
+    arms: list[ArmPrediction]
+    without: dict[str, str]
+    """Measured arms that nothing is foretold of, and why."""
 
 
 class Generation(Frozen):

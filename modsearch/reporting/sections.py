@@ -12,7 +12,7 @@ from modsearch.analysis.numbers import decimal, interval
 from modsearch.analysis.power import SEED_SD
 from modsearch.config.manifest import Manifest
 from modsearch.config.records import Record
-from modsearch.reporting import frames, routing, study_tables, trial_tables
+from modsearch.reporting import frames, law_tables, routing, study_tables, trial_tables
 
 FORWARD = (
     "Realised forward FLOPs per token, under causal routing. Where a dense optimum is measured, "
@@ -48,6 +48,16 @@ ROUTING = (
     "entropy of its prediction; the partial one compares tokens at the same position, and its "
     "interval holds for other windows and seeds. A dash there: position alone decides, or no "
     "token is routed."
+)
+LAWS = (
+    "N* ~ C to the exponent, through the vertices of the curves and by the joint surface "
+    "L = E + A / N^alpha + B / D^beta of all trials (variable projection with non-negative least "
+    "squares; 95 % of a bootstrap that gives every trial another seed). Exponents move with what "
+    "counts as a parameter (Porian et al. 2024), E and the exponents trade against each other "
+    "where a study spans little (Besiroglu et al. 2024), and a parabola's vertex is off where a "
+    "grid is wide or uneven (Czech et al. 2026): the last column has that bias for these grids, "
+    "if the surface holds. Below, each budget is foretold from the arm's others; `modsearch "
+    "predict` does it for any other."
 )
 EXPLORE = (
     "Ranks recipes within an arm, by causal validation loss. Its values are the best of many "
@@ -135,6 +145,7 @@ def sections_of(
             [Table("multipliers", study_tables.multipliers(claims))],
             always=bool(claims.by_budget),
         ),
+        _laws_section(manifest, records),
         Section("Loss against forward FLOPs", [FORWARD], ["forward"]),
         Section(
             "Confirmed winners",
@@ -196,6 +207,20 @@ def _routing_section(arms: Sequence[Confirmed], telemetry: routing.Telemetry) ->
             Table("routing_tokens", routing.tokens(arms, telemetry), folded=True),
         ],
         always=bool(arms),
+    )
+
+
+def _laws_section(manifest: Manifest, records: Sequence[Record]) -> Section:
+    """Of arms with fitted minima at three budgets."""
+    arms = law_tables.arms_of(manifest, records)
+    return Section(
+        "Scaling laws",
+        [LAWS],
+        (),
+        [
+            Table("law_exponents", law_tables.exponents(arms)),
+            Table("law_left_out", law_tables.left_out(arms)),
+        ],
     )
 
 

@@ -103,7 +103,19 @@ def test_help_answers_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    "verb", ["components", "flops", "plan", "train", "search", "status", "best", "eval", "report"]
+    "verb",
+    [
+        "components",
+        "flops",
+        "plan",
+        "train",
+        "search",
+        "status",
+        "best",
+        "eval",
+        "report",
+        "predict",
+    ],
 )
 def test_every_verb_has_help(modsearch, verb: str) -> None:
     done = modsearch(verb, "--help")
@@ -597,7 +609,18 @@ def test_what_a_terminal_can_not_show_is_written_out(
     assert stream.buffer.getvalue().startswith(rb"caf\ufffd")  # type: ignore[attr-defined]
 
 
-VERBS = ["flops", "plan", "train", "search", "status", "best", "eval", "report", "generate"]
+VERBS = [
+    "flops",
+    "plan",
+    "train",
+    "search",
+    "status",
+    "best",
+    "eval",
+    "report",
+    "generate",
+    "predict",
+]
 
 
 @pytest.mark.parametrize("verb", VERBS)
