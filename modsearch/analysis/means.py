@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from modsearch.analysis.power import t_quantile
+from modsearch.analysis.noise import t_quantile
 
 FEWEST = 3
 """Values below which a deviation says too little for an interval."""

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from scipy import special
 
-from modsearch.analysis.power import SEED_SD, t_quantile
-
+SEED_SD = 0.018
+"""Standard deviation of the loss over seeds, nats per token; small models on text."""
 PRIOR_FREEDOM = 4
 """What the prior deviation counts as: half of all studies lie within 0.75 and 1.4 of it."""
 NORMAL = 1.959964
@@ -53,6 +53,12 @@ def moderated(found: Noise | None, prior: float = SEED_SD) -> Noise:
     return Noise(math.sqrt(squares / freedom), freedom)
 
 
+def t_quantile(freedom: float) -> float:
+    """What a standard error is multiplied by for half of a 95 % interval: Student's t."""
+    return quantile(freedom, 0.975)
+
+
 def quantile(freedom: float, share: float) -> float:
     """Student's, of a share of the distribution below it."""
+    # Not scipy.stats, whose import takes longer than all that a study's status computes.
     return float(special.stdtrit(freedom, share))

@@ -1,7 +1,7 @@
 """What confirm can find out: the chance of each verdict, and what it costs, before it is run.
 
 Run-to-run noise is what limits a comparison of architectures: the effect that Raposo et al.
-(arXiv 2404.02258, figure 4) report is about 0.035 nats, two of the standard deviations below.
+(arXiv 2404.02258, figure 4) report is about 0.035 nats, two standard deviations of a run.
 """
 
 import math
@@ -12,13 +12,11 @@ import numpy as np
 from scipy import special
 
 from modsearch.analysis.looks import FIXED, FUTILE, chance_at_the_end, planned
+from modsearch.analysis.noise import SEED_SD
 from modsearch.analysis.vertex import TRUST, Array, Curvature, lowest
 
-SEED_SD = 0.018
-"""Standard deviation of the loss over seeds, nats per token; small models on text."""
 PAPER_EFFECT = 0.035
 """Difference in loss that the paper reports, nats per token."""
-LEVEL = 0.95
 TARGET = 0.8
 DRAWS = 4000
 """Studies that a chance is the share of: known to 0.008."""
@@ -44,12 +42,6 @@ class Chances:
     inconclusive: float
     runs: float
     """Mean number of an arm."""
-
-
-def t_quantile(freedom: float) -> float:
-    """What a standard error is multiplied by for half of a 95 % interval: Student's t."""
-    # Not scipy.stats, whose import takes longer than all that a study's status computes.
-    return float(special.stdtrit(freedom, 0.5 + LEVEL / 2))
 
 
 def reachable_margin(looks: Sequence[int]) -> float:

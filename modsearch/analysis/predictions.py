@@ -90,7 +90,7 @@ def _arm(
     enough = len(budgets) >= MIN_SURFACE_BUDGETS
     return ArmPrediction(
         arm=arm,
-        routed=is_routed(trials[0].candidate.model),
+        routed=is_routed(trials[0]),
         params=_estimate(told.params),
         depth=depth,
         width=_width(trials, depth, told.params.value),

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from modsearch.analysis.compare import MIN_SEEDS
-from modsearch.analysis.power import PAPER_EFFECT, SEED_SD, chances, reachable_margin
+from modsearch.analysis.noise import SEED_SD
+from modsearch.analysis.power import PAPER_EFFECT, chances, reachable_margin
 from modsearch.config.base import Frozen
 from modsearch.config.records import Stage
 from modsearch.config.runtime import Runtime

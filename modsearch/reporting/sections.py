@@ -8,8 +8,8 @@ import pandas as pd
 from modsearch.analysis.claims import Claims
 from modsearch.analysis.compare import Confirmed
 from modsearch.analysis.curves import MIN_POINTS, MIN_SIZES, WINDOW
+from modsearch.analysis.noise import SEED_SD
 from modsearch.analysis.numbers import decimal, interval
-from modsearch.analysis.power import SEED_SD
 from modsearch.config.manifest import Manifest
 from modsearch.config.records import Record
 from modsearch.reporting import frames, law_tables, routing, study_tables, trial_tables

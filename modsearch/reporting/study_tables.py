@@ -183,7 +183,7 @@ def _comparison(each: Comparison, role: str, verdict: Verdict, p: float | None) 
         "relative low": relative[0],
         "relative high": relative[1],
         "forward ratio": each.forward_ratio,
-        "adjusted p": p,
+        "p (Holm)": p,
         "verdict": verdict.value,
     }
 

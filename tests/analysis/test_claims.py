@@ -25,10 +25,10 @@ from worlds import (
 from modsearch.analysis.claims import Claims, study_claims
 from modsearch.analysis.curves import Fit, Refusal, with_noise
 from modsearch.analysis.fits import confirm_choice, fit_curves, noise
-from modsearch.analysis.noise import PRIOR_FREEDOM, Noise
+from modsearch.analysis.noise import PRIOR_FREEDOM, SEED_SD, Noise
 from modsearch.analysis.numbers import count, percent, percent_digits, scientific
 from modsearch.analysis.optima import optimum
-from modsearch.analysis.power import SEED_SD, runs_for
+from modsearch.analysis.power import runs_for
 from modsearch.analysis.recipes import best_recipe, measured, missed, recipe_key
 from modsearch.analysis.verdicts import Verdict
 from modsearch.config.records import Record, Stage, State

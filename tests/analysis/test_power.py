@@ -2,13 +2,8 @@
 
 import pytest
 
-from modsearch.analysis.power import (
-    SEED_SD,
-    chances,
-    reachable_margin,
-    runs_for,
-    t_quantile,
-)
+from modsearch.analysis.noise import SEED_SD, t_quantile
+from modsearch.analysis.power import chances, reachable_margin, runs_for
 
 LOOKS = (6, 12, 18, 24)
 
