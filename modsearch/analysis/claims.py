@@ -127,6 +127,15 @@ class Claims:
     """Every confirmed routed arm, controls too, largest budget first."""
 
     @property
+    def settled(self) -> dict[float, int]:
+        """Runs of an arm at each budget whose headline no further look would change."""
+        return {
+            claim.budget: claim.runs
+            for claim in self.by_budget
+            if claim.settled and claim.budget is not None
+        }
+
+    @property
     def controls(self) -> tuple[Comparison, ...]:
         """The arm of each control against it: positive where learned routing is better."""
         return tuple(each.comparison for each in self.beside if each.role == "control")

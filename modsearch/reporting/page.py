@@ -175,8 +175,8 @@ def _missing(
         elif absent:
             arms.append(f"No trial of stage {stage} has finished for {', '.join(absent)}.")
     try:
-        claims = study_claims(manifest, records)
-        found = lacking(cells(study_space(directory), records, manifest.explored, claims))
+        settled = study_claims(manifest, records).settled
+        found = lacking(cells(study_space(directory), records, manifest.explored, settled))
         return lines + [f"{line[0].upper()}{line[1:]}." for line in found]
     except StudyError as error:
         why = _here(directory, first_line(error))

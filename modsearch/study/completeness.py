@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from modsearch.analysis.claims import Claims
 from modsearch.analysis.recipes import causal_loss, size_of
 from modsearch.config.records import Record, Stage, State
 from modsearch.errors import ModsearchError, StudyError
@@ -79,11 +78,20 @@ def study_space(directory: StudyDirectory) -> Space:
 
 
 def cells(
-    space: Space, records: Sequence[Record], explored: Mapping[str, int], claims: Claims
+    space: Space,
+    records: Sequence[Record],
+    explored: Mapping[str, int],
+    settled: Mapping[float, int],
 ) -> list[CellState]:
-    """Every cell of a study, in order of stage and budget, and what it has; `explored` is that of
-    its manifest. Where the headline of a budget is settled, confirm has all that it wanted."""
-    settled = {claim.budget: claim.runs for claim in claims.by_budget if claim.settled}
+    """Every cell of a study, in order of stage and budget, and what it has.
+
+    Args:
+        space: of the study.
+        records: its results.
+        explored: of its manifest.
+        settled: runs of an arm at which the headline of a budget was settled: there confirm has
+            all that it wanted.
+    """
     found = []
     draws = space.explore is not None and space.explore.sampler != "grid"
     for stage in Stage:

@@ -70,7 +70,7 @@ def status(root: Path) -> StudyStatus:
     manifest = directory.manifest()
     results = directory.results()
     claims = study_claims(manifest, results.records)
-    found = cells(study_space(directory), results.records, manifest.explored, claims)
+    found = cells(study_space(directory), results.records, manifest.explored, claims.settled)
     stage = open_stage(found)
     page = directory.root / "report" / "index.html"
     headline = claims.headline if stage is None else None
