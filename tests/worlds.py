@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from modsearch.analysis.choice import choose
-from modsearch.analysis.fits import confirm_choice
+from modsearch.analysis.fits import fit_curves
+from modsearch.analysis.optima import optimum
 from modsearch.config.data import CorpusFacts, Validation
 from modsearch.config.design import Design
 from modsearch.config.manifest import Manifest
@@ -171,15 +172,17 @@ def study(
             for width in WIDTHS:
                 value = law(arm, budget, params_of(2, width))
                 rows.append(trial(Stage.MEASURE, arm, budget, width=width, loss=noisy(value)))
+    curves = fit_curves(rows)
     for budget in budgets if confirm_budgets is None else confirm_budgets:
         for arm, extra in (("dense", 0.0), ("mod", shift), ("mod-random", shift + 0.1)):
             base = "mod" if arm == "mod-random" else arm
-            choice = confirm_choice(rows, base, budget)
-            assert choice is not None
+            best = optimum(curves, base, budget)
+            assert best is not None
+            choice = best.point
             router = "random" if arm == "mod-random" else "expert_choice"
-            best = 30_000 * math.sqrt(budget / 1e11)
+            size = 30_000 * math.sqrt(budget / 1e11)
             gain = GAIN if base == "mod" else 1.0
-            floor = law("dense", budget * gain, best * math.sqrt(gain)) + extra
+            floor = law("dense", budget * gain, size * math.sqrt(gain)) + extra
             rows += [
                 trial(
                     Stage.CONFIRM, arm, budget, choice.depth, choice.width, 100 + seed,
@@ -200,7 +203,7 @@ def looked(
     generator = np.random.default_rng([7, draw])
     rows = [row for row in study(sd, draw=draw) if row.stage is not Stage.CONFIRM]
     arms: dict[str, str | None] = {"dense": None, "mod": None, "mod-random": "mod"}
-    chosen = choose(rows, arms, ["mod"], ["dense"], BUDGETS[-1], curve=True)
+    chosen = choose(fit_curves(rows), arms, ["mod"], ["dense"], BUDGETS[-1], curve=True)
     for arm, sizes in chosen.sizes.items():
         block = "dense" if arm == "dense" else "mod"
         extra = {"dense": 0.0, "mod": shift, "mod-random": shift + 0.1}[arm]

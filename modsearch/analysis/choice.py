@@ -3,11 +3,9 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from modsearch.analysis.fits import confirm_choice, fit_curves
-from modsearch.analysis.optima import Optimum, optima
-from modsearch.analysis.recipes import measured
+from modsearch.analysis.curves import Curve
+from modsearch.analysis.optima import Optimum, optima, optimum
 from modsearch.config.design import SIZES, Chosen, Size
-from modsearch.config.records import Record
 
 
 def best_of(found: Iterable[Optimum], arms: Sequence[str], budget: float) -> Optimum | None:
@@ -18,7 +16,7 @@ def best_of(found: Iterable[Optimum], arms: Sequence[str], budget: float) -> Opt
 
 
 def choose(
-    records: Sequence[Record],
+    curves: Sequence[Curve],
     arms: Mapping[str, str | None],
     routed: Sequence[str],
     dense: Sequence[str],
@@ -29,16 +27,17 @@ def choose(
     """The headline at a budget, and the sizes that each arm is confirmed at.
 
     Args:
-        records: of the study.
+        curves: of the study.
         arms: in order; a control names the arm whose recipe and sizes it has.
         routed: learned arms that may stand in the headline.
         dense: those that they are held against.
         budget: training FLOPs.
         curve: whether neighbours of the chosen size belong to it.
     """
-    minima = optima(fit_curves(records))
+    minima = optima(curves)
     pair = [best_of(minima, names, budget) for names in (routed, dense)]
-    sizes = {arm: chosen_sizes(records, base or arm, budget, curve) for arm, base in arms.items()}
+    count = SIZES if curve else 1
+    sizes = {arm: chosen_sizes(curves, base or arm, budget, count) for arm, base in arms.items()}
     return Chosen(
         budget=budget,
         sizes={arm: found for arm, found in sizes.items() if found},
@@ -47,44 +46,36 @@ def choose(
     )
 
 
-def chosen_sizes(
-    records: Sequence[Record], arm: str, budget: float, curve: bool
-) -> tuple[Size, ...]:
-    """The size nearest to an arm's vertex; of a curve with its neighbours, or, where it stands at
-    the end of the ladder, with the two next to it. Empty where nothing was measured."""
-    choice = confirm_choice(records, arm, budget)
-    if choice is None:
+def chosen_sizes(curves: Sequence[Curve], arm: str, budget: float, count: int) -> tuple[Size, ...]:
+    """The measured size nearest to an arm's vertex (the lowest one where every fit is refused)
+    with its neighbours, so many in all; at an end of the ladder those next to it. Empty where
+    nothing was measured."""
+    best = optimum(curves, arm, budget)
+    if best is None:
         return ()
-    ladder = ladder_of(records, arm, budget, choice.depth)
-    place = ladder.index(choice.width)
-    if not curve:
-        ladder, place = ladder[place : place + 1], 0
-    first = min(max(0, place - SIZES // 2), max(0, len(ladder) - SIZES))
-    widths = ladder[first : first + SIZES]
-    return tuple(Size(depth=choice.depth, width=width) for width in widths)
+    ladder = _ladder(curves, best)
+    place = ladder.index(best.point.width)
+    first = min(max(0, place - count // 2), max(0, len(ladder) - count))
+    return tuple(Size(depth=best.depth, width=width) for width in ladder[first : first + count])
 
 
-def ladder_of(records: Sequence[Record], arm: str, budget: float, depth: int) -> list[int]:
-    """Widths of one depth that were measured at a budget, ascending."""
-    sizes = (
-        record.candidate.model
-        for record in measured(records, arm)
-        if record.budget.flops == budget
-    )
-    return sorted({model.width for model in sizes if model.depth == depth})
-
-
-def at_the_end(records: Sequence[Record], arm: str, budget: float) -> tuple[Size, int] | None:
+def at_the_end(curves: Sequence[Curve], arm: str, budget: float) -> tuple[Size, int] | None:
     """Where the chosen size of an arm is the last one of its ladder at either end: that size and
     the direction (-1, 1) in which the ladder has no more; else None."""
-    choice = confirm_choice(records, arm, budget)
-    if choice is None:
+    best = optimum(curves, arm, budget)
+    if best is None:
         return None
-    widths = ladder_of(records, arm, budget, choice.depth)
-    size = Size(depth=choice.depth, width=choice.width)
-    if len(widths) > 1 and choice.width in (widths[0], widths[-1]):
-        return size, -1 if choice.width == widths[0] else 1
+    ladder, width = _ladder(curves, best), best.point.width
+    if len(ladder) > 1 and width in (ladder[0], ladder[-1]):
+        return Size(depth=best.depth, width=width), -1 if width == ladder[0] else 1
     return None
+
+
+def _ladder(curves: Iterable[Curve], best: Optimum) -> list[int]:
+    """Widths that were measured at an optimum's depth, ascending."""
+    place = (best.arm, best.budget, best.depth)
+    mine = (each for each in curves if (each.arm, each.budget, each.depth) == place)
+    return sorted({point.width for each in mine for point in each.points})
 
 
 def next_width(widths: Sequence[int], direction: int) -> int | None:

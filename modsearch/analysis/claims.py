@@ -159,7 +159,7 @@ def choice_at(manifest: Manifest, records: Sequence[Record], budget: float) -> C
     study = _Study(manifest, records)
     curve = manifest.confirm is not None and manifest.confirm.curve
     return choose(
-        study.records, manifest.arms, study.routed_arms, study.dense_arms, budget, curve=curve
+        study.curves, manifest.arms, study.routed_arms, study.dense_arms, budget, curve=curve
     )
 
 

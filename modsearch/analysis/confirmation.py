@@ -68,7 +68,7 @@ def stands(
         design = manifest.confirm
         chosen = design.at(budget) if design is not None else None
         if design is None or chosen is None:
-            chosen = choose(records, manifest.arms, routed, dense, budget, curve=False)
+            chosen = choose(curves, manifest.arms, routed, dense, budget, curve=False)
             chosen = _as_trained(chosen, here)
             numbered = {
                 arm: dict(enumerate(_of_sizes(records, here, arm, sizes)))

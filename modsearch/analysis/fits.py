@@ -6,25 +6,11 @@ Only the trials of `measure` enter: those of `explore` are the best of many draw
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from modsearch.analysis.curves import Curve, Fit, Point, fit_points, residuals, with_noise
 from modsearch.analysis.noise import Noise, moderated, pooled
-from modsearch.analysis.optima import optimum
 from modsearch.analysis.recipes import causal_loss, is_scored, measured
 from modsearch.config.records import Record, Stage
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The ladder size that an arm is confirmed at."""
-
-    hash: str
-    depth: int
-    width: int
-    params: int
-    marked: str | None
-    """Why it is the lowest measured size and not the nearest to a vertex."""
 
 
 def fit_curves(records: Sequence[Record]) -> list[Curve]:
@@ -45,19 +31,6 @@ def fit_curves(records: Sequence[Record]) -> list[Curve]:
     ]
     found = noise(records, raw)
     return [curve if found is None else with_noise(curve, found) for curve in raw]
-
-
-def confirm_choice(records: Sequence[Record], arm: str, budget: float) -> Choice | None:
-    """The size that an arm is confirmed at: the measured one nearest to its optimum's vertex.
-
-    Where every fit is refused, the lowest measured one, marked. None where no trial of the
-    arm was measured at the budget.
-    """
-    best = optimum(fit_curves([row for row in records if row.arm == arm]), arm, budget)
-    if best is None:
-        return None
-    point = best.point
-    return Choice(point.hash, point.depth, point.width, point.params, best.refused)
 
 
 def noise(records: Sequence[Record], curves: Sequence[Curve]) -> Noise | None:

@@ -8,6 +8,7 @@ until the headline is known.
 from collections.abc import Sequence
 
 from modsearch.analysis.choice import at_the_end, next_width
+from modsearch.analysis.fits import fit_curves
 from modsearch.analysis.recipes import best_recipe, recipe_key
 from modsearch.config.data import CorpusFacts
 from modsearch.config.design import Chosen, Size
@@ -76,18 +77,19 @@ class Stages:
             return []
         found = []
         records = self.directory.records()
+        curves = fit_curves(records)
         for budget in self.space.budgets(Stage.CONFIRM):
             for arm in self.space.learned_arms:
-                more = self._one_more(records, arm, budget)
-                if more is not None:
+                end = at_the_end(curves, arm, budget)
+                more = end and self._one_more(records, arm, budget, *end)
+                if more:
                     found.append(self._measure_cell(arm, budget, (more,)))
         return found
 
-    def _one_more(self, records: Sequence[Record], arm: str, budget: float) -> Size | None:
-        end = at_the_end(records, arm, budget)
-        if end is None:
-            return None
-        size, direction = end
+    def _one_more(
+        self, records: Sequence[Record], arm: str, budget: float, size: Size, direction: int
+    ) -> Size | None:
+        """The size beyond the last one of a ladder, unless it was tried."""
         asked = {each["width"] for each in self.space.sizes(budget) if each["depth"] == size.depth}
         tried = asked | {
             record.candidate.model.width

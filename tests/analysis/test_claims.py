@@ -22,15 +22,17 @@ from worlds import (
     trial,
 )
 
+from modsearch.analysis.choice import at_the_end, chosen_sizes, next_width
 from modsearch.analysis.claims import Claims, study_claims
 from modsearch.analysis.curves import Fit, Refusal, with_noise
-from modsearch.analysis.fits import confirm_choice, fit_curves, noise
+from modsearch.analysis.fits import fit_curves, noise
 from modsearch.analysis.noise import PRIOR_FREEDOM, SEED_SD, Noise
 from modsearch.analysis.numbers import count, percent, percent_digits, scientific
 from modsearch.analysis.optima import optimum
 from modsearch.analysis.power import runs_for
 from modsearch.analysis.recipes import best_recipe, measured, missed, recipe_key
 from modsearch.analysis.verdicts import Verdict
+from modsearch.config.design import Size
 from modsearch.config.records import Record, Stage, State
 
 
@@ -252,9 +254,9 @@ def test_a_refused_depth_that_was_much_lower_stands_for_its_arm_and_is_marked() 
 
 def test_what_is_confirmed_does_not_move_when_confirm_comes_in() -> None:
     rows = ladder(NOISY) + ladder([1.8, 1.85, 1.9, 2.0, 2.1], depth=4)
-    before = confirm_choice(rows, "dense", 1e11)
+    before = chosen_sizes(fit_curves(rows), "dense", 1e11, 3)
     seeds = [trial(Stage.CONFIRM, seed=seed, loss=1.0 + seed) for seed in range(3)]
-    assert confirm_choice(rows + seeds, "dense", 1e11) == before
+    assert chosen_sizes(fit_curves(rows + seeds), "dense", 1e11, 3) == before
 
 
 def test_an_exact_fit_does_not_displace_one_with_points_to_spare() -> None:
@@ -275,20 +277,37 @@ def test_an_exact_fit_does_not_displace_one_with_points_to_spare() -> None:
     assert any("exact fit" in mark for mark in alone.marks)
 
 
-def test_confirm_choice_is_nearest_to_the_vertex_or_marked() -> None:
-    choice = confirm_choice(study(), "dense", 1e12)
-    assert choice is not None
-    assert choice.marked is None
+def test_the_chosen_sizes_are_the_nearest_to_the_vertex_and_its_neighbours() -> None:
     vertex = 30_000 * math.sqrt(10)
-    sizes = [params_of(2, width) for width in WIDTHS]
-    assert choice.params == min(sizes, key=lambda size: abs(math.log(size / vertex)))
-    refused = confirm_choice(ladder([2.1, 2.0, 1.9, 1.8]), "dense", 1e11)
-    assert refused is not None
-    assert refused.width == WIDTHS[3]
-    assert refused.marked is not None
-    assert "edge minimum" in refused.marked
-    assert confirm_choice([], "dense", 1e11) is None
-    assert confirm_choice(study(), "dense", 3e11) is None
+    nearest = min(WIDTHS, key=lambda width: abs(math.log(params_of(2, width) / vertex)))
+    place = WIDTHS.index(nearest)
+    curves = fit_curves(study())
+    assert chosen_sizes(curves, "dense", 1e12, 1) == (Size(depth=2, width=nearest),)
+    three = chosen_sizes(curves, "dense", 1e12, 3)
+    assert tuple(size.width for size in three) == WIDTHS[place - 1 : place + 2]
+    assert at_the_end(curves, "dense", 1e12) is None
+    falling = fit_curves(ladder([2.1, 2.0, 1.9, 1.8]))
+    assert [size.width for size in chosen_sizes(falling, "dense", 1e11, 3)] == [20, 24, 32]
+    assert at_the_end(falling, "dense", 1e11) == (Size(depth=2, width=32), 1)
+    assert chosen_sizes([], "dense", 1e11, 3) == ()
+    assert chosen_sizes(curves, "dense", 3e11, 3) == ()
+
+
+@pytest.mark.parametrize(
+    ("widths", "up", "down"),
+    [
+        ([12, 16, 20, 24, 32], 44, 8),
+        ([8, 16], 32, None),
+        ([64, 96, 128], 160, 32),
+        ([8], None, None),
+        ([5, 6], 7, 4),
+    ],
+)
+def test_a_ladder_goes_on_in_its_own_steps(
+    widths: list[int], up: int | None, down: int | None
+) -> None:
+    assert next_width(widths, 1) == up
+    assert next_width(widths, -1) == down
 
 
 def test_best_recipe_is_of_the_largest_explore_budget() -> None:
