@@ -40,8 +40,8 @@ def noise(records: Sequence[Record], curves: Sequence[Curve]) -> Noise | None:
     points, pooled) also hold what a parabola can't follow, but no shift that all sizes share:
     `measure` trains them with one seed, and the deviation over seeds was 0.024 where that of
     residuals was 0.016. The deviation over seeds in `confirm` (pooled over cells) has the shift,
-    but is small by chance with three seeds. The larger counts; before there are seeds, the
-    residuals' moderated towards a prior that is one over seeds.
+    but is small by chance with three seeds. Both pooled count, or the seeds' where it is larger;
+    before there are seeds, the residuals' moderated towards a prior that is one over seeds.
     """
     return noise_of(curves, seed_noise(records))
 
@@ -51,10 +51,11 @@ def noise_of(curves: Sequence[Curve], seeds: Noise | None) -> Noise | None:
     residual = pooled(residuals(curve) for curve in curves if isinstance(curve, Fit))
     if seeds is None:
         return moderated(residual) if curves else None
-    if residual is None:
-        return seeds
-    # The larger of two is seldom too small, so that the quantile need not allow for it twice.
-    return Noise(max(residual.sd, seeds.sd), residual.freedom + seeds.freedom)
+    both = pooled(
+        (each.sd**2 * each.freedom, each.freedom) for each in (residual, seeds) if each is not None
+    )
+    assert both is not None
+    return Noise(max(both.sd, seeds.sd), both.freedom)
 
 
 def seed_sd(records: Iterable[Record]) -> float | None:

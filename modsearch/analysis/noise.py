@@ -35,7 +35,7 @@ class Noise:
         return t_quantile(self.freedom)
 
 
-def pooled(parts: Iterable[tuple[float, int]]) -> Noise | None:
+def pooled(parts: Iterable[tuple[float, float]]) -> Noise | None:
     """All sums of squares over all degrees of freedom; None without any."""
     known = [(squares, freedom) for squares, freedom in parts if freedom > 0]
     if not known:
