@@ -41,7 +41,7 @@ def print_summary(studies: list[modsearch.Study]) -> None:
         verdicts[claims.headline.verdict] += 1
         if (comparison := claims.headline.comparison) is not None:
             differences.append(comparison.difference)
-            if (found := comparison.welch) is not None:
+            if (found := comparison.interval) is not None:
                 half_widths.append((found.high - found.low) / 2)
         deviations += [each.sd for each in claims.confirmed if each.sd is not None]
     pooled = fmean(sd**2 for sd in deviations) ** 0.5

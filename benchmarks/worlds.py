@@ -23,11 +23,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from modsearch.analysis.compare import fieller, welch
+from modsearch.analysis.compare import fieller
 from modsearch.analysis.curves import Curve, Fit, Point, Refusal, fit_points, with_noise
 from modsearch.analysis.fits import noise_of
 from modsearch.analysis.laws import params_law, predict
-from modsearch.analysis.noise import pooled
+from modsearch.analysis.noise import pooled, t_quantile
 from modsearch.analysis.slopes import slope_at
 from modsearch.analysis.surfaces import Trials, fit_surface
 
@@ -217,12 +217,13 @@ def _study(
     for number in (5, 16):
         routed = world.least(at * math.exp(factor)) + seeds(kind, rng, number)
         dense = world.least(at) + seeds(kind, rng, number)
-        difference = welch(dense.tolist(), routed.tolist())
-        assert difference is not None
-        ends = fieller(difference, slope)
-        if ends is not None:
-            tally.add(f"multiplier {number}", ends[0] <= factor <= ends[1])
-        tally.add(f"unbounded {number}", ends is None)
+        parts = [side.var(ddof=1) / number for side in (dense, routed)]
+        freedom = sum(parts) ** 2 / sum(part**2 / (number - 1) for part in parts)
+        half = t_quantile(freedom) * math.sqrt(sum(parts))
+        low, high = fieller(dense.mean() - routed.mean(), (half, half), slope)
+        if low is not None and high is not None:
+            tally.add(f"multiplier {number}", low <= factor <= high)
+        tally.add(f"unbounded {number}", low is None)
     smaller = [fit for fit in fits if fit.budget < at]
     if (told := predict(smaller, at)) is not None:
         tally.add("largest", told.loss.holds(world.least(at)))

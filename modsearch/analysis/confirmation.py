@@ -4,7 +4,6 @@ How far a study is counts in looks: what is said rests on the runs of the last w
 a report that is compiled half way says what its interval was made for.
 """
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -168,13 +167,10 @@ class _Measured:
         return measured_curvature(params, [causal_loss(record) for record in near])
 
     def regret(self, budget: float, depth: int, params: int) -> float | None:
-        """Nats by which the minimum may lie lower than a size: p (|delta| + error of the
-        vertex)^2; None without a fit."""
+        """Nats by which the minimum may lie lower than a size; None without a fit."""
         for fit in self.curves:
             if isinstance(fit, Fit) and (fit.budget, fit.depth) == (budget, depth):
-                ends = (fit.minimum_params_low, fit.minimum_params_high)
-                away = [abs(math.log(params / end)) for end in ends if end is not None]
-                return fit.coefficients[0] * max(away, default=0.0) ** 2
+                return fit.regret(params)
         return None
 
 

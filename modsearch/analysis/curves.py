@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from modsearch.analysis.noise import Noise, moderated, quantile
+from modsearch.analysis.noise import NORMAL, Noise, moderated, quantile
 
 WINDOW = 2.5
 """Points within this factor in parameters of the lowest one enter a fit."""
@@ -76,9 +76,17 @@ class Fit:
     minimum_low: float | None = None
     minimum_high: float | None = None
     """95 % interval of the loss at the vertex."""
+    minimum_place_se: float | None = None
+    """Standard error of ln(`minimum_params`), by the delta method."""
     minimum_params_low: float | None = None
     minimum_params_high: float | None = None
     """95 % interval of the vertex; it ends where the ladder does, if nothing else bounds it."""
+
+    def regret(self, params: float) -> float:
+        """Nats by which the minimum may lie lower than the loss of a size, 95 % upper limit:
+        p (|ln N - ln N*| + 1.96 se)^2."""
+        away = abs(math.log(params / self.minimum_params))
+        return self.coefficients[0] * (away + NORMAL * (self.minimum_place_se or 0.0)) ** 2
 
     def at(self, params: float) -> float:
         """The fitted loss at a size."""
@@ -166,9 +174,12 @@ def with_noise(curve: Curve, noise: Noise) -> Curve:
     se = math.sqrt(float(at @ covariance @ at))
     ladder = np.log([point.params for point in curve.points]) - centre
     ends = (float(ladder.min()), float(ladder.max()))
-    low, high = _where_flat(_centred(curve, centre), covariance, noise.quantile, ends)
+    p, q = _centred(curve, centre)
+    low, high = _where_flat((p, q), covariance, noise.quantile, ends)
+    to_vertex = np.array([q / (2 * p**2), -1 / (2 * p), 0.0])
     return replace(
         curve,
+        minimum_place_se=math.sqrt(float(to_vertex @ covariance @ to_vertex)),
         minimum_se=se,
         minimum_low=curve.minimum_loss - noise.quantile * se,
         minimum_high=curve.minimum_loss + noise.quantile * se,

@@ -6,14 +6,16 @@ Run-to-run noise is what limits a comparison of architectures: the effect that R
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 from scipy import special
 
-from modsearch.analysis.looks import FIXED, FUTILE, chance_at_the_end, planned
+from modsearch.analysis.looks import FUTILE, chance_at_the_end, planned
 from modsearch.analysis.noise import SEED_SD
 from modsearch.analysis.vertex import TRUST, Array, Curvature, lowest
+from modsearch.config.design import RUNS_PER_LOOK, SIZES
 
 PAPER_EFFECT = 0.035
 """Difference in loss that the paper reports, nats per token."""
@@ -77,51 +79,44 @@ def chances(
         draws: studies.
     """
     generator = np.random.default_rng(0)
-    plan = planned(len(looks)) if curve else (FIXED,)
-    arms = [_arm(generator, looks[-1], sd, curve, step, draws) for _ in range(2)]
-    ends = np.full(draws, "inconclusive")
-    runs = np.full(draws, looks[-1])
-    going = np.ones(draws, dtype=bool)
-    for look, count in zip(plan, looks, strict=True):
-        loss, variance, freedom = zip(*(arm.at(count) for arm in arms), strict=True)
-        d = loss[1] - loss[0] + effect
-        total = variance[0] + variance[1]
-        free = total**2 / (variance[0] ** 2 + variance[1] ** 2) * freedom[0]
-        se = np.sqrt(total)
-        half, inner = (
-            se * special.stdtrit(free, 1 - level / 2) for level in (look.level, look.equivalence)
-        )
-        words = np.select(
-            [d - half > 0, d + half < 0, np.abs(d) + inner < margin],
-            ["better", "worse", "equivalent"],
-            "inconclusive",
-        )
-        futile = chance_at_the_end(d, se, look, plan[-1], margin) < FUTILE
-        stop = going & ((words != "inconclusive") | futile | (look is plan[-1]))
-        ends[stop], runs[stop] = words[stop], count
-        going &= ~stop
-    share = {word: float((ends == word).mean()) for word in np.unique(ends)}
-    return Chances(
-        effect=effect,
-        sd=sd,
-        better=share.get("better", 0.0),
-        worse=share.get("worse", 0.0),
-        equivalent=share.get("equivalent", 0.0),
-        inconclusive=share.get("inconclusive", 0.0),
-        runs=float(runs.mean()),
-    )
+    sides = [_drawn(generator, looks[-1], sd, curve, step, draws) for _ in range(2)]
+    found = ends_of((sides[0].shifted(-effect), sides[1]), looks, margin)
+    share = {word: float((found.words == word).mean()) for word in WORDS}
+    return Chances(effect=effect, sd=sd, **share, runs=float(found.runs.mean()))
 
 
-class _Arm:
+WORDS = ("better", "worse", "equivalent", "inconclusive")
+
+
+@dataclass(frozen=True)
+class Ends:
+    """How studies ended (draws)."""
+
+    words: npt.NDArray[np.str_]
+    runs: Array
+    """Of an arm."""
+    difference: Array
+    """Nats by which the first arm was better at that look."""
+    half: Array
+    """Of its repeated 95 % interval."""
+
+
+@dataclass(frozen=True)
+class Runs:
     """Runs of one arm in many studies."""
 
-    def __init__(self, params: Array, losses: Array, prior: Curvature) -> None:
-        self.params = params
-        self.losses = losses
-        self.prior = prior
+    params: Array
+    """Of the sizes (S); run i has size i modulo S."""
+    losses: Array
+    """(draws, runs)."""
+    prior: Curvature
+
+    def shifted(self, by: float) -> "Runs":
+        """The same arm with other losses, in nats."""
+        return replace(self, losses=self.losses + by)
 
     def at(self, count: int) -> tuple[Array, Array, int]:
-        """The lowest loss by the first runs, the variance of its error, its freedom."""
+        """By the first runs: the lowest loss, the variance of its error, and its freedom."""
         sizes = len(self.params)
         by_size = [self.losses[:, index:count:sizes] for index in range(sizes)]
         counts = np.array([each.shape[1] for each in by_size])
@@ -133,10 +128,52 @@ class _Arm:
         return found.loss, found.variance(of_run[:, None] / counts, of_run), freedom
 
 
-def _arm(
+def ends_of(
+    sides: tuple[Runs, Runs],
+    looks: Sequence[int],
+    margin: float,
+    regrets: Sequence[float] = (0, 0),
+) -> Ends:
+    """Where the looks at two arms end, as `claims` decides it.
+
+    Args:
+        sides: an arm and its reference.
+        looks: runs of an arm at each.
+        margin: nats within which arms are equivalent.
+        regrets: of a fixed design, nats by which their minima may lie below the sizes.
+    """
+    draws = len(sides[0].losses)
+    plan = planned(len(looks))
+    words = np.full(draws, WORDS[-1])
+    runs, difference, halves = (np.full(draws, np.nan) for _ in range(3))
+    going = np.ones(draws, dtype=bool)
+    for look, count in zip(plan, looks, strict=True):
+        (ours, our_variance, our_freedom), (theirs, variance, freedom) = (
+            side.at(count) for side in sides
+        )
+        d = theirs - ours
+        total = our_variance + variance
+        free = total**2 / (our_variance**2 / our_freedom + variance**2 / freedom)
+        se = np.sqrt(total)
+        half, inner = (
+            se * special.stdtrit(free, 1 - level / 2) for level in (look.level, look.equivalence)
+        )
+        low, high = d - half - regrets[1], d + half + regrets[0]
+        away = np.maximum(regrets[1] - d, d + regrets[0]) + inner
+        said = np.select([low > 0, high < 0, away < margin], WORDS[:3], WORDS[3])
+        futile = chance_at_the_end(d, se, look, plan[-1], margin) < FUTILE
+        stop = going & ((said != WORDS[3]) | futile | (look is plan[-1]))
+        words[stop], runs[stop] = said[stop], count
+        difference[stop], halves[stop] = d[stop], half[stop] + max(regrets)
+        going &= ~stop
+    return Ends(words, runs, difference, halves)
+
+
+def _drawn(
     generator: np.random.Generator, runs: int, sd: float, curve: bool, step: float, draws: int
-) -> _Arm:
-    sizes = 3 if curve else 1
+) -> Runs:
+    """An arm whose curve is a parabola, around the size that measure chose."""
+    sizes = SIZES if curve else 1
     x = step * (np.arange(sizes) - sizes // 2)
     # The vertex lies anywhere between the middles of two sizes.
     vertex = generator.uniform(-0.5, 0.5, draws)[:, None] * step * (sizes > 1)
@@ -145,15 +182,15 @@ def _arm(
     ladder = np.vander(step * (np.arange(5) - 2), 3)
     variance = float(np.linalg.inv(ladder.T @ ladder)[0, 0])
     bends = np.maximum(0.0, BEND + sd * math.sqrt(variance) * generator.standard_normal(draws))
-    return _Arm(np.exp(x), losses, Curvature(bends, TRUST / variance))
+    return Runs(np.exp(x), losses, Curvature(bends, TRUST / variance))
 
 
 def runs_for(effect: float, sd: float = SEED_SD, most: int = 900) -> int | None:
     """Fewest runs an arm, in looks of six, that find `effect` in four of five studies, by the
     normal approximation; None where more than `most` are needed."""
-    for looks in range(1, most // 6 + 1):
+    for looks in range(1, most // RUNS_PER_LOOK + 1):
         last = planned(min(looks, 12))[-1]
-        se = sd * math.sqrt(2 * VERTEX / (6 * looks))
+        se = sd * math.sqrt(2 * VERTEX / (RUNS_PER_LOOK * looks))
         if float(special.ndtr(abs(effect) / se + special.ndtri(last.level / 2))) >= TARGET:
-            return 6 * looks
+            return RUNS_PER_LOOK * looks
     return None
