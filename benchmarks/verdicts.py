@@ -164,7 +164,7 @@ def study(rng: np.random.Generator, kind: Kind, effect: float, design: str) -> E
     (left, regret), (right, other_regret) = (
         side.confirmed(looks, sizes) for side in (arm, reference)
     )
-    margin = reachable_margin(looks)
+    margin = reachable_margin(looks, SD)
     found = ends_of((left.shifted(-effect), right), looks, margin, (regret, other_regret))
     d, half = float(found.difference[0]), float(found.half[0])
     return End(str(found.words[0]), float(found.runs[0]), abs(d - effect) <= half)

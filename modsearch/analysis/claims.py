@@ -16,7 +16,7 @@ from modsearch.analysis.confirmation import Stand, stands
 from modsearch.analysis.curves import Curve
 from modsearch.analysis.fits import fit_curves, seed_noise
 from modsearch.analysis.looks import FIXED, FUTILE, chance_at_the_end, planned
-from modsearch.analysis.noise import moderated
+from modsearch.analysis.noise import SEED_SD, moderated
 from modsearch.analysis.numbers import percent, scientific
 from modsearch.analysis.optima import Optimum, optima
 from modsearch.analysis.power import PAPER_EFFECT, reachable_margin, runs_for
@@ -178,7 +178,7 @@ class _Study:
             manifest, self.records, self.curves, self.routed_arms, self.dense_arms
         )
         self.noise = moderated(seed_noise(self.records))
-        margin = manifest.confirm.margin if manifest.confirm else reachable_margin((6,))
+        margin = manifest.confirm.margin if manifest.confirm else reachable_margin((6,), SEED_SD)
         self.bounds = Bounds(margin, manifest.corpus.bigram_entropy)
 
     def claims(self) -> Claims:

@@ -13,7 +13,10 @@ from dataclasses import dataclass
 from scipy import special
 
 SEED_SD = 0.018
-"""Standard deviation of the loss over seeds, nats per token; small models on text."""
+"""Standard deviation of the loss over seeds, nats per token; small models on text, from
+`SEED_BUDGET` on."""
+SEED_BUDGET = 3e11
+"""FLOPs below which runs scatter more: 0.024 at 1.5e11, 0.037 at 5e10 (docs/measurements.md)."""
 PRIOR_FREEDOM = 4
 """What the prior deviation counts as: half of all studies lie within 0.75 and 1.4 of it."""
 NORMAL = 1.959964
@@ -33,6 +36,11 @@ class Noise:
     def quantile(self) -> float:
         """What a standard error is multiplied by for half of a 95 % interval."""
         return t_quantile(self.freedom)
+
+
+def seed_sd(budget: float) -> float:
+    """What runs of a budget in FLOPs scatter by, before any is made; nats per token."""
+    return SEED_SD * max(1.0, SEED_BUDGET / budget) ** 0.4
 
 
 def pooled(parts: Iterable[tuple[float, float]]) -> Noise | None:

@@ -46,15 +46,15 @@ class Chances:
     """Mean number of an arm."""
 
 
-def reachable_margin(looks: Sequence[int]) -> float:
+def reachable_margin(looks: Sequence[int], sd: float) -> float:
     """The margin of a study that states none, in nats: arms without a difference are told to be
-    equivalent in four of five studies, if runs scatter by `SEED_SD`. One such deviation at least:
-    a smaller difference is seldom worth knowing. It follows from the number of runs alone, never
-    from what they show."""
+    equivalent in four of five studies, if runs scatter by `sd`, as foreseen. One such deviation
+    at least: a smaller difference is seldom worth knowing. It follows from the number of runs and
+    their budget alone, never from what they show."""
     last = planned(len(looks))[-1]
-    se = SEED_SD * math.sqrt(2 * VERTEX / looks[-1])
+    se = sd * math.sqrt(2 * VERTEX / looks[-1])
     reached = se * float(special.ndtri(0.5 + TARGET / 2) - special.ndtri(last.equivalence / 2))
-    return max(SEED_SD, math.ceil(1000 * reached) / 1000)
+    return math.ceil(1000 * max(sd, reached)) / 1000
 
 
 def chances(

@@ -137,6 +137,17 @@ class Study:
         except StudyError as error:
             raise StudyError(f"{self.root}: {error}") from error
 
+    def doubts(self, trial: "Record") -> list[str]:
+        """What a user of a winner should know: a line for each."""
+        entropy = self.manifest.corpus.bigram_entropy
+        loss = trial.scores.causal_loss if trial.scores is not None else None
+        if loss is None or loss < entropy:
+            return []
+        return [
+            f"this model is untrained: its loss, {loss:.3f} nats per token, does not beat the "
+            f"corpus's bigram entropy, {entropy:.3f}; a larger budget would"
+        ]
+
     def folder(self, trial: "Record | str") -> Path:
         """Directory of a trial, by its record or its hash.
 

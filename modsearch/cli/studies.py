@@ -19,13 +19,28 @@ from modsearch.cli.options import (
 )
 from modsearch.cli.progress import resumable, shown_study, warn
 
+FixedSeeds = Annotated[
+    int | None,
+    typer.Option(
+        "--confirm-seeds",
+        min=1,
+        max=900,
+        help="A fixed design: so many seeds of one size an arm, and one look.",
+    ),
+]
+
 
 @app.command()
 def plan(
-    space: SpaceName, sets: Sets = None, plugin: PluginFiles = None, as_object: Json = False
+    space: SpaceName,
+    confirm_seeds: FixedSeeds = None,
+    sets: Sets = None,
+    plugin: PluginFiles = None,
+    as_object: Json = False,
 ) -> None:
     """Cells, trials, FLOPs, memory, hours and what the study can resolve; nothing is trained."""
-    result = modsearch.plan(space, overrides=sets or (), plugins=plugin or ())
+    overrides = [*(sets or ()), *_fixed(confirm_seeds)]
+    result = modsearch.plan(space, overrides=overrides, plugins=plugin or ())
     from modsearch.cli.text import forecast_text
 
     print(as_json(result) if as_object else forecast_text(result))
@@ -56,6 +71,7 @@ def search(
     allow_mixed: Annotated[
         bool, typer.Option("--allow-mixed", help="Resume under other code or another torch.")
     ] = False,
+    confirm_seeds: FixedSeeds = None,
     sets: Sets = None,
     plugin: PluginFiles = None,
     progress: Progress = Shown.TEXT,
@@ -73,7 +89,7 @@ def search(
             storage=storage,
             ledger=ledger,
             allow_mixed=allow_mixed,
-            overrides=sets or (),
+            overrides=[*(sets or ()), *_fixed(confirm_seeds)],
             plugins=plugin or (),
             progress=on_event,
         )
@@ -84,6 +100,10 @@ def search(
         return
     print(outcome.sentence)
     print(f"report: {outcome.report}")
+
+
+def _fixed(seeds: int | None) -> list[str]:
+    return [] if seeds is None else [f"confirm.seeds={seeds}"]
 
 
 @app.command()
@@ -104,7 +124,9 @@ def best(
     """The winner as a configuration for `train` and `flops`; as JSON with its hash and scores."""
     from modsearch.config.reading import yaml_text
 
-    record = modsearch.open_study(study).best(budget)
+    opened = modsearch.open_study(study)
+    record = opened.best(budget)
+    warn(opened.doubts(record))
     if as_object:
         print(as_json(record))
         return

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from modsearch.analysis.compare import MIN_SEEDS
-from modsearch.analysis.noise import SEED_SD
+from modsearch.analysis.noise import seed_sd
 from modsearch.analysis.power import PAPER_EFFECT, chances, reachable_margin
 from modsearch.config.base import Frozen
 from modsearch.config.records import Stage
@@ -138,7 +138,7 @@ def forecast(space: Space) -> Forecast:
 
 
 def _margin(confirm: Confirm) -> float:
-    return confirm.margin or reachable_margin(confirm.looks)
+    return confirm.margin or reachable_margin(confirm.looks, seed_sd(max(confirm.budgets)))
 
 
 def _chances(confirm: Confirm, rows: Sequence[PlannedCell]) -> list[Chance]:
@@ -150,7 +150,8 @@ def _chances(confirm: Confirm, rows: Sequence[PlannedCell]) -> list[Chance]:
     price = arms * sum(confirm.budgets)
     found = []
     for effect in (0.0, PAPER_EFFECT):
-        each = chances(looks, _margin(confirm), effect, SEED_SD, curve=curve)
+        sd = seed_sd(max(confirm.budgets))
+        each = chances(looks, _margin(confirm), effect, sd, curve=curve)
         found.append(Chance(**asdict(each), flops=price * each.runs))
     return found
 

@@ -25,6 +25,7 @@ from modsearch.analysis.compare import Comparison, Confirmed
 from modsearch.analysis.curves import Curve, Fit
 from modsearch.analysis.looks import ERROR
 from modsearch.analysis.numbers import count, percent, scientific
+from modsearch.analysis.verdicts import Verdict
 from modsearch.config.manifest import Manifest
 from modsearch.config.telemetry import RoutingReport
 
@@ -231,15 +232,18 @@ def _confirmed_runs(ax: Axes, each: Confirmed, y: int, colour: str) -> None:
 
 
 def _differences(claims: Claims) -> Figure:
-    """How much lower each arm's loss is than its reference's, with 95 % intervals."""
+    """How much lower each arm's loss is than its reference's, with 95 % intervals; pale where
+    either is untrained and the difference says nothing."""
     rows: list[tuple[str, Comparison, str]] = []
     for claim in claims.by_budget[::-1]:
         if claim.comparison is None:
             continue
-        rows.append((_versus(claim.comparison), claim.comparison, PALETTE[0]))
-        for each in claims.controls:
-            if each.arm.budget == claim.budget:
-                rows.append((_versus(each), each, "#777777"))
+        rows.append(_difference(claim.comparison, claim.verdict, PALETTE[0]))
+        rows += [
+            _difference(each.comparison, each.verdict, "#777777")
+            for each in claims.beside
+            if each.role == "control" and each.comparison.arm.budget == claim.budget
+        ]
     rows = rows[::-1]
     figure, axes = _panels(1, 0.75 + 0.48 * len(rows), 0.1)
     ax = axes[0]
@@ -255,6 +259,12 @@ def _differences(claims: Claims) -> Figure:
     ax.set_xlabel("difference in loss (nats per token)\n\N{LEFTWARDS ARROW} worse"
                   "        first arm        better \N{RIGHTWARDS ARROW}")  # fmt: skip
     return figure
+
+
+def _difference(each: Comparison, verdict: Verdict, colour: str) -> tuple[str, Comparison, str]:
+    if verdict is Verdict.UNTRAINED:
+        return f"{_versus(each)}: untrained", each, "#d0d0d0"
+    return _versus(each), each, colour
 
 
 def _decided(

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from modsearch.analysis.noise import seed_sd
 from modsearch.analysis.power import reachable_margin
 from modsearch.config.data import CorpusFacts
 from modsearch.config.design import Design
@@ -113,7 +114,7 @@ def _design(space: Space) -> Design | None:
     confirm = space.confirm
     if confirm is None:
         return None
-    margin = confirm.margin or reachable_margin(confirm.looks)
+    margin = confirm.margin or reachable_margin(confirm.looks, seed_sd(max(confirm.budgets)))
     return Design(looks=confirm.looks, curve=confirm.seeds is None, margin=margin)
 
 

@@ -28,7 +28,7 @@ from modsearch.study.driver import Driver
 from modsearch.study.events import OnEvent
 from modsearch.study.progress import Progress
 from modsearch.study.provenance import open_manifest, stage_key, study_key
-from modsearch.study.stages import Stages
+from modsearch.study.stages import MOST_EXTENSIONS, Stages
 from modsearch.study.trials import Trials
 from modsearch.training.machine import num_workers
 from modsearch.training.trial import run_mirrored, run_trial
@@ -109,8 +109,9 @@ class Runner:
         if stage is not Stage.CONFIRM:
             yield self.stages.cells(stage)
         if stage is Stage.MEASURE:
-            while specs := self.stages.extended():
-                yield specs
+            for _ in range(MOST_EXTENSIONS):
+                if specs := self.stages.extended():
+                    yield specs
         if stage is Stage.CONFIRM:
             for budget in self.space.budgets(stage):
                 yield from self._looks(budget)

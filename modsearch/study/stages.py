@@ -81,15 +81,16 @@ class Stages:
         for budget in self.space.budgets(Stage.CONFIRM):
             for arm in self.space.learned_arms:
                 end = at_the_end(curves, arm, budget)
-                more = end and self._one_more(records, arm, budget, *end)
+                more = self._beyond(records, arm, budget, *end) if end else ()
                 if more:
-                    found.append(self._measure_cell(arm, budget, (more,)))
+                    found.append(self._measure_cell(arm, budget, more))
         return found
 
-    def _one_more(
+    def _beyond(
         self, records: Sequence[Record], arm: str, budget: float, size: Size, direction: int
-    ) -> Size | None:
-        """The size beyond the last one of a ladder, unless it was tried."""
+    ) -> tuple[Size, ...]:
+        """Sizes that are not the space's: those that were tried, and one more beyond the last;
+        none where that was tried."""
         asked = {each["width"] for each in self.space.sizes(budget) if each["depth"] == size.depth}
         tried = asked | {
             record.candidate.model.width
@@ -100,9 +101,10 @@ class Stages:
         }
         outer = [width for width in tried if (width - size.width) * direction > 0]
         if outer or len(tried - asked) >= MOST_EXTENSIONS:
-            return None
+            return ()
         width = next_width(sorted(tried), direction)
-        return None if width is None else Size(depth=size.depth, width=width)
+        more = [] if width is None else [*sorted(tried - asked), width]
+        return tuple(Size(depth=size.depth, width=each) for each in more)
 
     def looked(self, chosen: Chosen, count: int) -> list[CellSpec]:
         """Cells of confirm at one budget: the first `count` runs of every arm.

@@ -41,8 +41,8 @@ def test_a_fixed_design_of_three_seeds_finds_little() -> None:
 
 
 def test_the_margin_is_what_so_many_runs_can_tell_and_one_deviation_at_least() -> None:
-    assert reachable_margin(tuple(range(6, 301, 6))) == SEED_SD
-    margins = [reachable_margin(tuple(range(6, runs + 1, 6))) for runs in (6, 12, 24)]
+    assert reachable_margin(tuple(range(6, 301, 6)), SEED_SD) == SEED_SD
+    margins = [reachable_margin(tuple(range(6, runs + 1, 6)), SEED_SD) for runs in (6, 12, 24)]
     assert margins == sorted(margins, reverse=True)
     for runs, margin in zip((12, 24), margins[1:], strict=True):
         found = chances(tuple(range(6, runs + 1, 6)), margin, 0.0)
