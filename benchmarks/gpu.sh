@@ -1,6 +1,6 @@
 #!/bin/sh
 # The tests and benchmarks that need a GPU, each part with a limit of its own: one that fails or
-# takes too long does not stop the others. Under eight minutes, into ${OUT:-runs/gpu}.
+# takes too long does not stop the others. Some eight minutes, into ${OUT:-runs/gpu}.
 #
 #     PYTHON=.venv/bin/python sh benchmarks/gpu.sh
 cd "$(dirname "$0")/.." || exit 1
@@ -21,7 +21,7 @@ tail -n 25 "$out/conformance.txt"
 cat "$out/conformance.txt" >>"$out/tests.txt" && rm "$out/conformance.txt"
 
 rm -f "$out/gpu.md"
-for part in "machine 30" "steps 70" "decoding 40" "trials 80" "repeats 30" "compiled 80"; do
+for part in "machine 30" "steps 70" "decoding 40" "trials 60" "repeats 30" "compiled 200"; do
     set -- $part
     echo "== $1"
     timeout "$2" "$python" benchmarks/gpu.py "$1" --out "$out" $GPU_OPTIONS 2>"$out/stderr" ||

@@ -40,7 +40,7 @@ class Noise:
 
 def seed_sd(budget: float) -> float:
     """What runs of a budget in FLOPs scatter by, before any is made; nats per token."""
-    return SEED_SD * max(1.0, SEED_BUDGET / budget) ** 0.4
+    return float(SEED_SD * max(1.0, SEED_BUDGET / budget) ** 0.4)
 
 
 def pooled(parts: Iterable[tuple[float, float]]) -> Noise | None:
