@@ -127,7 +127,7 @@ def test_training_learns_what_it_learns_on_a_cpu(
     assert here[-1] < here[0] - 0.5
     # The first step differs by rounding alone; later ones by what it does to decisions, too: one
     # token that is routed otherwise puts a model on a path of its own.
-    assert here[0] == pytest.approx(there[0], abs=1e-4)
+    assert here[0] == pytest.approx(there[0], abs=1e-3)
     assert here[:5] == pytest.approx(there[:5], abs=2e-2)
     assert here == pytest.approx(there, abs=2e-2 if not recipe else 0.2)
 
