@@ -1,13 +1,11 @@
 """Power laws of the minima against laws that are known, and the benchmarks of both."""
 
-import importlib.util
 import math
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
+from scripts import benchmark
 from worlds import study
 
 from modsearch.analysis.curves import Fit
@@ -79,17 +77,6 @@ def test_each_budget_is_foretold_from_the_others() -> None:
         assert each.predicted.params.value == pytest.approx(fit.minimum_params, rel=1e-6)
     assert errors[-1].predicted.factor == pytest.approx(10 / 3)
     assert left_out(fits[:2]) == []
-
-
-def benchmark(name: str) -> ModuleType:
-    path = Path(__file__).parents[2] / "benchmarks" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.slow

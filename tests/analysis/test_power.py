@@ -1,6 +1,8 @@
 """What confirm can find out, before it is run."""
 
+import numpy as np
 import pytest
+from scripts import benchmark
 
 from modsearch.analysis.noise import SEED_SD, t_quantile
 from modsearch.analysis.power import chances, reachable_margin, runs_for
@@ -60,3 +62,28 @@ def test_runs_for_is_what_a_study_needs() -> None:
 
 def test_t_quantile() -> None:
     assert t_quantile(8) == pytest.approx(2.306, abs=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", range(7))
+def test_equal_arms_are_seldom_called_different(place: int) -> None:
+    """The whole procedure on made-up studies, choice of sizes by noisy ladders included;
+    benchmarks/verdicts.py prints the table of 5,000 of each kind."""
+    bench = benchmark("verdicts")
+    kind = bench.KINDS[place]
+    for design, most in (("looks", 0.065), ("fixed 16", 0.05)):
+        rng = np.random.default_rng(3)
+        ends = [bench.study(rng, kind, 0.0, design) for _ in range(1000)]
+        assert np.mean([end.word in ("better", "worse") for end in ends]) < most
+        assert np.mean([end.holds for end in ends]) > 0.93
+
+
+@pytest.mark.slow
+def test_power_is_what_plan_says() -> None:
+    bench = benchmark("verdicts")
+    rng = np.random.default_rng(4)
+    ends = [bench.study(rng, bench.KINDS[1], 1.5 * bench.SD, "looks") for _ in range(500)]
+    found = np.mean([end.word == "better" for end in ends])
+    foreseen = chances(LOOKS, reachable_margin(LOOKS, bench.SD), 1.5 * bench.SD, bench.SD)
+    assert found == pytest.approx(foreseen.better, abs=0.05)
+    assert np.mean([end.runs for end in ends]) == pytest.approx(foreseen.runs, abs=1.5)

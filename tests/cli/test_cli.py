@@ -408,7 +408,9 @@ def test_a_plan_counts_cells_and_trains_nothing(
     assert result["flops"] == pytest.approx(
         sum(trials * budget for (_, _, budget), trials in cells.items())
     )
-    assert result["confirm_seeds"] == 4
+    assert result["confirm_runs"] == 4
+    assert [each["effect"] for each in result["chances"]] == [0.0, 0.035]
+    assert all(each["runs"] == 4 for each in result["chances"])
     assert result["worker_seconds"] > 0
 
 
