@@ -67,8 +67,9 @@ def planned_cells(space: Space, train_tokens: int) -> list[Draft]:
             cells.append(_explored(space, arm, budget, train_tokens))
     recipes = {arm: _recipe(space, arm, cells) for arm in space.learned_arms}
     for budget in space.stated_budgets(Stage.MEASURE):
-        sizes = space.sizes(budget)
         for arm in space.learned_arms:
+            if not (sizes := space.sizes(budget, arm)):
+                continue
             candidates = [
                 build({**recipes[arm], "size": size}, space.data)
                 for size in spread(sizes, _most_planned(space, Stage.MEASURE))
@@ -84,7 +85,7 @@ def planned_cells(space: Space, train_tokens: int) -> list[Draft]:
             able = measured[base, budget].planned
             sizes = [
                 {"depth": each.model.depth, "width": each.model.width} for each, _ in able
-            ] or space.sizes(budget)
+            ] or space.sizes(budget, base)
             middle = build({**tree, "size": sizes[len(sizes) // 2]}, space.data)
             assert space.confirm is not None
             runs = space.confirm.looks[-1]

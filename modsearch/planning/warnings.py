@@ -152,7 +152,8 @@ def _short_ladders(space: Space, cells: Sequence[PlannedCell]) -> list[str]:
     for rung in space.measure.ladder if space.measure else ():
         arms: dict[int, list[str]] = defaultdict(list)
         for cell in cells:
-            if (cell.stage, cell.budget) == (Stage.MEASURE, rung.budget):
+            mine = cell.arm in (rung.arms or [cell.arm])
+            if mine and (cell.stage, cell.budget) == (Stage.MEASURE, rung.budget):
                 lost = sum(each.depth == rung.depth for each in cell.rejected)
                 arms[len(rung.widths) - lost].append(cell.arm)
         for left, names in sorted(arms.items()):

@@ -194,7 +194,7 @@ def _ladder(directory: StudyDirectory) -> list[Size]:
         Size(arm, budget, size["depth"], size["width"])
         for budget in space.budgets(Stage.MEASURE)
         for arm in space.learned_arms
-        for size in space.sizes(budget)
+        for size in space.sizes(budget, arm)
     ]
 
 

@@ -20,8 +20,10 @@ FORWARD = (
     "and better."
 )
 CONFIRMED = (
-    "The ladder size nearest to each arm's minimum, trained on fresh seeds and scored once on the "
-    "test part. Only these rows make the headline. Causal loss: no routing decision looks at a "
+    "The ladder size nearest to each arm's minimum and its two neighbours, trained on fresh seeds "
+    "and scored once on the test part; an arm's causal loss is the lowest of the parabola through "
+    "them, and the other columns are those of the size nearest to it. Only these rows make the "
+    "headline. Causal: no routing decision looks at a "
     "later token; train-mode loss may look ahead and ranks nothing. Brackets: 95 % intervals of "
     "the means over seeds. In the comparisons a positive difference means that the arm has the "
     "lower loss; rows other than the headline were not chosen by measure and are there for "

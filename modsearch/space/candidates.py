@@ -139,8 +139,8 @@ def unlearned_choices(space: Space) -> list[str]:
     """A line for each arm whose router can't learn what it chooses by, for some value of an
     axis of the model."""
     found: dict[str, None] = {}
-    _, size = next(_sizes(space))
     for name, arm in space.arms.items():
+        _, size = next(_sizes(space, arm.control_of or name))
         tree = over(space.recipe(arm.control_of or name), arm)
         tree = {**tree, "size": size}
         axes = {path: axis for path, axis in open_axes(tree).items() if path.startswith("model.")}
@@ -193,7 +193,7 @@ def _checks(space: Space) -> list[_Check]:
     for arm, settings in space.arms.items():
         base = settings.control_of
         recipe = over(space.recipe(base), settings) if base else space.recipe(arm)
-        for place, (where, size) in enumerate(_sizes(space)):
+        for place, (where, size) in enumerate(_sizes(space, base or arm)):
             if place == 0 or base is None:
                 tree = {**recipe, "size": size}
                 check = _Check(tree, _origin(space, arm, where), place == 0)
@@ -201,12 +201,12 @@ def _checks(space: Space) -> list[_Check]:
     return list(found.values())
 
 
-def _sizes(space: Space) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """All sizes of a space, and where they stand."""
+def _sizes(space: Space, arm: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """All sizes of a learned arm, and where they stand."""
     if space.explore:
         yield "explore.size", space.explore.size
     for place, rung in enumerate(space.measure.ladder if space.measure else []):
-        for width in rung.widths:
+        for width in rung.widths if arm in (rung.arms or [arm]) else ():
             yield f"measure.ladder.{place}", {"depth": rung.depth, "width": width}
 
 

@@ -108,6 +108,8 @@ class Rung(Stated):
         AfterValidator(once),
     ]
     """Of the residual stream; each is one trial an arm."""
+    arms: Annotated[list[ShortName], Field(min_length=1), AfterValidator(once)] | None = None
+    """Learned arms that have these sizes; default: all of them."""
 
 
 class Measure(Stated):
@@ -220,6 +222,15 @@ class Space(Stated):
             target = arm.control_of
             if target is not None and (target not in self.arms or self.arms[target].control_of):
                 raise ValueError(f"arm `{name}` is control_of `{target}`, which is no learned arm")
+        rungs = self.measure.ladder if self.measure else []
+        for place, rung in enumerate(rungs):
+            for name in rung.arms or ():
+                if name not in self.learned_arms:
+                    why = unknown("arm", name, self.learned_arms)
+                    raise ValueError(f"measure.ladder.{place}.arms: {why}")
+        for name in self.learned_arms if rungs else ():
+            if not any(name in (rung.arms or [name]) for rung in rungs):
+                raise ValueError(f"arm `{name}` has no size in the measure ladder")
         if self.suite is not None and self.resources.keep == "none":
             raise ValueError("a suite scores kept weights, but resources.keep is `none`")
         if self.explore is None and self.measure is None and self.confirm is None:
@@ -233,6 +244,12 @@ class Space(Stated):
                         f"confirm budget {budget:g} is not in the measure ladder, only {known}: "
                         f"add {{budget: {budget:g}, depth: D, widths: [...]}} to it"
                     )
+                for name in self.learned_arms:
+                    if not self.sizes(budget, name):
+                        raise ValueError(
+                            f"confirm budget {budget:g} has no size of arm `{name}` in the "
+                            f"measure ladder: name it in `arms` of a rung"
+                        )
         return self
 
     @property
@@ -266,13 +283,13 @@ class Space(Stated):
             found = self.confirm.budgets if self.confirm else []
         return list(dict.fromkeys(found))
 
-    def sizes(self, budget: float) -> list[Tree]:
-        """Ladder at a budget: depth and width of each size."""
+    def sizes(self, budget: float, arm: str) -> list[Tree]:
+        """Ladder of a learned arm at a budget: depth and width of each size."""
         rungs = self.measure.ladder if self.measure else []
         return [
             {"depth": rung.depth, "width": width}
             for rung in rungs
-            if rung.budget == budget
+            if rung.budget == budget and arm in (rung.arms or [arm])
             for width in rung.widths
         ]
 
@@ -286,7 +303,7 @@ class Space(Stated):
             asked = [n for n in (self.explore.trials, points) if n is not None]
             return min(asked)
         if stage is Stage.MEASURE:
-            return len(self.sizes(budget))
+            return len(self.sizes(budget, arm))
         assert self.confirm is not None
         return self.confirm.looks[-1]
 

@@ -100,6 +100,8 @@ def cells(
                 place = (stage, arm, budget)
                 mine = [r for r in records if (r.stage, r.arm, r.budget.flops) == place]
                 wanted = space.num_trials(stage, arm, budget)
+                if not wanted:  # a ladder may be that of other arms
+                    continue
                 if stage is Stage.CONFIRM:
                     wanted = settled.get(budget, wanted)
                 elif stage is Stage.MEASURE:  # a ladder may have been extended

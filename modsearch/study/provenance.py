@@ -348,7 +348,9 @@ def _asked(space: Space, *, begun: bool) -> set[tuple[object, ...]]:
         found |= {("explore", b, n) for b in space.explore.budgets for n in range(trials + 1)}
     if space.measure is not None:
         for rung in space.measure.ladder:
-            found |= {("measure", rung.budget, rung.depth, width) for width in rung.widths}
+            for arm in rung.arms or space.learned_arms:
+                place = ("measure", arm, rung.budget, rung.depth)
+                found |= {(*place, width) for width in rung.widths}
     if space.confirm is not None and begun:
         runs = range(space.confirm.looks[-1])
         found |= {("confirm", b, run) for b in space.confirm.budgets for run in runs}

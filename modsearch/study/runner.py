@@ -11,6 +11,9 @@ from functools import partial
 from pathlib import Path
 
 from modsearch.analysis.claims import Claim, choice_at, study_claims
+from modsearch.analysis.fits import fit_curves, noise
+from modsearch.analysis.noise import SEED_SD
+from modsearch.analysis.power import PAPER_EFFECT, chances
 from modsearch.config.design import Chosen
 from modsearch.config.records import Stage, State
 from modsearch.config.runtime import EngineName, Runtime, Share
@@ -119,6 +122,8 @@ class Runner:
     def _looks(self, budget: float) -> Iterator[list[CellSpec]]:
         """Runs of every arm, in looks, until the headline at a budget is known."""
         chosen, looks = self._chosen(budget)
+        if len(looks) > 1:
+            self.progress.note(self._foreseen(looks))
         for number, count in enumerate(looks, start=1):
             yield self.stages.looked(chosen, count)
             claim = self._claim(budget)
@@ -126,6 +131,19 @@ class Runner:
                 self.progress.note(f"look {number} of {len(looks)}: {claim.sentence}")
             if claim is not None and claim.settled:
                 break
+
+    def _foreseen(self, looks: tuple[int, ...]) -> str:
+        """What confirm can tell, by the noise of this study's own trials."""
+        design = self.manifest.confirm
+        assert design is not None
+        records = self.directory.records()
+        found = noise(records, fit_curves(records))
+        sd = found.sd if found else SEED_SD
+        told = chances(looks, design.margin, PAPER_EFFECT, sd)
+        return (
+            f"runs scatter by some {sd:.3f} nats here: an effect of {PAPER_EFFECT} would be told "
+            f"with a chance of {told.better:.0%}, for {told.runs:.0f} runs an arm in the mean"
+        )
 
     def _claim(self, budget: float) -> Claim | None:
         claims = study_claims(self.manifest, self.directory.records())

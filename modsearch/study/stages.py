@@ -64,6 +64,7 @@ class Stages:
             make(arm, budget)
             for budget in self.space.budgets(stage)
             for arm in self.space.learned_arms
+            if stage is Stage.EXPLORE or self.space.sizes(budget, arm)
         ]
 
     def extended(self) -> list[CellSpec]:
@@ -91,7 +92,8 @@ class Stages:
     ) -> tuple[Size, ...]:
         """Sizes that are not the space's: those that were tried, and one more beyond the last;
         none where that was tried."""
-        asked = {each["width"] for each in self.space.sizes(budget) if each["depth"] == size.depth}
+        ladder = self.space.sizes(budget, arm)
+        asked = {each["width"] for each in ladder if each["depth"] == size.depth}
         tried = asked | {
             record.candidate.model.width
             for record in records
@@ -123,7 +125,7 @@ class Stages:
 
     def _measure_cell(self, arm: str, budget: float, more: tuple[Size, ...] = ()) -> CellSpec:
         tree = {**self.recipe(arm), "size": {"depth": ANY_SIZE, "width": ANY_SIZE}}
-        sizes = [*self.space.sizes(budget), *(size.model_dump() for size in more)]
+        sizes = [*self.space.sizes(budget, arm), *(size.model_dump() for size in more)]
         points: list[dict[str, object]] = [
             {"size.depth": size["depth"], "size.width": size["width"]} for size in sizes
         ]

@@ -19,6 +19,7 @@ from modsearch.config.design import Chosen
 from modsearch.config.reading import override, parse_yaml, read_yaml, yaml_text
 from modsearch.config.records import Candidate, Stage
 from modsearch.errors import ConfigError, StudyError
+from modsearch.planning.cells import planned_cells
 from modsearch.space import axes
 from modsearch.space.axes import (
     Choice,
@@ -34,6 +35,7 @@ from modsearch.space.points import grid, is_finite, num_points, open_axes, resol
 from modsearch.space.space import Space, own_space, read_space
 from modsearch.store.directory import StudyDirectory
 from modsearch.store.files import write_yaml
+from modsearch.study import completeness
 from modsearch.study.provenance import open_manifest
 
 SHIPPED = sorted((Path(__file__).parents[2] / "search_spaces").glob("*.yaml"))
@@ -233,6 +235,18 @@ MISTAKES: dict[str, tuple[Change, str]] = {
     "no stage": (
         lambda s: [s.pop(stage) for stage in ("explore", "measure", "confirm")],
         "at least one of explore, measure, confirm",
+    ),
+    "unknown arm of a rung": (
+        lambda s: s["measure"]["ladder"][0].update(arms=["dens"]),
+        "measure.ladder.0.arms: unknown arm `dens`",
+    ),
+    "control in a rung": (
+        lambda s: s["measure"]["ladder"][0].update(arms=["random"]),
+        "measure.ladder.0.arms: unknown arm `random`",
+    ),
+    "arm without a size": (
+        lambda s: [rung.update(arms=["dense"]) for rung in s["measure"]["ladder"]],
+        "arm `mod` has no size in the measure ladder",
     ),
     "confirm without measure": (lambda s: s.pop("measure"), "confirm budget 1e.09"),
     "confirm at another budget": (
@@ -536,6 +550,25 @@ def test_axes_of_all_arms_have_the_same_values(tmp_path: Path) -> None:
     assert space.learned_arms == ["dense", "mod"]
 
 
+def test_a_rung_may_be_that_of_some_arms(tmp_path: Path) -> None:
+    """A dense model alone goes to depth 1; nothing is asked of the others there."""
+    space = load(
+        tmp_path,
+        SPACE,
+        "measure.ladder=[{budget: 1e9, depth: 1, widths: [8, 12], arms: [dense]}, "
+        "{budget: 1e9, depth: 2, widths: [8]}, "
+        "{budget: 5e8, depth: 1, widths: [8], arms: [dense]}]",
+    )
+    assert [size["depth"] for size in space.sizes(1e9, "dense")] == [1, 1, 2]
+    assert [size["depth"] for size in space.sizes(1e9, "mod")] == [2]
+    assert space.num_trials(Stage.MEASURE, "mod", 5e8) == 0
+    planned = [(c.arm, c.budget, c.asked) for c in planned_cells(space, 10**6)
+               if c.stage is Stage.MEASURE]  # fmt: skip
+    assert planned == [("dense", 1e9, 3), ("mod", 1e9, 1), ("dense", 5e8, 1)]
+    told = completeness.cells(space, [], {}, {})
+    assert [(c.arm, c.budget, c.wanted) for c in told if c.stage is Stage.MEASURE] == planned
+
+
 def test_an_arm_replaces_whole_values(tmp_path: Path) -> None:
     space = load(
         tmp_path,
@@ -552,11 +585,15 @@ def test_budgets_sizes_and_samples_of_the_stages(tmp_path: Path) -> None:
     assert space.budgets(Stage.EXPLORE) == [1e9, 5e8]
     assert space.budgets(Stage.MEASURE) == [2e9, 1e9]
     assert space.budgets(Stage.CONFIRM) == [1e9]
-    assert space.sizes(1e9) == [
-        {"depth": 2, "width": 8},
-        {"depth": 2, "width": 12},
-        {"depth": 4, "width": 8},
-    ]
+    assert (
+        space.sizes(1e9, "dense")
+        == space.sizes(1e9, "mod")
+        == [
+            {"depth": 2, "width": 8},
+            {"depth": 2, "width": 12},
+            {"depth": 4, "width": 8},
+        ]
+    )
     assert [space.validation(stage).part for stage in Stage] == [
         "validation",
         "validation",
