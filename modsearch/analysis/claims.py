@@ -296,28 +296,28 @@ class _Study:
         if stand.fixed:
             notes.append(
                 "A fixed design: one size an arm. The interval is widened by how far each arm's "
-                "own minimum may lie below the size that stands for it."
+                "own minimum may lie below the size that stands for it"
             )
         elif len(stand.looks) > 1:
             notes.append(
                 f"Look {stand.number} of {len(stand.looks)}, at {stand.runs} runs an arm. The "
                 f"interval is a repeated one: it holds the truth at all looks together with 95 %. "
                 f"After an early end the difference itself is too large in the mean; the interval "
-                f"is not."
+                f"is not"
             )
         design = self.manifest.confirm
         if design is not None and design.earlier:
             counts = ", ".join(map(str, design.earlier))
             notes.append(
                 f"Runs were added after looks at {counts} of them: the interval does not know, "
-                f"and is wrong in more than 5 % of such studies."
+                f"and is wrong in more than 5 % of such studies"
             )
         for side in (comparison.arm, comparison.reference):
             loss = missed(self.records, side.arm, recipe_key(side.records[0]), self.noise.sd)
             if loss > 0:
                 notes.append(
                     f"{side.arm}: by what explore saw, another recipe may be up to {loss:.3f} "
-                    f"nats better than the one that it ranked first; that is in no interval."
+                    f"nats better than the one that it ranked first; that is in no interval"
                 )
             marks = [*side.notes, *self._marks(stand, side)]
             notes += [f"{side.arm}: {mark}" for mark in marks]
