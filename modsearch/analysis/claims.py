@@ -12,14 +12,14 @@ from itertools import combinations
 from modsearch.analysis.arms import describe, is_routed, kinds_of, roles, same_but_router
 from modsearch.analysis.choice import best_of, choose
 from modsearch.analysis.compare import Comparison, Confirmed, Multiplier, compare
-from modsearch.analysis.confirmation import Stand, stands
+from modsearch.analysis.confirmation import Stand, as_trained, stands
 from modsearch.analysis.curves import Curve
 from modsearch.analysis.fits import fit_curves, seed_noise
-from modsearch.analysis.looks import FIXED, FUTILE, chance_at_the_end, planned
-from modsearch.analysis.noise import SEED_SD, moderated
+from modsearch.analysis.looks import FUTILE, chance_at_the_end, planned
+from modsearch.analysis.noise import moderated
 from modsearch.analysis.numbers import percent, scientific
 from modsearch.analysis.optima import Optimum, optima
-from modsearch.analysis.power import PAPER_EFFECT, reachable_margin, runs_for
+from modsearch.analysis.power import PAPER_EFFECT, runs_for
 from modsearch.analysis.recipes import missed, recipe_key
 from modsearch.analysis.slopes import Slope, slope_at
 from modsearch.analysis.verdicts import (
@@ -33,7 +33,7 @@ from modsearch.analysis.verdicts import (
 )
 from modsearch.config.design import Chosen
 from modsearch.config.manifest import Manifest
-from modsearch.config.records import Record
+from modsearch.config.records import Record, Stage
 
 SECONDS_PER_HOUR = 3600.0
 
@@ -69,6 +69,8 @@ class Claim:
     needed: Needed | None = None
     runs: int = 0
     """Of an arm, on which it rests."""
+    noted: bool = False
+    """Whether what it rests on was written down before the first run."""
     settled: bool = False
     """Whether a further look is of no use: known, futile, or the last one was taken."""
     notes: tuple[str, ...] = ()
@@ -132,7 +134,7 @@ class Claims:
         return {
             claim.budget: claim.runs
             for claim in self.by_budget
-            if claim.settled and claim.budget is not None
+            if claim.settled and claim.noted and claim.budget is not None
         }
 
     @property
@@ -158,9 +160,11 @@ def choice_at(manifest: Manifest, records: Sequence[Record], budget: float) -> C
     """What `measure` chooses for confirm at a budget, by the records that there are now."""
     study = _Study(manifest, records)
     curve = manifest.confirm is not None and manifest.confirm.curve
-    return choose(
+    chosen = choose(
         study.curves, manifest.arms, study.routed_arms, study.dense_arms, budget, curve=curve
     )
+    begun = [row for row in records if row.stage is Stage.CONFIRM and row.budget.flops == budget]
+    return as_trained(chosen, begun) if begun and not curve else chosen
 
 
 class _Study:
@@ -178,7 +182,8 @@ class _Study:
             manifest, self.records, self.curves, self.routed_arms, self.dense_arms
         )
         self.noise = moderated(seed_noise(self.records))
-        margin = manifest.confirm.margin if manifest.confirm else reachable_margin((6,), SEED_SD)
+        # Without a margin from before the first run nothing is equivalent.
+        margin = manifest.confirm.margin if manifest.confirm else 0.0
         self.bounds = Bounds(margin, manifest.corpus.bigram_entropy)
 
     def claims(self) -> Claims:
@@ -221,17 +226,18 @@ class _Study:
             sentence = f"No verdict at {scientific(budget)} FLOPs: {reason}."
             return Claim(
                 budget, Verdict.NONE, reason, sentence, no_multiplier="no verdict",
-                runs=stand.runs, settled=stand.ended,
+                runs=stand.runs, noted=stand.noted, settled=stand.ended or self._lost(stand),
             )  # fmt: skip
-        comparison = compare(*pair, stand.look or FIXED)
+        comparison = compare(*pair)
         verdict, reason = verdict_of(comparison, self.bounds)
         futile = False
-        if verdict is Verdict.INCONCLUSIVE and not stand.ended and comparison.interval:
+        look, known = comparison.look, comparison.interval
+        if verdict is Verdict.INCONCLUSIVE and not stand.ended and known and look:
             last = planned(len(stand.looks))[-1]
             chance = float(
                 chance_at_the_end(
-                    comparison.difference, comparison.interval.se, comparison.look, last,
-                    self.bounds.margin,
+                    comparison.difference, known.se, look, last, self.bounds.margin,
+                    known.sample_se,
                 )
             )  # fmt: skip
             futile = chance < FUTILE
@@ -250,6 +256,7 @@ class _Study:
             no_multiplier=why_none,
             needed=self._needed(comparison) if verdict is Verdict.INCONCLUSIVE else None,
             runs=stand.runs,
+            noted=stand.noted,
             settled=stand.ended or futile or verdict in SETTLED,
             notes=tuple(self._notes(stand, comparison)),
         )
@@ -266,6 +273,8 @@ class _Study:
             if name is None:
                 return f"no {kind} arm was measured at this budget, so none is chosen", None
             found = stand.arms.get(name)
+            if found is None and stand.noted and stand.number:
+                return f"no run of the best measured {kind} arm, {name}, has finished", None
             if found is None:
                 return f"the best measured {kind} arm, {name}, is not confirmed yet", None
             chosen.append(found)
@@ -276,10 +285,23 @@ class _Study:
             ), None
         return "", (chosen[0], chosen[1])
 
+    def _lost(self, stand: Stand) -> bool:
+        """Whether an arm of the headline has no run that finished, so that none is to come."""
+        sides = (stand.chosen.routed, stand.chosen.dense)
+        return (
+            stand.noted
+            and stand.number > 0
+            and any(name and name not in stand.arms for name in sides)
+        )
+
     def _needed(self, comparison: Comparison) -> Needed:
-        """For the effect that the paper reports, or what was seen if that is more."""
+        """For the effect that the paper reports, or what was seen if that is more; where there
+        are runs enough for that, for what was seen."""
         effect = max(abs(comparison.difference), PAPER_EFFECT)
         runs = runs_for(effect, self.noise.sd)
+        if runs is not None and runs <= comparison.arm.num_runs:
+            effect = abs(comparison.difference)
+            runs = runs_for(effect, self.noise.sd)
         sides = (comparison.arm, comparison.reference)
         count = runs or 0
         return Needed(
@@ -344,25 +366,24 @@ class _Study:
 
     def _beside(self, stand: Stand) -> list[Beside]:
         """Controls, other arms against the dense one, and pairs of learned routed arms."""
-        look = stand.look or FIXED
+        if stand.number == 0:
+            return []
         arms = self.manifest.arms
         found: list[tuple[str, Comparison]] = []
         for name, control in stand.arms.items():
             learned = stand.arms.get(arms.get(name) or "")
             if learned is not None:
-                found.append(("control", compare(learned, control, look)))
+                found.append(("control", compare(learned, control)))
         dense = self._dense(stand)
         learned_arms = [each for name, each in stand.arms.items() if arms.get(name) is None]
         if dense is not None:
             found += [
-                ("other arm", compare(each, dense, look))
+                ("other arm", compare(each, dense))
                 for each in learned_arms
                 if each.arm not in (dense.arm, stand.chosen.routed)
             ]
         routed = [each for each in learned_arms if is_routed(each.records[0])]
-        found += [("pair", compare(a, b, look)) for a, b in combinations(routed, 2)]
-        if stand.number == 0:
-            return []
+        found += [("pair", compare(a, b)) for a, b in combinations(routed, 2)]
         words = held([comparison for _, comparison in found], self.bounds)
         return [
             Beside(role, comparison, verdict, p)
@@ -370,7 +391,6 @@ class _Study:
         ]
 
     def _standings(self, stand: Stand) -> list[Standing]:
-        look = stand.look or FIXED
         dense = self._dense(stand)
         controls = [
             each for name, each in stand.arms.items() if self.manifest.arms[name] is not None
@@ -382,8 +402,8 @@ class _Study:
                 found.append(
                     Standing(
                         arm=arm,
-                        dense=compare(arm, dense, look) if dense else None,
-                        controls=tuple(compare(arm, control, look) for control in beside),
+                        dense=compare(arm, dense) if dense else None,
+                        controls=tuple(compare(arm, control) for control in beside),
                     )
                 )
         return found

@@ -69,6 +69,8 @@ class Confirmed:
     """By size, smallest first."""
     lost: tuple[Record, ...]
     """Runs that did not finish."""
+    look: Look | None = FIXED
+    """The one that it is read at; None before the first."""
     curvature: Curvature = NO_CURVATURE
     """What `measure` says of it."""
     regret: float = 0.0
@@ -119,11 +121,6 @@ class Confirmed:
         return near.records
 
     @property
-    def all_records(self) -> tuple[Record, ...]:
-        """Runs of all sizes."""
-        return tuple(record for group in self.groups for record in group.records)
-
-    @property
     def model(self) -> ModelConfig:
         """The one that stands for the arm."""
         return self.records[0].candidate.model
@@ -163,21 +160,17 @@ class Confirmed:
         return fmean(score.realised_forward_flops for score in self.scores)
 
     @property
-    def training_seconds(self) -> float:
-        """Median over seeds of steps x seconds per step: the budget's price in time."""
-        return median(self.plan.steps * score.step_seconds for score in self.scores)
-
-    @property
     def seconds(self) -> float:
         """Median over seeds, training and validation."""
         return median(score.seconds for score in self.scores)
 
-    def half_width(self, level: float) -> float | None:
-        """Half of the interval of the lowest loss over seeds, at a two-sided nominal level."""
+    @property
+    def half_width(self) -> float | None:
+        """Half of the repeated 95 % interval of the lowest loss over seeds."""
         found = self.estimate
-        if found.variance is None or self.num_runs < MIN_SEEDS:
+        if found.variance is None or self.num_runs < MIN_SEEDS or self.look is None:
             return None
-        return quantile(found.freedom, 1 - level / 2) * math.sqrt(found.variance)
+        return -quantile(found.freedom, self.look.level / 2) * math.sqrt(found.variance)
 
     @property
     def block_losses(self) -> Array | None:
@@ -219,7 +212,8 @@ class Comparison:
 
     arm: Confirmed
     reference: Confirmed
-    look: Look
+    look: Look | None
+    """None before the first."""
     interval: Interval | None
     """None where there are too few runs, or where they say nothing about noise."""
 
@@ -264,9 +258,11 @@ def deviation(values: Sequence[float]) -> float | None:
     return stdev(values) if len(values) > 1 else None
 
 
-def compare(arm: Confirmed, reference: Confirmed, look: Look = FIXED) -> Comparison:
-    """An arm against a reference at a look."""
-    return Comparison(arm, reference, look, _interval(arm, reference, look))
+def compare(arm: Confirmed, reference: Confirmed) -> Comparison:
+    """An arm against a reference, at the look that they are read at."""
+    look = arm.look
+    found = None if look is None else _interval(arm, reference, look)
+    return Comparison(arm, reference, look, found)
 
 
 def _interval(arm: Confirmed, reference: Confirmed, look: Look) -> Interval | None:
@@ -291,8 +287,11 @@ def _interval(arm: Confirmed, reference: Confirmed, look: Look) -> Interval | No
     freedom = variance**2 / sum(part**2 / free for part, free in parts)
     se = math.sqrt(variance)
     difference = reference.loss - arm.loss
-    half = quantile(freedom, 1 - look.level / 2) * se
-    inner = quantile(freedom, 1 - look.equivalence / 2) * se
+    # Of the lower tail: the other one is rounded to 1 at early looks.
+    half = -quantile(freedom, look.level / 2) * se
+    inner = -quantile(freedom, look.equivalence / 2) * se
+    regret = reference.regret if difference > 0 else arm.regret
+    away = max(0.0, abs(difference) - regret)
     return Interval(
         low=difference - half - reference.regret,
         high=difference + half + arm.regret,
@@ -300,7 +299,7 @@ def _interval(arm: Confirmed, reference: Confirmed, look: Look) -> Interval | No
         se=se,
         freedom=freedom,
         sample_se=math.sqrt(sample),
-        p=2 * float(special.stdtr(freedom, -abs(difference) / se)),
+        p=2 * float(special.stdtr(freedom, -away / se)),
     )
 
 

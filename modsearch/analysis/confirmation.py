@@ -35,6 +35,8 @@ class Stand:
     """Runs of an arm at each."""
     fixed: bool
     """One look at one size."""
+    noted: bool
+    """Whether this was written down before its first run; else it is what is there."""
 
     @property
     def runs(self) -> int:
@@ -68,7 +70,7 @@ def stands(
         chosen = design.at(budget) if design is not None else None
         if design is None or chosen is None:
             chosen = choose(curves, manifest.arms, routed, dense, budget, curve=False)
-            chosen = _as_trained(chosen, here)
+            chosen, noted = as_trained(chosen, here), False
             numbered = {
                 arm: dict(enumerate(_of_sizes(records, here, arm, sizes)))
                 for arm, sizes in chosen.sizes.items()
@@ -80,18 +82,18 @@ def stands(
                 arm: _by_number(_of_sizes(records, here, arm, sizes), sizes, manifest.seed)
                 for arm, sizes in chosen.sizes.items()
             }
-            looks, curve = design.looks, design.curve
+            looks, curve, noted = design.looks, design.curve, True
             number = _whole_looks(looks, numbered.values())
+        plan = planned(len(looks)) if curve else (FIXED,)
+        look = plan[number - 1] if number else None
         counted = looks[max(0, number - 1)]
         arms = {}
         for arm, by_number in numbered.items():
             mine = [record for index, record in sorted(by_number.items()) if index < counted]
             if any(map(finished, mine)):
                 measure = _Measured(records, curves, manifest.arms[arm] or arm)
-                arms[arm] = _confirmed(arm, budget, mine, measure)
-        plan = planned(len(looks)) if curve else (FIXED,)
-        look = plan[number - 1] if number else None
-        found.append(Stand(chosen, arms, look, number, looks, fixed=not curve))
+                arms[arm] = _confirmed(arm, budget, mine, measure, look)
+        found.append(Stand(chosen, arms, look, number, looks, fixed=not curve, noted=noted))
     return found
 
 
@@ -99,7 +101,7 @@ def _is_confirm(record: Record) -> bool:
     return record.stage is Stage.CONFIRM and record.validation.part == "test"
 
 
-def _as_trained(chosen: Chosen, runs: Sequence[Record]) -> Chosen:
+def as_trained(chosen: Chosen, runs: Sequence[Record]) -> Chosen:
     """Where an extended study has no run of the size that `measure` chooses now, the size with
     most of them counts; never the one with the better ones."""
     sizes = {}
@@ -174,7 +176,9 @@ class _Measured:
         return None
 
 
-def _confirmed(arm: str, budget: float, runs: Sequence[Record], measure: _Measured) -> Confirmed:
+def _confirmed(
+    arm: str, budget: float, runs: Sequence[Record], measure: _Measured, look: Look | None
+) -> Confirmed:
     done = [record for record in runs if finished(record)]
     groups = []
     for size in sorted({size_of(record) for record in done}):
@@ -182,18 +186,22 @@ def _confirmed(arm: str, budget: float, runs: Sequence[Record], measure: _Measur
         assert mine[0].plan is not None
         groups.append(Group(Size(depth=size[0], width=size[1]), mine[0].plan.params, mine))
     groups.sort(key=lambda group: group.params)
-    lost = tuple(record for record in runs if not finished(record))
+    unfinished = tuple(record for record in runs if not finished(record))
     notes = []
-    if lost:
+    if unfinished:
         notes.append(
-            f"{len(lost)} of {len(runs)} runs did not finish, and the loss is that of the others"
+            f"{len(unfinished)} of {len(runs)} runs did not finish, and the loss is that of the "
+            f"others"
         )
     depth = groups[0].size.depth
     curvature, regret = NO_CURVATURE, 0.0
-    if len(set(map(size_of, runs))) > 1:
+    if len(groups) > 1:
         curvature = measure.curvature(budget, depth)
+        if lost := sorted(set(map(size_of, runs)) - set(map(size_of, done))):
+            widths = ", ".join(str(width) for _, width in lost)
+            notes.append(f"no run of width {widths} finished: the minimum may lie there")
     elif (known := measure.regret(budget, depth, groups[0].params)) is not None:
         regret = known
     else:
         notes.append("no curve is fitted around its one size, so that its minimum may lie lower")
-    return Confirmed(arm, budget, tuple(groups), lost, curvature, regret, tuple(notes))
+    return Confirmed(arm, budget, tuple(groups), unfinished, look, curvature, regret, tuple(notes))

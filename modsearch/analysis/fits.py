@@ -58,14 +58,8 @@ def noise_of(curves: Sequence[Curve], seeds: Noise | None) -> Noise | None:
     return Noise(max(both.sd, seeds.sd), both.freedom)
 
 
-def seed_sd(records: Iterable[Record]) -> float | None:
-    """Standard deviation over the seeds of `confirm`, pooled over arms, budgets and sizes."""
-    found = seed_noise(records)
-    return found.sd if found else None
-
-
 def seed_noise(records: Iterable[Record]) -> Noise | None:
-    """The same with its degrees of freedom."""
+    """Standard deviation over the seeds of `confirm`, pooled over arms, budgets and sizes."""
     groups: dict[tuple[str, float, str], list[float]] = defaultdict(list)
     for record in records:
         if is_scored(record, Stage.CONFIRM) and record.validation.part == "test":

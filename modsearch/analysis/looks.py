@@ -94,7 +94,12 @@ FIXED = planned(1)[0]
 
 
 def chance_at_the_end(
-    difference: npt.ArrayLike, se: npt.ArrayLike, look: Look, last: Look, margin: float
+    difference: npt.ArrayLike,
+    se: npt.ArrayLike,
+    look: Look,
+    last: Look,
+    margin: float,
+    steady: float = 0.0,
 ) -> Array:
     """Chance that the last look has a verdict, by what is known at this one and nothing else: the
     difference then is normal around today's, with the error that is left.
@@ -105,10 +110,12 @@ def chance_at_the_end(
         look: this one.
         last: the one that it is about.
         margin: nats within which arms are equivalent.
+        steady: the part of `se` that more runs do not make smaller.
     """
     d, se = np.asarray(difference, dtype=float), np.asarray(se, dtype=float)
-    spread = se * math.sqrt(max(1 - look.share, 1e-12))
-    at_end = se * math.sqrt(look.share)
+    of_runs = np.sqrt(np.maximum(se**2 - steady**2, 0.0))
+    spread = of_runs * math.sqrt(max(1 - look.share, 1e-12)) + 1e-300
+    at_end = np.sqrt(look.share * of_runs**2 + steady**2)
     away = -special.ndtri(last.level / 2) * at_end
     inside = np.clip(margin + special.ndtri(last.equivalence / 2) * at_end, 0.0, away)
     outside = special.ndtr((d - away) / spread) + special.ndtr((-d - away) / spread)

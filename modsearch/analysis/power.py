@@ -156,7 +156,7 @@ def ends_of(
         free = total**2 / (our_variance**2 / our_freedom + variance**2 / freedom)
         se = np.sqrt(total)
         half, inner = (
-            se * special.stdtrit(free, 1 - level / 2) for level in (look.level, look.equivalence)
+            -se * special.stdtrit(free, level / 2) for level in (look.level, look.equivalence)
         )
         low, high = d - half - regrets[1], d + half + regrets[0]
         away = np.maximum(regrets[1] - d, d + regrets[0]) + inner

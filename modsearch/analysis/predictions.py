@@ -159,7 +159,7 @@ def _surfaces(
         if not without:
             per_param = float(np.median(points.budgets_P / points.params_P / points.tokens_P))
             shifts = vertex_bias(fit.surface, fits, per_param)
-            for each, shift in zip(fits, shifts, strict=True):
+            for each, shift in zip(fits, shifts, strict=bool(shifts)):
                 bias[scientific(each.budget)] = math.exp(shift)
         found.append(
             SurfaceAnswer(

@@ -101,11 +101,6 @@ class Surface:
         """b of D* ~ C^b; both together are 1."""
         return self.alpha / (self.alpha + self.beta)
 
-    @property
-    def loss_exponent(self) -> float:
-        """g of L* - E ~ C^-g."""
-        return self.alpha * self.beta / (self.alpha + self.beta)
-
     def best_params(self, product: float) -> float:
         """N* where N D = `product`: alpha A / N^alpha = beta B / D^beta."""
         scale = self.alpha * self.a / (self.beta * self.b)
@@ -263,7 +258,12 @@ def vertex_bias(surface: Surface, fits: Sequence[Fit], per_param: float) -> list
 
     Args:
         per_param: training FLOPs for a parameter and token; 6 by the usual count.
+
+    Returns:
+        Nothing where the surface has no minimum of its own: one of its terms is zero.
     """
+    if min(surface.a, surface.b, surface.alpha, surface.beta) <= 0:
+        return []
     found = []
     for fit in fits:
         product = fit.budget / per_param

@@ -126,7 +126,7 @@ def held(comparisons: Sequence[Comparison], bounds: Bounds) -> list[tuple[Verdic
     known = [
         (each.interval.p * ERROR / each.look.level, index)
         for index, each in enumerate(comparisons)
-        if each.interval is not None
+        if each.interval is not None and each.look is not None
     ]
     adjusted: dict[int, float] = {}
     largest = 0.0

@@ -133,12 +133,13 @@ def _evaluate_study(
     data: "DataConfig | None",
     plugins: "Sequence[Plugin]",
 ) -> Evaluation:
-    from modsearch.config.records import Stage
+    from modsearch.analysis.claims import study_claims
     from modsearch.data.corpus import load_corpus
     from modsearch.evaluation.evaluate import evaluate_winners
     from modsearch.study.provenance import check_plugins
 
-    records = [record for record in study.records() if record.stage is Stage.CONFIRM]
+    claims = study_claims(study.manifest(), study.records())
+    records = [record for each in claims.confirmed for record in each.records]
     models = [record.candidate.model for record in records]
     check_plugins(study.manifest().plugins, plugins, models, study.root)
     if not records:

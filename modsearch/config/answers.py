@@ -114,7 +114,7 @@ class ArmPrediction(Frozen):
     params_exponent: Estimate
     """a of N* ~ C^a through the vertices."""
     surfaces: list[SurfaceAnswer]
-    """None with too few trials, or with two budgets."""
+    """Empty with too few trials, or with two budgets."""
     notes: list[str]
 
 

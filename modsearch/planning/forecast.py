@@ -138,7 +138,7 @@ def forecast(space: Space) -> Forecast:
 
 
 def _margin(confirm: Confirm) -> float:
-    return confirm.margin or reachable_margin(confirm.looks, seed_sd(max(confirm.budgets)))
+    return confirm.margin or reachable_margin(confirm.looks, seed_sd(min(confirm.budgets)))
 
 
 def _chances(confirm: Confirm, rows: Sequence[PlannedCell]) -> list[Chance]:
@@ -150,7 +150,7 @@ def _chances(confirm: Confirm, rows: Sequence[PlannedCell]) -> list[Chance]:
     price = arms * sum(confirm.budgets)
     found = []
     for effect in (0.0, PAPER_EFFECT):
-        sd = seed_sd(max(confirm.budgets))
+        sd = seed_sd(min(confirm.budgets))
         each = chances(looks, _margin(confirm), effect, sd, curve=curve)
         found.append(Chance(**asdict(each), flops=price * each.runs))
     return found

@@ -23,7 +23,6 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from modsearch.analysis.claims import Claims
 from modsearch.analysis.compare import Comparison, Confirmed
 from modsearch.analysis.curves import Curve, Fit
-from modsearch.analysis.looks import ERROR
 from modsearch.analysis.numbers import count, percent, scientific
 from modsearch.analysis.verdicts import Verdict
 from modsearch.config.manifest import Manifest
@@ -227,8 +226,9 @@ def _confirmed_runs(ax: Axes, each: Confirmed, y: int, colour: str) -> None:
         line = y - 0.3 + 0.12 * place
         ax.plot(group.losses, [line] * len(group.losses), ls="", marker="o", ms=4,
                 mfc="none", c=colour)  # fmt: skip
-    half = each.half_width(ERROR)
-    ax.errorbar([each.loss], [y + 0.2], xerr=half, fmt="D", ms=5, c=colour, capsize=3, lw=1.6)
+    ax.errorbar(
+        [each.loss], [y + 0.2], xerr=each.half_width, fmt="D", ms=5, c=colour, capsize=3, lw=1.6
+    )
 
 
 def _differences(claims: Claims) -> Figure:

@@ -24,20 +24,24 @@ CONFIRMED = (
     "and scored once on the test part; an arm's causal loss is the lowest of the parabola through "
     "them, and the other columns are those of the size nearest to it. Only these rows make the "
     "headline. Causal: no routing decision looks at a "
-    "later token; train-mode loss may look ahead and ranks nothing. Brackets: 95 % intervals of "
-    "the means over seeds. In the comparisons a positive difference means that the arm has the "
-    "lower loss; rows other than the headline were not chosen by measure and are there for "
-    "completeness."
+    "later token; train-mode loss may look ahead and ranks nothing. Brackets: 95 % intervals; of "
+    "the causal loss the repeated one of the last look, of the other columns that of the mean "
+    "over seeds. In the comparisons a positive difference means that the arm has the lower loss. "
+    "Rows other than the headline are beside it: each has its own repeated 95 % interval, and "
+    "`better` or `worse` where its p, adjusted for the looks and for all rows beside the headline "
+    "at that budget, controls too, is below 0.05 (Holm 1979); so a row whose interval just "
+    "excludes zero may be inconclusive. Equivalent is not adjusted."
 )
 CONTROLS = (
     "A control is the arm's model with the router replaced: it tells the effect of routing from "
-    "that of cheaper blocks. Positive differences: learned routing is better."
+    "that of cheaper blocks. Positive differences: learned routing is better. Verdicts are "
+    "adjusted for all comparisons beside the headline, as above."
 )
 STANDINGS = (
-    "Confirmed arms that route, controls too. Differences are in nats per token with 95 % "
-    "intervals, each for itself: with many arms some exclude zero by chance. Positive: the arm "
-    "has the lower loss. At the same budget an arm may have another size than a control that was "
-    "made for another arm: the note says where."
+    "Confirmed arms that route, controls too. Differences are in nats per token with repeated "
+    "95 % intervals, each for itself: with many arms some exclude zero by chance. Positive: the "
+    "arm has the lower loss. At the same budget an arm may have another size than a control that "
+    "was made for another arm: the note says where."
 )
 ROUTING = (
     "Confirmed trials at each arm's largest budget, on at most 256 evenly spaced windows of the "

@@ -134,7 +134,9 @@ def corpus(manifest: Manifest) -> pd.DataFrame:
 
 def provenance(manifest: Manifest) -> pd.DataFrame:
     """The manifest as keys and values."""
-    plain = manifest.model_dump(mode="json", exclude={"corpus", "arms", "explored"})
+    plain = manifest.model_dump(mode="json", exclude={"corpus", "arms", "explored", "confirm"})
+    if manifest.confirm is not None:
+        plain["confirm"] = manifest.confirm.model_dump(mode="json", exclude={"chosen"})
     rows: Row = {}
     for key, value in plain.items():
         key = "first command" if key == "command" else key

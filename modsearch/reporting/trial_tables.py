@@ -10,7 +10,6 @@ import pandas as pd
 from modsearch.analysis.arms import is_routed
 from modsearch.analysis.claims import Claims
 from modsearch.analysis.compare import Confirmed, deviation
-from modsearch.analysis.looks import ERROR
 from modsearch.analysis.means import mean_of, runs_note
 from modsearch.analysis.recipes import causal_loss, finished, measured, size_of
 from modsearch.config.manifest import Manifest
@@ -275,7 +274,7 @@ def _winner(each: Confirmed) -> Row:
         "width": each.model.width,
         "params": each.plan.params,
     }
-    half = each.half_width(ERROR)
+    half = each.half_width
     row |= _recipe(each.records[0])
     row |= {
         "runs": each.num_runs,

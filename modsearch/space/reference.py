@@ -53,8 +53,8 @@ A study has up to three stages, in this order, and a trial is used for one of th
 everything of a candidate but its size. `measure` trains one recipe an arm, the best of explore
 or the fixed one, on a ladder of sizes at every budget: the isoFLOP curves. `confirm` trains the
 size nearest to each arm's minimum and its two neighbours again, on fresh seeds, until the headline
-is known, and scores them on test text. Each may be left out, but an open axis needs explore, and a confirm budget needs a
-ladder.
+is known, and scores them on test text. Each may be left out, but an open axis needs explore, and
+a confirm budget needs a ladder.
 
 ## Arms and controls
 

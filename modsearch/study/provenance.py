@@ -114,7 +114,7 @@ def _design(space: Space) -> Design | None:
     confirm = space.confirm
     if confirm is None:
         return None
-    margin = confirm.margin or reachable_margin(confirm.looks, seed_sd(max(confirm.budgets)))
+    margin = confirm.margin or reachable_margin(confirm.looks, seed_sd(min(confirm.budgets)))
     return Design(looks=confirm.looks, curve=confirm.seeds is None, margin=margin)
 
 
@@ -124,7 +124,13 @@ def _extended(old: Design | None, new: Design | None) -> Design | None:
         return new
     if old.looks == new.looks:
         return old
-    return new.model_copy(update={"chosen": old.chosen, "earlier": (*old.earlier, old.looks[-1])})
+    return new.model_copy(
+        update={
+            "chosen": old.chosen,
+            "margin": old.margin,
+            "earlier": (*old.earlier, old.looks[-1]),
+        }
+    )
 
 
 def study_key(space: Space, manifest: Manifest) -> str:
@@ -328,9 +334,15 @@ def _refuse_other_space(old: Space, new: Space, root: Path, *, begun: bool) -> N
             or before.model_dump(exclude=extensible) != after.model_dump(exclude=extensible)
             or (stage == "confirm" and (before.seeds is None) != (after.seeds is None))
         ):
+            named = [
+                f"{stage}.{key}"
+                for key in type(before).model_fields
+                if after is None or getattr(before, key) != getattr(after, key)
+            ]
             raise StudyError(
-                f"{root} was made with another `{stage}`: only {', '.join(sorted(extensible))} "
-                f"may grow\nuse another --out for the changed space"
+                f"{root} was made with another `{stage}` ({', '.join(named)}): only "
+                f"{', '.join(sorted(extensible))} may grow\n"
+                f"use another --out for the changed space"
             )
     if not _asked(old, begun=begun) <= _asked(new, begun=begun):
         raise StudyError(

@@ -124,10 +124,13 @@ class Runner:
         chosen, looks = self._chosen(budget)
         if len(looks) > 1:
             self.progress.note(self._foreseen(looks))
-        for number, count in enumerate(looks, start=1):
+        for count in looks:
+            before = len(self.directory.records())
             yield self.stages.looked(chosen, count)
             claim = self._claim(budget)
-            if claim is not None and len(looks) > 1:
+            trained = len(self.directory.records()) > before
+            if claim is not None and claim.runs and len(looks) > 1 and trained:
+                number = looks.index(claim.runs) + 1
                 self.progress.note(f"look {number} of {len(looks)}: {claim.sentence}")
             if claim is not None and claim.settled:
                 break

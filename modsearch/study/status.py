@@ -117,7 +117,7 @@ def _running(directory: StudyDirectory) -> list[RunningTrial]:
 
 
 def winner(root: Path, budget: float | None) -> Record:
-    """The confirmed candidate with the lowest mean causal loss, by one of its trials.
+    """The confirmed candidate with the lowest causal loss, by one of its trials.
 
     Controls are no winners, and arms that lost seeds come last. Without confirmed trials, the
     lowest measured one.

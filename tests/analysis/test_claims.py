@@ -497,7 +497,7 @@ def test_fewer_than_three_seeds_get_no_interval_and_no_verdict(seeds: int) -> No
     assert claims.headline.comparison is not None
     assert claims.headline.comparison.interval is None
     assert claims.headline.multiplier is None
-    assert all(each.half_width(0.05) is None for each in claims.confirmed)
+    assert all(each.half_width is None for each in claims.confirmed)
 
 
 def test_identical_losses_are_no_certainty() -> None:

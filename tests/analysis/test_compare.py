@@ -9,7 +9,7 @@ from worlds import BUDGETS, GAIN, SLOPE, changed, law, looked, trial
 
 from modsearch.analysis.claims import study_claims
 from modsearch.analysis.compare import Confirmed, Group, compare, fieller
-from modsearch.analysis.looks import planned
+from modsearch.analysis.looks import FIXED, Look, planned
 from modsearch.analysis.slopes import Slope
 from modsearch.analysis.verdicts import Bounds, Verdict, held, verdict_of
 from modsearch.config.design import Size
@@ -18,14 +18,16 @@ from modsearch.config.records import Record, Stage, State
 BOUNDS = Bounds(margin=0.02, bigram_entropy=3.0)
 
 
-def arm(name: str, losses: list[float], regret: float = 0.0) -> Confirmed:
+def arm(
+    name: str, losses: list[float], regret: float = 0.0, look: Look | None = FIXED
+) -> Confirmed:
     """Runs of one size."""
     rows = [
         trial(Stage.CONFIRM, arm=name, loss=loss, seed=100 + seed)
         for seed, loss in enumerate(losses)
     ]
     group = Group(Size(depth=2, width=32), 30_000, tuple(rows))
-    return Confirmed(name, 1e11, (group,), (), regret=regret)
+    return Confirmed(name, 1e11, (group,), (), look, regret=regret)
 
 
 def test_one_size_has_welchs_interval() -> None:
@@ -41,10 +43,17 @@ def test_one_size_has_welchs_interval() -> None:
 
 
 def test_an_early_look_has_a_wider_interval() -> None:
-    sides = arm("mod", [2.0, 2.02, 2.05]), arm("dense", [1.9, 1.95, 1.91])
-    ends = [compare(*sides, look).interval for look in planned(4)]
+    losses = {"mod": [2.0, 2.02, 2.05], "dense": [1.9, 1.95, 1.91]}
+    ends = [
+        compare(*(arm(name, each, look=look) for name, each in losses.items())).interval
+        for look in (*planned(40)[:1], *planned(4))
+    ]
     widths = [each.high - each.low for each in ends if each is not None]
     assert widths == sorted(widths, reverse=True)
+    assert math.isfinite(widths[0])
+    before = [arm(name, each, look=None) for name, each in losses.items()]
+    assert compare(*before).interval is None
+    assert before[0].half_width is None
 
 
 def test_a_fixed_size_carries_how_far_its_own_minimum_may_lie_below() -> None:
@@ -54,6 +63,7 @@ def test_a_fixed_size_carries_how_far_its_own_minimum_may_lie_below() -> None:
     assert plain is not None
     assert wide is not None
     assert (wide.low, wide.high) == pytest.approx((plain.low - 0.02, plain.high + 0.01))
+    assert wide.p > plain.p, "p is that of the widened interval"
 
 
 def with_blocks(rows: tuple[Record, ...], blocks: np.ndarray) -> tuple[Record, ...]:

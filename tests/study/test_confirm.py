@@ -38,7 +38,7 @@ SPACE: dict[str, Any] = {
         "ladder": [{"budget": 2e9, "depth": 2, "widths": [8, 12, 16, 20, 24]}],
         "windows": 2,
     },
-    "confirm": {"budgets": [2e9], "runs": 18, "windows": 2},
+    "confirm": {"budgets": [2e9], "runs": 18, "margin": 0.02, "windows": 2},
     "resources": {"workers": 1},
 }
 
