@@ -210,3 +210,28 @@ def test_a_run_of_another_size_or_of_validation_text_does_not_count() -> None:
               part="validation", name="other part"),
     ]  # fmt: skip
     assert study_claims(manifest, rows + others).headline == expected
+
+
+def test_a_study_that_notes_no_design_is_neither_settled_nor_equivalent() -> None:
+    """One from before there were looks: what is there may not be all that it asks for, and no
+    margin was stated before its first run."""
+    manifest, rows = looked(6, sd=0.001, shift=SLOPE * math.log(GAIN))
+    before = manifest.model_copy(update={"confirm": None})
+    claims = study_claims(before, rows)
+    assert claims.headline.comparison is not None
+    assert claims.headline.verdict is not Verdict.EQUIVALENT
+    assert claims.settled == {}
+
+
+def test_an_arm_whose_runs_are_all_lost_ends_the_looks() -> None:
+    manifest, rows = looked(6, sd=0.004)
+    lost = [
+        row.model_copy(update={"state": State.DIVERGED, "scores": None})
+        if (row.stage, row.arm) == (Stage.CONFIRM, "mod")
+        else row
+        for row in rows
+    ]
+    claim = study_claims(manifest, lost).headline
+    assert claim.verdict is Verdict.NONE
+    assert claim.settled
+    assert "no run of the best measured routed arm, mod, has finished" in claim.sentence

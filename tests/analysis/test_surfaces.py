@@ -108,3 +108,9 @@ def test_the_vertex_bias_is_that_of_the_grid() -> None:
         LAW, [replace(wide, params=tuple(point.params for point in wide.points))], 6.0
     )
     assert abs(whole) > 3 * abs(bias)
+
+
+@pytest.mark.parametrize("without", [{"a": 0.0}, {"b": 0.0}])
+def test_a_surface_without_one_of_its_terms_has_no_vertex(without: dict[str, float]) -> None:
+    """Non-negative least squares drops a term where minima lie towards one end of the ladders."""
+    assert vertex_bias(replace(LAW, **without), [ladder(1e19, 0.25, 4, 9)], 6.0) == []
