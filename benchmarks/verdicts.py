@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from modsearch.analysis.choice import at_the_end, chosen_sizes, next_width
+from modsearch.analysis.choice import at_the_ends, chosen_sizes, next_width
 from modsearch.analysis.curves import Curve, Fit, Point, fit_points, with_noise
 from modsearch.analysis.noise import moderated
 from modsearch.analysis.power import Runs, ends_of, reachable_margin
@@ -124,8 +124,8 @@ def measured(law_of: Law, noise: Noise, ladder: Sequence[int]) -> Curve:
             for width, loss in sorted(losses.items())
         ]
         curve = with_noise(fit_points("arm", 1.0, 2, points), moderated(None))
-        end = at_the_end([curve], "arm", 1.0)
-        width = next_width(sorted(losses), end[1]) if end else None
+        ends = at_the_ends([curve], "arm", 1.0)
+        width = next_width(sorted(losses), ends[0][1]) if ends else None
         if width is None or len(losses) - len(ladder) >= MOST_EXTENSIONS:
             return curve
         losses[width] = float(law_of(np.array([params_of(width)]))[0] + noise(1)[0])

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from modsearch.analysis.curves import Curve
+from modsearch.analysis.curves import Curve, Refusal
 from modsearch.analysis.optima import Optimum, optima, optimum
 from modsearch.config.design import SIZES, Chosen, Size
 
@@ -59,16 +59,24 @@ def chosen_sizes(curves: Sequence[Curve], arm: str, budget: float, count: int) -
     return tuple(Size(depth=best.depth, width=width) for width in ladder[first : first + count])
 
 
-def at_the_end(curves: Sequence[Curve], arm: str, budget: float) -> tuple[Size, int] | None:
-    """Where the chosen size of an arm is the last one of its ladder at either end: that size and
-    the direction (-1, 1) in which the ladder has no more; else None."""
+def at_the_ends(curves: Sequence[Curve], arm: str, budget: float) -> list[tuple[Size, int]]:
+    """Where an arm's ladders should go on at a budget: the chosen size, where it is the last one
+    of its ladder, and the lowest one of any other depth that lies at an end and below the
+    optimum, so that no fit tells how much lower that depth goes. With each size the direction
+    (-1, 1) in which its ladder has no more."""
     best = optimum(curves, arm, budget)
     if best is None:
-        return None
-    ladder, width = _ladder(curves, best), best.point.width
-    if len(ladder) > 1 and width in (ladder[0], ladder[-1]):
-        return Size(depth=best.depth, width=width), -1 if width == ladder[0] else 1
-    return None
+        return []
+    found = []
+    for curve in (each for each in curves if (each.arm, each.budget) == (arm, budget)):
+        point = best.point if curve.depth == best.depth else None
+        if point is None and isinstance(curve, Refusal) and curve.lowest.loss < best.loss:
+            point = curve.lowest
+        ladder = sorted({each.width for each in curve.points})
+        if point is not None and len(ladder) > 1 and point.width in (ladder[0], ladder[-1]):
+            direction = -1 if point.width == ladder[0] else 1
+            found.append((Size(depth=curve.depth, width=point.width), direction))
+    return found
 
 
 def _ladder(curves: Iterable[Curve], best: Optimum) -> list[int]:

@@ -7,9 +7,9 @@ until the headline is known.
 
 from collections.abc import Sequence
 
-from modsearch.analysis.choice import at_the_end, next_width
+from modsearch.analysis.choice import at_the_ends, next_width
 from modsearch.analysis.fits import fit_curves
-from modsearch.analysis.recipes import best_recipe, recipe_key
+from modsearch.analysis.recipes import best_recipe, recipe_key, size_of
 from modsearch.config.data import CorpusFacts
 from modsearch.config.design import Chosen, Size
 from modsearch.config.reading import Tree
@@ -68,8 +68,8 @@ class Stages:
         ]
 
     def extended(self) -> list[CellSpec]:
-        """Cells of measure whose chosen size, of those that confirm is about, is the last of its
-        ladder, each with one more size there.
+        """Cells of measure whose minimum lies at an end of a ladder, at budgets that confirm is
+        about, each with one more size there.
 
         A minimum at an end has no neighbour to be confirmed with. A size that could not be
         trained, and a ladder that has grown by `MOST_EXTENSIONS`, end it.
@@ -81,32 +81,38 @@ class Stages:
         curves = fit_curves(records)
         for budget in self.space.budgets(Stage.CONFIRM):
             for arm in self.space.learned_arms:
-                end = at_the_end(curves, arm, budget)
-                more = self._beyond(records, arm, budget, *end) if end else ()
-                if more:
+                ends = at_the_ends(curves, arm, budget)
+                if more := self._beyond(records, arm, budget, ends):
                     found.append(self._measure_cell(arm, budget, more))
         return found
 
     def _beyond(
-        self, records: Sequence[Record], arm: str, budget: float, size: Size, direction: int
-    ) -> tuple[Size, ...]:
-        """Sizes that are not the space's: those that were tried, and one more beyond the last;
-        none where that was tried."""
-        ladder = self.space.sizes(budget, arm)
-        asked = {each["width"] for each in ladder if each["depth"] == size.depth}
+        self,
+        records: Sequence[Record],
+        arm: str,
+        budget: float,
+        ends: Sequence[tuple[Size, int]],
+    ) -> list[Size]:
+        """Sizes that are not the space's: those that were tried, and one more beyond each end;
+        none where those were tried, too."""
+        asked = {(size["depth"], size["width"]) for size in self.space.sizes(budget, arm)}
         tried = asked | {
-            record.candidate.model.width
+            size_of(record)
             for record in records
             if (record.stage, record.arm, record.budget.flops) == (Stage.MEASURE, arm, budget)
-            and record.candidate.model.depth == size.depth
             and record.state is not State.FAILED
         }
-        outer = [width for width in tried if (width - size.width) * direction > 0]
-        if outer or len(tried - asked) >= MOST_EXTENSIONS:
-            return ()
-        width = next_width(sorted(tried), direction)
-        more = [] if width is None else [*sorted(tried - asked), width]
-        return tuple(Size(depth=size.depth, width=each) for each in more)
+        more = []
+        for size, direction in ends:
+            widths = sorted(width for depth, width in tried if depth == size.depth)
+            grown = sum(depth == size.depth for depth, _ in tried - asked)
+            width = next_width(widths, direction)
+            if width is None or grown >= MOST_EXTENSIONS:
+                continue
+            if not any((each - size.width) * direction > 0 for each in widths):
+                more.append((size.depth, width))
+        sizes = [*sorted(tried - asked), *more] if more else []
+        return [Size(depth=depth, width=width) for depth, width in sizes]
 
     def looked(self, chosen: Chosen, count: int) -> list[CellSpec]:
         """Cells of confirm at one budget: the first `count` runs of every arm.
@@ -123,7 +129,7 @@ class Stages:
         spec = CellSpec(Stage.EXPLORE, arm, budget, tree, explore.sampler, explore.trials)
         return self._ordered(spec, list(grid(tree))) if explore.sampler == "grid" else spec
 
-    def _measure_cell(self, arm: str, budget: float, more: tuple[Size, ...] = ()) -> CellSpec:
+    def _measure_cell(self, arm: str, budget: float, more: Sequence[Size] = ()) -> CellSpec:
         tree = {**self.recipe(arm), "size": {"depth": ANY_SIZE, "width": ANY_SIZE}}
         sizes = [*self.space.sizes(budget, arm), *(size.model_dump() for size in more)]
         points: list[dict[str, object]] = [

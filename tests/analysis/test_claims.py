@@ -22,7 +22,7 @@ from worlds import (
     trial,
 )
 
-from modsearch.analysis.choice import at_the_end, chosen_sizes, next_width
+from modsearch.analysis.choice import at_the_ends, chosen_sizes, next_width
 from modsearch.analysis.claims import Claims, study_claims
 from modsearch.analysis.curves import Fit, Refusal, with_noise
 from modsearch.analysis.fits import fit_curves, noise
@@ -285,12 +285,21 @@ def test_the_chosen_sizes_are_the_nearest_to_the_vertex_and_its_neighbours() -> 
     assert chosen_sizes(curves, "dense", 1e12, 1) == (Size(depth=2, width=nearest),)
     three = chosen_sizes(curves, "dense", 1e12, 3)
     assert tuple(size.width for size in three) == WIDTHS[place - 1 : place + 2]
-    assert at_the_end(curves, "dense", 1e12) is None
+    assert at_the_ends(curves, "dense", 1e12) == []
     falling = fit_curves(ladder([2.1, 2.0, 1.9, 1.8]))
     assert [size.width for size in chosen_sizes(falling, "dense", 1e11, 3)] == [20, 24, 32]
-    assert at_the_end(falling, "dense", 1e11) == (Size(depth=2, width=32), 1)
+    assert at_the_ends(falling, "dense", 1e11) == [(Size(depth=2, width=32), 1)]
     assert chosen_sizes([], "dense", 1e11, 3) == ()
     assert chosen_sizes(curves, "dense", 3e11, 3) == ()
+
+
+def test_a_lower_depth_without_a_fit_goes_on_too() -> None:
+    """Else an arm stands at a depth that is known to be worse, and the other one looks better."""
+    rows = ladder([2.1, 1.96, 1.9, 2.0, 2.1]) + ladder([2.1, 2.0, 1.95, 1.9, 1.885], depth=1)
+    best = optimum(fit_curves(rows), "dense", 1e11)
+    assert best is not None
+    assert best.depth == 2
+    assert at_the_ends(fit_curves(rows), "dense", 1e11) == [(Size(depth=1, width=40), 1)]
 
 
 @pytest.mark.parametrize(

@@ -187,3 +187,25 @@ def test_a_fixed_design_has_one_size_and_one_look(tmp_path: Path, seeds: int) ->
     more = {**fixed, "seeds": seeds + 2}
     _, claim = search(tmp_path, partial(bowl, gain=0.1), confirm=more)
     assert any(f"after looks at {seeds} of them" in note for note in claim.notes)
+
+
+def test_every_depth_that_may_be_the_best_is_extended(tmp_path: Path) -> None:
+    """At depth 1 the dense arm falls beyond its ladder; that it has no fit there hides nothing."""
+
+    def law(job: Job) -> float:
+        shallow = job.candidate.model.depth == 1
+        return bowl(job, best=30.0 if shallow else 14.0) - 0.03 * shallow
+
+    measure = {
+        "ladder": [
+            {"budget": 2e9, "depth": 1, "widths": [8, 12, 16, 20], "arms": ["dense"]},
+            {"budget": 2e9, "depth": 2, "widths": [8, 12, 16, 20, 24]},
+        ],
+        "windows": 2,
+    }
+    records, claim = search(tmp_path, law, measure=measure)
+    sizes = [r.candidate.model for r in records if (r.stage, r.arm) == (Stage.MEASURE, "dense")]
+    assert max(model.width for model in sizes if model.depth == 1) > 24
+    assert {model.width for model in sizes if model.depth == 2} == {8, 12, 16, 20, 24}
+    assert claim.comparison is not None
+    assert {group.size.depth for group in claim.comparison.reference.groups} == {1}
