@@ -134,12 +134,16 @@ def _evaluate_study(
     plugins: "Sequence[Plugin]",
 ) -> Evaluation:
     from modsearch.analysis.claims import study_claims
+    from modsearch.config.records import Stage
     from modsearch.data.corpus import load_corpus
     from modsearch.evaluation.evaluate import evaluate_winners
     from modsearch.study.provenance import check_plugins
 
-    claims = study_claims(study.manifest(), study.records())
+    trials = study.records()
+    claims = study_claims(study.manifest(), trials)
+    # Of each arm the size that stands for it: others are no seeds of it.
     records = [record for each in claims.confirmed for record in each.records]
+    records = records or [record for record in trials if record.stage is Stage.CONFIRM]
     models = [record.candidate.model for record in records]
     check_plugins(study.manifest().plugins, plugins, models, study.root)
     if not records:
