@@ -13,7 +13,7 @@ import numpy.typing as npt
 from scipy import special
 
 from modsearch.analysis.looks import FUTILE, chance_at_the_end, planned
-from modsearch.analysis.noise import SEED_SD
+from modsearch.analysis.noise import NORMAL, SEED_SD
 from modsearch.analysis.vertex import TRUST, Array, Curvature, lowest
 from modsearch.config.design import RUNS_PER_LOOK, SIZES
 
@@ -80,7 +80,8 @@ def chances(
     """
     generator = np.random.default_rng(0)
     sides = [_drawn(generator, looks[-1], sd, curve, step, draws) for _ in range(2)]
-    found = ends_of((sides[0].shifted(-effect), sides[1]), looks, margin)
+    regret = 0.0 if curve else _regret(sd, step)
+    found = ends_of((sides[0].shifted(-effect), sides[1]), looks, margin, (regret, regret))
     share = {word: float((found.words == word).mean()) for word in WORDS}
     return Chances(effect=effect, sd=sd, **share, runs=float(found.runs.mean()))
 
@@ -167,6 +168,13 @@ def ends_of(
         difference[stop], halves[stop] = d[stop], half[stop] + max(regrets)
         going &= ~stop
     return Ends(words, runs, difference, halves)
+
+
+def _regret(sd: float, step: float) -> float:
+    """What widens a fixed design's interval at either end: how far a minimum may lie below the
+    size that a ladder of five, one run each, has chosen for it."""
+    se = sd / (2 * BEND * step * math.sqrt(10))
+    return BEND * (step / 4 + NORMAL * se) ** 2
 
 
 def _drawn(

@@ -39,7 +39,7 @@ def test_nothing_is_found_where_nothing_is() -> None:
 def test_a_fixed_design_of_three_seeds_finds_little() -> None:
     found = chances((3,), 0.03, 0.035, curve=False)
     assert found.runs == 3
-    assert 0.25 < found.better < 0.45
+    assert 0.15 < found.better < 0.35
 
 
 def test_the_margin_is_what_so_many_runs_can_tell_and_one_deviation_at_least() -> None:
