@@ -15,6 +15,7 @@ from scipy import special
 from modsearch.analysis.looks import FUTILE, chance_at_the_end, planned
 from modsearch.analysis.noise import NORMAL, SEED_SD
 from modsearch.analysis.vertex import TRUST, Array, Curvature, lowest
+from modsearch.config.base import Frozen
 from modsearch.config.design import RUNS_PER_LOOK, SIZES
 
 PAPER_EFFECT = 0.035
@@ -30,14 +31,13 @@ VERTEX = 1.8
 """Variance of the lowest loss of three sizes over that of the mean of as many runs of one."""
 
 
-@dataclass(frozen=True)
-class Chances:
-    """How a study's confirm ends where the true difference is `effect`."""
+class Chances(Frozen):
+    """How confirm ends where the true difference between the headline's arms is `effect`."""
 
     effect: float
     """Nats by which the routed arm is better."""
     sd: float
-    """Of a single run."""
+    """Of a single run, nats."""
     better: float
     worse: float
     equivalent: float

@@ -1,11 +1,10 @@
 """What a study will cost and resolve, said without training it."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 
 from modsearch.analysis.compare import MIN_SEEDS
 from modsearch.analysis.noise import seed_sd
-from modsearch.analysis.power import PAPER_EFFECT, chances, reachable_margin
+from modsearch.analysis.power import PAPER_EFFECT, Chances, chances, reachable_margin
 from modsearch.config.base import Frozen
 from modsearch.config.records import Stage
 from modsearch.config.runtime import Runtime
@@ -20,19 +19,9 @@ from modsearch.space.space import Confirm, Space
 from modsearch.training.machine import cores, num_workers, runtime
 
 
-class Chance(Frozen):
-    """How confirm ends where the true difference between the headline's arms is `effect`."""
+class Chance(Chances):
+    """The same, and what it costs."""
 
-    effect: float
-    """Nats by which the routed arm is better."""
-    sd: float
-    """Of a single run, nats."""
-    better: float
-    worse: float
-    equivalent: float
-    inconclusive: float
-    runs: float
-    """Mean number of an arm."""
     flops: float
     """Of all confirm trials of all arms, in the mean."""
 
@@ -152,7 +141,7 @@ def _chances(confirm: Confirm, rows: Sequence[PlannedCell]) -> list[Chance]:
     for effect in (0.0, PAPER_EFFECT):
         sd = seed_sd(min(confirm.budgets))
         each = chances(looks, _margin(confirm), effect, sd, curve=curve)
-        found.append(Chance(**asdict(each), flops=price * each.runs))
+        found.append(Chance(**each.model_dump(), flops=price * each.runs))
     return found
 
 

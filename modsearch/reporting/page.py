@@ -81,7 +81,7 @@ def compile_report(root: Path, out: Path | None = None) -> Path:
         write_bytes(out / "figures" / f"{name}.svg", svg)
     for table in (table for section in sections for table in section.tables):
         write_text(out / "tables" / f"{table.name}.csv", table.frame.to_csv(index=False))
-    missing = _missing(directory, manifest, records)
+    missing = _missing(directory, manifest, records, claims)
     left_out = [_here(directory, line) for line in directory.left_out(counted)]
     page = _Page(manifest, records, claims, sections, drawn, missing, left_out)
     write_text(out / "report.md", page.render("page.md.j2"))
@@ -154,7 +154,7 @@ def _needed_text(claim: Claim) -> str:
 
 
 def _missing(
-    directory: StudyDirectory, manifest: Manifest, records: Sequence[Record]
+    directory: StudyDirectory, manifest: Manifest, records: Sequence[Record], claims: Claims
 ) -> list[str]:
     """What an unfinished study lacks for a full report: stages, then cells, or arms where the
     cells are not known."""
@@ -175,8 +175,7 @@ def _missing(
         elif absent:
             arms.append(f"No trial of stage {stage} has finished for {', '.join(absent)}.")
     try:
-        settled = study_claims(manifest, records).settled
-        found = lacking(cells(study_space(directory), records, manifest.explored, settled))
+        found = lacking(cells(study_space(directory), records, manifest.explored, claims.settled))
         return lines + [f"{line[0].upper()}{line[1:]}." for line in found]
     except StudyError as error:
         why = _here(directory, first_line(error))
