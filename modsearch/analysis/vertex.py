@@ -19,11 +19,8 @@ NEAR = 3.5
 """Points of `measure` within this factor in parameters of the lowest one say how curved it is."""
 TRUST = 0.25
 """Weight of measure's curvature, over that of its own error: fresh seeds overrule it. With all of
-its weight false verdicts rise to 8 % where the right branch is steep."""
-
-DOUBT = 0.5
-"""Variance of measure's curvature, over the inverse of its weight. Its own error would be `TRUST`;
-what is above stands for curves that are no parabolas (benchmarks/verdicts.py: false verdicts)."""
+its weight false verdicts rise to 8 % where the right branch is steep. Its variance is the inverse
+of this weight, four times its own error: the rest stands for curves that are no parabolas."""
 
 
 @dataclass(frozen=True)
@@ -110,5 +107,5 @@ def lowest(
     bowl = p > 1e-12
     place = np.where(bowl, np.clip(-q / (2 * np.where(bowl, p, 1.0)), *ends), lower_end)
     gradient = np.stack([place**2, place, np.ones_like(place)], axis=-1)
-    by_prior = DOUBT * (gradient @ inverse[:, 0]) ** 2 * prior.weight
+    by_prior = (gradient @ inverse[:, 0]) ** 2 * prior.weight
     return Lowest(place + centre, p * place**2 + q * place + r, gradient @ by_mean, by_prior)

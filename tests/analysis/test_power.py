@@ -71,12 +71,12 @@ def test_equal_arms_are_seldom_called_different(place: int) -> None:
     benchmarks/verdicts.py prints the table of 5,000 of each kind."""
     bench = benchmark("verdicts")
     kind = bench.KINDS[place]
-    # A parabola's vertex is off where a branch is steep: 5.9 and 7.1 % there, and 3 to 4 % else.
-    for design, most in (("looks", 0.085 if kind.steep else 0.06), ("fixed 16", 0.05)):
+    # A parabola's vertex is off where a branch is steep: 4.9 and 6.0 % there, and 2 to 3.5 % else.
+    for design, most in (("looks", 0.08 if kind.steep else 0.05), ("fixed 16", 0.05)):
         rng = np.random.default_rng(3)
         ends = [bench.study(rng, kind, 0.0, design) for _ in range(1000)]
         assert np.mean([end.word in ("better", "worse") for end in ends]) < most
-        assert np.mean([end.holds for end in ends]) > (0.91 if kind.steep else 0.935)
+        assert np.mean([end.holds for end in ends]) > (0.92 if kind.steep else 0.95)
 
 
 @pytest.mark.slow
