@@ -78,7 +78,7 @@ def _chance(row: "Chance") -> str:
     )  # fmt: skip
     said = ", ".join(f"{word} {share:.0%}" for share, word in ends if share >= 0.005)
     return (
-        f"if routing gains {row.effect:g} nats and runs scatter by {row.sd:g}: {said}; confirm "
+        f"if routing gains {row.effect:g} nats and runs scatter by {row.sd:.2g}: {said}; confirm "
         f"takes {row.runs:.0f} runs an arm in the mean, {row.flops:.3g} FLOPs"
     )
 
