@@ -11,6 +11,7 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 import numpy as np
 import numpy.typing as npt
@@ -104,10 +105,11 @@ class Refusal:
     points: tuple[Point, ...]
     reason: str
     lowest: Point
+    """The size with the lowest mean over seeds; its loss is that mean."""
     set_aside: tuple[Point, ...] = ()
     """Trials so far off the others that they did not count."""
     lowest_sd: float | None = None
-    """Run-to-run standard deviation of one trial."""
+    """Standard error of the lowest size's loss, by the run-to-run deviation."""
 
 
 Curve = Fit | Refusal
@@ -165,7 +167,8 @@ def with_noise(curve: Curve, noise: Noise) -> Curve:
     parabola can't be told from zero: a vertex plus or minus its standard error covers 89 %.
     """
     if isinstance(curve, Refusal):
-        return replace(curve, lowest_sd=noise.sd)
+        runs = sum(point.params == curve.lowest.params for point in kept(curve))
+        return replace(curve, lowest_sd=noise.sd / math.sqrt(runs))
     x = np.log(curve.params)
     centre = float(x.mean())
     design = np.vander(x - centre, 3)
@@ -234,12 +237,12 @@ def _near(points: Sequence[Point]) -> tuple[list[Point], Point | None, str]:
             return [], edge, reason
         centre = lowest_of(others)
     near = [point for point in points if _is_near(point, centre)]
-    num_near = len({point.params for point in near})
-    if edge is not None and (edge not in near or num_near < MIN_TO_DOUBT):
+    sizes = {point.params for point in near}
+    if edge is not None and (edge.params not in sizes or len(sizes) < MIN_TO_DOUBT):
         return [], edge, reason or ""
-    if num_near < MIN_POINTS:
+    if len(sizes) < MIN_POINTS:
         return [], edge, (
-            f"too few points: {num_near} within a factor of {WINDOW} in parameters of the "
+            f"too few points: {len(sizes)} within a factor of {WINDOW} in parameters of the "
             f"lowest, {MIN_POINTS} are needed"
         )  # fmt: skip
     return near, edge, ""
@@ -334,15 +337,14 @@ def _studentised(near: Sequence[Point]) -> Array:
 
 
 def lowest_of(points: Sequence[Point]) -> Point:
-    """The lowest size by its mean over seeds, so that one lucky seed does not choose it."""
-    by_size: dict[int, list[float]] = defaultdict(list)
+    """The lowest size by its mean over seeds, with that mean: one lucky seed chooses nothing."""
+    by_size: dict[int, list[Point]] = defaultdict(list)
     for point in points:
-        by_size[point.params].append(point.loss)
-    best = min(by_size, key=lambda size: (sum(by_size[size]) / len(by_size[size]), size))
-    return min(
-        (point for point in points if point.params == best),
-        key=lambda point: (point.loss, point.hash),
-    )
+        by_size[point.params].append(point)
+    means = {size: fmean(each.loss for each in of) for size, of in by_size.items()}
+    best = min(means, key=lambda size: (means[size], size))
+    first = min(by_size[best], key=lambda point: (point.loss, point.hash))
+    return replace(first, loss=means[best])
 
 
 def residuals(fit: Fit) -> tuple[float, int]:

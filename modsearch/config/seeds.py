@@ -4,10 +4,12 @@ from modsearch.config.records import Stage
 
 PER_STUDY = 1000
 STARTS = {Stage.EXPLORE: 0, Stage.MEASURE: 1, Stage.CONFIRM: 100}
+MOST_MEASURED = STARTS[Stage.CONFIRM] - STARTS[Stage.MEASURE]
+"""Seeds of measure, none of which is one of confirm."""
 
 
 def trial_seed(study_seed: int, stage: Stage, index: int = 0) -> int:
-    """Seed of a trial: one in explore, another in measure, fresh ones in confirm."""
+    """Seed of a trial: one in explore, others in measure, fresh ones in confirm."""
     return study_seed * PER_STUDY + STARTS[stage] + index
 
 

@@ -74,9 +74,8 @@ def planned_cells(space: Space, train_tokens: int) -> list[Draft]:
                 build({**recipes[arm], "size": size}, space.data)
                 for size in spread(sizes, _most_planned(space, Stage.MEASURE))
             ]
-            cells.append(
-                _planned(Stage.MEASURE, arm, budget, len(sizes), candidates, train_tokens)
-            )
+            asked = space.num_trials(Stage.MEASURE, arm, budget)
+            cells.append(_planned(Stage.MEASURE, arm, budget, asked, candidates, train_tokens))
     measured = {(cell.arm, cell.budget): cell for cell in cells if cell.stage is Stage.MEASURE}
     for budget in space.stated_budgets(Stage.CONFIRM):
         for arm, settings in space.arms.items():

@@ -30,6 +30,7 @@ from modsearch.config.reading import Source, Tree, named, read, read_yaml
 from modsearch.config.records import Stage
 from modsearch.config.rules import OWN, ShortName, once
 from modsearch.config.runtime import Resources
+from modsearch.config.seeds import MOST_MEASURED
 from modsearch.config.wording import first_error
 from modsearch.errors import ConfigError, unknown
 from modsearch.space.axes import OpenTree, is_distribution
@@ -117,6 +118,8 @@ class Measure(Stated):
 
     ladder: list[Rung] = Field(min_length=1, max_length=256)
     """The sizes of every learned arm, by budget and depth."""
+    seeds: int = Field(1, gt=0, le=MOST_MEASURED)
+    """Trials of each size; the same seeds for all sizes and arms."""
     windows: int = Field(64, gt=0, le=MOST_TOKENS)
     """Windows of `seq_len` validation tokens that a trial is scored on."""
 
@@ -303,7 +306,8 @@ class Space(Stated):
             asked = [n for n in (self.explore.trials, points) if n is not None]
             return min(asked)
         if stage is Stage.MEASURE:
-            return len(self.sizes(budget, arm))
+            assert self.measure is not None
+            return len(self.sizes(budget, arm)) * self.measure.seeds
         assert self.confirm is not None
         return self.confirm.looks[-1]
 

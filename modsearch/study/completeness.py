@@ -46,8 +46,7 @@ class CellState:
         """
         done = [record for record in self.found if record.state is not State.FAILED]
         if self.stage is Stage.MEASURE:
-            sizes = {(r.candidate.model.depth, r.candidate.model.width) for r in done}
-            return max(0, self.wanted - len(sizes))
+            return max(0, self.wanted - len({(*size_of(record), record.seed) for record in done}))
         if self.stage is Stage.CONFIRM:
             return max(0, self.wanted - len({record.seed for record in done}))
         if self.explored is not None:
@@ -105,7 +104,7 @@ def cells(
                 if stage is Stage.CONFIRM:
                     wanted = settled.get(budget, wanted)
                 elif stage is Stage.MEASURE:  # a ladder may have been extended
-                    wanted = max(wanted, len(set(map(size_of, mine))))
+                    wanted = max(wanted, len({(*size_of(r), r.seed) for r in mine}))
                 cell = CellState(stage, arm, budget, wanted, tuple(mine))
                 if stage is Stage.EXPLORE:
                     over = explored.get(explored_key(arm, budget, wanted))

@@ -37,7 +37,7 @@ CONSTANT_RESOURCES = {"threads", "device", "precision", "micro_batch"}
 
 EXTENSIBLE = {
     "explore": {"budgets", "trials"},
-    "measure": {"ladder"},
+    "measure": {"ladder", "seeds"},
     "confirm": {"budgets", "seeds"},
 }
 """What may grow in a stage."""
@@ -362,7 +362,8 @@ def _asked(space: Space, *, begun: bool) -> set[tuple[object, ...]]:
         for rung in space.measure.ladder:
             for arm in rung.arms or space.learned_arms:
                 place = ("measure", arm, rung.budget, rung.depth)
-                found |= {(*place, width) for width in rung.widths}
+                seeds = range(space.measure.seeds)
+                found |= {(*place, width, seed) for width in rung.widths for seed in seeds}
     if space.confirm is not None and begun:
         runs = range(space.confirm.looks[-1])
         found |= {("confirm", b, run) for b in space.confirm.budgets for run in runs}

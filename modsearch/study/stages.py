@@ -26,6 +26,7 @@ from modsearch.store.directory import StudyDirectory
 from modsearch.training.budget import plan
 
 ANY_SIZE = Int(1, 1_000_000, 1)
+SEEDS = Int(0, 1_000_000, 1)
 MOST_EXTENSIONS = 3
 """Sizes that a ladder gets beyond those of the space, for each arm, budget and depth."""
 
@@ -135,6 +136,11 @@ class Stages:
         points: list[dict[str, object]] = [
             {"size.depth": size["depth"], "size.width": size["width"]} for size in sizes
         ]
+        assert self.space.measure is not None
+        if self.space.measure.seeds > 1:  # a tree names its cell in the ledger: one seed, no axis
+            tree["seed"] = SEEDS
+            seeds = range(self.space.measure.seeds)
+            points = [{**point, "seed": seed} for seed in seeds for point in points]
         return self._ordered(CellSpec(Stage.MEASURE, arm, budget, tree), points)
 
     def _confirm_cell(self, arm: str, chosen: Chosen, count: int) -> CellSpec:
@@ -149,7 +155,7 @@ class Stages:
         tree = {
             **self._confirmed_recipe(arm, chosen.budget),
             "size": {"depth": ANY_SIZE, "width": ANY_SIZE},
-            "seed": Int(0, 1_000_000, 1),
+            "seed": SEEDS,
         }
         points: list[dict[str, object]] = []
         for index in range(count):

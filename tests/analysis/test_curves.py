@@ -1,6 +1,7 @@
 """Curves with a bad trial, and the intervals of their minima."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -45,6 +46,23 @@ def test_a_trial_far_off_the_others_is_set_aside_and_told(width: int, change: fl
     assert len(curve.points) == len(crowded)
     assert "set aside" in curve.marks[0]
     assert curve.minimum_params == pytest.approx(BEST, rel=1e-6)
+
+
+def test_the_lowest_size_of_several_seeds_is_that_of_their_mean() -> None:
+    """And has the error of a mean: the luckier seed stands for nothing."""
+    points = [
+        replace(point, hash=f"{point.hash}-{seed}", loss=point.loss + shift)
+        for point in ladder()[:3]
+        for seed, shift in enumerate((-0.03, 0.01))
+    ]
+    curve = fitted(points)
+    assert isinstance(curve, Refusal)
+    size = min(points, key=lambda point: point.loss).params
+    losses = [point.loss for point in points if point.params == size]
+    assert curve.lowest.loss == pytest.approx(sum(losses) / 2)
+    noisy = with_noise(curve, Noise(0.02, 5))
+    assert isinstance(noisy, Refusal)
+    assert noisy.lowest_sd == pytest.approx(0.02 / math.sqrt(2))
 
 
 def test_sound_curves_keep_their_points() -> None:

@@ -4,7 +4,7 @@ Losses come from a law in place of training, so that what the driver asks for ca
 """
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -132,6 +132,22 @@ def test_a_minimum_at_the_end_extends_its_ladder_first(tmp_path: Path) -> None:
     sizes = {r.candidate.model.width for r in records if r.stage is Stage.CONFIRM}
     assert max(sizes) > 24
     assert claim.verdict is Verdict.BETTER
+
+
+def test_measure_trains_every_size_with_each_of_its_seeds(tmp_path: Path) -> None:
+    """Those beyond the space's ladder, too; and the first seed's trials are those of one seed."""
+    law = partial(bowl, best=26.0)
+    once, _ = search(tmp_path, law)
+    twice, _ = search(tmp_path, law, measure={**SPACE["measure"], "seeds": 2})
+    sizes: dict[tuple[str, int], set[int]] = defaultdict(set)
+    for record in twice:
+        if record.stage is Stage.MEASURE:
+            sizes[record.arm, record.candidate.model.width].add(record.seed)
+    assert max(width for _, width in sizes) > 24
+    assert set(map(frozenset, sizes.values())) == {frozenset({1, 2})}
+    first = {r.hash for r in once if r.stage is Stage.MEASURE}
+    assert first < {r.hash for r in twice}
+    assert {r.seed for r in twice if r.stage is Stage.CONFIRM}.isdisjoint({1, 2})
 
 
 def test_a_study_that_is_stopped_goes_on_to_the_same_end(tmp_path: Path) -> None:
