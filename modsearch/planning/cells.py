@@ -36,6 +36,8 @@ class Draft:
     planned: list[tuple[Candidate, Plan]]
     rejected: list[tuple[Candidate, str]]
     """With reasons."""
+    runs: int = 1
+    """Trainings of a point: seeds, or in confirm the runs of the last look."""
     most_asks: int | None = None
     """Of a sampler; None: a grid."""
     whole: bool = False
@@ -48,13 +50,13 @@ class Draft:
 
     @property
     def trials(self) -> int:
-        """Trainings: all that are asked for, or their share where some points alone were planned;
-        in confirm the runs of the last look."""
+        """Trainings: all that are asked for, or their share where some points alone were
+        planned."""
         if not self.tried:
             return 0
         share = len(self.planned) / self.tried
         if self.most_asks is None:
-            return round(self.asked * share)
+            return round(self.asked * share) * self.runs
         able = len(self.planned) if self.whole else round(self.most_asks * share)
         return min(self.asked, able)
 
@@ -74,8 +76,9 @@ def planned_cells(space: Space, train_tokens: int) -> list[Draft]:
                 build({**recipes[arm], "size": size}, space.data)
                 for size in spread(sizes, _most_planned(space, Stage.MEASURE))
             ]
-            asked = space.num_trials(Stage.MEASURE, arm, budget)
-            cells.append(_planned(Stage.MEASURE, arm, budget, asked, candidates, train_tokens))
+            assert space.measure is not None
+            cell = _planned(Stage.MEASURE, arm, budget, len(sizes), candidates, train_tokens)
+            cells.append(replace(cell, runs=space.measure.seeds))
     measured = {(cell.arm, cell.budget): cell for cell in cells if cell.stage is Stage.MEASURE}
     for budget in space.stated_budgets(Stage.CONFIRM):
         for arm, settings in space.arms.items():
@@ -87,8 +90,8 @@ def planned_cells(space: Space, train_tokens: int) -> list[Draft]:
             ] or space.sizes(budget, base)
             middle = build({**tree, "size": sizes[len(sizes) // 2]}, space.data)
             assert space.confirm is not None
-            runs = space.confirm.looks[-1]
-            cells.append(_planned(Stage.CONFIRM, arm, budget, runs, [middle], train_tokens))
+            cell = _planned(Stage.CONFIRM, arm, budget, 1, [middle], train_tokens)
+            cells.append(replace(cell, runs=space.confirm.looks[-1]))
     return cells
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from modsearch.config.records import Candidate, Stage
+from modsearch.config.records import Candidate
 from modsearch.config.runtime import Runtime
 from modsearch.planning.cells import Draft, PlannedCell, Rejection
 from modsearch.planning.speed import Speed, memory
@@ -30,7 +30,7 @@ def costs(space: Space, cell: Draft, speed: Speed, base: int) -> PlannedCell:
         arm=cell.arm,
         budget=cell.budget,
         trials=cell.trials,
-        points_asked=cell.asked if cell.stage is not Stage.CONFIRM else 1,
+        points_asked=cell.asked,
         points_planned=cell.tried,
         steps=[spent.steps for spent in plans],
         params=[spent.params for spent in plans],

@@ -34,7 +34,7 @@ def notes(space: Space, cells: list[Draft]) -> list[str]:
     if space.explore is not None and (space.measure or space.confirm):
         notes.append("measure and confirm are planned with the first recipe of explore")
     for cell in cells:
-        if cell.tried < cell.asked and cell.stage is not Stage.CONFIRM:
+        if cell.tried < cell.asked:
             notes.append(
                 f"{cell.stage} {cell.arm} {cell.budget:.3g}: {cell.tried} points of "
                 f"{cell.asked:,} were planned, and stand for all"

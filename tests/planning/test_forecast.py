@@ -122,6 +122,15 @@ def test_a_size_that_is_rejected_is_named_with_its_arm_and_budget(corpus: Path) 
         assert (confirmed.trials, confirmed.rejected) == (3, [])
 
 
+def test_seeds_of_measure_are_trials_of_the_same_sizes(corpus: Path) -> None:
+    ladder = [{"budget": 2e8, "depth": 2, "widths": [8, 12, 512]}]
+    result = forecast(space(corpus, measure={"ladder": ladder, "seeds": 3}, confirm=None))
+    [cell] = rows(result, "measure", "dense")
+    assert (cell.trials, cell.points_planned, len(cell.rejected)) == (6, 3, 1)
+    assert cell.seconds > 0
+    assert not any("stand for all" in note for note in result.notes)
+
+
 def test_a_cell_that_can_not_be_trained_is_where_search_will_stop(corpus: Path) -> None:
     result = forecast(
         space(corpus, arms={"dense": ARMS["dense"]}, fixed={"optim": {"min_steps": 10**6}})
