@@ -121,8 +121,10 @@ def top_k_routing(
     scores_BT: Tensor, membership_BT: Tensor, k: int, options: TopKOptions, context: Context
 ) -> Routing:
     """The k best scores of each sequence in training; in causal mode, where the log-odds of
-    being one of them are positive (Raposo et al. 2024, sections 3.4 and 3.5)."""
+    being one of them are positive (Raposo et al. 2024, sections 3.4 and 3.5). How often those
+    foretell membership is a statistic of training (figure 6)."""
     aux: Tensor | None = None
+    statistics: dict[str, Tensor] = {}
     valid_BK: Tensor | None
     if context.mode == "causal":
         index_BK, valid_BK = pack(membership_BT > 0, context.valid_BT)
@@ -132,10 +134,10 @@ def top_k_routing(
         aux = options.bce_weight * membership_loss(membership_BT, index_BK, context)
         if options.z_weight:
             aux = aux + options.z_weight * z_loss(scores_BT[..., None], context)
+        right_BT = chosen_mask(index_BK, valid_BK, scores_BT.shape[1]) == (membership_BT > 0)
+        statistics["membership_accuracy"] = share(right_BT, context.valid_BT)
     gate_BK = gate(options.gate, scores_BT, index_BK, valid_BK, context)
-    return Routing(
-        index_BK, gate_BK, valid_BK, aux, scores_BT=scores_BT, membership_BT=membership_BT
-    )
+    return Routing(index_BK, gate_BK, valid_BK, aux, statistics, scores_BT, membership_BT)
 
 
 def chosen_valid(valid_BT: Tensor | None, index_BK: Tensor) -> Tensor | None:

@@ -684,3 +684,24 @@ def test_a_router_needs_nothing_but_the_contract() -> None:
     alone = Context("train", 0, torch.full((2, 1), 8), None, 0)
     expected = x_BTD[:, -1:] + 2 * inner.delta(x_BTD[:, -1:], alone).delta_BKD
     torch.testing.assert_close(after_BTD[:, -1:], expected)
+
+
+def test_how_well_membership_is_foretold_is_a_statistic() -> None:
+    """Over tokens and routed layers; routers without a second rule have none."""
+    model = decoder(block="mod", every=2, depth=4, router="expert_choice", capacity=0.25)
+    _, output = model.loss(some_tokens(), some_tokens(), 0)
+    routings = [each.routing for each in output.updates if each.routing is not None]
+    right = [
+        (chosen_BT == (routing.membership_BT > 0)).double().mean().item()
+        for routing, chosen_BT in zip(
+            routings, (each for each in output.chosen if each is not None), strict=True
+        )
+        if routing.membership_BT is not None
+    ]
+    assert len(right) == 2
+    found = statistics(output.updates)["membership_accuracy"]
+    assert found.item() == pytest.approx(sum(right) / 2)
+    assert 0.25 < found.item() < 1
+    other = decoder(block="mod", router="token_choice")
+    _, output = other.loss(some_tokens(), some_tokens(), 0)
+    assert "membership_accuracy" not in statistics(output.updates)
