@@ -57,7 +57,11 @@ def _token_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """For tests of what a report says: drawing takes most of its time."""
-    monkeypatch.setattr("modsearch.reporting.page.figures", lambda *_: {})
+    for figure in (
+        "comparisons.confirm", "comparisons.differences", "curves.forward", "curves.isoflop",
+        "routing.positions", "routing.weights", "routing.window",
+    ):  # fmt: skip
+        monkeypatch.setattr(f"modsearch.reporting.figures.{figure}", lambda *_: None)
 
 
 @pytest.fixture(scope="session")

@@ -50,7 +50,7 @@ QUARANTINE = {
     "optuna": ("sampling.*",),
     "ray": ("engines.ray",),
     "lm_eval": ("evaluation.*",),
-    "matplotlib": ("reporting.figures",),
+    "matplotlib": ("reporting.figures*",),
 }
 """Libraries that few places alone may import."""
 

@@ -10,22 +10,22 @@ import json
 import re
 import shlex
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from modsearch.analysis.claims import Claim, Claims, study_claims
+from modsearch.analysis.claims import Claim, Claims
 from modsearch.analysis.numbers import scientific
 from modsearch.analysis.recipes import finished
 from modsearch.analysis.verdicts import Verdict
 from modsearch.config.manifest import Manifest
 from modsearch.config.records import Record, Stage, State
 from modsearch.errors import StudyError, first_line
-from modsearch.reporting.figures import figures
-from modsearch.reporting.sections import Section, sections_of
-from modsearch.reporting.trial_tables import Size
+from modsearch.reporting.figures.drawing import render, styled
+from modsearch.reporting.material import Material, gather
+from modsearch.reporting.sections import SECTIONS, Section
 from modsearch.store.directory import StudyDirectory
 from modsearch.store.files import write_bytes, write_text
 from modsearch.study.completeness import cells, lacking, study_space
@@ -38,19 +38,6 @@ TITLES = {
     Verdict.UNTRAINED: "Untrained",
     Verdict.NONE: "No verdict",
 }
-CAPTIONS = {
-    "differences": "Difference in causal loss with 95 % intervals: right of zero, the first arm "
-    "of a row is better.",
-    "isoflop": "IsoFLOP curves: causal validation loss of measured trials against parameters.",
-    "forward": "Loss against realised forward FLOPs per token, measured trials.",
-    "confirm": "Confirmed seeds, their means and 95 % intervals.",
-    "routing_positions": "Share of tokens that each layer takes, by position, mean over seeds: "
-    "under causal routing and as in training. Grey layers take every token.",
-    "routing_sample": "The first tokens of one window, first seed: which layers take them.",
-    "routing_weights": "Router weights, sigmoid(score), of all layers and seeds. Where the score "
-    "alone decides, causal routing takes what is above 0.5; a predictor, a bias or a cut-off "
-    "moves that.",
-}
 
 
 def compile_report(root: Path, out: Path | None = None) -> Path:
@@ -59,31 +46,20 @@ def compile_report(root: Path, out: Path | None = None) -> Path:
     Raises:
         StudyError: there is no study in `root`.
     """
-    directory = StudyDirectory(root)
-    manifest, counted = directory.manifest(), directory.results()
-    records = counted.records
+    material = gather(root)
     out = out or root / "report"
-    claims = study_claims(manifest, records)
-    results = {record.hash: directory.evaluations(record.hash) for record in records}
-    found = {
-        record.hash: report
-        for arm in claims.routed
-        for record in arm.records
-        if (report := directory.routing(record.hash)) is not None
-    }
-    drawn = figures(manifest, claims, found)
-    sections = [
-        replace(section, tables=[table for table in section.tables if len(table.frame)])
-        for section in sections_of(manifest, records, claims, results, found, _ladder(directory))
-    ]
-    for name, (png, svg) in drawn.items():
-        write_bytes(out / "figures" / f"{name}.png", png)
-        write_bytes(out / "figures" / f"{name}.svg", svg)
+    with styled():
+        made = [make(material) for make in SECTIONS.values()]
+        sections = [section for section in made if section.stands]
+        drawn = {each.name: render(each) for section in sections for each in section.figures}
+    for name, files in drawn.items():
+        write_bytes(out / "figures" / f"{name}.png", files.png)
+        write_bytes(out / "figures" / f"{name}.svg", files.svg)
+    for drawing in (drawing for section in sections for drawing in section.figures):
+        write_text(out / "figures" / f"{drawing.name}.csv", drawing.data.to_csv(index=False))
     for table in (table for section in sections for table in section.tables):
         write_text(out / "tables" / f"{table.name}.csv", table.frame.to_csv(index=False))
-    missing = _missing(directory, manifest, records, claims)
-    left_out = [_here(directory, line) for line in directory.left_out(counted)]
-    page = _Page(manifest, records, claims, sections, drawn, missing, left_out)
+    page = _Page(material, sections, {name: files.svg for name, files in drawn.items()})
     write_text(out / "report.md", page.render("page.md.j2"))
     write_text(out / "index.html", page.render("page.html.j2"))
     return out / "index.html"
@@ -91,13 +67,10 @@ def compile_report(root: Path, out: Path | None = None) -> Path:
 
 @dataclass(frozen=True)
 class _Page:
-    manifest: Manifest
-    records: Sequence[Record]
-    claims: Claims
+    material: Material
     sections: Sequence[Section]
-    drawn: dict[str, tuple[bytes, bytes]]
-    missing: list[str]
-    left_out: list[str]
+    images: Mapping[str, bytes]
+    """SVG by the name of the figure."""
 
     def render(self, template: str) -> str:
         environment = Environment(
@@ -109,25 +82,22 @@ class _Page:
             keep_trailing_newline=True,
         )
         environment.filters["md"] = _markdown
-        headline = self.claims.headline
+        manifest, claims = self.material.manifest, self.material.claims
+        headline = claims.headline
+        directory = self.material.directory
         return environment.get_template(template).render(
-            name=self.manifest.name,
+            name=manifest.name,
             verdict=headline.verdict.value,
             verdict_title=TITLES[headline.verdict],
             claim=headline,
             needed=_needed_text(headline),
-            missing=self.missing,
-            left_out=self.left_out,
-            counts=_counts(self.records),
-            mixed=self.manifest.mixed,
-            sections=[
-                section
-                for section in self.sections
-                if section.always or section.tables or set(section.figures) & set(self.drawn)
-            ],
-            figures={name: _data_url(svg) for name, (_, svg) in self.drawn.items()},
-            captions=CAPTIONS,
-            command=_again(self.manifest),
+            missing=_missing(directory, manifest, self.material.records, claims),
+            left_out=[_here(directory, line) for line in self.material.left_out],
+            counts=_counts(self.material.records),
+            mixed=manifest.mixed,
+            sections=self.sections,
+            images={name: _data_url(svg) for name, svg in self.images.items()},
+            command=_again(manifest),
         )
 
 
@@ -180,21 +150,6 @@ def _missing(
     except StudyError as error:
         why = _here(directory, first_line(error))
         return [*lines, *arms, f"Whether all results are there is not known: {why}."]
-
-
-def _ladder(directory: StudyDirectory) -> list[Size]:
-    """Sizes that every learned arm is to be measured at; none where the space can't be read,
-    which the page says."""
-    try:
-        space = study_space(directory)
-    except StudyError:
-        return []
-    return [
-        Size(arm, budget, size["depth"], size["width"])
-        for budget in space.budgets(Stage.MEASURE)
-        for arm in space.learned_arms
-        for size in space.sizes(budget, arm)
-    ]
 
 
 def _here(directory: StudyDirectory, text: str) -> str:

@@ -1,18 +1,19 @@
 """What stands on the page and in which order: headings, explanations, figures, tables."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 
 from modsearch.analysis.claims import Claims
-from modsearch.analysis.compare import Confirmed
 from modsearch.analysis.curves import MIN_POINTS, MIN_SIZES, WINDOW
 from modsearch.analysis.noise import SEED_SD
 from modsearch.analysis.numbers import decimal, interval
-from modsearch.config.manifest import Manifest
-from modsearch.config.records import Record
 from modsearch.reporting import frames, law_tables, routing, study_tables, trial_tables
+from modsearch.reporting.figures import comparisons, curves
+from modsearch.reporting.figures import routing as maps
+from modsearch.reporting.figures.drawing import Drawing
+from modsearch.reporting.material import Material
 
 FORWARD = (
     "Realised forward FLOPs per token, under causal routing. Where a dense optimum is measured, "
@@ -116,94 +117,103 @@ class Section:
     """A heading with paragraphs, then figures, then tables."""
 
     title: str
-    text: list[str] = field(default_factory=list)
-    figures: Sequence[str] = ()
-    tables: list[Table] = field(default_factory=list)
+    text: Sequence[str] = ()
+    figures: Sequence[Drawing] = ()
+    tables: Sequence[Table] = ()
     always: bool = False
     """Whether it stands on the page without a figure or a table."""
 
-
-def sections_of(
-    manifest: Manifest,
-    records: Sequence[Record],
-    claims: Claims,
-    results: trial_tables.Evaluations,
-    telemetry: routing.Telemetry,
-    ladder: Sequence[trial_tables.Size],
-) -> list[Section]:
-    """Every section that a report may have, empty ones too."""
-    evaluations = trial_tables.evaluations(records, results)
-    evaluation_tables = [
-        Table("evaluation_means", trial_tables.evaluation_means(evaluations)),
-        Table("evaluations", evaluations, folded=True),
-    ]
-    return [
-        Section(
-            "IsoFLOP curves",
-            [_fit_rules()],
-            ["isoflop"],
-            [Table("minima", study_tables.minima(claims))],
-        ),
-        Section(
-            "Compute multiplier",
-            _multiplier_text(claims),
-            (),
-            [Table("multipliers", study_tables.multipliers(claims))],
-            always=bool(claims.by_budget),
-        ),
-        _laws_section(manifest, records),
-        Section("Loss against forward FLOPs", [FORWARD], ["forward"]),
-        Section(
-            "Confirmed winners",
-            [CONFIRMED],
-            ["confirm"],
-            [
-                Table("winners", trial_tables.winners(claims)),
-                Table("comparisons", study_tables.comparisons(claims)),
-            ],
-        ),
-        Section(
-            "Routed arms", [STANDINGS], (), [Table("standings", study_tables.standings(claims))]
-        ),
-        Section("Controls", [CONTROLS], (), [Table("controls", study_tables.controls(claims))]),
-        _routing_section(claims.routed, telemetry),
-        Section("Routing maps", [], ["routing_positions", "routing_sample", "routing_weights"]),
-        Section(
-            "Explore's ranking",
-            [EXPLORE],
-            (),
-            [Table("explore", trial_tables.exploration(records))],
-        ),
-        Section("Evaluation", [EVALUATION], (), evaluation_tables),
-        Section("Corpus", [CORPUS], (), [Table("corpus", study_tables.corpus(manifest))]),
-        Section(
-            "Rejected, failed, missing and untrained",
-            [],
-            (),
-            [Table("left_out", trial_tables.left_out(manifest, records, ladder))],
-        ),
-        Section(
-            "Every trial", [], (), [Table("trials", trial_tables.trials(records), folded=True)]
-        ),
-        Section(
-            "FLOP conventions",
-            [CONVENTIONS],
-            (),
-            [Table("conventions", study_tables.conventions(claims))],
-        ),
-        Section(
-            "Manifest", [], (), [Table("manifest", study_tables.provenance(manifest), folded=True)]
-        ),
-    ]
+    @property
+    def stands(self) -> bool:
+        """Whether there is anything to show."""
+        return self.always or bool(self.figures or self.tables)
 
 
-def _routing_section(arms: Sequence[Confirmed], telemetry: routing.Telemetry) -> Section:
+def _section(
+    title: str,
+    text: Sequence[str] = (),
+    figures: Sequence[Drawing | None] = (),
+    tables: Sequence[Table] = (),
+    *,
+    always: bool = False,
+) -> Section:
+    """Without figures and tables that the study has nothing for."""
+    drawn = [each for each in figures if each is not None]
+    return Section(title, text, drawn, [each for each in tables if len(each.frame)], always)
+
+
+def _differences(material: Material) -> Section:
+    return _section("Differences", (), [comparisons.differences(material.claims)])
+
+
+def _isoflop(material: Material) -> Section:
+    minima = Table("minima", study_tables.minima(material.claims))
+    return _section(
+        "IsoFLOP curves",
+        [_fit_rules()],
+        [curves.isoflop(material.claims, material.arms)],
+        [minima],
+    )
+
+
+def _multiplier(material: Material) -> Section:
+    claims = material.claims
+    return _section(
+        "Compute multiplier",
+        _multiplier_text(claims),
+        tables=[Table("multipliers", study_tables.multipliers(claims))],
+        always=bool(claims.by_budget),
+    )
+
+
+def _laws(material: Material) -> Section:
+    """Of arms with fitted minima at three budgets."""
+    arms = law_tables.arms_of(material.manifest, material.records)
+    return _section(
+        "Scaling laws",
+        [LAWS],
+        tables=[
+            Table("law_exponents", law_tables.exponents(arms)),
+            Table("law_left_out", law_tables.left_out(arms)),
+        ],
+    )
+
+
+def _forward(material: Material) -> Section:
+    return _section(
+        "Loss against forward FLOPs", [FORWARD], [curves.forward(material.claims, material.arms)]
+    )
+
+
+def _winners(material: Material) -> Section:
+    return _section(
+        "Confirmed winners",
+        [CONFIRMED],
+        [comparisons.confirm(material.claims, material.arms)],
+        [
+            Table("winners", trial_tables.winners(material.claims)),
+            Table("comparisons", study_tables.comparisons(material.claims)),
+        ],
+    )
+
+
+def _standings(material: Material) -> Section:
+    tables = [Table("standings", study_tables.standings(material.claims))]
+    return _section("Routed arms", [STANDINGS], tables=tables)
+
+
+def _controls(material: Material) -> Section:
+    tables = [Table("controls", study_tables.controls(material.claims))]
+    return _section("Controls", [CONTROLS], tables=tables)
+
+
+def _routing(material: Material) -> Section:
     """Of confirmed trials at each arm's largest budget."""
-    return Section(
+    arms, telemetry = material.claims.routed, material.telemetry
+    return _section(
         "Routing",
         [ROUTING, *routing.missing(arms, telemetry)],
-        (),
-        [
+        tables=[
             Table("routing", routing.decisions(arms, telemetry)),
             Table("routing_membership", routing.membership(arms, telemetry)),
             Table("routing_correlations", routing.correlations(arms, telemetry)),
@@ -216,18 +226,81 @@ def _routing_section(arms: Sequence[Confirmed], telemetry: routing.Telemetry) ->
     )
 
 
-def _laws_section(manifest: Manifest, records: Sequence[Record]) -> Section:
-    """Of arms with fitted minima at three budgets."""
-    arms = law_tables.arms_of(manifest, records)
-    return Section(
-        "Scaling laws",
-        [LAWS],
-        (),
-        [
-            Table("law_exponents", law_tables.exponents(arms)),
-            Table("law_left_out", law_tables.left_out(arms)),
+def _maps(material: Material) -> Section:
+    arms, telemetry = material.claims.routed, material.telemetry
+    drawn = [
+        maps.positions(arms, telemetry),
+        maps.window(arms, telemetry),
+        maps.weights(arms, telemetry),
+    ]
+    return _section("Routing maps", (), drawn)
+
+
+def _explore(material: Material) -> Section:
+    tables = [Table("explore", trial_tables.exploration(material.records))]
+    return _section("Explore's ranking", [EXPLORE], tables=tables)
+
+
+def _evaluation(material: Material) -> Section:
+    found = trial_tables.evaluations(material.records, material.evaluations)
+    return _section(
+        "Evaluation",
+        [EVALUATION],
+        tables=[
+            Table("evaluation_means", trial_tables.evaluation_means(found)),
+            Table("evaluations", found, folded=True),
         ],
     )
+
+
+def _corpus(material: Material) -> Section:
+    return _section(
+        "Corpus", [CORPUS], tables=[Table("corpus", study_tables.corpus(material.manifest))]
+    )
+
+
+def _left_out(material: Material) -> Section:
+    found = trial_tables.left_out(
+        material.manifest, material.records, trial_tables.ladder_of(material.directory)
+    )
+    return _section("Rejected, failed, missing and untrained", tables=[Table("left_out", found)])
+
+
+def _trials(material: Material) -> Section:
+    found = trial_tables.trials(material.records)
+    return _section("Every trial", tables=[Table("trials", found, folded=True)])
+
+
+def _conventions(material: Material) -> Section:
+    tables = [Table("conventions", study_tables.conventions(material.claims))]
+    return _section("FLOP conventions", [CONVENTIONS], tables=tables)
+
+
+def _manifest(material: Material) -> Section:
+    found = study_tables.provenance(material.manifest)
+    return _section("Manifest", tables=[Table("manifest", found, folded=True)])
+
+
+SECTIONS: dict[str, Callable[[Material], Section]] = {
+    "differences": _differences,
+    "isoflop": _isoflop,
+    "multiplier": _multiplier,
+    "laws": _laws,
+    "forward": _forward,
+    "winners": _winners,
+    "standings": _standings,
+    "controls": _controls,
+    "routing": _routing,
+    "maps": _maps,
+    "explore": _explore,
+    "evaluation": _evaluation,
+    "corpus": _corpus,
+    "left_out": _left_out,
+    "trials": _trials,
+    "conventions": _conventions,
+    "manifest": _manifest,
+}
+"""Every section that a report may have, by the name that recipes know it by."""
 
 
 def _fit_rules() -> str:

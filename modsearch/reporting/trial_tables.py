@@ -15,7 +15,10 @@ from modsearch.analysis.recipes import causal_loss, finished, measured, size_of
 from modsearch.config.manifest import Manifest
 from modsearch.config.model import Component
 from modsearch.config.records import Record, Stage, State
+from modsearch.errors import StudyError
 from modsearch.reporting.frames import Row, frame_of
+from modsearch.store.directory import StudyDirectory
+from modsearch.study.completeness import study_space
 
 Evaluations = Mapping[str, Mapping[str, Mapping[str, Any]]]
 """lm-eval's results by trial and suite."""
@@ -144,6 +147,21 @@ def left_out(
             )
             rows.append(_place(record) | {"state": "untrained cell", "reason": reason})
     return frame_of(rows)
+
+
+def ladder_of(directory: StudyDirectory) -> list[Size]:
+    """Sizes that every learned arm is to be measured at; none where the space can't be read,
+    which the page says."""
+    try:
+        space = study_space(directory)
+    except StudyError:
+        return []
+    return [
+        Size(arm, budget, size["depth"], size["width"])
+        for budget in space.budgets(Stage.MEASURE)
+        for arm in space.learned_arms
+        for size in space.sizes(budget, arm)
+    ]
 
 
 def _missing(records: Sequence[Record], ladder: Sequence[Size]) -> list[Row]:

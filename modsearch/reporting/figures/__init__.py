@@ -1,0 +1,1 @@
+"""The figures of a report: all that matplotlib draws."""

@@ -1,0 +1,132 @@
+"""What all figures share: their style, and files of what was drawn.
+
+Matplotlib without pyplot: no global state, no display. The bytes depend on the data alone
+(fixed salt for ids, no dates). Figures are narrow, so that they can be read on a phone.
+"""
+
+import io
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+from modsearch.analysis.numbers import count
+
+PALETTE = (
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933",
+)  # fmt: skip
+"""Okabe and Ito's colours, told apart by colour-blind readers."""
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+LINES = ("-", "--", ":")
+WIDTH = 5.2
+"""Inches: 10 pt text stays legible when this is shown at 360 pixels."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure and what it shows."""
+
+    name: str
+    """Of its files."""
+    caption: str
+    figure: Figure
+    data: pd.DataFrame
+    """The numbers that are drawn, one row for each mark, at full precision."""
+
+
+@dataclass(frozen=True)
+class Files:
+    """A drawing as bytes."""
+
+    png: bytes
+    svg: bytes
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """In this style whatever the user's own is."""
+    with mpl.rc_context(), warnings.catch_warnings():
+        _style()
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # names in any script
+        yield
+
+
+def colours_of(arms: Sequence[str]) -> dict[str, str]:
+    """The same colour for an arm in every figure, by its place in the study."""
+    return {arm: PALETTE[i % len(PALETTE)] for i, arm in enumerate(arms)}
+
+
+def _style() -> None:
+    mpl.rcdefaults()  # the user's own style would change the bytes
+    mpl.rc("font", size=10)
+    mpl.rc("axes", grid=True, axisbelow=True)
+    mpl.rc("axes.spines", top=False, right=False)
+    mpl.rc("grid", color="#e4e4e4")
+    mpl.rc("legend", frameon=False)
+    mpl.rc("svg", hashsalt="modsearch")
+    mpl.rc("text", parse_math=False)  # an arm's name may hold a dollar sign
+
+
+def panels(
+    num: int, height: float, extra: float, *, shared: bool = True
+) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(WIDTH, num * height + extra + 0.3), layout="constrained")
+    grid = figure.subplots(num, 1, sharex=shared, squeeze=False)
+    return figure, [grid[i, 0] for i in range(num)]
+
+
+def rows_of(ax: Axes, names: Sequence[str]) -> None:
+    ax.set_yticks(range(len(names)), list(names), fontsize=9)
+    ax.set_ylim(-0.6, len(names) - 0.4)
+    ax.grid(visible=False, axis="y")
+    ax.xaxis.set_major_locator(MaxNLocator(5))
+
+
+def log_params(ax: Axes) -> None:
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: count(x)))
+    ax.xaxis.set_minor_locator(NullLocator())
+
+
+def line(
+    colour: str,
+    *,
+    label: str,
+    marker: str = "",
+    dashes: str = "-",
+    alpha: float = 1.0,
+) -> Line2D:
+    width = 2 if alpha == 1 else 1
+    return Line2D([], [], c=colour, marker=marker, ls=dashes, lw=width, alpha=alpha, label=label)
+
+
+def legend(figure: Figure, handles: Sequence[Line2D]) -> None:
+    labels = [short(str(handle.get_label())) for handle in handles]
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=2, fontsize=9, handlelength=2.8
+    )
+
+
+def short(name: str, limit: int = 26) -> str:
+    """One line that fits, and not an underscore first, which a legend would leave out."""
+    line = name if len(name) <= limit else f"{name[: limit - 1]}\N{HORIZONTAL ELLIPSIS}"
+    return f" {line}" if line.startswith("_") else line
+
+
+def render(drawing: Drawing) -> Files:
+    """All files of a drawing."""
+    figure = drawing.figure
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # laid out once, not again for each file
+    png, svg = io.BytesIO(), io.BytesIO()
+    figure.savefig(png, format="png", dpi=200, metadata={"Software": None})
+    figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+    return Files(png.getvalue(), svg.getvalue())

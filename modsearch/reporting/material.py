@@ -1,0 +1,76 @@
+"""What a report is made of: one study, read once."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from modsearch.analysis.claims import Claims, study_claims
+from modsearch.config.manifest import Manifest
+from modsearch.config.records import Record
+from modsearch.config.telemetry import RoutingReport
+from modsearch.store.directory import StudyDirectory
+
+
+@dataclass(frozen=True)
+class Material:
+    """A study as its directory has it, and what follows from its records."""
+
+    directory: StudyDirectory
+    manifest: Manifest
+    records: Sequence[Record]
+    claims: Claims
+    evaluations: Mapping[str, Mapping[str, Mapping[str, Any]]]
+    """lm-eval's results by trial and suite."""
+    telemetry: Mapping[str, RoutingReport]
+    """Of confirmed routed trials, by hash."""
+    left_out: Sequence[str]
+    """What of the directory does not count, and why."""
+
+    @property
+    def arms(self) -> list[str]:
+        """All arms of the study, in its order: their colours follow it."""
+        return list(self.manifest.arms)
+
+    def only(self, arms: Sequence[str]) -> "Material":
+        """The same with some arms alone to be shown; what was computed from all of them stays."""
+        claims = self.claims
+        shown = replace(
+            claims,
+            curves=tuple(each for each in claims.curves if each.arm in arms),
+            optima=tuple(each for each in claims.optima if each.arm in arms),
+            confirmed=tuple(each for each in claims.confirmed if each.arm in arms),
+            standings=tuple(each for each in claims.standings if each.arm.arm in arms),
+            beside=tuple(
+                each
+                for each in claims.beside
+                if {each.comparison.arm.arm, each.comparison.reference.arm} <= set(arms)
+            ),
+        )
+        return replace(self, claims=shown)
+
+
+def gather(root: Path) -> Material:
+    """Read a study.
+
+    Raises:
+        StudyError: there is none in `root`.
+    """
+    directory = StudyDirectory(root)
+    manifest, counted = directory.manifest(), directory.results()
+    claims = study_claims(manifest, counted.records)
+    telemetry = {
+        record.hash: report
+        for arm in claims.routed
+        for record in arm.records
+        if (report := directory.routing(record.hash)) is not None
+    }
+    return Material(
+        directory=directory,
+        manifest=manifest,
+        records=counted.records,
+        claims=claims,
+        evaluations={each.hash: directory.evaluations(each.hash) for each in counted.records},
+        telemetry=telemetry,
+        left_out=directory.left_out(counted),
+    )
