@@ -22,6 +22,8 @@ class Manifest(Frozen):
     versions: dict[str, str]
     machine: dict[str, str]
     command: str
+    started: str | None = None
+    """Day of the first run, in UTC; None in a study from before this was noted."""
     engine: EngineName | None = None
     """What executed the trials of the first run; None where that was not noted."""
     ledger: str | None = None

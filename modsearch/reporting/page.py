@@ -5,6 +5,7 @@ same bytes.
 """
 
 import base64
+import hashlib
 import html
 import json
 import re
@@ -13,8 +14,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
+import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from modsearch.analysis.claims import Claim, Claims
 from modsearch.analysis.numbers import scientific
@@ -23,7 +27,9 @@ from modsearch.analysis.verdicts import Verdict
 from modsearch.config.manifest import Manifest
 from modsearch.config.records import Record, Stage, State
 from modsearch.errors import StudyError, first_line
-from modsearch.reporting.figures.drawing import render, styled
+from modsearch.reporting.facts import facts
+from modsearch.reporting.figures.drawing import Files, render, styled
+from modsearch.reporting.figures.inline import colours
 from modsearch.reporting.material import Material, gather
 from modsearch.reporting.parts import Section
 from modsearch.reporting.sections import SECTIONS
@@ -31,6 +37,8 @@ from modsearch.store.directory import StudyDirectory
 from modsearch.store.files import write_bytes, write_text
 from modsearch.study.completeness import cells, lacking, study_space
 
+HERE = Path(__file__).parent
+PLAIN_IN_LINKS = "/:,;()*!@$+"
 TITLES = {
     Verdict.BETTER: "Routed is better",
     Verdict.WORSE: "Routed is worse",
@@ -56,11 +64,13 @@ def compile_report(root: Path, out: Path | None = None) -> Path:
     for name, files in drawn.items():
         write_bytes(out / "figures" / f"{name}.png", files.png)
         write_bytes(out / "figures" / f"{name}.svg", files.svg)
+        write_bytes(out / "figures" / f"{name}.pdf", files.pdf)
     for drawing in (drawing for section in sections for drawing in section.figures):
-        write_text(out / "figures" / f"{drawing.name}.csv", drawing.data.to_csv(index=False))
+        write_text(out / "figures" / f"{drawing.name}.csv", _csv(drawing.data))
     for table in (table for section in sections for table in section.tables):
-        write_text(out / "tables" / f"{table.name}.csv", table.frame.to_csv(index=False))
-    page = _Page(material, sections, {name: files.svg for name, files in drawn.items()})
+        write_text(out / "tables" / f"{table.name}.csv", _csv(table.frame))
+        write_text(out / "tables" / f"{table.name}.tex", table.latex)
+    page = _Page(material, sections, drawn)
     write_text(out / "report.md", page.render("page.md.j2"))
     write_text(out / "index.html", page.render("page.html.j2"))
     return out / "index.html"
@@ -70,12 +80,12 @@ def compile_report(root: Path, out: Path | None = None) -> Path:
 class _Page:
     material: Material
     sections: Sequence[Section]
-    images: Mapping[str, bytes]
-    """SVG by the name of the figure."""
+    figures: Mapping[str, Files]
+    """By name."""
 
     def render(self, template: str) -> str:
         environment = Environment(
-            loader=FileSystemLoader(Path(__file__).parent),
+            loader=FileSystemLoader(HERE),
             autoescape=template.endswith(".html.j2"),
             undefined=StrictUndefined,
             trim_blocks=True,
@@ -83,6 +93,9 @@ class _Page:
             keep_trailing_newline=True,
         )
         environment.filters["md"] = _markdown
+        environment.filters["data_url"] = _data_url
+        script = (HERE / "page.js").read_text()
+        images = {name: files.inline for name, files in self.figures.items()}
         manifest, claims = self.material.manifest, self.material.claims
         headline = claims.headline
         directory = self.material.directory
@@ -97,7 +110,12 @@ class _Page:
             counts=_counts(self.material.records),
             mixed=manifest.mixed,
             sections=self.sections,
-            images={name: _data_url(svg) for name, svg in self.images.items()},
+            facts=facts(self.material),
+            images={name: Markup(image) for name, image in images.items()},
+            colours=colours(images.values()),
+            style=Markup((HERE / "page.css").read_text()),
+            script=Markup(script),
+            script_hash=_script_hash(script),
             command=_again(manifest),
         )
 
@@ -186,9 +204,19 @@ def _counts(records: Sequence[Record]) -> str:
     return "; ".join(parts)
 
 
-def _data_url(svg: bytes) -> str:
-    """An image of its own, so that ids of several figures can't clash on one page."""
-    return f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"
+def _csv(frame: pd.DataFrame) -> str:
+    return frame.to_csv(index=False)
+
+
+def _data_url(frame: pd.DataFrame) -> str:
+    """The CSV file in a link, for a page that was moved without its folder."""
+    return f"data:text/csv;charset=utf-8,{quote(_csv(frame), safe=PLAIN_IN_LINKS)}"
+
+
+def _script_hash(script: str) -> str:
+    """What the page's policy knows the only script by that may run."""
+    digest = hashlib.sha256(script.encode()).digest()
+    return f"sha256-{base64.b64encode(digest).decode()}"
 
 
 def _markdown(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import pandas as pd
 
@@ -11,27 +12,54 @@ from modsearch.reporting.figures.drawing import Drawing
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the page; its name is that of the CSV file."""
+    """A table of the page; its name is that of its files."""
 
     name: str
     frame: pd.DataFrame
     folded: bool = False
     """Shown only when asked for: many rows."""
+    turned: bool = False
+    """Shown with a row for each column: few things with many properties."""
+
+    @property
+    def title(self) -> str:
+        """Its name in words."""
+        words = self.name.replace("_", " ")
+        return words[:1].upper() + words[1:]
+
+    @cached_property
+    def shown(self) -> pd.DataFrame:
+        """Cells as rounded text."""
+        found = frames.display(self.frame)
+        if not self.turned:
+            return found
+        corner, *names = found.columns
+        heads = ["", *found[corner]]
+        rows = [[name, *found[name]] for name in names]
+        return pd.DataFrame(rows, columns=heads, dtype=object)
 
     @property
     def header(self) -> list[str]:
         """Names of the columns shown."""
-        return [str(name) for name in frames.display(self.frame).columns]
+        return [str(name) for name in self.shown.columns]
 
     @property
     def rows(self) -> list[list[str]]:
         """Cells as rounded text."""
-        return [[str(cell) for cell in row] for row in frames.display(self.frame).to_numpy()]
+        return [[str(cell) for cell in row] for row in self.shown.to_numpy()]
 
     @property
     def numeric(self) -> list[bool]:
         """Which columns stand to the right."""
+        if self.turned:
+            return [False, *(True for _ in range(len(self.frame)))]
         return frames.numeric(self.frame)
+
+    @property
+    def latex(self) -> str:
+        """What is shown as a LaTeX table, for the package booktabs."""
+        places = "".join("r" if each else "l" for each in self.numeric)
+        return self.shown.to_latex(index=False, escape=True, column_format=places)
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,14 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Set
+from datetime import UTC, datetime
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 
+from modsearch import __version__
 from modsearch.analysis.noise import seed_sd
 from modsearch.analysis.power import reachable_margin
 from modsearch.config.data import CorpusFacts
@@ -235,7 +237,8 @@ def _fresh_manifest(
         corpus=corpus,
         code=code_hash(),
         revision=_git_revision(),
-        versions={"python": platform.python_version()}
+        started=datetime.now(UTC).date().isoformat(),
+        versions={"python": platform.python_version(), "modsearch": __version__}
         | {library: version(library) for library in LIBRARIES},
         machine=_machine(constants.device),
         command=shlex.join([Path(sys.argv[0]).name, *map(redacted, sys.argv[1:])]),
