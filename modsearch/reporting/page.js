@@ -38,13 +38,14 @@ function sortable(table) {
   const body = table.tBodies[0], original = [...body.rows], heads = all("thead th", table);
   if (original.length < 2) return;
   heads.forEach((head, place) => {
-    const name = head.textContent, button = document.createElement("button");
-    button.type = "button";
+    const name = head.textContent, button = document.createElement("span");
+    button.setAttribute("role", "button");
+    button.tabIndex = 0;
     button.title = "Sort by " + name;
     button.append(...head.childNodes);
     head.append(button);
     head.setAttribute("aria-sort", "none");
-    button.addEventListener("click", () => {
+    const sort = () => {
       const down = head.getAttribute("aria-sort") === "ascending", sign = down ? -1 : 1;
       const value = valuesOf(table, name, place);
       const keyed = original.map((row, i) => [value(row, i), row]);
@@ -52,6 +53,12 @@ function sortable(table) {
       body.append(...keyed.map(([, row]) => row));
       heads.forEach((other) => other.setAttribute("aria-sort", "none"));
       head.setAttribute("aria-sort", down ? "descending" : "ascending");
+    };
+    button.addEventListener("click", sort);
+    button.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" && event.key !== " ") return;
+      event.preventDefault();
+      sort();
     });
   });
 }

@@ -93,6 +93,7 @@ class _Page:
             keep_trailing_newline=True,
         )
         environment.filters["md"] = _markdown
+        environment.filters["prose"] = _prose
         environment.filters["data_url"] = _data_url
         script = (HERE / "page.js").read_text()
         images = {name: files.inline for name, files in self.figures.items()}
@@ -217,6 +218,11 @@ def _script_hash(script: str) -> str:
     """What the page's policy knows the only script by that may run."""
     digest = hashlib.sha256(script.encode()).digest()
     return f"sha256-{base64.b64encode(digest).decode()}"
+
+
+def _prose(text: str) -> Markup:
+    """What stands between backticks is set as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text)))
 
 
 def _markdown(text: str) -> str:

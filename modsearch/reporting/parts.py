@@ -9,6 +9,13 @@ import pandas as pd
 from modsearch.reporting import frames
 from modsearch.reporting.figures.drawing import Drawing
 
+PAPER_WIDTH = 527.0
+"""Points between the margins of A4."""
+CELL_PADDING = 4.5
+LETTER = 0.66
+"""Width of a letter, in widths of the type: of wide fonts, in bold."""
+LEAST_PRINT, MOST_PRINT = 3.5, 8.0
+
 
 @dataclass(frozen=True)
 class Table:
@@ -54,6 +61,15 @@ class Table:
         if self.turned:
             return [False, *(True for _ in range(len(self.frame)))]
         return frames.numeric(self.frame)
+
+    @property
+    def print_size(self) -> float:
+        """Largest type, in points, at which no word is broken on a page of A4."""
+        columns = zip(self.header, *self.rows, strict=True)
+        words = [[word for cell in column for word in cell.split()] for column in columns]
+        letters = sum(max(map(len, column), default=0) for column in words)
+        room = PAPER_WIDTH - CELL_PADDING * len(words)
+        return round(min(MOST_PRINT, max(LEAST_PRINT, room / max(LETTER * letters, 1))), 1)
 
     @property
     def latex(self) -> str:

@@ -7,11 +7,17 @@ from modsearch.analysis.curves import MIN_POINTS, MIN_SIZES, WINDOW
 from modsearch.analysis.noise import SEED_SD
 from modsearch.analysis.numbers import decimal, interval
 from modsearch.reporting import law_tables, routing, study_tables, trial_tables
+from modsearch.reporting.facts import chance
 from modsearch.reporting.figures import comparisons, curves
 from modsearch.reporting.figures import routing as maps
 from modsearch.reporting.material import Material
 from modsearch.reporting.parts import Section, Table, section_of
 
+MODELS = (
+    "The headline's two winners side by side, at the confirmed size nearest to each one's minimum. "
+    "Cache: keys and values that decoding keeps of a token, by the share of tokens that each "
+    "routed layer took of the test sample."
+)
 FORWARD = (
     "Realised forward FLOPs per token, under causal routing. Where a dense optimum is measured, "
     "both axes are relative to it: x to its measured size, y to its minimum. Shaded: cheaper "
@@ -69,9 +75,12 @@ EXPLORE = (
 )
 EVALUATION = (
     "lm-eval scores of finished trials; means over seeds first, with 95 % intervals that hold the "
-    "scatter over seeds and the items' error. All seeds and arms answer the same items, so more "
+    "scatter over seeds and the items' error, and the accuracy of guessing (chance) where the suite "
+    "states it. All seeds and arms answer the same items, so more "
     "seeds do not make the latter smaller, and much of it is the same for two arms."
 )
+MOST_BESIDE = 4
+"""Winners up to which each has a column and not a row: they have two dozen properties."""
 CORPUS = (
     "A cell whose best loss does not beat the bigram entropy is untrained and gets no verdict. "
     "Near-duplicates share a tenth of their text; what stands in train does so verbatim, 50 bytes "
@@ -82,6 +91,15 @@ CONVENTIONS = (
     "they move fitted exponents, and 6N charges a routed model for parameters that a skipped "
     "token never meets. Head share: of the LM head in forward FLOPs."
 )
+
+
+def _models(material: Material) -> Section:
+    """The two winners of the headline."""
+    found = trial_tables.models(
+        material.claims, material.telemetry, material.manifest.runtime.precision
+    )
+    text = [MODELS, f"Chance: {chance(material)}."]
+    return section_of("The two models", text, tables=[Table("models", found, turned=True)])
 
 
 def _differences(material: Material) -> Section:
@@ -128,12 +146,13 @@ def _forward(material: Material) -> Section:
 
 
 def _winners(material: Material) -> Section:
+    winners = trial_tables.winners(material.claims)
     return section_of(
         "Confirmed winners",
         [CONFIRMED],
         [comparisons.confirm(material.claims, material.arms)],
         [
-            Table("winners", trial_tables.winners(material.claims)),
+            Table("winners", winners, turned=len(winners) <= MOST_BESIDE),
             Table("comparisons", study_tables.comparisons(material.claims)),
         ],
     )
@@ -224,6 +243,7 @@ def _manifest(material: Material) -> Section:
 
 
 SECTIONS: dict[str, Callable[[Material], Section]] = {
+    "models": _models,
     "differences": _differences,
     "isoflop": _isoflop,
     "multiplier": _multiplier,

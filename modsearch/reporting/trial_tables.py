@@ -15,11 +15,17 @@ from modsearch.analysis.recipes import causal_loss, finished, measured, size_of
 from modsearch.config.manifest import Manifest
 from modsearch.config.model import Component
 from modsearch.config.records import Record, Stage, State
+from modsearch.config.telemetry import RoutingReport
 from modsearch.errors import StudyError
 from modsearch.reporting.frames import Row, frame_of
 from modsearch.store.directory import StudyDirectory
 from modsearch.study.completeness import study_space
 
+BYTES = {"fp32": 4, "bf16": 2}
+EVERY_TOKEN = ("dense", "moe", "mode_integrated")
+"""Blocks whose attention is for every token."""
+TAKEN_TOKENS = ("mod", "mode_staged")
+"""Blocks that keep keys and values of the tokens that they take."""
 Evaluations = Mapping[str, Mapping[str, Mapping[str, Any]]]
 """lm-eval's results by trial and suite."""
 
@@ -89,7 +95,31 @@ WINNER = (
     "peak MiB",
     "note",
 )
-METRIC = ("budget", "arm", "stage", "seed", "suite", "task", "metric", "value", "stderr", "hash")
+MODEL = (
+    "arm",
+    "depth",
+    "width",
+    "params",
+    "capacity",
+    "every",
+    "router",
+    "runs",
+    *(f"causal loss{end}" for end in ("", " low", " high")),
+    "sd of a run",
+    "training tokens",
+    *(
+        f"{name}{end}"
+        for name in ("bits per byte", "realised capacity", "forward FLOPs per token, realised")
+        for end in ("", " low", " high")
+    ),
+    "forward FLOPs per token, planned",
+    "head share",
+    "cache bytes per token",
+)
+METRIC = (
+    "budget", "arm", "stage", "seed", "suite", "task", "metric", "value", "stderr", "chance",
+    "hash",
+)  # fmt: skip
 """Columns of tables, which those without rows have, too."""
 
 
@@ -101,6 +131,40 @@ def trials(records: Sequence[Record]) -> pd.DataFrame:
 def winners(claims: Claims) -> pd.DataFrame:
     """What confirm trained: one row for each (budget, arm)."""
     return frame_of([_winner(each) for each in claims.confirmed], WINNER)
+
+
+def models(claims: Claims, telemetry: Mapping[str, RoutingReport], precision: str) -> pd.DataFrame:
+    """The headline's two winners; without rows where there is no headline."""
+    found = claims.headline.comparison
+    if found is None:
+        return frame_of([], MODEL)
+    rows = []
+    for each in (found.arm, found.reference):
+        row = _winner(each) | {
+            "training tokens": each.plan.tokens,
+            "head share": each.plan.head_share,
+            "cache bytes per token": _cache_bytes(each, telemetry, precision),
+        }
+        rows.append({name: row[name] for name in MODEL})
+    return frame_of(rows)
+
+
+def _cache_bytes(
+    each: Confirmed, telemetry: Mapping[str, RoutingReport], precision: str
+) -> float | None:
+    """Of keys and values in all layers, under causal routing, mean over seeds; None where a
+    block is not known to keep what it takes."""
+    model = each.model
+    heads = model.num_kv_heads or model.num_heads
+    row = 2 * heads * model.width // model.num_heads * BYTES[precision]
+    part = model.block.options.get("part", "block")
+    if model.block.name in EVERY_TOKEN or part not in ("block", "attention"):
+        return float(row * model.depth)
+    reports = [telemetry[record.hash] for record in each.records if record.hash in telemetry]
+    if model.block.name not in TAKEN_TOKENS or not reports:
+        return None
+    rows = [model.depth - sum(1 - layer.realised for layer in report.layers) for report in reports]
+    return row * sum(rows) / len(rows)
 
 
 def exploration(records: Sequence[Record]) -> pd.DataFrame:
@@ -192,7 +256,7 @@ def evaluations(records: Sequence[Record], results: Evaluations) -> pd.DataFrame
     for record in sorted(records, key=_trial_order):
         for suite, result in sorted(results.get(record.hash, {}).items()):
             for task, metrics in sorted(result.get("results", {}).items()):
-                rows += _metrics(record, suite, task, metrics)
+                rows += _metrics(record, suite, task, metrics, _chance(result, task))
     return frame_of(rows, METRIC)
 
 
@@ -223,6 +287,7 @@ def _evaluation_mean(names: Sequence[str], group: Sequence[Mapping[Any, Any]]) -
     return {
         **{name: group[0][name] for name in names},
         **_interval("mean", values, items or 0.0),
+        "chance": group[0]["chance"],
         "deviation over seeds": deviation(values),
         "items' error": items,
         "seeds": len(values),
@@ -372,7 +437,17 @@ def _best_of_cells(records: Sequence[Record]) -> list[Record]:
     return list(best.values())
 
 
-def _metrics(record: Record, suite: str, task: str, metrics: Mapping[str, Any]) -> list[Row]:
+def _chance(result: Mapping[str, Any], task: str) -> float | None:
+    """Accuracy of guessing, where the suite states it in the task's `metadata`."""
+    found: object = result
+    for key in ("configs", task, "metadata", "chance"):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return float(found) if isinstance(found, int | float) else None
+
+
+def _metrics(
+    record: Record, suite: str, task: str, metrics: Mapping[str, Any], chance: float | None
+) -> list[Row]:
     """Rows of one task; lm-eval writes `metric,filter` and `metric_stderr,filter`."""
     rows: list[Row] = []
     for key, value in sorted(metrics.items()):
@@ -391,6 +466,7 @@ def _metrics(record: Record, suite: str, task: str, metrics: Mapping[str, Any]) 
                 "metric": metric if used_filter == "none" else f"{metric} ({used_filter})",
                 "value": float(value),
                 "stderr": float(stderr) if isinstance(stderr, int | float) else None,
+                "chance": chance if metric.startswith("acc") else None,
                 "hash": record.hash,
             }
         )
