@@ -26,10 +26,10 @@ def chance(material: Material) -> str:
     """Losses that need no model."""
     corpus = material.manifest.corpus
     sizes = {record.candidate.model.vocab_size for record in material.records}
-    levels = {f"uniform over {size}": math.log(size) for size in sorted(sizes)}
-    levels |= {"unigram counts": corpus.unigram_entropy, "bigram counts": corpus.bigram_entropy}
-    each = ", ".join(f"{name} {decimal(level, 3)}" for name, level in levels.items())
-    return f"{each} nats per token"
+    levels = {f"uniform over {size} tokens": math.log(size) for size in sorted(sizes)}
+    levels |= {"by unigrams": corpus.unigram_entropy, "by bigrams": corpus.bigram_entropy}
+    each = ", ".join(f"{decimal(level, 3)} {name}" for name, level in levels.items())
+    return f"{each} (nats per token)"
 
 
 def _text(manifest: Manifest) -> str:

@@ -75,6 +75,8 @@ _FORMATS: dict[str, Callable[[float], str]] = {
     "foretold N* high": count,
     "fitted N*": count,
     "params": count,
+    "training tokens": count,
+    "cache bytes per token": lambda value: decimal(value, 0),
     "achieved FLOPs": scientific,
     "deviation %": lambda value: decimal(value, 2),
     "capacity": lambda value: f"{value:g}",

@@ -14,9 +14,9 @@ from modsearch.reporting.material import Material
 from modsearch.reporting.parts import Section, Table, section_of
 
 MODELS = (
-    "The headline's two winners side by side, at the confirmed size nearest to each one's minimum. "
-    "Cache: keys and values that decoding keeps of a token, by the share of tokens that each "
-    "routed layer took of the test sample."
+    "The headline's two winners, each at the confirmed size nearest to its minimum. Cache: keys "
+    "and values that decoding keeps of a token, by the share of tokens that each routed layer "
+    "took of the test sample."
 )
 FORWARD = (
     "Realised forward FLOPs per token, under causal routing. Where a dense optimum is measured, "
@@ -75,8 +75,8 @@ EXPLORE = (
 )
 EVALUATION = (
     "lm-eval scores of finished trials; means over seeds first, with 95 % intervals that hold the "
-    "scatter over seeds and the items' error, and the accuracy of guessing (chance) where the suite "
-    "states it. All seeds and arms answer the same items, so more "
+    "scatter over seeds and the items' error, and the accuracy of guessing (chance) where the "
+    "suite states it. All seeds and arms answer the same items, so more "
     "seeds do not make the latter smaller, and much of it is the same for two arms."
 )
 MOST_BESIDE = 4
