@@ -1,6 +1,8 @@
 """The report: whatever the state of a study, a page that is right, safe and repeatable."""
 
 import base64
+import hashlib
+import html
 import re
 import shlex
 import subprocess
@@ -8,6 +10,7 @@ import sys
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote_to_bytes
 
 import pandas as pd
 import pytest
@@ -20,6 +23,7 @@ from modsearch.config.records import Stage, State
 from modsearch.errors import StudyError
 from modsearch.reporting.frames import display
 from modsearch.reporting.page import _again, _here, compile_report
+from modsearch.reporting.parts import Table
 from modsearch.reporting.trial_tables import (
     Size,
     evaluation_means,
@@ -61,8 +65,9 @@ def test_page_answers_first(full: Path) -> None:
     assert "At 1e12 FLOPs the best routed model (mod, capacity 0.125, every 2)" in text
     assert sentence < text.index("<h2>")
     for heading in (
-        "IsoFLOP curves", "Compute multiplier", "Loss against forward FLOPs", "Confirmed winners",
-        "Routed arms", "Controls", "Routing", "Explore&#39;s ranking", "Evaluation", "Corpus",
+        "The two models", "IsoFLOP curves", "Compute multiplier", "Loss against forward FLOPs",
+        "Confirmed winners", "Routed arms", "Controls", "Routing", "Explore&#39;s ranking",
+        "Evaluation", "Corpus",
         "Rejected, failed, missing and untrained", "FLOP conventions", "Manifest", "Reproduce",
     ):  # fmt: skip
         at = text.index(f"<h2>{heading}</h2>")
@@ -74,15 +79,113 @@ def test_page_answers_first(full: Path) -> None:
 
 
 def test_page_is_self_contained(full: Path) -> None:
-    """Nothing is loaded from elsewhere, and tables scroll in containers of their own."""
+    """Nothing is loaded from elsewhere, and only its own script may run."""
     text = full.read_text()
-    assert not re.findall(r"""(?:src|href)=["'](?!data:)""", text)
-    assert "url(" not in text
-    assert "<script" not in text
+    ids = re.findall(r' id="([^"]+)"', text)
+    assert len(ids) == len(set(ids))
+    for link in re.findall(r"""(?:src|href)=["']([^"']*)""", text):
+        assert link.startswith("data:") or link[1:] in ids, link[:80]
+    assert "http:" not in text
+    assert "https:" not in text
+    assert set(re.findall(r"url\(#([^)]+)\)", text)) <= set(ids)
+    assert text.count("url(") == text.count("url(#")
+    assert "default-src 'none'" in text
+    [script] = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in text
     assert "width=device-width" in text
-    assert text.count("<table>") == text.count('<div class="table" tabindex="0">\n<table>')
-    for svg in re.findall(r"data:image/svg\+xml;base64,([A-Za-z0-9+/=]+)", text):
-        ElementTree.fromstring(base64.b64decode(svg))
+
+
+def test_the_page_has_both_themes_and_prints_in_the_light_one(full: Path) -> None:
+    text = full.read_text()
+    assert "color-scheme: light dark" in text
+    assert "@media screen and (prefers-color-scheme: dark)" in text
+    assert not re.search(r"@media \(prefers-color-scheme", text)
+    used = set(re.findall(r"var\((--c-[0-9a-f]{6})\)", text))
+    assert used
+    for variable in used:
+        assert len(re.findall(rf"{variable}: #", text)) == 2
+
+
+def test_tables_scroll_in_their_own_box_with_the_first_column_kept(full: Path) -> None:
+    text = full.read_text()
+    assert text.count("<table ") == text.count('<div class="scroll" tabindex="0" role="region"')
+    style = text[: text.index("</style>")]
+    assert "tr > :first-child { position: sticky; left: 0;" in style
+    assert ".scroll { overflow: auto;" in style
+
+
+def test_print_opens_what_is_folded_and_keeps_headings_with_their_figures(full: Path) -> None:
+    style = full.read_text().partition("@media print")[2].partition("</style>")[0]
+    for rule in (
+        "details::details-content { content-visibility: visible;",
+        "h2 { font-size: 13pt; break-after: avoid; }", "thead { display: table-header-group;",
+        ".scroll { overflow: visible;",
+    ):  # fmt: skip
+        assert rule in style
+    assert "beforeprint" in full.read_text()
+
+
+def test_in_print_no_word_of_a_table_is_broken_while_type_can_be_smaller() -> None:
+    narrow = Table("narrow", pd.DataFrame({"a": ["x"]}))
+    wide = Table("wide", pd.DataFrame({f"column{i}": ["expert_choice"] for i in range(9)}))
+    assert narrow.print_size == 8
+    assert wide.print_size < 8
+    assert wide.print_size * 0.66 * 9 * len("expert_choice") < 527
+
+
+def test_every_download_has_the_bytes_of_its_file(full: Path) -> None:
+    links = re.findall(r'download="([^"]+)" href="data:text/csv;charset=utf-8,([^"]*)"',
+                       full.read_text())  # fmt: skip
+    contents = sorted(unquote_to_bytes(html.unescape(data)) for _, data in links)
+    files = [*(full.parent / "figures").glob("*.csv"), *(full.parent / "tables").glob("*.csv")]
+    assert sorted(name for name, _ in links) == sorted(path.name for path in files)
+    assert contents == sorted(path.read_bytes() for path in files)
+
+
+def test_the_two_models_stand_side_by_side(full: Path) -> None:
+    rows = table(full, "models")
+    assert [row["arm"] for row in rows] == ["mod", "dense"]
+    winners = {(row["arm"], row["budget"]): row for row in table(full, "winners")}
+    for row in rows:
+        assert row["causal loss"] == winners[row["arm"], "1000000000000.0"]["causal loss"]
+    text = full.read_text()
+    assert (
+        '<th scope="col" class="number">mod</th><th scope="col" class="number">dense</th>' in text
+    )
+    # Keys and values of two layers in fp32; the routed one keeps what it took, which is not known.
+    assert float(rows[1]["cache bytes per token"]) == 2 * 2 * 4 * float(rows[1]["width"])
+    assert rows[0]["cache bytes per token"] == ""
+
+
+def test_the_page_says_when_with_what_and_what_is_chance(full: Path, tmp_path: Path) -> None:
+    text = full.read_text()
+    assert "5.545 uniform over 256 tokens, 3.300 by unigrams, 3.000 by bigrams" in text
+    assert "torch 2.9, Python 3.11" in text
+    assert "<dt>Started</dt>" not in text  # of a study that did not note it
+    made_with = manifest().model_copy(
+        update={"started": "2026-03-01", "versions": {"modsearch": "0.2", "torch": "2.9"}}
+    )
+    text = compile_report(write(tmp_path, [], made_with)).read_text()
+    assert "<dt>Started</dt><dd>2026-03-01</dd>" in text
+    assert "modsearch 0.2, torch 2.9" in text
+
+
+def test_tables_are_there_as_latex_and_figures_as_pdf(full: Path) -> None:
+    names = set(tree(full.parent))
+    for path in sorted(names):
+        if path.startswith("tables/") and path.endswith(".csv"):
+            assert path.replace(".csv", ".tex") in names
+    latex = (full.parent / "tables" / "minima.tex").read_text()
+    assert "\\toprule" in latex
+    assert "budget & arm & depth & N* &" in latex
+    odd = Table("odd", pd.DataFrame({"a_b & c": ["50 % \\x {y} $z$ #1 ~^"]}))
+    assert "a\\_b \\& c" in odd.latex
+    assert "50 \\% \\textbackslash x \\{y\\} \\$z\\$ \\#1" in odd.latex
+    for path in (full.parent / "figures").glob("*.pdf"):
+        data = path.read_bytes()
+        assert data.startswith(b"%PDF")
+        assert b"CreationDate" not in data
 
 
 def test_page_nests(full: Path) -> None:
@@ -92,6 +195,9 @@ def test_page_nests(full: Path) -> None:
         def handle_starttag(self, tag: str, attrs: object) -> None:
             if tag not in ("meta", "img"):
                 self.stack.append(tag)
+
+        def handle_startendtag(self, tag: str, attrs: object) -> None:
+            """A part of an SVG."""
 
         def handle_endtag(self, tag: str) -> None:
             assert self.stack.pop() == tag
@@ -104,7 +210,7 @@ def test_page_nests(full: Path) -> None:
 def test_files_beside_the_page(full: Path) -> None:
     names = set(tree(full.parent))
     for figure in ("differences", "isoflop", "forward", "confirm"):
-        assert {f"figures/{figure}.png", f"figures/{figure}.svg"} <= names
+        assert {f"figures/{figure}.{kind}" for kind in ("png", "svg", "pdf", "csv")} <= names
         assert (full.parent / "figures" / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
     assert {"index.html", "report.md"} <= names
     links = re.findall(r"\]\(([^)]+)\)", (full.parent / "report.md").read_text())
@@ -314,15 +420,16 @@ def test_hostile_names_are_only_text(tmp_path: Path) -> None:
     )
     page = compile_report(write(tmp_path, rows, made_with))
     text = page.read_text()
-    for tag in ("<script", "<b>", "<i>"):
+    for tag in ("<b>", "<i>"):
         assert tag not in text
+    assert text.count("<script") == 1
     assert "&lt;script&gt;" in text
     markdown = (page.parent / "report.md").read_text().split("## Reproduce")[0]
     assert "<script" not in markdown
     assert "\\| \\`arm\\`" in markdown
     widths = {
         line.replace("\\|", "").count("|")
-        for line in markdown.split("minima.csv")[0].splitlines()
+        for line in markdown.partition("## IsoFLOP")[2].split("minima.csv")[0].splitlines()
         if line.startswith("|")
     }
     assert len(widths) == 1
