@@ -315,6 +315,22 @@ def test_evaluations_are_never_averaged_over_stages() -> None:
     assert sorted(means["mean"]) == [0.2, 0.8]
 
 
+def test_the_chance_that_a_suite_states_stands_beside_its_accuracy() -> None:
+    metrics = {"acc,none": 0.6, "other,none": 0.7}
+    results = {
+        "a": {
+            "quick": {
+                "results": {"t": metrics, "u": metrics},
+                "configs": {"t": {"metadata": {"chance": 0.5}}, "u": None},
+            }
+        }
+    }
+    means = evaluation_means(evaluations([trial(Stage.CONFIRM, name="a")], results))
+    found = {(row["task"], row["metric"]): row["chance"] for row in means.to_dict("records")}
+    assert found["t", "acc"] == 0.5
+    assert all(pd.isna(found[key]) for key in (("t", "other"), ("u", "acc"), ("u", "other")))
+
+
 def test_exploration_shows_what_varies() -> None:
     frame = exploration(study())
     assert {"arm", "budget", "rank", "rate", "causal loss"} <= set(frame.columns)

@@ -4,6 +4,7 @@ import copy
 import pickle
 import re
 from collections.abc import Callable
+from datetime import date
 from itertools import product
 from pathlib import Path
 from random import Random
@@ -14,6 +15,7 @@ import pytest
 import yaml
 from hypothesis import given
 
+from modsearch import __version__
 from modsearch.config.data import CorpusFacts, DataConfig
 from modsearch.config.design import Chosen
 from modsearch.config.reading import override, parse_yaml, read_yaml, yaml_text
@@ -915,6 +917,18 @@ def test_how_confirm_decides_may_change_until_it_begins(tmp_path: Path) -> None:
     assert design is not None
     assert (design.looks, design.earlier) == ((5,), (2,)), "the look at two is noted"
     assert design.at(1e9) is not None
+
+
+def test_the_day_of_the_first_run_stays_when_a_study_goes_on(tmp_path: Path) -> None:
+    directory = StudyDirectory(tmp_path / "study")
+    opened(tmp_path, FACTS)
+    made = directory.manifest()
+    assert made.started is not None
+    assert date.fromisoformat(made.started)
+    assert made.versions["modsearch"] == __version__
+    directory.write_manifest(made.model_copy(update={"started": "2020-02-02"}))
+    opened(tmp_path, FACTS)
+    assert directory.manifest().started == "2020-02-02"
 
 
 def test_a_lost_ledger_is_written_down_before_another_one_is_made(tmp_path: Path) -> None:
