@@ -2,19 +2,19 @@
 loss is chance."""
 
 import math
+from collections.abc import Sequence
 
 from modsearch.analysis.numbers import count, decimal
 from modsearch.config.manifest import Manifest
-from modsearch.reporting.material import Material
+from modsearch.config.records import Record
 
 
-def facts(material: Material) -> dict[str, str]:
+def facts(manifest: Manifest, records: Sequence[Record]) -> dict[str, str]:
     """Lines below the verdict, of what the study's directory knows."""
-    manifest = material.manifest
     found = {
         "Started": manifest.started or "",
         "Text": _text(manifest),
-        "Chance": chance(material),
+        "Chance": chance(manifest, records),
         "Made with": _versions(manifest),
         "Device": _device(manifest),
         "Code": _code(manifest),
@@ -22,10 +22,10 @@ def facts(material: Material) -> dict[str, str]:
     return {key: value for key, value in found.items() if value}
 
 
-def chance(material: Material) -> str:
+def chance(manifest: Manifest, records: Sequence[Record]) -> str:
     """Losses that need no model."""
-    corpus = material.manifest.corpus
-    sizes = {record.candidate.model.vocab_size for record in material.records}
+    corpus = manifest.corpus
+    sizes = {record.candidate.model.vocab_size for record in records}
     levels = {f"uniform over {size} tokens": math.log(size) for size in sorted(sizes)}
     levels |= {"by unigrams": corpus.unigram_entropy, "by bigrams": corpus.bigram_entropy}
     each = ", ".join(f"{decimal(level, 3)} {name}" for name, level in levels.items())

@@ -111,7 +111,7 @@ class _Page:
             counts=_counts(self.material.records),
             mixed=manifest.mixed,
             sections=self.sections,
-            facts=facts(self.material),
+            facts=facts(manifest, self.material.records),
             images={name: Markup(image) for name, image in images.items()},
             colours=colours(images.values()),
             style=Markup((HERE / "page.css").read_text()),

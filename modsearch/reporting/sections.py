@@ -98,7 +98,7 @@ def _models(material: Material) -> Section:
     found = trial_tables.models(
         material.claims, material.telemetry, material.manifest.runtime.precision
     )
-    text = [MODELS, f"Chance: {chance(material)}."]
+    text = [MODELS, f"Chance: {chance(material.manifest, material.records)}."]
     return section_of("The two models", text, tables=[Table("models", found, turned=True)])
 
 
