@@ -110,7 +110,8 @@ def _multiplier(material: Material) -> Section:
 
 def _laws(material: Material) -> Section:
     """Of arms with fitted minima at three budgets."""
-    arms = law_tables.arms_of(material.manifest, material.records)
+    found = law_tables.arms_of(material.manifest, material.records)
+    arms = [each for each in found if each.arm in material.shown]
     return section_of(
         "Scaling laws",
         [LAWS],
@@ -179,12 +180,12 @@ def _maps(material: Material) -> Section:
 
 
 def _explore(material: Material) -> Section:
-    tables = [Table("explore", trial_tables.exploration(material.records))]
+    tables = [Table("explore", trial_tables.exploration(material.shown_records))]
     return section_of("Explore's ranking", [EXPLORE], tables=tables)
 
 
 def _evaluation(material: Material) -> Section:
-    found = trial_tables.evaluations(material.records, material.evaluations)
+    found = trial_tables.evaluations(material.shown_records, material.evaluations)
     return section_of(
         "Evaluation",
         [EVALUATION],
@@ -209,7 +210,7 @@ def _left_out(material: Material) -> Section:
 
 
 def _trials(material: Material) -> Section:
-    found = trial_tables.trials(material.records)
+    found = trial_tables.trials(material.shown_records)
     return section_of("Every trial", tables=[Table("trials", found, folded=True)])
 
 
