@@ -13,7 +13,6 @@ from modsearch.config.telemetry import RoutingReport
 from modsearch.store.directory import StudyDirectory
 from modsearch.store.trial import read_metrics
 
-
 METRICS = "metrics.jsonl"
 
 
