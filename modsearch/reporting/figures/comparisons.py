@@ -7,13 +7,14 @@ from matplotlib.lines import Line2D
 
 from modsearch.analysis.claims import Claims
 from modsearch.analysis.compare import Comparison, Confirmed
-from modsearch.analysis.numbers import scientific
+from modsearch.analysis.numbers import count, decimal, interval, scientific
 from modsearch.analysis.verdicts import Verdict
 from modsearch.reporting.figures.drawing import (
     PALETTE,
     Drawing,
     colours_of,
     legend,
+    on_hover,
     panels,
     rows_of,
     short,
@@ -29,11 +30,12 @@ def confirm(claims: Claims, arms: Sequence[str]) -> Drawing | None:
     budgets = sorted({each.budget for each in claims.confirmed})
     num_arms = max(sum(each.budget == one for each in claims.confirmed) for one in budgets)
     figure, axes = panels(len(budgets), 0.8 + 0.42 * num_arms, 0.35, shared=False)
+    hovers: dict[str, Sequence[str]] = {}
     for ax, budget in zip(axes, budgets, strict=True):
         rows = [each for each in claims.confirmed if each.budget == budget][::-1]
         for y, each in enumerate(rows):
             colour = colours[each.arm]
-            _confirmed_runs(ax, each, y, colour)
+            _confirmed_runs(ax, each, y, colour, hovers)
         rows_of(ax, [short(each.arm) for each in rows])
         ax.set_title(f"{scientific(budget)} training FLOPs", fontsize=10, loc="left")
     axes[-1].set_xlabel("causal loss on the test part (nats per token)")
@@ -58,18 +60,25 @@ def confirm(claims: Claims, arms: Sequence[str]) -> Drawing | None:
         for loss in group.losses
     ]
     caption = "Confirmed seeds, their means and 95 % intervals."
-    return Drawing("confirm", caption, figure, frame_of(data))
+    return Drawing("confirm", caption, figure, frame_of(data), hovers)
 
 
-def _confirmed_runs(ax: Axes, each: Confirmed, y: int, colour: str) -> None:
+def _confirmed_runs(
+    ax: Axes, each: Confirmed, y: int, colour: str, hovers: dict[str, Sequence[str]]
+) -> None:
     """Runs of an arm, a line a size, smallest at the bottom, and the minimum over sizes."""
     for place, group in enumerate(each.groups):
         line = y - 0.3 + 0.12 * place
-        ax.plot(group.losses, [line] * len(group.losses), ls="", marker="o", ms=4,
-                mfc="none", c=colour)  # fmt: skip
-    ax.errorbar(
+        [marks] = ax.plot(group.losses, [line] * len(group.losses), ls="", marker="o", ms=4,
+                          mfc="none", c=colour)  # fmt: skip
+        size = f"{each.arm}, width {group.size.width}, {count(group.params)} parameters"
+        on_hover(hovers, marks, *(f"{size}: {decimal(loss)}" for loss in group.losses))
+    bar = ax.errorbar(
         [each.loss], [y + 0.2], xerr=each.half_width, fmt="D", ms=5, c=colour, capsize=3, lw=1.6
     )
+    half = each.half_width
+    ends = "" if half is None else f" {interval(each.loss - half, each.loss + half, 4)}"
+    on_hover(hovers, bar[0], f"{each.arm}, lowest loss: {decimal(each.loss)}{ends}")
 
 
 def differences(claims: Claims) -> Drawing | None:

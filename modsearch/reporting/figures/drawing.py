@@ -6,18 +6,20 @@ Matplotlib without pyplot: no global state, no display. The bytes depend on the 
 
 import io
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import matplotlib as mpl
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from modsearch.analysis.numbers import count
+from modsearch.reporting.figures.inline import inline
 
 PALETTE = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933",
@@ -39,6 +41,26 @@ class Drawing:
     figure: Figure
     data: pd.DataFrame
     """The numbers that are drawn, one row for each mark, at full precision."""
+    hovers: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """What the page says of marks under the pointer; `on_hover` fills it."""
+
+
+def on_hover(hovers: dict[str, Sequence[str]], artist: Artist, *texts: str) -> None:
+    """Give an artist texts that the page shows under the pointer: one for each of its markers, in
+    order, or one for all of it.
+
+        hovers: dict[str, Sequence[str]] = {}
+        [line] = ax.plot(params, losses, marker="o", ls="")
+        on_hover(hovers, line, *(f"{count(n)}: {decimal(loss)}" for n, loss in points))
+        return Drawing(name, caption, figure, data, hovers)
+
+    Works for what `plot`, `scatter` and `fill_between` return, for the first artist of an
+    `errorbar`, and for each single patch of a `bar`. Markers must lie inside of the figure and be
+    finite: what isn't drawn has no text.
+    """
+    gid = f"hover_{len(hovers)}"
+    artist.set_gid(gid)
+    hovers[gid] = texts
 
 
 @dataclass(frozen=True)
@@ -47,6 +69,10 @@ class Files:
 
     png: bytes
     svg: bytes
+    """With letters as outlines: it looks the same everywhere."""
+    pdf: bytes
+    inline: str
+    """SVG element of an HTML page."""
 
 
 @contextmanager
@@ -71,6 +97,7 @@ def _style() -> None:
     mpl.rc("grid", color="#e4e4e4")
     mpl.rc("legend", frameon=False)
     mpl.rc("svg", hashsalt="modsearch")
+    mpl.rc("pdf", fonttype=42)  # TrueType: journals refuse the default
     mpl.rc("text", parse_math=False)  # an arm's name may hold a dollar sign
 
 
@@ -126,7 +153,25 @@ def render(drawing: Drawing) -> Files:
     figure = drawing.figure
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # laid out once, not again for each file
-    png, svg = io.BytesIO(), io.BytesIO()
-    figure.savefig(png, format="png", dpi=200, metadata={"Software": None})
-    figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
-    return Files(png.getvalue(), svg.getvalue())
+    png = _saved(figure, "png", dpi=200, metadata={"Software": None})
+    svg = _saved(figure, "svg", metadata={"Date": None, "Creator": None})
+    pdf = _saved(figure, "pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
+    with mpl.rc_context({"svg.fonttype": "none"}):
+        text = _saved(figure, "svg", transparent=True, metadata={"Date": None, "Creator": None})
+    part = inline(text, drawing.name, drawing.caption, drawing.hovers)
+    return Files(png, svg, pdf, part)
+
+
+def _saved(
+    figure: Figure,
+    kind: str,
+    *,
+    metadata: Mapping[str, str | None],
+    dpi: float | None = None,
+    transparent: bool = False,
+) -> bytes:
+    file = io.BytesIO()
+    figure.savefig(
+        file, format=kind, dpi=dpi or figure.dpi, transparent=transparent, metadata=metadata
+    )
+    return file.getvalue()
