@@ -172,7 +172,7 @@ def _routing(material: Material) -> Section:
 def _maps(material: Material) -> Section:
     arms, telemetry = material.claims.routed, material.telemetry
     drawn = [
-        maps.positions(arms, telemetry),
+        maps.positions(arms, telemetry, material.controls),
         maps.window(arms, telemetry),
         maps.weights(arms, telemetry),
     ]
