@@ -25,6 +25,7 @@ from modsearch.config.records import Record, Stage, State
 from modsearch.errors import StudyError, first_line
 from modsearch.reporting.figures.drawing import render, styled
 from modsearch.reporting.material import Material, gather
+from modsearch.reporting.paper import PAPER
 from modsearch.reporting.parts import Section
 from modsearch.reporting.recipe import (
     DEFAULT,
@@ -40,7 +41,7 @@ from modsearch.store.directory import StudyDirectory
 from modsearch.store.files import write_bytes, write_text
 from modsearch.study.completeness import cells, lacking, study_space
 
-ALL = SECTIONS
+ALL = SECTIONS | PAPER
 """Every section that a recipe may ask for, by its name."""
 TITLES = {
     Verdict.BETTER: "Routed is better",

@@ -7,6 +7,7 @@ exactly, pale where there is none.
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from statistics import fmean
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -14,10 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from modsearch.analysis.claims import Claims
 from modsearch.analysis.curves import Curve, Fit, Point
 from modsearch.analysis.numbers import count, decimal, interval, scientific
-from modsearch.analysis.optima import Optimum
 from modsearch.reporting.figures.drawing import (
     INK,
     PAPER,
@@ -32,15 +31,19 @@ from modsearch.reporting.figures.labels import Name
 from modsearch.reporting.figures.panels import GREY, Canvas, canvas, titled_axes
 from modsearch.reporting.frames import Row, frame_of
 
+if TYPE_CHECKING:
+    from modsearch.analysis.claims import Claims
+    from modsearch.analysis.optima import Optimum
 
-def isoflop(claims: Claims, arms: Sequence[str]) -> Drawing | None:
+
+def isoflop(claims: "Claims", arms: Sequence[str]) -> Drawing | None:
     """Loss against parameters, fits as lines and their minima as stars."""
     if not claims.curves:
         return None
     drawn = canvas(claims, claims.curves, arms, 2.7)
     for panel in drawn.panels:
         for curve in panel.behind:
-            x, y = _through(curve)
+            x, y = curve_through(curve)
             panel.ax.plot(x, y, c=GREY, lw=1.2, zorder=1)
         for curve in panel.curves:
             _curve(drawn, panel.ax, curve)
@@ -71,7 +74,7 @@ def _curve(drawn: Canvas, ax: Axes, curve: Curve) -> None:
     colour, size = drawn.colours[curve.arm], 3 if drawn.small else 5
     fitted = isinstance(curve, Fit)
     width = 0.9 if not fitted else 1.2 if drawn.small else 1.6
-    x, y = _through(curve)
+    x, y = curve_through(curve)
     ax.plot(
         x, y, c=colour, lw=width, alpha=1 if fitted else 0.45,
         ls="--" if isinstance(curve, Fit) and curve.exact else "-",
@@ -86,7 +89,7 @@ def _curve(drawn: Canvas, ax: Axes, curve: Curve) -> None:
         _minimum(drawn, ax, curve, colour)
 
 
-def _through(curve: Curve) -> tuple[list[float], list[float]]:
+def curve_through(curve: Curve) -> tuple[list[float], list[float]]:
     """A fit's parabola, or the means of sizes."""
     if isinstance(curve, Fit):
         x = np.geomspace(min(curve.params), max(curve.params), 80)
@@ -131,7 +134,7 @@ def _sizes(points: Sequence[Point]) -> Iterator[list[Point]]:
         yield list(of)
 
 
-def forward(claims: Claims, arms: Sequence[str]) -> Drawing | None:
+def forward(claims: "Claims", arms: Sequence[str]) -> Drawing | None:
     """Loss against realised forward FLOPs, both over the optimal dense model's (paper, fig. 4)."""
     if not claims.curves:
         return None
@@ -160,7 +163,7 @@ def forward(claims: Claims, arms: Sequence[str]) -> Drawing | None:
     )
 
 
-def _units(best: Optimum | None) -> tuple[float, float]:
+def _units(best: "Optimum | None") -> tuple[float, float]:
     """What forward FLOPs and losses are divided by."""
     return (best.point.forward_flops, best.loss) if best else (1.0, 1.0)
 
@@ -220,7 +223,7 @@ def better_and_cheaper(ax: Axes, *, named: bool = True) -> None:
 
 
 def table_of(
-    curves: Sequence[Curve], dense: Mapping[float, Optimum] | None = None
+    curves: Sequence[Curve], dense: "Mapping[float, Optimum] | None" = None
 ) -> pd.DataFrame:
     """Measured trials, over the optimal dense model of their budget where there is one."""
     rows: list[Row] = []

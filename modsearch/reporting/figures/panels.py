@@ -3,13 +3,13 @@ for each arm and budget, with the dense arm's best depth in grey behind."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from modsearch.analysis.claims import Claims
 from modsearch.analysis.curves import Curve
 from modsearch.analysis.numbers import scientific
 from modsearch.reporting.figures.drawing import (
@@ -22,6 +22,9 @@ from modsearch.reporting.figures.drawing import (
     short,
 )
 from modsearch.reporting.figures.labels import Name, write_names
+
+if TYPE_CHECKING:
+    from modsearch.analysis.claims import Claims
 
 MOST_CURVES = 6
 """Of a panel that several arms share."""
@@ -90,7 +93,9 @@ class Canvas:
         legend(self.figure, [*handles, *extra])
 
 
-def canvas(claims: Claims, curves: Sequence[Curve], arms: Sequence[str], height: float) -> Canvas:
+def canvas(
+    claims: "Claims", curves: Sequence[Curve], arms: Sequence[str], height: float
+) -> Canvas:
     """Panels for curves; `height` in inches is that of one which arms share."""
     budgets = sorted({curve.budget for curve in curves})
     named = [arm for arm in arms if any(curve.arm == arm for curve in curves)]
@@ -139,7 +144,7 @@ def _grid(rows: int, columns: int, height: float, extra: float) -> tuple[Figure,
 
 
 def _dense_behind(
-    claims: Claims, curves: Sequence[Curve], budget: float, arm: str
+    claims: "Claims", curves: Sequence[Curve], budget: float, arm: str
 ) -> Sequence[Curve]:
     best = next((each for each in claims.dense_minima if each.budget == budget), None)
     if best is None or best.arm == arm:
