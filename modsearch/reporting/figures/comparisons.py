@@ -99,11 +99,17 @@ def differences(claims: Claims) -> Drawing | None:
     rows = rows[::-1]
     figure, axes = panels(1, 0.75 + 0.48 * len(rows), 0.1)
     ax = axes[0]
+    hovers: dict[str, Sequence[str]] = {}
     for y, (_, each, colour) in enumerate(rows):
         error = None
         if (found := each.interval) is not None:
             error = [[each.difference - found.low], [found.high - each.difference]]
-        ax.errorbar([each.difference], [y], xerr=error, fmt="D", ms=6, c=colour, capsize=4, lw=2)
+        bar = ax.errorbar(
+            [each.difference], [y], xerr=error, fmt="D", ms=6, c=colour, capsize=4, lw=2
+        )
+        ends = f" {interval(found.low, found.high, 4)}" if found else ""
+        against = f"{each.arm.arm} against {each.reference.arm}"
+        on_hover(hovers, bar[0], f"{against}: {decimal(each.difference)}{ends}")
     ax.axvline(0, c="#222222", lw=1)
     rows_of(ax, [name for name, _, _ in rows])
     low, high = ax.get_xlim()
@@ -125,7 +131,7 @@ def differences(claims: Claims) -> Drawing | None:
         "Difference in causal loss with 95 % intervals: right of zero, the first arm of a row is "
         "better."
     )
-    return Drawing("differences", caption, figure, frame_of(data))
+    return Drawing("differences", caption, figure, frame_of(data), hovers)
 
 
 def _difference(each: Comparison, verdict: Verdict, colour: str) -> tuple[str, Comparison, str]:

@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
@@ -75,6 +76,10 @@ class _Obstacles:
                 runs += [_filled(points)]
             if line.get_marker() not in ("None", "", None):
                 marks += [points]
+        for bars in ax.collections:
+            if isinstance(bars, LineCollection):  # of errors
+                segments = (np.asarray(each, dtype=np.float64) for each in bars.get_segments())
+                runs += [_filled(ax.transData.transform(each)) for each in segments]
         self.runs, self.marks = _joined(runs), _joined(marks)
 
     def cost(self, box: Bbox) -> float:
@@ -96,7 +101,7 @@ def _best(name: Name, obstacles: _Obstacles) -> Annotation | None:
     """The name where it lies on the least; None where nowhere is good enough."""
     made = name.ax.annotate(
         name.text, (name.x[0], name.y[0]), (0, 0), textcoords="offset points", fontsize=FONT,
-        color=name.colour,
+        color=name.colour, annotation_clip=False,
     )  # fmt: skip
     made.set_in_layout(False)
     size = made.get_window_extent()
