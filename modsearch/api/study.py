@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from modsearch.config.runtime import EngineName
     from modsearch.engines.contract import MakeEngine
     from modsearch.planning.forecast import Forecast
+    from modsearch.reporting.recipe import RecipeLike
     from modsearch.space.space import Space
     from modsearch.study.events import OnEvent
     from modsearch.study.runner import Runner
@@ -169,12 +170,22 @@ class Study:
         """What of it does not count or can't be read: a line for each."""
         return self.directory.left_out()
 
-    def report(self, out: str | Path | None = None) -> Path:
-        """Compile its report, and answer with the path of the page."""
+    def report(self, out: str | Path | None = None, recipe: "RecipeLike | None" = None) -> Path:
+        """Compile its report, and answer with the path of the page.
+
+        Args:
+            out: a folder; without one, `report` in the study's.
+            recipe: the bare name of a shipped recipe, a YAML file, or a mapping.
+        """
         from modsearch.reporting.page import compile_report
+        from modsearch.reporting.recipe import DEFAULT
 
         page = check_path("out", out) if out is not None else self.root / "report"
-        compile_report(self.directory.root, page.absolute() if out is not None else None)
+        if recipe is None:
+            recipe = DEFAULT
+        elif not isinstance(recipe, Mapping):
+            check_path("recipe", recipe)
+        compile_report(self.directory.root, page.absolute() if out is not None else None, recipe)
         return page / "index.html"
 
     def outcome(self) -> Outcome:
@@ -213,9 +224,13 @@ def open_study(root: str | Path) -> Study:
     return Study(root)
 
 
-def report(study: str | Path | Study, out: str | Path | None = None) -> Path:
-    """Compile a study's report, and answer with the path of its page."""
-    return (study if isinstance(study, Study) else Study(study)).report(out)
+def report(
+    study: str | Path | Study,
+    out: str | Path | None = None,
+    recipe: "RecipeLike | None" = None,
+) -> Path:
+    """Compile a study's report, and answer with the path of its page (`Study.report`)."""
+    return (study if isinstance(study, Study) else Study(study)).report(out, recipe)
 
 
 def predict(study: str | Path | Study, flops: float) -> Predictions:

@@ -150,10 +150,14 @@ def predict(
 def report(
     study: StudyDir,
     out: Annotated[str | None, typer.Option(help="Default: STUDY/report.")] = None,
+    recipe: Annotated[
+        str,
+        typer.Option(help="Which sections: study, raposo2024 (the paper's figures), or a file."),
+    ] = "study",
     as_object: Json = False,
 ) -> None:
     """Compile a study's report."""
     opened = modsearch.open_study(study)
-    page = opened.report(out)
+    page = opened.report(out, recipe)
     warn(opened.left_out())
     print(json.dumps({"report": str(page)}, indent=2) if as_object else f"report: {page}")

@@ -7,7 +7,7 @@ from modsearch.errors import ConfigError, shown, unknown
 
 PACKAGE = Path(__file__).parents[1]
 """The folder of modsearch's own code."""
-SHIPPED = {"search_spaces": "search space", "evals": "suite"}
+SHIPPED = {"search_spaces": "search space", "evals": "suite", "reports": "recipe"}
 """What lies in a folder of shipped files."""
 
 

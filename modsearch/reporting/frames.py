@@ -89,6 +89,8 @@ _FORMATS: dict[str, Callable[[float], str]] = {
     "high": lambda value: decimal(value, 3),
     "relative": lambda value: percent(value, 2),
     "forward ratio": lambda value: percent(value, 0),
+    "loss: routed / dense": lambda value: decimal(value, 3),
+    "forward FLOPs: routed / dense": lambda value: decimal(value, 2),
     "head share": percent,
     "peak MiB": lambda value: decimal(value, 0),
     "bits per byte": lambda value: decimal(value, 3),

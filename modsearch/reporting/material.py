@@ -6,10 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from modsearch.analysis.claims import Claims, study_claims
+from modsearch.analysis.compare import Comparison
 from modsearch.config.manifest import Manifest
 from modsearch.config.records import Record
 from modsearch.config.telemetry import RoutingReport
 from modsearch.store.directory import StudyDirectory
+from modsearch.store.trial import read_metrics
+
+METRICS = "metrics.jsonl"
 
 
 @dataclass(frozen=True)
@@ -26,28 +30,50 @@ class Material:
     """Of confirmed routed trials, by hash."""
     left_out: Sequence[str]
     """What of the directory does not count, and why."""
+    shown: Sequence[str]
+    """Arms that are to be shown."""
 
     @property
     def arms(self) -> list[str]:
         """All arms of the study, in its order: their colours follow it."""
         return list(self.manifest.arms)
 
+    @property
+    def controls(self) -> list[str]:
+        """Those that are made for another arm."""
+        return [arm for arm, base in self.manifest.arms.items() if base is not None]
+
+    @property
+    def shown_records(self) -> list[Record]:
+        """Of the arms that are to be shown."""
+        return [record for record in self.records if record.arm in self.shown]
+
+    def metrics(self, record: Record) -> list[dict[str, float]]:
+        """The training log of a trial, read now; empty where it has none."""
+        return list(read_metrics(self.directory.trial(record.hash) / METRICS))
+
     def only(self, arms: Sequence[str]) -> "Material":
         """The same with some arms alone to be shown; what was computed from all of them stays."""
         claims = self.claims
-        shown = replace(
+        found = replace(
             claims,
+            by_budget=tuple(
+                each
+                for each in claims.by_budget
+                if each.comparison is None or _both(each.comparison, arms)
+            ),
             curves=tuple(each for each in claims.curves if each.arm in arms),
             optima=tuple(each for each in claims.optima if each.arm in arms),
             confirmed=tuple(each for each in claims.confirmed if each.arm in arms),
             standings=tuple(each for each in claims.standings if each.arm.arm in arms),
-            beside=tuple(
-                each
-                for each in claims.beside
-                if {each.comparison.arm.arm, each.comparison.reference.arm} <= set(arms)
-            ),
+            beside=tuple(each for each in claims.beside if _both(each.comparison, arms)),
         )
-        return replace(self, claims=shown)
+        return replace(self, claims=found, shown=list(arms))
+
+
+def _both(each: Comparison, arms: Sequence[str]) -> bool:
+    """Whether both arms of a comparison are to be shown."""
+    return {each.arm.arm, each.reference.arm} <= set(arms)
 
 
 def gather(root: Path) -> Material:
@@ -73,4 +99,5 @@ def gather(root: Path) -> Material:
         evaluations={each.hash: directory.evaluations(each.hash) for each in counted.records},
         telemetry=telemetry,
         left_out=directory.left_out(counted),
+        shown=list(manifest.arms),
     )

@@ -31,7 +31,17 @@ from modsearch.reporting.facts import facts
 from modsearch.reporting.figures.drawing import Files, render, styled
 from modsearch.reporting.figures.inline import colours
 from modsearch.reporting.material import Material, gather
+from modsearch.reporting.paper import PAPER
 from modsearch.reporting.parts import Section
+from modsearch.reporting.recipe import (
+    DEFAULT,
+    Recipe,
+    RecipeLike,
+    load_recipe,
+    paragraphs,
+    told_apart,
+    worded,
+)
 from modsearch.reporting.sections import SECTIONS
 from modsearch.store.directory import StudyDirectory
 from modsearch.store.files import write_bytes, write_text
@@ -39,6 +49,8 @@ from modsearch.study.completeness import cells, lacking, study_space
 
 HERE = Path(__file__).parent
 PLAIN_IN_LINKS = "/:,;()*!@$+"
+ALL = SECTIONS | PAPER
+"""Every section that a recipe may ask for, by its name."""
 TITLES = {
     Verdict.BETTER: "Routed is better",
     Verdict.WORSE: "Routed is worse",
@@ -49,17 +61,18 @@ TITLES = {
 }
 
 
-def compile_report(root: Path, out: Path | None = None) -> Path:
-    """Write the report of a study and answer with the path of its page.
+def compile_report(root: Path, out: Path | None = None, recipe: RecipeLike = DEFAULT) -> Path:
+    """Write the report of a study by a recipe, and answer with the path of its page.
 
     Raises:
         StudyError: there is no study in `root`.
+        ConfigError: there is no such recipe, or it is wrong.
     """
     material = gather(root)
+    found = load_recipe(recipe, ALL, material.arms)
     out = out or root / "report"
     with styled():
-        made = [make(material) for make in SECTIONS.values()]
-        sections = [section for section in made if section.stands]
+        sections = _sections(material, found)
         drawn = {each.name: render(each) for section in sections for each in section.figures}
     for name, files in drawn.items():
         write_bytes(out / "figures" / f"{name}.png", files.png)
@@ -70,15 +83,27 @@ def compile_report(root: Path, out: Path | None = None) -> Path:
     for table in (table for section in sections for table in section.tables):
         write_text(out / "tables" / f"{table.name}.csv", _csv(table.frame))
         write_text(out / "tables" / f"{table.name}.tex", table.latex)
-    page = _Page(material, sections, drawn)
+    page = _Page(material, found, sections, drawn)
     write_text(out / "report.md", page.render("page.md.j2"))
     write_text(out / "index.html", page.render("page.html.j2"))
     return out / "index.html"
 
 
+def _sections(material: Material, recipe: Recipe) -> list[Section]:
+    """Those of a recipe that the study has anything for."""
+    made = []
+    for part in recipe.sections:
+        arms = part.arms or recipe.arms
+        section = ALL[part.section](material.only(arms) if arms else material)
+        if section.stands:
+            made.append(worded(section, part))
+    return list(told_apart(made))
+
+
 @dataclass(frozen=True)
 class _Page:
     material: Material
+    recipe: Recipe
     sections: Sequence[Section]
     figures: Mapping[str, Files]
     """By name."""
@@ -110,6 +135,8 @@ class _Page:
             left_out=[_here(directory, line) for line in self.material.left_out],
             counts=_counts(self.material.records),
             mixed=manifest.mixed,
+            title=self.recipe.title,
+            text=paragraphs(self.recipe.text),
             sections=self.sections,
             facts=facts(manifest, self.material.records),
             images={name: Markup(image) for name, image in images.items()},

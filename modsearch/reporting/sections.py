@@ -128,7 +128,8 @@ def _multiplier(material: Material) -> Section:
 
 def _laws(material: Material) -> Section:
     """Of arms with fitted minima at three budgets."""
-    arms = law_tables.arms_of(material.manifest, material.records)
+    found = law_tables.arms_of(material.manifest, material.records)
+    arms = [each for each in found if each.arm in material.shown]
     return section_of(
         "Scaling laws",
         [LAWS],
@@ -190,7 +191,7 @@ def _routing(material: Material) -> Section:
 def _maps(material: Material) -> Section:
     arms, telemetry = material.claims.routed, material.telemetry
     drawn = [
-        maps.positions(arms, telemetry),
+        maps.positions(arms, telemetry, material.controls),
         maps.window(arms, telemetry),
         maps.weights(arms, telemetry),
     ]
@@ -198,12 +199,12 @@ def _maps(material: Material) -> Section:
 
 
 def _explore(material: Material) -> Section:
-    tables = [Table("explore", trial_tables.exploration(material.records))]
+    tables = [Table("explore", trial_tables.exploration(material.shown_records))]
     return section_of("Explore's ranking", [EXPLORE], tables=tables)
 
 
 def _evaluation(material: Material) -> Section:
-    found = trial_tables.evaluations(material.records, material.evaluations)
+    found = trial_tables.evaluations(material.shown_records, material.evaluations)
     return section_of(
         "Evaluation",
         [EVALUATION],
@@ -228,7 +229,7 @@ def _left_out(material: Material) -> Section:
 
 
 def _trials(material: Material) -> Section:
-    found = trial_tables.trials(material.records)
+    found = trial_tables.trials(material.shown_records)
     return section_of("Every trial", tables=[Table("trials", found, folded=True)])
 
 

@@ -12,6 +12,8 @@ from modsearch.analysis.verdicts import Verdict
 from modsearch.config.manifest import Manifest
 from modsearch.reporting.frames import Row, frame_of, key_values
 
+LOWEST = "the lowest measured size stands for the arm"
+
 
 def minima(claims: Claims) -> pd.DataFrame:
     """The minimum of each isoFLOP curve, or why it has none."""
@@ -150,13 +152,13 @@ def provenance(manifest: Manifest) -> pd.DataFrame:
 
 
 def _curve_note(curve: Curve, best: Mapping[tuple[float, str], Optimum]) -> str:
-    notes = [f"refused: {curve.reason}"] if isinstance(curve, Refusal) else []
+    notes = [f"no fit ({curve.reason})"] if isinstance(curve, Refusal) else []
     if isinstance(curve, Fit):
         notes += ["exact fit of three points"] * curve.exact
         notes += curve.marks
     chosen = best[curve.budget, curve.arm]
     if chosen.depth == curve.depth:
-        notes.append("the arm's optimum")
+        notes.append("the arm's optimum" if isinstance(curve, Fit) else LOWEST)
         notes += [mark for mark in chosen.marks if "depth" in mark]
     return "; ".join(notes)
 

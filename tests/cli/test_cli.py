@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from pages import named, write
-from worlds import manifest, trial
+from worlds import manifest, study, trial
 
 from modsearch import __version__
 from modsearch.cli.app import main
@@ -311,6 +311,19 @@ def test_a_directory_without_a_study_is_told(refused, tmp_path: Path) -> None:
         assert "no study in" in refused(verb, tmp_path)
         assert "no study in" in refused(verb, tmp_path / "nowhere")
     assert "no checkpoint in" in refused("eval", tmp_path)
+
+
+def test_a_report_follows_a_recipe(modsearch, refused, tmp_path: Path) -> None:
+    root = write(tmp_path / "study", study(seeds=1))
+    own = tmp_path / "own.yaml"
+    own.write_text("title: facts\nsections: [corpus]\n")
+    assert modsearch("report", root, "--recipe", own).code == 0
+    assert "synthetic: facts" in (root / "report" / "report.md").read_text()
+    assert "did you mean `raposo2024`?" in refused("report", root, "--recipe", "raposo")
+    own.write_text("sections: [corpse]\n")
+    assert "did you mean `corpus`?" in refused("report", root, "--recipe", own)
+    own.write_text("sections: [corpus]\narms: [mode]\n")
+    assert "did you mean `mod`?" in refused("report", root, "--recipe", own)
 
 
 def test_an_unknown_suite_is_told(refused, config: Path, space: Path, tmp_path: Path) -> None:

@@ -1,6 +1,13 @@
-"""IsoFLOP curves, and losses against the price of a forward pass."""
+"""IsoFLOP curves, and losses against the price of a forward pass.
 
-from collections.abc import Mapping, Sequence
+A marker is a depth. A line of an isoFLOP curve is a fit: dashed where it goes through three points
+exactly, pale where there is none.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from statistics import fmean
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -8,154 +15,215 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from modsearch.analysis.claims import Claims
-from modsearch.analysis.curves import Curve, Fit
-from modsearch.analysis.numbers import scientific
-from modsearch.analysis.optima import Optimum
+from modsearch.analysis.curves import Curve, Fit, Point
+from modsearch.analysis.numbers import count, decimal, interval, scientific
 from modsearch.reporting.figures.drawing import (
-    LINES,
-    MARKERS,
+    INK,
+    PAPER,
+    SHADE,
+    SOFT,
     Drawing,
-    colours_of,
-    legend,
     line,
     log_params,
-    panels,
+    on_hover,
 )
+from modsearch.reporting.figures.labels import Name
+from modsearch.reporting.figures.panels import GREY, Canvas, canvas, titled_axes
 from modsearch.reporting.frames import Row, frame_of
 
+if TYPE_CHECKING:
+    from modsearch.analysis.claims import Claims
+    from modsearch.analysis.optima import Optimum
 
-def isoflop(claims: Claims, arms: Sequence[str]) -> Drawing | None:
-    """Loss against parameters, one panel a budget, fits as lines and their minima as stars."""
+
+def isoflop(claims: "Claims", arms: Sequence[str]) -> Drawing | None:
+    """Loss against parameters, fits as lines and their minima as stars."""
     if not claims.curves:
         return None
-    colours = colours_of(arms)
-    budgets = sorted({curve.budget for curve in claims.curves})
-    depths = sorted({curve.depth for curve in claims.curves})
-    arms = [arm for arm in colours if any(curve.arm == arm for curve in claims.curves)]
-    rows = (len(arms) + 1) // 2 + (len(depths) + 3) // 2
-    figure, axes = panels(len(budgets), 2.7, 0.24 * rows + 0.2)
-    for ax, budget in zip(axes, budgets, strict=True):
-        for curve in claims.curves:
-            if curve.budget == budget:
-                _curve(ax, curve, colours[curve.arm], depths.index(curve.depth))
-        ax.set_title(f"{scientific(budget)} training FLOPs", fontsize=10, loc="left")
-        ax.set_ylabel("causal loss (nats per token)")
-        log_params(ax)
-    axes[-1].set_xlabel("parameters")
-    handles = [line(colours[arm], label=arm) for arm in arms]
-    handles += [
-        line("#555555", marker=MARKERS[i % 7], dashes=LINES[i % 3], label=f"depth {depth}")
-        for i, depth in enumerate(depths)
-    ]
-    handles.append(Line2D([], [], ls="", marker="*", ms=11, c="#555555", label="minimum, 95 %"))
-    if any(not isinstance(curve, Fit) for curve in claims.curves):
-        handles.append(line("#555555", alpha=0.35, label="pale: no fit (refused)"))
-    legend(figure, handles)
+    drawn = canvas(claims, claims.curves, arms, 2.7)
+    for panel in drawn.panels:
+        for curve in panel.behind:
+            x, y = curve_through(curve)
+            panel.ax.plot(x, y, c=GREY, lw=1.2, zorder=1)
+        for curve in panel.curves:
+            _curve(drawn, panel.ax, curve)
+        log_params(panel.ax, few=drawn.small)
+    titled_axes(drawn, "parameters", "causal loss (nats per token)")
+    fits = [curve for curve in claims.curves if isinstance(curve, Fit)]
+    extra = [_star(SOFT, "minimum, 95 %")] * any(not fit.exact for fit in fits)
+    if any(fit.exact for fit in fits):
+        extra.append(line(SOFT, dashes="--", label="dashed: exact fit of 3 points"))
+        extra.append(_star(PAPER, "its minimum: no r2, little worth"))
+    if len(fits) < len(claims.curves):
+        extra.append(line(SOFT, alpha=0.45, label="pale: no fit (refused)"))
+    drawn.finish(extra)
     return Drawing(
         "isoflop",
         "IsoFLOP curves: causal validation loss of measured trials against parameters.",
-        figure,
+        drawn.figure,
         table_of(claims.curves),
+        drawn.hovers,
     )
 
 
-def _curve(ax: Axes, curve: Curve, colour: str, style: int) -> None:
-    params = [point.params for point in curve.points]
-    losses = [point.loss for point in curve.points]
+def _star(face: str, label: str) -> Line2D:
+    return Line2D([], [], ls="", marker="*", ms=11, mfc=face, mec=SOFT, label=label)
+
+
+def _curve(drawn: Canvas, ax: Axes, curve: Curve) -> None:
+    colour, size = drawn.colours[curve.arm], 3 if drawn.small else 5
     fitted = isinstance(curve, Fit)
+    width = 0.9 if not fitted else 1.2 if drawn.small else 1.6
+    x, y = curve_through(curve)
     ax.plot(
-        params, losses, ls="", marker=MARKERS[style % 7], ms=5, c=colour,
-        mfc=colour if fitted else "white",
+        x, y, c=colour, lw=width, alpha=1 if fitted else 0.45,
+        ls="--" if isinstance(curve, Fit) and curve.exact else "-",
     )  # fmt: skip
+    drawn.names.append(Name(ax, drawn.called(curve), colour, x, y))
+    [marks] = ax.plot(
+        [point.params for point in curve.points], [point.loss for point in curve.points], ls="",
+        marker=drawn.marker(curve), ms=size, c=colour, mfc=colour if fitted else PAPER,
+    )  # fmt: skip
+    on_hover(drawn.hovers, marks, *(told(curve, point) for point in curve.points))
+    if isinstance(curve, Fit):
+        _minimum(drawn, ax, curve, colour)
+
+
+def curve_through(curve: Curve) -> tuple[list[float], list[float]]:
+    """A fit's parabola, or the means of sizes."""
     if isinstance(curve, Fit):
         x = np.geomspace(min(curve.params), max(curve.params), 80)
-        ax.plot(x, [curve.at(size) for size in x], c=colour, lw=1.6, ls=LINES[style % 3])
-        ax.plot(
-            [curve.minimum_params], [curve.minimum_loss], ls="", marker="*", ms=12, c=colour,
-            mec="white", mew=0.8, zorder=5,
-        )  # fmt: skip
-        _minimum_interval(ax, curve, colour)
-    else:
-        ax.plot(params, losses, c=colour, lw=0.9, alpha=0.45, ls=LINES[style % 3])
+        return list(x), [curve.at(size) for size in x]
+    sizes = list(_sizes(curve.points))
+    return [float(of[0].params) for of in sizes], [fmean(each.loss for each in of) for of in sizes]
 
 
-def _minimum_interval(ax: Axes, fit: Fit, colour: str) -> None:
-    """95 % of the loss at the vertex."""
+def _minimum(drawn: Canvas, ax: Axes, fit: Fit, colour: str) -> None:
+    """A star with 95 % of the loss at the vertex; hollow for an exact fit."""
+    at = fit.minimum_params
+    ends = ""
     if fit.minimum_low is not None and fit.minimum_high is not None:
         below, above = fit.minimum_loss - fit.minimum_low, fit.minimum_high - fit.minimum_loss
-        ax.errorbar(
-            [fit.minimum_params], [fit.minimum_loss], yerr=[[below], [above]], c=colour, lw=1,
-            capsize=2,
-        )  # fmt: skip
+        ax.errorbar([at], [fit.minimum_loss], yerr=[[below], [above]], c=colour, lw=1, capsize=2)
+        ends = f" {interval(fit.minimum_low, fit.minimum_high, 4)}"
+    [star] = ax.plot(
+        [at], [fit.minimum_loss], ls="", marker="*", ms=8 if drawn.small else 12, c=colour,
+        mfc=PAPER if fit.exact else colour, mec=colour if fit.exact else PAPER,
+        mew=0.4 if drawn.small else 0.8, zorder=5,
+    )  # fmt: skip
+    exact = ", exact fit of three points" if fit.exact else ""
+    on_hover(
+        drawn.hovers, star,
+        f"{fit.arm}, depth {fit.depth}: minimum {decimal(fit.minimum_loss)}{ends} at "
+        f"{count(at)} parameters{exact}",
+    )  # fmt: skip
 
 
-def forward(claims: Claims, arms: Sequence[str]) -> Drawing | None:
+def told(curve: Curve, point: Point, rest: str = "") -> str:
+    """A measured trial, as the page says it of a mark."""
+    return (
+        f"{curve.arm}, depth {curve.depth}, width {point.width}: loss {decimal(point.loss)}, "
+        f"{count(point.params)} parameters{rest}"
+    )
+
+
+def _sizes(points: Sequence[Point]) -> Iterator[list[Point]]:
+    """The trials of each size, smallest first."""
+    ordered = sorted(points, key=lambda point: point.params)
+    for _, of in groupby(ordered, key=lambda point: point.params):
+        yield list(of)
+
+
+def forward(claims: "Claims", arms: Sequence[str]) -> Drawing | None:
     """Loss against realised forward FLOPs, both over the optimal dense model's (paper, fig. 4)."""
     if not claims.curves:
         return None
-    colours = colours_of(arms)
     dense = {best.budget: best for best in claims.dense_minima}
     curves = [curve for curve in claims.curves if not dense or curve.budget in dense]
-    budgets = sorted({curve.budget for curve in curves})
-    arms = [arm for arm in colours if any(curve.arm == arm for curve in curves)]
-    rows = (len(arms) + 1) // 2 + (len(budgets) + 1) // 2
-    figure, axes = panels(1, 3.4, 0.24 * rows + 0.3)
-    ax = axes[0]
-    for curve in curves:
-        best = dense.get(curve.budget)
-        unit_x = best.point.forward_flops if best else 1.0
-        unit_y = best.loss if best else 1.0
-        points = sorted(curve.points, key=lambda point: point.forward_flops)
-        ax.plot(
-            [point.forward_flops / unit_x for point in points],
-            [point.loss / unit_y for point in points],
-            marker=MARKERS[budgets.index(curve.budget) % 7], ms=5, lw=0.8, alpha=0.85,
-            c=colours[curve.arm],
-        )  # fmt: skip
-    ax.set_xscale("log")
-    if dense:
-        _better_and_cheaper(ax)
-        ax.set_xlabel("forward FLOPs per token / optimal dense")
-        ax.set_ylabel("loss / optimal dense")
-        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-    else:
-        ax.set_xlabel("realised forward FLOPs per token")
-        ax.set_ylabel("causal loss (nats per token)")
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: scientific(x)))
-    ax.xaxis.set_minor_locator(NullLocator())
-    handles = [line(colours[arm], label=arm) for arm in arms]
-    handles += [
-        Line2D(
-            [], [], ls="", marker=MARKERS[i % 7], c="#555555", label=f"{scientific(each)} FLOPs"
-        )
-        for i, each in enumerate(budgets)
-    ]
-    legend(figure, handles)
+    if not curves:
+        return None
+    drawn = canvas(claims, curves, arms, 2.5)
+    for panel in drawn.panels:
+        units = _units(dense.get(panel.budget))
+        for curve in panel.behind:
+            panel.ax.plot(*_priced(curve, units), c=GREY, lw=1.2, zorder=1)
+        for curve in panel.curves:
+            _prices(drawn, panel.ax, curve, units)
+        panel.ax.set_xscale("log")
+    _price_axes(drawn, bool(dense))
+    for panel in drawn.panels if dense else ():
+        better_and_cheaper(panel.ax, named=panel is drawn.panels[0] and not drawn.small)
+    drawn.finish([])
     return Drawing(
         "forward",
         "Loss against realised forward FLOPs per token, measured trials.",
-        figure,
+        drawn.figure,
         table_of(curves, dense),
+        drawn.hovers,
     )
 
 
-def _better_and_cheaper(ax: Axes) -> None:
+def _units(best: "Optimum | None") -> tuple[float, float]:
+    """What forward FLOPs and losses are divided by."""
+    return (best.point.forward_flops, best.loss) if best else (1.0, 1.0)
+
+
+def _priced(curve: Curve, units: tuple[float, float]) -> tuple[list[float], list[float]]:
+    """Means of sizes."""
+    sizes = list(_sizes(curve.points))
+    return (
+        [fmean(each.forward_flops for each in of) / units[0] for of in sizes],
+        [fmean(each.loss for each in of) / units[1] for of in sizes],
+    )
+
+
+def _prices(drawn: Canvas, ax: Axes, curve: Curve, units: tuple[float, float]) -> None:
+    colour = drawn.colours[curve.arm]
+    x, y = _priced(curve, units)
+    ax.plot(x, y, c=colour, lw=0.8 if drawn.small else 1.1)
+    drawn.names.append(Name(ax, drawn.called(curve), colour, x, y))
+    points = curve.points
+    places = [point.forward_flops / units[0] for point in points]
+    losses = [point.loss / units[1] for point in points]
+    [marks] = ax.plot(places, losses, ls="", marker=drawn.marker(curve), c=colour,
+                      ms=3 if drawn.small else 5)  # fmt: skip
+    on_hover(
+        drawn.hovers, marks,
+        *(told(curve, point, f", {scientific(point.forward_flops)} forward FLOPs per token")
+          for point in points),
+    )  # fmt: skip
+
+
+def _price_axes(drawn: Canvas, relative: bool) -> None:
+    for panel in drawn.panels:
+        axis = panel.ax.xaxis
+        if relative:
+            axis.set_major_locator(LogLocator(subs=(1, 3) if drawn.small else (1, 2, 5)))
+            axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+        else:
+            axis.set_major_formatter(FuncFormatter(lambda x, _: scientific(x)))
+        axis.set_minor_locator(NullLocator())
+    if relative:
+        titled_axes(drawn, "forward FLOPs per token / optimal dense", "loss / optimal dense")
+    else:
+        titled_axes(drawn, "realised forward FLOPs per token", "causal loss (nats per token)")
+
+
+def better_and_cheaper(ax: Axes, *, named: bool = True) -> None:
+    """Shade where a model has a lower loss than the optimal dense one at fewer FLOPs."""
     low_x, low_y = ax.get_xlim()[0], ax.get_ylim()[0]
-    ax.axvline(1, c="#555555", lw=1, ls=":")
-    ax.axhline(1, c="#555555", lw=1, ls=":")
+    ax.axvline(1, c=SOFT, lw=1, ls=":")
+    ax.axhline(1, c=SOFT, lw=1, ls=":")
     if low_x < 1 and low_y < 1:
-        ax.fill_between([low_x, 1], low_y, 1, color="#dddddd", alpha=0.6, lw=0, zorder=0)
-        ax.text(
-            0.02, 0.03, "cheaper and better", transform=ax.transAxes, fontsize=9, color="#444444"
-        )
+        ax.fill_between([low_x, 1], low_y, 1, color=SHADE, lw=0, zorder=0)
+        if named:
+            ax.text(0.02, 0.03, "cheaper and better", transform=ax.transAxes, fontsize=8, c=INK)
         ax.set_xlim(left=low_x)
         ax.set_ylim(bottom=low_y)
 
 
 def table_of(
-    curves: Sequence[Curve], dense: Mapping[float, Optimum] | None = None
+    curves: Sequence[Curve], dense: "Mapping[float, Optimum] | None" = None
 ) -> pd.DataFrame:
     """Measured trials, over the optimal dense model of their budget where there is one."""
     rows: list[Row] = []

@@ -15,6 +15,7 @@ import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
@@ -25,8 +26,10 @@ PALETTE = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933",
 )  # fmt: skip
 """Okabe and Ito's colours, told apart by colour-blind readers."""
+INK, SOFT, SHADE, PAPER = "#222222", "#555555", "#ebebeb", "#ffffff"
+"""Greys, which the page turns round in the dark: of what is read, of what is beside it, of an
+area, of the ground."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-LINES = ("-", "--", ":")
 WIDTH = 5.2
 """Inches: 10 pt text stays legible when this is shown at 360 pixels."""
 
@@ -116,9 +119,9 @@ def rows_of(ax: Axes, names: Sequence[str]) -> None:
     ax.xaxis.set_major_locator(MaxNLocator(5))
 
 
-def log_params(ax: Axes) -> None:
+def log_params(ax: Axes, *, few: bool = False) -> None:
     ax.set_xscale("log")
-    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 3) if few else (1, 2, 5)))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: count(x)))
     ax.xaxis.set_minor_locator(NullLocator())
 
@@ -135,14 +138,16 @@ def line(
     return Line2D([], [], c=colour, marker=marker, ls=dashes, lw=width, alpha=alpha, label=label)
 
 
-def legend(figure: Figure, handles: Sequence[Line2D]) -> None:
+def legend(figure: Figure, handles: Sequence[Line2D]) -> Legend | None:
+    if not handles:
+        return None
     labels = [short(str(handle.get_label())) for handle in handles]
-    figure.legend(
+    return figure.legend(
         handles, labels, loc="outside lower center", ncols=2, fontsize=9, handlelength=2.8
     )
 
 
-def short(name: str, limit: int = 26) -> str:
+def short(name: str, limit: int = 32) -> str:
     """One line that fits, and not an underscore first, which a legend would leave out."""
     line = name if len(name) <= limit else f"{name[: limit - 1]}\N{HORIZONTAL ELLIPSIS}"
     return f" {line}" if line.startswith("_") else line
@@ -153,7 +158,7 @@ def render(drawing: Drawing) -> Files:
     figure = drawing.figure
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # laid out once, not again for each file
-    png = _saved(figure, "png", dpi=200, metadata={"Software": None})
+    png = _saved(figure, "png", dpi=216, metadata={"Software": None})
     svg = _saved(figure, "svg", metadata={"Date": None, "Creator": None})
     pdf = _saved(figure, "pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
     with mpl.rc_context({"svg.fonttype": "none"}):

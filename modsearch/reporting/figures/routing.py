@@ -1,7 +1,7 @@
 """How confirmed models route: by position, in one window, and the weights behind it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Literal
 
 import matplotlib as mpl
@@ -44,21 +44,26 @@ def _decided(arms: Sequence[Confirmed], telemetry: Telemetry) -> dict[str, list[
     return {arm: reports for arm, reports in found.items() if reports}
 
 
-def positions(arms: Sequence[Confirmed], telemetry: Telemetry) -> Drawing | None:
-    """Layer by position, in both modes; the paper's figure 5, left, but of many windows."""
+def positions(
+    arms: Sequence[Confirmed], telemetry: Telemetry, controls: Collection[str] = ()
+) -> Drawing | None:
+    """Layer by position, in both modes; the paper's figure 5, left, but of many windows. The
+    colours span what arms take that are no `controls`."""
     decided = _decided(arms, telemetry)
     if not decided:
         return None
     maps = {arm: (_shares(reports, "causal"), _shares(reports, "train"))
             for arm, reports in decided.items()}  # fmt: skip
-    top = max(float(np.nanmax(each)) for pair in maps.values() for each in pair)
+    learned = [pair for arm, pair in maps.items() if arm not in controls] or list(maps.values())
+    bottom, top = _scale(learned)
+    beyond = _beyond(maps.values(), bottom, top)
     colours = mpl.colormaps["viridis"].with_extremes(bad=AROUND)
     figure, axes = _grid([len(pair[0]) for pair in maps.values()], 2)
     image = None
     for row, (arm, pair) in zip(axes, maps.items(), strict=True):
         for ax, shares, mode in zip(row, pair, ("causal", "as in training"), strict=True):
             image = ax.imshow(
-                shares, cmap=colours, vmin=0, vmax=top or 1, origin="lower", aspect="auto",
+                shares, cmap=colours, vmin=bottom, vmax=top, origin="lower", aspect="auto",
                 interpolation="nearest", extent=(0, decided[arm][0].positions, -0.5,
                                                  len(shares) - 0.5),
             )  # fmt: skip
@@ -70,8 +75,7 @@ def positions(arms: Sequence[Confirmed], telemetry: Telemetry) -> Drawing | None
         ax.set_xlabel("position")
     assert image is not None
     figure.colorbar(image, ax=[ax for row in axes for ax in row], location="bottom",
-                    label="share of tokens", aspect=40, shrink=0.8,
-                    extendrect=True)  # fmt: skip
+                    label="share of tokens", aspect=40, shrink=0.8, extend=beyond)  # fmt: skip
     data: list[Row] = [
         {"arm": arm, "layer": layer, "mode": mode, "bin": place, "share": float(share)}
         for arm, pair in maps.items()
@@ -82,9 +86,29 @@ def positions(arms: Sequence[Confirmed], telemetry: Telemetry) -> Drawing | None
     ]
     caption = (
         "Share of tokens that each layer takes, by position, mean over seeds: under causal "
-        "routing and as in training. Grey layers take every token."
+        "routing and as in training. Grey layers take every token. The colours span what learned "
+        "arms take; a control may lie beyond them."
     )
     return Drawing("routing_positions", caption, figure, frame_of(data))
+
+
+def _scale(maps: Sequence[tuple[Array, Array]]) -> tuple[float, float]:
+    """Least and greatest share, at least a fifth of the mean to both sides: noise around a flat
+    map should look flat."""
+    shares = np.concatenate([each.ravel() for pair in maps for each in pair])
+    mean = float(np.nanmean(shares)) or 0.5
+    return min(float(np.nanmin(shares)), 0.8 * mean), max(float(np.nanmax(shares)), 1.2 * mean)
+
+
+def _beyond(
+    maps: Iterable[tuple[Array, Array]], bottom: float, top: float
+) -> Literal["neither", "both", "min", "max"]:
+    """On which sides shares lie beyond the colours."""
+    shares = np.concatenate([each.ravel() for pair in maps for each in pair])
+    below, above = np.nanmin(shares) < bottom, np.nanmax(shares) > top
+    if below and above:
+        return "both"
+    return "min" if below else "max" if above else "neither"
 
 
 def _shares(reports: Sequence[RoutingReport], mode: Literal["causal", "train"]) -> Array:

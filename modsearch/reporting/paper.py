@@ -1,0 +1,348 @@
+"""The seven figures of Raposo et al. 2024 (arXiv 2404.02258) as sections, redrawn from a study's
+own records. Where the study has nothing for one, the section says so."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from modsearch.analysis.arms import Kind, kinds_of
+from modsearch.analysis.curves import Curve
+from modsearch.analysis.numbers import decimal, scientific
+from modsearch.analysis.optima import Optimum
+from modsearch.config.records import Record, Stage
+from modsearch.reporting.figures import paper, training
+from modsearch.reporting.figures import routing as maps
+from modsearch.reporting.figures.drawing import Drawing, colours_of
+from modsearch.reporting.figures.paper import READ, Control, Place, Series
+from modsearch.reporting.figures.schemes import schemes
+from modsearch.reporting.frames import Row, frame_of
+from modsearch.reporting.material import Material
+from modsearch.reporting.named import Named, Pair, named_models, pair_of
+from modsearch.reporting.parts import Section, Table, section_of
+from modsearch.reporting.readings import (
+    FIGURE_3,
+    FIGURE_4,
+    FIGURE_5,
+    FIGURE_6,
+    FIGURE_6_ACCURACY,
+    FIGURE_7,
+    OURS,
+)
+
+EXPERTS = ("moe", "mode_integrated")
+"""Feed-forward parts that are experts."""
+NO_ROUTING = (
+    "Not drawn: no confirmed arm of the study has a sample of its router's decisions, which "
+    "confirmed trials of routed arms write."
+)
+NO_PAIR = "Not drawn: no budget has both a dense arm and a learned routed one measured."
+NO_LOGS = (
+    "Right half left out: the training logs (metrics.jsonl) of these trials are not in the study."
+)
+NO_ACCURACY = (
+    "Right half left out: no training log of these trials follows how often the causal choice is "
+    "right (membership_accuracy), as logs of routers with a causal choice of their own do now."
+)
+NO_MODE = "Not tested: no arm with {}."
+
+
+def figure_1(material: Material) -> Section:
+    """Layers by positions of one window."""
+    found = maps.window(material.claims.routed, material.telemetry)
+    return _shown("Figure 1: routing of one window", [found], NO_ROUTING)
+
+
+def figure_2(material: Material) -> Section:
+    """Routers of the study side by side."""
+    found = schemes(material.claims.routed, material.telemetry)
+    return _shown("Figure 2: routing schemes", [found], NO_ROUTING)
+
+
+def figure_3(material: Material) -> Section:
+    """One budget: sizes, and the training of named models."""
+    title, pair = "Figure 3: one budget", _pair(material)
+    if pair is None:
+        return _shown(title, [], NO_PAIR)
+    colours, models = colours_of(material.arms), named_models(material.claims, pair)
+    drawn = paper.at_one_budget(
+        _best_depths(material, pair.budget), _controls(material, pair), models, pair.dense.loss,
+        colours,
+    )  # fmt: skip
+    by_hash = {record.hash: record for record in material.records}
+    trials = {
+        each.point.hash: (by_hash[each.point.hash], material.metrics(by_hash[each.point.hash]))
+        for each in models
+    }
+    followed = training.progress(models, trials, colours)
+    text = [
+        f"At {scientific(pair.budget)} FLOPs, {pair.routed.arm} against {pair.dense.arm}. Models: "
+        + "; ".join(
+            f"{each.title} (depth {each.point.depth}, width {each.point.width}, loss "
+            f"{decimal(each.point.loss)})"
+            for each in models
+        )
+        + "."
+    ]
+    if not any(each.number == 3 for each in models):
+        text.append("No routed model with fewer forward FLOPs is as good as the best dense one.")
+    if followed is None:
+        text.append(NO_LOGS)
+    ours = _ratios(material, pair, models, by_hash)
+    rows: list[Row] = [
+        {"what": what, READ: read, OURS: ours.get(what)} for what, read in FIGURE_3.items()
+    ]
+    tables = [Table("paper_figure_3", frame_of(rows))]
+    return section_of(title, text, [drawn, followed], tables, always=True)
+
+
+def figure_4(material: Material) -> Section:
+    """All budgets."""
+    title, pair = "Figure 4: isoFLOP curves", _pair(material)
+    if pair is None:
+        return _shown(title, [], NO_PAIR)
+    colours, curves = colours_of(material.arms), pair.curves(material.claims)
+    dense = {each.budget: each for each in material.claims.dense_minima}
+    places = [
+        Series(
+            f"{curve.arm}, {scientific(curve.budget)}", curve.arm, curve.budget,
+            _places(curve, dense[curve.budget], material),
+        )
+        for curve in curves
+    ]  # fmt: skip
+    right = paper.relative(
+        "paper_relative",
+        "Loss against forward FLOPs per token under causal routing, both over the optimal dense "
+        "model's, each arm at its best depth; areas of marks go with parameters.",
+        places,
+        colours,
+    )
+    rows = [
+        _minima(dense[each.budget], each)
+        for each in material.claims.optima
+        if each.arm == pair.routed.arm and each.budget in dense
+    ]
+    return section_of(
+        title, (), [paper.over_budgets(curves, colours), right],
+        [Table("paper_figure_4", frame_of([*FIGURE_4, *rows]))], always=True,
+    )  # fmt: skip
+
+
+def figure_5(material: Material) -> Section:
+    """Routing by position, and router weights."""
+    arms, telemetry = material.claims.routed, material.telemetry
+    drawn = [
+        maps.positions(arms, telemetry, material.controls),
+        maps.weights(arms, telemetry),
+    ]
+    section = _shown("Figure 5: routing analysis", drawn, NO_ROUTING)
+    if drawn[1] is None:
+        return section
+    rows = [FIGURE_5]
+    for arm, weights in drawn[1].data.groupby("arm", sort=False):
+        capacity = next(each.model.capacity for each in arms if each.arm == arm)
+        above = weights["tokens"][weights["from"] >= 0.5 - 1e-9].sum() / weights["tokens"].sum()
+        rows.append({"source": OURS, "arm": arm, "capacity": capacity, "weights over 0.5": above})
+    return replace(section, tables=[Table("paper_figure_5", frame_of(rows))])
+
+
+def figure_6(material: Material) -> Section:
+    """Causal routing against training's own."""
+    title, pair = "Figure 6: causal routing", _pair(material)
+    if pair is None:
+        return _shown(title, [], NO_PAIR)
+    colours = colours_of(material.arms)
+    series = []
+    for curve in pair.curves(material.claims):
+        if curve.budget != pair.budget:
+            continue
+        routed = curve.arm == pair.routed.arm
+        name = f"{curve.arm}, causal" if routed else curve.arm
+        places = _places(curve, pair.dense, material)
+        series.append(Series(name, curve.arm, curve.budget, places))
+        if routed:
+            places = _places(curve, pair.dense, material, in_training=True)
+            name = f"{curve.arm}, as in training"
+            series.append(Series(name, curve.arm, curve.budget, places, dashed=True))
+    left = paper.relative(
+        "paper_causal",
+        "Loss over that of the optimal dense model against forward FLOPs, with routing as in "
+        "training (top-k sees later tokens) and causal; validation sample.",
+        series,
+        colours,
+        FIGURE_6,
+    )
+    right = training.accuracies(
+        [(each, material.metrics(each)) for each in _last_routed(material)], colours
+    )
+    if right is None:
+        return section_of(title, [NO_ACCURACY], [left], always=True)
+    last = right.data.groupby(["arm", "seed", "depth", "width"], sort=False).tail(1)
+    rows: list[Row] = [FIGURE_6_ACCURACY]
+    for arm, ends in last.groupby("arm", sort=False):
+        means = {name: float(ends[name].mean()) for name in ("accuracy", "always skip")}
+        note = "at the last step, mean over trials"
+        rows.append({"source": OURS, "arm": arm, **means, "note": note})
+    tables = [Table("paper_figure_6", frame_of(rows))]
+    return section_of(title, (), [left, right], tables, always=True)
+
+
+def figure_7(material: Material) -> Section:
+    """Experts that tokens may pass by, against experts alone and dense."""
+    title, kinds = "Figure 7: mixture of depths and experts", kinds_of(material.records)
+    shown = [arm for arm in material.shown if arm not in material.controls]
+    experts = [arm for arm in shown if kinds.get(arm) is Kind.SPARSE]
+    both = [arm for arm in shown if kinds.get(arm) is Kind.ROUTED and _has_experts(material, arm)]
+    lacks = [
+        what
+        for arms, what in (
+            (experts, "experts alone (MoE)"),
+            (both, "experts and routing around them (MoDE, staged or integrated)"),
+        )
+        if not arms
+    ]
+    text = [NO_MODE.format(" or ".join(lacks))] if lacks else []
+    dense = [each for each in material.claims.dense_minima if each.arm not in experts]
+    if not both or not dense:
+        return section_of(title, text or [NO_PAIR], always=True)
+    best = dense[-1]
+    curves = [
+        curve
+        for curve in _best_depths(material, best.budget)
+        if curve.arm in (*experts, *both, best.arm)
+    ]
+    drawn = paper.relative(
+        "paper_mode",
+        "Loss against forward FLOPs per token, both over the optimal dense model's, each arm at "
+        "its best depth.",
+        [
+            Series(curve.arm, curve.arm, curve.budget, _places(curve, best, material))
+            for curve in curves
+        ],
+        colours_of(material.arms),
+        FIGURE_7,
+    )
+    return section_of(title, text, [drawn], always=True)
+
+
+PAPER: dict[str, Callable[[Material], Section]] = {
+    "figure_1": figure_1,
+    "figure_2": figure_2,
+    "figure_3": figure_3,
+    "figure_4": figure_4,
+    "figure_5": figure_5,
+    "figure_6": figure_6,
+    "figure_7": figure_7,
+}
+"""Sections by the name that recipes know them by."""
+
+
+def _shown(title: str, drawn: Sequence[Drawing | None], instead: str) -> Section:
+    text = () if any(each is not None for each in drawn) else (instead,)
+    return section_of(title, text, drawn, always=True)
+
+
+def _pair(material: Material) -> Pair | None:
+    kinds = kinds_of(material.records)
+    routed = [
+        arm
+        for arm in material.shown
+        if kinds.get(arm) is Kind.ROUTED and arm not in material.controls
+    ]
+    return pair_of(material.claims, routed)
+
+
+def _best_depths(material: Material, budget: float) -> list[Curve]:
+    """One curve for each arm at a budget."""
+    depths = {each.arm: each.depth for each in material.claims.optima if each.budget == budget}
+    return [
+        curve
+        for curve in material.claims.curves
+        if curve.budget == budget and curve.depth == depths[curve.arm]
+    ]
+
+
+def _controls(material: Material, pair: Pair) -> list[Control]:
+    """Those of the routed arm at its budget: confirm scores another part of the text, so what it
+    says is how far they are apart."""
+    return [
+        Control(
+            each.reference.arm,
+            each.reference.plan.params,
+            pair.routed.loss + each.difference,
+            None if each.interval is None else (each.interval.high - each.interval.low) / 2,
+        )
+        for each in material.claims.controls
+        if each.arm.arm == pair.routed.arm and each.arm.budget == pair.budget
+    ]
+
+
+def _places(
+    curve: Curve, best: Optimum, material: Material, *, in_training: bool = False
+) -> list[Place]:
+    """Trials of a curve over the optimal dense model; with routing as in training, planned FLOPs
+    and the loss of that mode."""
+    by_hash = {record.hash: record for record in material.records}
+    places = []
+    for point in curve.points:
+        record = by_hash[point.hash]
+        loss, flops = point.loss, point.forward_flops
+        if in_training and record.scores is not None and record.plan is not None:
+            loss, flops = record.scores.train_mode_loss, record.plan.forward_flops
+        told = f"{curve.arm}, depth {point.depth}, width {point.width}: loss {decimal(loss)}"
+        places.append(
+            Place(point.params, flops / best.point.forward_flops, loss / best.loss, told)
+        )
+    return places
+
+
+def _last_routed(material: Material) -> list[Record]:
+    """Confirmed trials of learned routed arms at their largest budget."""
+    return [
+        record
+        for arm in material.claims.routed
+        if arm.arm not in material.controls
+        for record in arm.records
+    ]
+
+
+def _has_experts(material: Material, arm: str) -> bool:
+    """Whether an arm's feed-forward parts are experts."""
+    models = [
+        record.candidate.model
+        for record in material.records
+        if record.arm == arm and record.stage is not Stage.EXPLORE
+    ]
+    return any(model.ffn is not None and model.ffn.name in EXPERTS for model in models)
+
+
+def _ratios(
+    material: Material, pair: Pair, models: Sequence[Named], records: Mapping[str, Record]
+) -> Mapping[str, float]:
+    """What `FIGURE_3` has of the paper, of this study."""
+    ours = {
+        "loss: best routed / best dense": pair.routed.loss / pair.dense.loss,
+        "parameters: best routed / best dense": pair.routed.params / pair.dense.params,
+    }
+    for each in _controls(material, pair)[:1]:
+        ours["loss: random control / best dense"] = each.loss / pair.dense.loss
+    steps = {
+        model.number: plan.flops_per_step
+        for model in models
+        if (plan := records[model.point.hash].plan) is not None
+    }
+    for number in (2, 3, 4):
+        if {1, number} <= steps.keys():
+            what = f"FLOPs per step: model {number} / model 1"
+            ours[what] = steps[number] / steps[1]
+    return ours
+
+
+def _minima(dense: Optimum, routed: Optimum) -> Row:
+    """What `FIGURE_4` has of the paper, of this study."""
+    return {
+        "source": OURS,
+        "budget": dense.budget,
+        "dense minimum": dense.loss,
+        "routed minimum": routed.loss,
+        "loss: routed / dense": routed.loss / dense.loss,
+        "forward FLOPs: routed / dense": routed.point.forward_flops / dense.point.forward_flops,
+    }
