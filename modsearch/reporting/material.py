@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from modsearch.analysis.claims import Claims, study_claims
+from modsearch.analysis.speeds import current
 from modsearch.config.manifest import Manifest
 from modsearch.config.records import Record
+from modsearch.config.speeds import Speeds
 from modsearch.config.telemetry import RoutingReport
 from modsearch.store.directory import StudyDirectory
 
@@ -24,6 +26,8 @@ class Material:
     """lm-eval's results by trial and suite."""
     telemetry: Mapping[str, RoutingReport]
     """Of confirmed routed trials, by hash."""
+    speeds: Speeds | None
+    """Of winners that still stand; None where they were not timed."""
     left_out: Sequence[str]
     """What of the directory does not count, and why."""
 
@@ -65,6 +69,10 @@ def gather(root: Path) -> Material:
         for record in arm.records
         if (report := directory.routing(record.hash)) is not None
     }
+    speeds = directory.speeds()
+    outdated: list[str] = []
+    if speeds is not None:
+        speeds, outdated = current(speeds, claims.confirmed)
     return Material(
         directory=directory,
         manifest=manifest,
@@ -72,5 +80,6 @@ def gather(root: Path) -> Material:
         claims=claims,
         evaluations={each.hash: directory.evaluations(each.hash) for each in counted.records},
         telemetry=telemetry,
-        left_out=directory.left_out(counted),
+        speeds=speeds,
+        left_out=[*directory.left_out(counted), *outdated],
     )
