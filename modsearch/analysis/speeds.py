@@ -11,12 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean, stdev
+from typing import TYPE_CHECKING
 
-from modsearch.analysis.claims import Claims
-from modsearch.analysis.compare import Confirmed, Multiplier
 from modsearch.analysis.noise import t_quantile
 from modsearch.analysis.numbers import percent, scientific
 from modsearch.config.speeds import Decoded, Speeds, Timed
+
+if TYPE_CHECKING:
+    from modsearch.analysis.claims import Claims
+    from modsearch.analysis.compare import Confirmed, Multiplier
 
 MOST_SCATTER = 0.1
 """Standard deviation of ln seconds between rounds above which a machine is not quiet."""
@@ -110,7 +113,7 @@ def decode_ratio(
     return paired(ours.seconds, theirs.seconds).inverse
 
 
-def at_equal_time(found: Multiplier, training: Ratio) -> Ratio:
+def at_equal_time(found: "Multiplier", training: Ratio) -> Ratio:
     """The compute multiplier with seconds of training as the price in place of FLOPs.
 
     The dense arm has the routed arm's loss at C FLOPs when it is given m C. The routed training
@@ -154,13 +157,13 @@ def _exp(exponent: float) -> float:
     return math.exp(exponent) if exponent < 700 else math.inf
 
 
-def reference_at(claims: Claims, budget: float) -> Confirmed | None:
+def reference_at(claims: "Claims", budget: float) -> "Confirmed | None":
     """The confirmed dense arm that routed ones are held against at a budget."""
     found = (each.dense for each in claims.standings if each.arm.budget == budget)
     return next((each.reference for each in found if each is not None), None)
 
 
-def current(speeds: Speeds, confirmed: Sequence[Confirmed]) -> tuple[Speeds, list[str]]:
+def current(speeds: Speeds, confirmed: "Sequence[Confirmed]") -> tuple[Speeds, list[str]]:
     """What still stands for its arm, and a line for each that no longer does."""
     standing = {record.hash for each in confirmed for record in each.records}
     kept = [each for each in speeds.arms if each.trial in standing]
@@ -182,7 +185,7 @@ def doubts(speeds: Speeds) -> list[str]:
         threads = "1 thread" if speeds.threads == 1 else f"{speeds.threads} threads"
         lines.append(
             f"the machine was not quiet: its load average was {before:.1f} "
-            f"before and {after:.1f} after {threads} on {speeds.cores} cores: time again when "
+            f"before and {after:.1f} after {threads} on {speeds.cores} cores; time again when "
             f"nothing else runs"
         )
     found = [(scatter(seconds), what) for what, seconds in _series(speeds)]

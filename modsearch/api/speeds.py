@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from modsearch.api.components import Files, loaded_plugins
-from modsearch.api.study import Study
 from modsearch.config.arguments import check_count, check_path, check_seconds
 from modsearch.config.speeds import Speeds
 from modsearch.errors import StudyError
@@ -21,7 +20,7 @@ MOST_SECONDS = 3600.0
 
 
 def time_winners(
-    study: "str | PathLike[str] | Study",
+    study: "str | PathLike[str]",
     *,
     rounds: int = 9,
     seconds: float = 0.5,
@@ -37,7 +36,7 @@ def time_winners(
     mean; where weights were not kept nothing is decoded.
 
     Args:
-        study: its directory.
+        study: its directory, or what `open_study` answered with.
         rounds: turns of each arm; ratios are taken round by round.
         seconds: of a turn, about.
         corpus: the study's text at another place.
@@ -50,18 +49,20 @@ def time_winners(
     """
     rounds = check_count("rounds", rounds, 2, MOST_ROUNDS)
     seconds = check_seconds("seconds", seconds, MOST_SECONDS)
-    root = study.root if isinstance(study, Study) else check_path("study", study)
-    opened = study if isinstance(study, Study) else Study(root)
+    root = check_path("study", study)
+    from modsearch.analysis.claims import study_claims
+    from modsearch.store.directory import StudyDirectory
     from modsearch.store.lock import refuse_second
 
+    directory = StudyDirectory(root)
+    manifest = directory.manifest()
     refuse_second(root)  # a search beside it would be part of what is timed
-    confirmed = opened.claims.confirmed
+    confirmed = study_claims(manifest, directory.records()).confirmed
     if not confirmed:
         raise StudyError(
             f"{root} has no confirmed trials to time\n"
             f"its search is not that far, or its space has no `confirm`"
         )
-    manifest, directory = opened.manifest, opened.directory
     loaded = loaded_plugins(plugins)
     from modsearch.config.data import DataConfig
     from modsearch.data.corpus import load_corpus

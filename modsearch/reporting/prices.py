@@ -124,7 +124,7 @@ def told(claims: Claims, found: Speeds) -> list[str]:
         f"that the same training FLOPs take, and of tokens a second, where more is faster.",
         _headline(claims, found),
     ]
-    return lines + [f"Doubt it: {line}." for line in doubts(found)]
+    return lines + [f"Caution: {line}." for line in doubts(found)]
 
 
 def _tokens(found: Speeds) -> str:
