@@ -113,7 +113,7 @@ def _axis(ax: Axes) -> None:
     """Logarithmic, with a label at 1, 2 and 5 of a decade, and some room at the ends."""
     ax.set_xscale("log")
     ax.margins(x=0.12)
-    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: count(x)))
     ax.xaxis.set_minor_formatter(NullFormatter())
 
@@ -130,6 +130,6 @@ def _handles(
         ]
     return [
         *found,
-        Line2D([], [], ls="", marker="o", c=EDGE, label="on the front"),
-        Line2D([], [], ls="", marker="o", c=EDGE, mfc="white", label="beaten in both"),
+        Line2D([], [], ls="", marker="o", c=EDGE, label="filled: on the front"),
+        Line2D([], [], ls="", marker="o", c=EDGE, mfc="white", label="hollow: beaten"),
     ]
