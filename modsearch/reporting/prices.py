@@ -7,7 +7,7 @@ import pandas as pd
 
 from modsearch.analysis.claims import Claims
 from modsearch.analysis.compare import Comparison, Confirmed
-from modsearch.analysis.numbers import decimal, interval, scientific
+from modsearch.analysis.numbers import decimal, interval, percent, scientific
 from modsearch.analysis.speeds import (
     Ratio,
     at_equal_time,
@@ -111,7 +111,7 @@ def multipliers(claims: Claims, found: Speeds) -> pd.DataFrame:
 def told(claims: Claims, found: Speeds) -> list[str]:
     """Paragraphs: how it was measured, what it says of the headline, and why to doubt it."""
     threads = "1 thread" if found.threads == 1 else f"{found.threads} threads"
-    lines = [
+    how = (
         f"Measured apart from the study, by `modsearch time` in {found.rounds} rounds on "
         f"{found.machine} ({threads}, {found.precision}, torch {found.torch}): in each round all "
         f"arms of a budget have a turn, ratios are taken round by round, and their 95 % intervals "
@@ -121,10 +121,33 @@ def told(claims: Claims, found: Speeds) -> list[str]:
         f"window of test text, "
         f"after all that stands before them. Cache bytes are those that a sequence holds at the "
         f"end of the window. Ratios are to the dense winner of the budget: of a step, of the time "
-        f"that the same training FLOPs take, and of tokens a second, where more is faster.",
-        _headline(claims, found),
+        f"that the same training FLOPs take, and of tokens a second, where more is faster."
+    )
+    cautions = [f"Caution: {line}." for line in doubts(found)]
+    return [_headline(claims, found), *_decoding(claims, found), *cautions, how]
+
+
+def _decoding(claims: Claims, found: Speeds) -> list[str]:
+    """Of the headline's arms, beside the difference in loss; nothing where it was not measured."""
+    both = claims.headline.comparison
+    if both is None:
+        return []
+    arm, dense, budget = both.arm.arm, both.reference.arm, both.arm.budget
+    ours, theirs = timed(found, arm, budget), timed(found, dense, budget)
+    if ours is None or theirs is None or not (ours.decoded and theirs.decoded):
+        return []
+    ratios = [
+        f"{decimal(ratio.value, 2)} {interval(ratio.low, ratio.high, 2)} at batch {row.batch_size}"
+        for row in ours.decoded
+        if (ratio := decode_ratio(found, arm, dense, budget, row.batch_size)) is not None
     ]
-    return lines + [f"Caution: {line}." for line in doubts(found)]
+    ends = "" if both.interval is None else f" {interval(both.interval.low, both.interval.high)}"
+    share = ours.decoded[-1].cache_bytes / theirs.decoded[-1].cache_bytes
+    return [
+        f"It decodes at so many times the tokens a second: {', '.join(ratios)}; with "
+        f"{percent(share, 0)} of the cache bytes, for a loss that is "
+        f"{decimal(both.difference, 3)} nats lower{ends}."
+    ]
 
 
 def _tokens(found: Speeds) -> str:

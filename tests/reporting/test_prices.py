@@ -109,6 +109,7 @@ def test_half_of_the_time_a_flop_doubles_the_multiplier(no_figures: None, root: 
         assert float(row["at equal time"]) == pytest.approx(2 * float(row["multiplier"]))
         assert float(row["at equal time low"]) == pytest.approx(2 * float(row["multiplier low"]))
     assert "At 1e12 training FLOPs mod trains for 0.50 times as long as dense" in text
+    assert "2.00 [2.00, 2.00] at batch 1, 2.00 [2.00, 2.00] at batch 16; with 62 %" in text
 
 
 def test_the_front_is_drawn_and_has_its_data(root: Path) -> None:
