@@ -96,9 +96,9 @@ def test_every_confirmed_arm_is_timed(modsearch, root: Path) -> None:
     done = modsearch("time", root, "--rounds", "2", "--seconds", "0.01")
     assert done.code == 0, done.err
     assert "3 arms: round 2 of 2" in done.err
-    found = StudyDirectory(root).speeds()
-    assert found is not None
     study = library.open_study(root)
+    found = study.speeds
+    assert found is not None
     confirmed = {each.arm: each for each in study.claims.confirmed}
     assert [each.arm for each in found.arms] == list(confirmed) == ["dense", "mod", "mod-random"]
     for each in found.arms:
