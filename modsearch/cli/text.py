@@ -293,7 +293,8 @@ def speeds_text(found: "Speeds", claims: "Claims") -> str:
     lines += _speeds_table("training steps", "ms a step")
     for each in found.arms:
         ratio = step_ratio(found, each.arm, names.get(each.budget, each.arm), each.budget)
-        lines.append(_speeds_line(each, f"{1000 * typical(each.step_seconds):.3g}", ratio, names))
+        told = f"{1000 * typical(each.step_seconds):.3g}"
+        lines.append(_speeds_line(each, told, ratio, names).rstrip())
     for size in sorted({row.batch_size for each in found.arms for row in each.decoded}):
         lines += _speeds_table(f"decoding, batch {size}", "tokens/s", "cache bytes")
         for each in found.arms:

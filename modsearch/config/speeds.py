@@ -4,9 +4,13 @@ Seconds are wall-clock, one value for each round, and all arms have their turn i
 ratio of two arms is taken round by round.
 """
 
-from typing import Literal
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
 
 from modsearch.config.base import Frozen
+
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Decoded(Frozen):
@@ -17,7 +21,7 @@ class Decoded(Frozen):
     """Tokens of a sequence before the first one that is timed."""
     tokens: int
     """Of a sequence that are timed, one after the other, in each pass."""
-    seconds: list[float]
+    seconds: list[Seconds]
     """Of one token of every sequence, the mean of a turn; by round."""
     cache_bytes: float
     """Of the keys and values that a sequence holds at the end, mean over sequences."""
@@ -34,9 +38,9 @@ class Timed(Frozen):
     width: int
     parameter_bytes: int
     """Of the weights as they are held."""
-    flops_per_step: int
+    flops_per_step: int = Field(gt=0)
     """Training FLOPs of what was timed, after any warm-up of capacities."""
-    step_seconds: list[float]
+    step_seconds: list[Seconds]
     """Of a training step at the study's batch, the mean of a turn; by round."""
     decoded: list[Decoded] = []
     missing: str | None = None
@@ -59,7 +63,7 @@ class Speeds(Frozen):
     cores: int
     """Of the machine."""
     torch: str
-    rounds: int
+    rounds: int = Field(gt=0)
     seconds: float
     """That a turn was meant to take."""
     load_before: float | None
@@ -67,3 +71,15 @@ class Speeds(Frozen):
     load_after: float | None
     """The same at the end, with what was measured itself."""
     arms: list[Timed]
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        """Ratios are taken round by round."""
+        for each in self.arms:
+            for seconds in (each.step_seconds, *(row.seconds for row in each.decoded)):
+                if len(seconds) != self.rounds:
+                    raise ValueError(
+                        f"arm {each.arm} has seconds of {len(seconds)} rounds in place of "
+                        f"{self.rounds}"
+                    )
+        return self

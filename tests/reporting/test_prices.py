@@ -1,5 +1,6 @@
 """The report's section on speeds: there when they were measured, right, and repeatable."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -157,8 +158,14 @@ def test_the_same_bytes_twice(no_figures: None, root: Path) -> None:
     assert tree(root / "report") == before
 
 
-def test_damaged_speeds_are_told_and_left_out(no_figures: None, root: Path) -> None:
-    (root / "speeds.json").write_text("{")
+@pytest.mark.parametrize("damage", ["no json", "a round that is missing", "no time at all"])
+def test_damaged_speeds_are_told_and_left_out(no_figures: None, root: Path, damage: str) -> None:
+    plain = timed(root).model_dump(mode="json")
+    if damage == "a round that is missing":
+        plain["arms"][0]["decoded"][1]["seconds"].pop()
+    if damage == "no time at all":
+        plain["arms"][0]["step_seconds"][0] = 0.0
+    (root / "speeds.json").write_text("{" if damage == "no json" else json.dumps(plain))
     text = page(root)
     assert "can&#39;t read speeds.json" in text
     assert "`modsearch time` measures it again" in text
