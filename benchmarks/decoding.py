@@ -11,7 +11,6 @@ median over rounds.
 import argparse
 import platform
 import tempfile
-import time
 from pathlib import Path
 from statistics import median
 
@@ -27,12 +26,13 @@ from modsearch.data.corpus import load_corpus
 from modsearch.nn.generate import Decoding
 from modsearch.nn.model import Decoder
 from modsearch.training.budget import plan
+from modsearch.training.speed import Passes, in_turns
 from modsearch.training.trainer import Trainer
 
 SHAPE = {"vocab_size": 256, "seq_len": 256, "depth": 8, "width": 256, "num_heads": 4}
 ROUTED = {"block": "mod", "capacity": 0.125, "every": 2}
 BLOCK = 8
-"""Tokens that one model decodes before the other one's turn."""
+"""Tokens of a turn, right after the context."""
 
 
 def main() -> None:
@@ -94,38 +94,23 @@ def compare(
     ]
     gap = torch.stack(gaps).median().item()
     assert gap < 1e-3, f"decoding differs from the parallel pass by {gap}"
-    held = {"dense": Decoding(dense, batch), "routed": Decoding(routed, batch)}
-    seconds: dict[str, list[float]] = {name: [] for name in held}
-    for decoding in held.values():
-        decoding.extend(tokens_BT[:, :context])
-    for start in range(context, length, BLOCK):
-        for name, decoding in held.items():
-            synchronise(tokens_BT)
-            started = time.perf_counter()
-            for t in range(start, min(start + BLOCK, length)):
-                decoding.extend(tokens_BT[:, t : t + 1])
-            synchronise(tokens_BT)
-            seconds[name].append((time.perf_counter() - started) / BLOCK)
+    whole = Decoding(dense, batch)
+    whole.extend(tokens_BT)
+    passes = [Passes(m, tokens_BT[:, : context + BLOCK], batch, BLOCK) for m in (dense, routed)]
+    found = in_turns(passes, (length - context) // BLOCK, 0.0, lambda _: None)
+    seconds = dict(zip(("dense", "routed"), found.values(), strict=True))
     ratio = median(d / r for d, r in zip(seconds["dense"], seconds["routed"], strict=True))
     rates = {name: batch / median(values) for name, values in seconds.items()}
-    share = held["routed"].cache_bytes / held["dense"].cache_bytes
-    layers = [
-        rows for rows, c in zip(held["routed"].layer_rows(), routed.capacities, strict=True) if c
-    ]
+    share = decoding.cache_bytes / whole.cache_bytes
+    layers = [rows for rows, c in zip(decoding.layer_rows(), routed.capacities, strict=True) if c]
     capacity = sum(map(sum, layers)) / (len(layers) * batch * length)
-    flops = sum(held["dense"].flops()) / sum(held["routed"].flops())
+    flops = sum(whole.flops()) / sum(decoding.flops())
     row = (
         f"{label:8} batch {batch:2}: dense {rates['dense']:8.1f} tokens/s, routed "
         f"{rates['routed']:8.1f}, ratio {ratio:.2f} (FLOPs {flops:.2f}); realised capacity "
         f"{capacity:.1%}, cache bytes {share:.1%}"
     )
     return row, ratio
-
-
-def synchronise(tensor: torch.Tensor) -> None:
-    """Wait for the device."""
-    if tensor.is_cuda:
-        torch.cuda.synchronize()
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from modsearch.config.model import ModelConfig
 from modsearch.config.runtime import Runtime
 from modsearch.nn.contracts import ROUTERS
 from modsearch.nn.model import Decoder
+from modsearch.training.speed import in_turns, wait
 from modsearch.training.trainer import autocast
 
 SHAPES = {
@@ -46,11 +47,11 @@ class Stepper:
 
     def seconds(self, steps: int = 1) -> float:
         """Of one step, as a mean of some without a wait between them."""
-        self._wait()
+        wait(self.runtime.device)
         started = time.perf_counter()
         for _ in range(steps):
             self._step()
-        self._wait()
+        wait(self.runtime.device)
         return (time.perf_counter() - started) / steps
 
     def _step(self) -> None:
@@ -63,10 +64,6 @@ class Stepper:
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.model.end_step()
-
-    def _wait(self) -> None:
-        if self.runtime.device == "cuda":
-            torch.cuda.synchronize()
 
 
 def main() -> None:
@@ -97,12 +94,8 @@ def compare(shape: str, rounds: int, device: str) -> None:
         for router in ROUTERS.names()
     }
     steppers = {"dense": dense, **routed}
-    seconds: dict[str, list[float]] = {name: [] for name in steppers}
-    for turn in range(rounds + 1):
-        for name, stepper in steppers.items():
-            spent = stepper.seconds()
-            if turn:  # the first pays for allocations
-                seconds[name].append(spent)
+    found = in_turns([each.seconds for each in steppers.values()], rounds, 0.0, lambda _: None)
+    seconds = {name: found[each.seconds] for name, each in steppers.items()}
     print(f"\n{shape}: {values}, batch {batch}, dense {median(seconds['dense']):.3f} s a step")
     print(f"{'router':14}{'time ratio':>12}{'FLOP ratio':>12}{'time / FLOPs':>14}")
     for name, stepper in routed.items():

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from modsearch.api.components import check, components, describe
     from modsearch.api.model import evaluate, flops, generate, train
+    from modsearch.api.speeds import time_winners
     from modsearch.api.study import (
         Study,
         load_space,
@@ -40,12 +41,14 @@ __all__ = [
     "predict",
     "report",
     "search",
+    "time_winners",
     "train",
 ]
 
 _HOMES = {
     "api.components": ("check", "components", "describe"),
     "api.model": ("evaluate", "flops", "generate", "train"),
+    "api.speeds": ("time_winners",),
     "api.study": ("Study", "load_space", "open_study", "plan", "predict", "report", "search"),
     "errors": ("ModsearchError",),
 }

@@ -59,7 +59,7 @@ def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """For tests of what a report says: drawing takes most of its time."""
     for figure in (
         "comparisons.confirm", "comparisons.differences", "curves.forward", "curves.isoflop",
-        "routing.positions", "routing.weights", "routing.window",
+        "prices.pareto", "routing.positions", "routing.weights", "routing.window",
     ):  # fmt: skip
         monkeypatch.setattr(f"modsearch.reporting.figures.{figure}", lambda *_: None)
 

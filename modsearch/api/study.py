@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from modsearch.config.manifest import Manifest
     from modsearch.config.records import Record
     from modsearch.config.runtime import EngineName
+    from modsearch.config.speeds import Speeds
     from modsearch.engines.contract import MakeEngine
     from modsearch.planning.forecast import Forecast
     from modsearch.reporting.recipe import RecipeLike
@@ -104,6 +105,11 @@ class Study:
         trials = self.trials
         results = {each.hash: self.directory.evaluations(each.hash) for each in trials}
         return trial_tables.evaluations(trials, results)
+
+    @property
+    def speeds(self) -> "Speeds | None":
+        """How fast its winners train and decode; None where `time_winners` has not measured it."""
+        return self.directory.speeds()
 
     def best(self, budget: float | None = None) -> "Record":
         """A trial of the confirmed candidate with the lowest mean loss; of the lowest measured

@@ -17,7 +17,7 @@ from modsearch.cli.options import (
     app,
     as_json,
 )
-from modsearch.cli.progress import resumable, shown_study, warn
+from modsearch.cli.progress import resumable, say, shown_study, warn
 
 FixedSeeds = Annotated[
     int | None,
@@ -144,6 +144,34 @@ def predict(
 
     result = modsearch.predict(study, flops)
     print(as_json(result) if as_object else predictions_text(result))
+
+
+@app.command()
+def time(
+    study: StudyDir,
+    rounds: Annotated[int, typer.Option(min=2, max=1000, help="Turns of each arm.")] = 9,
+    seconds: Annotated[float, typer.Option(help="Of a turn, about.")] = 0.5,
+    corpus: Annotated[
+        str | None, typer.Option(help="The study's text, where it lies elsewhere.")
+    ] = None,
+    plugin: PluginFiles = None,
+    as_object: Json = False,
+) -> None:
+    """Time training steps and decoding of a study's winners, all arms in turns, for its report:
+    on a quiet machine of the kind that it ran on."""
+    found = modsearch.time_winners(
+        study,
+        rounds=rounds,
+        seconds=seconds,
+        corpus=corpus,
+        plugins=plugin or (),
+        progress=lambda line: say(line, Shown.TEXT),
+    )
+    from modsearch.analysis.speeds import doubts
+    from modsearch.cli.text import speeds_text
+
+    warn(doubts(found))
+    print(as_json(found) if as_object else speeds_text(found, modsearch.open_study(study).claims))
 
 
 @app.command()

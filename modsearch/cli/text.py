@@ -1,13 +1,16 @@
 """Results as text for a terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from modsearch.analysis.numbers import count, decimal, interval, scientific
+from modsearch.analysis.numbers import MISSING, count, decimal, interval, scientific
 from modsearch.errors import shown
 
 if TYPE_CHECKING:
+    from modsearch.analysis.claims import Claims
+    from modsearch.analysis.speeds import Ratio
     from modsearch.config.answers import ArmPrediction, Estimate, Predictions, SurfaceAnswer
+    from modsearch.config.speeds import Speeds, Timed
     from modsearch.planning.cells import PlannedCell
     from modsearch.planning.flops import FlopLedger
     from modsearch.planning.forecast import Chance, Forecast
@@ -267,3 +270,53 @@ def _table(rows: Sequence[tuple[str, ...]]) -> str:
         for row in rows
     ]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def speeds_text(found: "Speeds", claims: "Claims") -> str:
+    """Speeds as tables for a terminal, each beside its ratio to the dense winner's."""
+    from modsearch.analysis.speeds import (
+        decode_ratio,
+        decoded,
+        reference_at,
+        step_ratio,
+        tokens_per_second,
+        typical,
+    )
+
+    threads = "1 thread" if found.threads == 1 else f"{found.threads} threads"
+    lines = [
+        f"{found.machine}, {threads}, {found.precision}, torch {found.torch}, {found.rounds} "
+        f"rounds; ratios to the dense winner, 95 % intervals"
+    ]
+    dense = {each.budget: reference_at(claims, each.budget) for each in found.arms}
+    names = {budget: each.arm for budget, each in dense.items() if each is not None}
+    lines += _speeds_table("training steps", "ms a step")
+    for each in found.arms:
+        ratio = step_ratio(found, each.arm, names.get(each.budget, each.arm), each.budget)
+        told = f"{1000 * typical(each.step_seconds):.3g}"
+        lines.append(_speeds_line(each, told, ratio, names).rstrip())
+    for size in sorted({row.batch_size for each in found.arms for row in each.decoded}):
+        lines += _speeds_table(f"decoding, batch {size}", "tokens/s", "cache bytes")
+        for each in found.arms:
+            if (row := decoded(each, size)) is None:
+                continue
+            against = names.get(each.budget, each.arm)
+            ratio = decode_ratio(found, each.arm, against, each.budget, size)
+            line = _speeds_line(each, f"{tokens_per_second(row):,.0f}", ratio, names)
+            lines.append(f"{line}{row.cache_bytes:13,.0f}")
+    return "\n".join(lines)
+
+
+def _speeds_table(title: str, unit: str, last: str = "") -> list[str]:
+    head = f"{'arm':18}{'budget':>9}{'size':>10}{unit:>12}  {'ratio':22}"
+    return ["", title, f"{head}{last:>13}".rstrip()]
+
+
+def _speeds_line(
+    each: "Timed", value: str, ratio: "Ratio | None", names: "Mapping[float, str]"
+) -> str:
+    told = MISSING
+    if ratio is not None and names.get(each.budget, each.arm) != each.arm:
+        told = f"{decimal(ratio.value, 3)} {interval(ratio.low, ratio.high)}"
+    size = f"d{each.width} L{each.depth}"
+    return f"{each.arm:18}{scientific(each.budget):>9}{size:>10}{value:>12}  {told:22}"

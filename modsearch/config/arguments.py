@@ -41,6 +41,20 @@ def check_count(name: str, count: object, least: int, most: int) -> int:
     return value
 
 
+def check_seconds(name: str, seconds: object, most: float) -> float:
+    """A time.
+
+    Raises:
+        ConfigError: it is no number over 0, or too large.
+    """
+    if not isinstance(seconds, Real) or isinstance(seconds, bool):
+        raise ConfigError(f"--{name} must be a number of seconds, but got {shown(seconds)}")
+    value = float(seconds)
+    if not 0 < value <= most:
+        raise ConfigError(f"--{name} must be over 0 and at most {most:g}, not {value:g}")
+    return value
+
+
 def check_path(name: str, path: object) -> Path:
     """A path, as text or an object.
 

@@ -83,6 +83,7 @@ _FORMATS: dict[str, Callable[[float], str]] = {
     "realised capacity": lambda value: decimal(value, 3),
     "rate": lambda value: f"{value:g}",
     "step ms": lambda value: decimal(value, 2),
+    "at equal time": lambda value: decimal(value, 2),
     "r2": lambda value: decimal(value, 3),
     "multiplier": lambda value: decimal(value, 2),
     "low": lambda value: decimal(value, 3),
@@ -116,6 +117,10 @@ def _text(name: str, value: object) -> str:
     if name in _FORMATS:
         return _FORMATS[name](value)
     if name.startswith("against "):
+        return decimal(value, 3)
+    if name.startswith("tokens/s"):
+        return f"{value:,.0f}"
+    if "ratio" in name or name.startswith("time at"):
         return decimal(value, 3)
     if "FLOPs" in name:
         return scientific(value)

@@ -7,8 +7,10 @@ from typing import Any
 
 from modsearch.analysis.claims import Claims, study_claims
 from modsearch.analysis.compare import Comparison
+from modsearch.analysis.speeds import current
 from modsearch.config.manifest import Manifest
 from modsearch.config.records import Record
+from modsearch.config.speeds import Speeds
 from modsearch.config.telemetry import RoutingReport
 from modsearch.store.directory import StudyDirectory
 from modsearch.store.trial import read_metrics
@@ -28,6 +30,8 @@ class Material:
     """lm-eval's results by trial and suite."""
     telemetry: Mapping[str, RoutingReport]
     """Of confirmed routed trials, by hash."""
+    speeds: Speeds | None
+    """Of winners that still stand; None where they were not timed."""
     left_out: Sequence[str]
     """What of the directory does not count, and why."""
     shown: Sequence[str]
@@ -91,6 +95,10 @@ def gather(root: Path) -> Material:
         for record in arm.records
         if (report := directory.routing(record.hash)) is not None
     }
+    speeds = directory.speeds()
+    outdated: list[str] = []
+    if speeds is not None:
+        speeds, outdated = current(speeds, claims.confirmed)
     return Material(
         directory=directory,
         manifest=manifest,
@@ -98,6 +106,7 @@ def gather(root: Path) -> Material:
         claims=claims,
         evaluations={each.hash: directory.evaluations(each.hash) for each in counted.records},
         telemetry=telemetry,
-        left_out=directory.left_out(counted),
+        speeds=speeds,
+        left_out=[*directory.left_out(counted), *outdated],
         shown=list(manifest.arms),
     )

@@ -6,9 +6,10 @@ from modsearch.analysis.claims import Claims
 from modsearch.analysis.curves import MIN_POINTS, MIN_SIZES, WINDOW
 from modsearch.analysis.noise import SEED_SD
 from modsearch.analysis.numbers import decimal, interval
-from modsearch.reporting import law_tables, routing, study_tables, trial_tables
+from modsearch.reporting import law_tables, prices, routing, study_tables, trial_tables
 from modsearch.reporting.facts import chance
 from modsearch.reporting.figures import comparisons, curves
+from modsearch.reporting.figures import prices as price_figures
 from modsearch.reporting.figures import routing as maps
 from modsearch.reporting.material import Material
 from modsearch.reporting.parts import Section, Table, section_of
@@ -120,7 +121,7 @@ def _multiplier(material: Material) -> Section:
     claims = material.claims
     return section_of(
         "Compute multiplier",
-        _multiplier_text(claims),
+        [*_multiplier_text(claims), *_untimed(material)],
         tables=[Table("multipliers", study_tables.multipliers(claims))],
         always=bool(claims.by_budget),
     )
@@ -167,6 +168,22 @@ def _standings(material: Material) -> Section:
 def _controls(material: Material) -> Section:
     tables = [Table("controls", study_tables.controls(material.claims))]
     return section_of("Controls", [CONTROLS], tables=tables)
+
+
+def _prices(material: Material) -> Section:
+    """Only where winners were timed."""
+    claims, speeds = material.claims, material.speeds
+    if speeds is None or not speeds.arms:
+        return section_of("At other prices")
+    return section_of(
+        "At other prices",
+        prices.told(claims, speeds),
+        [price_figures.pareto(claims, speeds, material.arms)],
+        [
+            Table("speeds", prices.speeds(claims, speeds)),
+            Table("multipliers_at_equal_time", prices.multipliers(claims, speeds)),
+        ],
+    )
 
 
 def _routing(material: Material) -> Section:
@@ -253,6 +270,7 @@ SECTIONS: dict[str, Callable[[Material], Section]] = {
     "winners": _winners,
     "standings": _standings,
     "controls": _controls,
+    "prices": _prices,
     "routing": _routing,
     "maps": _maps,
     "explore": _explore,
@@ -297,12 +315,22 @@ def _multiplier_text(claims: Claims) -> list[str]:
     how = (
         f"exp(d / s): d is confirm's difference, s the slope of the dense minima at the "
         f"headline's budget, {found.slope.kind}. The interval is "
-        f"Fieller's and carries both errors. Time is not in it: trials that share a machine slow "
-        f"each other, so a time ratio is measured apart, on a quiet device."
+        f"Fieller's and carries both errors. Time is not in it."
     )
     if found.extrapolated:
         how += " Extrapolated: the implied dense budget lies outside of the measured ones."
     return [first, how]
+
+
+def _untimed(material: Material) -> list[str]:
+    """How time gets onto the page; nothing where it is there, or nothing is confirmed."""
+    if not material.claims.confirmed or (material.speeds and material.speeds.arms):
+        return []
+    return [
+        "Speeds: not measured. Trials that share a machine slow each other, so time is measured "
+        "apart: `modsearch time STUDY`, on a quiet machine, adds the multiplier at equal training "
+        "time, decoding and caches."
+    ]
 
 
 def _bounds(low: float | None, high: float | None, digits: int = 2) -> str:

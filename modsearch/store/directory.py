@@ -2,7 +2,7 @@
 
 space.yaml  manifest.json  ledger.db  plugins/*.py
 trials/HASH/config.yaml metrics.jsonl routing.json result.json checkpoint/ eval/*.json error.txt
-report/
+speeds.json  report/
 """
 
 import json
@@ -18,6 +18,7 @@ from typing import Any
 
 from modsearch.config.manifest import Manifest
 from modsearch.config.records import Record, State, trial_hash
+from modsearch.config.speeds import Speeds
 from modsearch.config.telemetry import RoutingReport
 from modsearch.errors import ConfigError, StudyError, printable
 from modsearch.store.files import read_file, read_model, write_model
@@ -249,6 +250,25 @@ class StudyDirectory:
             return None
         return read_model(path, RoutingReport, "without the trial's folder it is trained again")
 
+    @property
+    def _speeds(self) -> Path:
+        return self.root / "speeds.json"
+
+    def write_speeds(self, speeds: Speeds) -> None:
+        """Write how fast its winners are, in the place of what was measured before."""
+        write_model(self._speeds, speeds)
+
+    def speeds(self) -> Speeds | None:
+        """How fast its winners are, or None where that was not measured (or is damaged)."""
+        with suppress(StudyError):
+            return self._read_speeds()
+        return None
+
+    def _read_speeds(self) -> Speeds | None:
+        if not self._speeds.exists():
+            return None
+        return read_model(self._speeds, Speeds, "`modsearch time` measures it again")
+
     def evaluations(self, name: str) -> dict[str, dict[str, Any]]:
         """Results of lm-eval by suite, in its own shape; what is damaged is left out."""
         found = {}
@@ -264,15 +284,16 @@ class StudyDirectory:
         """What of the study does not count or can't be read: a line for each."""
         found = found or self.results()
         lines = list(found.left_out)
+        reads: list[Callable[[], object]] = [self._read_speeds]
         for record in found.records:
-            reads: list[Callable[[], object]] = [partial(self._read_routing, record.hash)]
+            reads.append(partial(self._read_routing, record.hash))
             reads += [partial(_read_evaluation, path) for path in self._evaluations(record.hash)]
-            for read in reads:
-                try:
-                    read()
-                except StudyError as error:
-                    why, _, remedy = str(error).partition("\n")
-                    lines.append(f"{why} ({remedy})")
+        for read in reads:
+            try:
+                read()
+            except StudyError as error:
+                why, _, remedy = str(error).partition("\n")
+                lines.append(f"{why} ({remedy})")
         return lines
 
 

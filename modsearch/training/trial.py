@@ -51,7 +51,7 @@ def run_trial(root: Path, job: Job, on_log: OnLog | None = None) -> Record:
     """
     study = StudyDirectory(root)
     listener = _Listener(on_log)
-    with alone(study.trial(job.hash)), _threads(job.runtime.threads):
+    with alone(study.trial(job.hash)), threads(job.runtime.threads):
         record = study.finished(job.hash) or _run(study, job, listener)
     if listener.error is not None:
         raise listener.error
@@ -59,7 +59,7 @@ def run_trial(root: Path, job: Job, on_log: OnLog | None = None) -> Record:
 
 
 @contextmanager
-def _threads(wanted: int) -> Iterator[None]:
+def threads(wanted: int) -> Iterator[None]:
     """So many threads for torch; a notebook has its own number back afterwards."""
     before = torch.get_num_threads()
     torch.set_num_threads(wanted)

@@ -115,6 +115,7 @@ def test_help_answers_at_once() -> None:
         "eval",
         "report",
         "predict",
+        "time",
     ],
 )
 def test_every_verb_has_help(modsearch, verb: str) -> None:
@@ -635,6 +636,7 @@ VERBS = [
     "report",
     "generate",
     "predict",
+    "time",
 ]
 
 

@@ -20,6 +20,7 @@ from modsearch.cli.schemas import What, schema_of
 from modsearch.config.answers import Evaluation, Generation, Outcome
 from modsearch.config.reading import read_yaml
 from modsearch.config.records import Candidate, Record
+from modsearch.config.speeds import Speeds
 from modsearch.planning.flops import FlopLedger
 from modsearch.planning.forecast import Forecast
 from modsearch.study.events import Event
@@ -94,6 +95,7 @@ def answer(modsearch, ground: Path, monkeypatch: pytest.MonkeyPatch) -> Callable
         (("best", "study"), Record, What.RECORD),
         (("search", "space.yaml", "--out", "study", "--progress", "none"), Outcome, What.OUTCOME),
         (("eval", "study", "--suite", "tiny.yaml"), Evaluation, What.EVAL),
+        (("time", "study", "--rounds", "2", "--seconds", "0.01"), Speeds, What.SPEEDS),
     ],
 )
 def test_answers_are_those_of_their_models(

@@ -302,3 +302,19 @@ def test_a_study_reaches_its_report(tmp_path: Path) -> None:
     # Trained on one device, opened on another.
     model = load_model(study.folder(study.trials[0]) / "checkpoint")
     assert model.embedding.weight.device.type == "cpu"
+
+
+def test_winners_are_timed_on_the_device_that_they_ran_on(tmp_path: Path) -> None:
+    resources = {"workers": 1, "device": DEVICE, "precision": "bf16"}
+    measure = {"ladder": [{"budget": 5e7, "depth": 2, "widths": [4]}], "windows": 2}
+    study = modsearch.search({**SPACE, "resources": resources, "measure": measure}, tmp_path)
+    found = modsearch.time_winners(study, rounds=2, seconds=0.01)
+    assert found == study.speeds
+    assert (found.device, found.precision) == (DEVICE, "bf16")
+    assert [each.arm for each in found.arms] == ["dense", "mod"]
+    for each in found.arms:
+        assert [row.batch_size for row in each.decoded] == [1, 16]
+        if DEVICE == "cuda":
+            assert each.peak_memory is not None
+            # Weights and two moments, at least.
+            assert 3 * each.parameter_bytes < each.peak_memory < 2**30
