@@ -24,6 +24,7 @@ from modsearch.config.manifest import Manifest
 from modsearch.config.records import Record, Stage, State
 from modsearch.errors import StudyError, first_line
 from modsearch.reporting.figures.drawing import render, styled
+from modsearch.reporting.findings_table import SHOWN_BY
 from modsearch.reporting.material import Material, gather
 from modsearch.reporting.sections import SECTIONS, Section
 from modsearch.store.directory import StudyDirectory
@@ -49,15 +50,16 @@ def compile_report(root: Path, out: Path | None = None) -> Path:
     material = gather(root)
     out = out or root / "report"
     with styled():
-        made = [make(material) for make in SECTIONS.values()]
-        sections = [section for section in made if section.stands]
-        drawn = {each.name: render(each) for section in sections for each in section.figures}
+        made = {name: make(material) for name, make in SECTIONS.items()}
+        sections = {name: section for name, section in made.items() if section.stands}
+        figures = [each for section in sections.values() for each in section.figures]
+        drawn = {each.name: render(each) for each in figures}
     for name, files in drawn.items():
         write_bytes(out / "figures" / f"{name}.png", files.png)
         write_bytes(out / "figures" / f"{name}.svg", files.svg)
-    for drawing in (drawing for section in sections for drawing in section.figures):
+    for drawing in figures:
         write_text(out / "figures" / f"{drawing.name}.csv", drawing.data.to_csv(index=False))
-    for table in (table for section in sections for table in section.tables):
+    for table in (table for section in sections.values() for table in section.tables):
         write_text(out / "tables" / f"{table.name}.csv", table.frame.to_csv(index=False))
     page = _Page(material, sections, {name: files.svg for name, files in drawn.items()})
     write_text(out / "report.md", page.render("page.md.j2"))
@@ -68,7 +70,8 @@ def compile_report(root: Path, out: Path | None = None) -> Path:
 @dataclass(frozen=True)
 class _Page:
     material: Material
-    sections: Sequence[Section]
+    sections: Mapping[str, Section]
+    """By name."""
     images: Mapping[str, bytes]
     """SVG by the name of the figure."""
 
@@ -96,6 +99,7 @@ class _Page:
             counts=_counts(self.material.records),
             mixed=manifest.mixed,
             sections=self.sections,
+            shown_by=SHOWN_BY,
             images={name: _data_url(svg) for name, svg in self.images.items()},
             command=_again(manifest),
         )
