@@ -160,8 +160,10 @@ def parity_claim(pair: Pair) -> Answer:
         what = "parity costs less than the dense optimum"
     else:
         what = "parity is reached, but it is not told that it costs less"
-    if found.low is None:
-        what += "; the smallest size is not told to be worse, so nothing bounds it from below"
+    if found.at_end:
+        what += "; the smallest fitted size is as good already, so this is an upper limit"
+    elif found.low is None:
+        what += "; the smallest fitted size is not told to be worse: no lower end"
     smallest = None
     size = size_with_forward(pair.routed, HALF * forward_at_minimum(pair.dense))
     if size is None:

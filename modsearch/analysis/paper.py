@@ -63,7 +63,8 @@ PARITY = Stated(
     "introduction", "50 % and more saved", Unit.RATIO, "forward",
 )  # fmt: skip
 LARGER = Stated(
-    "the optimum has more parameters", "read off figure 3", "approx. 1.2 to 2 times", Unit.RATIO, "isoflop",
+    "the optimum has more parameters", "read off figure 3", "approx. 1.2 to 2 times", Unit.RATIO,
+    "isoflop",
 )  # fmt: skip
 SAME_FORWARD = Stated(
     "the optimal routed model costs as much per forward pass as the optimal dense one",

@@ -31,6 +31,8 @@ class Parity:
     low: float | None
     """None, as `high`: nothing bounds it."""
     high: float | None
+    at_end: bool = False
+    """The smallest size is as good already, so that `value` is the most that it can be."""
 
     def holds(self, truth: float) -> bool:
         """Whether the truth lies inside."""
@@ -101,6 +103,7 @@ def forward_at_parity(arm: Fit, reference: Fit, noise: Noise) -> Parity:
         found.value,
         found.low if not_worse else None,
         found.high if better is not None else None,
+        at_end=reached == 0,
     )
 
 

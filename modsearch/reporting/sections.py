@@ -37,8 +37,8 @@ LEDGER = (
     "speak for the claim. Whatever the word, it is one about this study's scale; the paper's "
     "budgets are 6e18 to 1e20 FLOPs.",
     "Each row stands for itself: nothing is adjusted for how many there are, so that of twenty "
-    "words one may be wrong. Only controls are adjusted among the comparisons beside the headline, "
-    "as below. Differences in loss between arms are of fresh seeds. Where optima lie is read off "
+    "words one may be wrong. Only controls are adjusted, among the comparisons beside the "
+    "headline. Differences in loss between arms are of fresh seeds. Where optima lie is read off "
     "the curves: their parabolas may be skew, and the same trials have chosen arm and depth.",
 )
 CONFIRMED = (

@@ -152,6 +152,26 @@ def test_comparisons_and_controls(full: Path) -> None:
     assert float(row["difference"]) == pytest.approx(losses[0] - losses[1])
 
 
+def test_every_claim_of_the_paper_has_a_row_that_links_to_what_shows_it(full: Path) -> None:
+    found = table(full, "claims")
+    assert found.loc[0, "claim"] == "lower loss at equal training FLOPs"
+    assert found.loc[0, "verdict"] == "supported"
+    assert found.loc[0, "here from"] > 0, "full precision, for programs"
+    assert found.loc[0, "here from"] < found.loc[0, "here value"] < found.loc[0, "here to"]
+    assert set(found["verdict"]) <= {
+        "supported", "refuted", "equivalent", "underpowered", "not tested",
+    }  # fmt: skip
+    assert found["why"].notna().all()
+    page = full.read_text()
+    assert page.index("Claims of the paper") < page.index("IsoFLOP curves")
+    assert '<a href="#isoflop">IsoFLOP curves</a>' in page
+    linked = set(re.findall(r'<a href="#(\w+)">', page))
+    assert {"differences", "isoflop", "forward", "controls"} <= linked
+    assert linked <= set(re.findall(r'id="(\w+)"', page))
+    assert "[IsoFLOP curves](#isoflop-curves)" in (full.parent / "report.md").read_text()
+    assert "here value" not in page, "numbers behind a cell are in the file alone"
+
+
 def test_evaluations_of_every_seed_and_their_means(full: Path) -> None:
     rows = table(full, "evaluations")
     assert len(rows) == 18 * 2
