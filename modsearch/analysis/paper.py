@@ -51,61 +51,62 @@ class Stated:
     unit: Unit
     """Of the number that answers it here."""
     shown_by: str
-    """Section of the report that shows it; empty where none does."""
+    """Figure or table of the report that shows it, as its file is called without suffix; empty
+    where none does."""
 
 
 LOWER_LOSS = Stated(
     "lower loss at equal training FLOPs", "introduction, section 4.1", "up to 1.5 %",
-    Unit.SHARE, "differences",
+    Unit.SHARE, "figures/differences",
 )  # fmt: skip
 PARITY = Stated(
     "as good as the optimal dense model with half of its forward FLOPs",
-    "introduction", "50 % and more saved", Unit.RATIO, "forward",
+    "introduction", "50 % and more saved", Unit.RATIO, "figures/forward",
 )  # fmt: skip
 LARGER = Stated(
     "the optimum has more parameters", "read off figure 3", "approx. 1.2 to 2 times", Unit.RATIO,
-    "isoflop",
+    "figures/isoflop",
 )  # fmt: skip
 SAME_FORWARD = Stated(
     "the optimal routed model costs as much per forward pass as the optimal dense one",
-    "section 4.1", "the same", Unit.RATIO, "forward",
+    "section 4.1", "the same", Unit.RATIO, "figures/forward",
 )  # fmt: skip
 CHEAPER = Stated(
     "some routed models are cheaper per forward pass and better than the optimal dense one",
-    "figure 4", "yes", Unit.NATS, "forward",
+    "figure 4", "yes", Unit.NATS, "figures/forward",
 )  # fmt: skip
 DEPTH = Stated(
     "saved FLOPs are better spent on depth than on width", "section 4.1", "yes", Unit.NATS,
-    "isoflop",
+    "figures/isoflop",
 )  # fmt: skip
 CROSSING = Stated(
     "at few parameters the dense model is slightly better (the curves cross)", "figure 4",
-    "slightly", Unit.NATS, "isoflop",
+    "slightly", Unit.NATS, "figures/isoflop",
 )  # fmt: skip
 RANDOM = Stated(
     "learned routing is better than random routing", "section 3.3; read off figure 3",
     "drastically; approx. 0.1 nats at 50 % capacity",
-    Unit.NATS, "controls",
+    Unit.NATS, "tables/controls",
 )  # fmt: skip
 FORETOLD = Stated(
     "the causal decision foretells top-k", "section 4.2, figure 6", "more than 97 %, also 99 %",
-    Unit.SHARE, "routing",
+    Unit.SHARE, "tables/routing_membership",
 )  # fmt: skip
 SAMPLING_LOSS = Stated(
     "causal sampling costs little loss", "sections 3.5 and 4.2", "at most 0.2 to 0.3 %",
-    Unit.SHARE, "winners",
+    Unit.SHARE, "tables/winners",
 )  # fmt: skip
 ENTROPY = Stated(
     "tokens that more blocks take have predictions of higher entropy", "section 4.1",
-    "correlated, no number", Unit.CORRELATION, "routing",
+    "correlated, no number", Unit.CORRELATION, "tables/routing_correlations",
 )  # fmt: skip
 WEIGHTS = Stated(
     "the share of router weights above 0.5 is the capacity", "read off figure 5",
-    "approx. 12.5 % at 12.5 % capacity", Unit.SHARE, "routing",
+    "approx. 12.5 % at 12.5 % capacity", Unit.SHARE, "figures/routing_weights",
 )  # fmt: skip
 INTEGRATED = Stated(
     "integrated no-op experts are better than dropping tokens", "section 4.3, figure 7",
-    "distinctly", Unit.NATS, "winners",
+    "distinctly", Unit.NATS, "tables/winners",
 )  # fmt: skip
 MEMORY = Stated(
     "the routed model needs less memory at larger sizes", "section 4.1", "fewer devices",

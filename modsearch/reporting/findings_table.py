@@ -9,7 +9,7 @@ from modsearch.analysis.paper import Finding
 from modsearch.reporting.frames import Row, frame_of
 
 SHOWN_BY = "shown by"
-"""Column whose cells are names of sections, which the page makes links to them."""
+"""Column whose cells are names of figures and tables, which the page makes links to them."""
 
 
 def ledger(found: Sequence[Finding]) -> pd.DataFrame:

@@ -50,16 +50,15 @@ def compile_report(root: Path, out: Path | None = None) -> Path:
     material = gather(root)
     out = out or root / "report"
     with styled():
-        made = {name: make(material) for name, make in SECTIONS.items()}
-        sections = {name: section for name, section in made.items() if section.stands}
-        figures = [each for section in sections.values() for each in section.figures]
-        drawn = {each.name: render(each) for each in figures}
+        made = [make(material) for make in SECTIONS.values()]
+        sections = [section for section in made if section.stands]
+        drawn = {each.name: render(each) for section in sections for each in section.figures}
     for name, files in drawn.items():
         write_bytes(out / "figures" / f"{name}.png", files.png)
         write_bytes(out / "figures" / f"{name}.svg", files.svg)
-    for drawing in figures:
+    for drawing in (drawing for section in sections for drawing in section.figures):
         write_text(out / "figures" / f"{drawing.name}.csv", drawing.data.to_csv(index=False))
-    for table in (table for section in sections.values() for table in section.tables):
+    for table in (table for section in sections for table in section.tables):
         write_text(out / "tables" / f"{table.name}.csv", table.frame.to_csv(index=False))
     page = _Page(material, sections, {name: files.svg for name, files in drawn.items()})
     write_text(out / "report.md", page.render("page.md.j2"))
@@ -70,8 +69,7 @@ def compile_report(root: Path, out: Path | None = None) -> Path:
 @dataclass(frozen=True)
 class _Page:
     material: Material
-    sections: Mapping[str, Section]
-    """By name."""
+    sections: Sequence[Section]
     images: Mapping[str, bytes]
     """SVG by the name of the figure."""
 
@@ -100,6 +98,7 @@ class _Page:
             mixed=manifest.mixed,
             sections=self.sections,
             shown_by=SHOWN_BY,
+            places=_places(self.sections),
             images={name: _data_url(svg) for name, svg in self.images.items()},
             command=_again(manifest),
         )
@@ -187,6 +186,13 @@ def _counts(records: Sequence[Record]) -> str:
         if ended:
             parts.append(f"{stage}: {', '.join(ended)}")
     return "; ".join(parts)
+
+
+def _places(sections: Sequence[Section]) -> dict[str, str]:
+    """Titles of sections by the figures and tables in them, as the ledger names these."""
+    figures = {f"figures/{each.name}": of.title for of in sections for each in of.figures}
+    tables = {f"tables/{each.name}": of.title for of in sections for each in of.tables}
+    return figures | tables
 
 
 def _data_url(svg: bytes) -> str:
