@@ -15,7 +15,7 @@ from modsearch.analysis.curves import Curve, Fit
 from modsearch.analysis.fits import noise
 from modsearch.analysis.laws import Interval
 from modsearch.analysis.noise import Noise
-from modsearch.analysis.numbers import count, decimal, interval, scientific
+from modsearch.analysis.numbers import count, decimal, interval, percent, scientific
 from modsearch.analysis.optima import Optimum, optima
 from modsearch.analysis.paper import (
     BAND,
@@ -36,6 +36,7 @@ from modsearch.analysis.paper import (
     sided,
 )
 from modsearch.analysis.parity import (
+    forward_at,
     forward_at_minimum,
     forward_at_parity,
     forward_ratio,
@@ -164,18 +165,25 @@ def parity_claim(pair: Pair) -> Answer:
         what += "; the smallest fitted size is as good already, so this is an upper limit"
     elif found.low is None:
         what += "; the smallest fitted size is not told to be worse: no lower end"
-    smallest = None
-    size = size_with_forward(pair.routed, HALF * forward_at_minimum(pair.dense))
-    if size is None:
-        what += "; no size that was fitted has half of the forward FLOPs"
-    else:
-        at_half = gap(pair.routed, size, pair.dense, pair.dense.minimum_params, pair.noise)
-        smallest = REACH * (at_half.high - at_half.low) / 2
-        what += (
-            f"; at half of the fitted optimum's forward FLOPs the routed loss is {apart(at_half)}"
-        )
+    size, where = _at_half(pair)
+    there = gap(pair.routed, size, pair.dense, pair.dense.minimum_params, pair.noise)
+    what += f"; {where} the routed loss is {apart(there)}"
+    smallest = REACH * (there.high - there.low) / 2
     reason = f"{pair.who}, ratio of forward FLOPs: {what}"
     return Answer(word, reason, found.value, found.low, found.high, smallest, Unit.NATS)
+
+
+def _at_half(pair: Pair) -> tuple[float, str]:
+    """The fitted size that is nearest to half of the dense optimum's forward FLOPs."""
+    level = HALF * forward_at_minimum(pair.dense)
+    size = size_with_forward(pair.routed, level)
+    if size is not None:
+        return size, "at half of the fitted optimum's forward FLOPs"
+    ends = (min(pair.routed.params), max(pair.routed.params))
+    costs = [forward_at(pair.routed, end) for end in ends]
+    near = 0 if level < costs[0] else 1
+    share = percent(costs[near] / level * HALF, 0)
+    return ends[near], f"no fitted size has half of the forward FLOPs; with the nearest, {share},"
 
 
 def larger(pair: Pair) -> Answer:

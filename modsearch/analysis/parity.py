@@ -135,9 +135,14 @@ def size_with_forward(fit: Fit, forward: float) -> float | None:
     return math.exp(float(np.interp(target, found, x)))
 
 
+def forward_at(fit: Fit, size: float) -> float:
+    """Realised forward FLOPs per token of a size."""
+    return math.exp(float(forward_law(fit)(np.array([math.log(size)]))[0]))
+
+
 def forward_at_minimum(fit: Fit) -> float:
-    """Realised forward FLOPs per token at the vertex."""
-    return math.exp(_forward_at_vertex(fit)[1])
+    """The same at the vertex."""
+    return forward_at(fit, fit.minimum_params)
 
 
 Ends = tuple[float, float, float]

@@ -132,6 +132,8 @@ def test_a_parity_that_the_smallest_size_has_already_is_an_upper_limit() -> None
     assert found.low is None
     assert found.word is Word.UNDERPOWERED, "half may be enough, and no such size was trained"
     assert "this is an upper limit" in found.reason
+    assert "no fitted size has half of the forward FLOPs; with the nearest, 64 %," in found.reason
+    assert found.smallest is not None
 
 
 def test_the_smallest_effect_is_what_four_of_five_studies_tell() -> None:
