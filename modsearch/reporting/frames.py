@@ -39,11 +39,13 @@ def numeric(frame: pd.DataFrame) -> list[bool]:
 
 COMPANIONS = ("sd", "low", "high")
 """`x sd`, `x low` and `x high` belong to a column `x`."""
+BEHIND = ("value", "from", "to", "unit")
+"""`x value` and the others are the numbers behind a column `x` of text: in files alone."""
 
 
 def _shown(frame: pd.DataFrame) -> list[str]:
     names = [str(name) for name in frame.columns]
-    hidden = {f"{name} {companion}" for name in names for companion in COMPANIONS}
+    hidden = {f"{name} {companion}" for name in names for companion in (*COMPANIONS, *BEHIND)}
     return [name for name in names if name not in hidden]
 
 

@@ -30,6 +30,7 @@ from modsearch.errors import StudyError, first_line
 from modsearch.reporting.facts import facts
 from modsearch.reporting.figures.drawing import Files, render, styled
 from modsearch.reporting.figures.inline import colours
+from modsearch.reporting.findings_table import SHOWN_BY
 from modsearch.reporting.material import Material, gather
 from modsearch.reporting.paper import PAPER
 from modsearch.reporting.parts import Section
@@ -144,6 +145,8 @@ class _Page:
             style=Markup((HERE / "page.css").read_text()),
             script=Markup(script),
             script_hash=_script_hash(script),
+            shown_by=SHOWN_BY,
+            places=_places(self.sections),
             command=_again(manifest),
         )
 
@@ -230,6 +233,13 @@ def _counts(records: Sequence[Record]) -> str:
         if ended:
             parts.append(f"{stage}: {', '.join(ended)}")
     return "; ".join(parts)
+
+
+def _places(sections: Sequence[Section]) -> dict[str, str]:
+    """Titles of sections by the figures and tables in them, as the ledger names these."""
+    figures = {f"figures/{each.name}": of.title for of in sections for each in of.figures}
+    tables = {f"tables/{each.name}": of.title for of in sections for each in of.tables}
+    return figures | tables
 
 
 def _csv(frame: pd.DataFrame) -> str:

@@ -4,9 +4,17 @@ from collections.abc import Callable
 
 from modsearch.analysis.claims import Claims
 from modsearch.analysis.curves import MIN_POINTS, MIN_SIZES, WINDOW
+from modsearch.analysis.findings import findings
 from modsearch.analysis.noise import SEED_SD
 from modsearch.analysis.numbers import decimal, interval
-from modsearch.reporting import law_tables, prices, routing, study_tables, trial_tables
+from modsearch.reporting import (
+    findings_table,
+    law_tables,
+    prices,
+    routing,
+    study_tables,
+    trial_tables,
+)
 from modsearch.reporting.facts import chance
 from modsearch.reporting.figures import comparisons, curves
 from modsearch.reporting.figures import prices as price_figures
@@ -23,6 +31,19 @@ FORWARD = (
     "Realised forward FLOPs per token, under causal routing. Where a dense optimum is measured, "
     "both axes are relative to it: x to its measured size, y to its minimum. Shaded: cheaper "
     "and better."
+)
+LEDGER = (
+    "Claims of Raposo et al. 2024 (arXiv 2404.02258), one a row, at the largest budget that can "
+    "answer; smaller ones stand behind the reason. Supported: the 95 % interval excludes the "
+    "opposite. Refuted: it excludes the claim. Equivalent: the interval (of losses that of 90 %) "
+    "lies within a stated bound. Underpowered: none of these; the smallest effect is what such an "
+    "interval tells in four of five studies, 1.43 halves of it. Nats are positive where they "
+    "speak for the claim. Whatever the word, it is one about this study's scale; the paper's "
+    "budgets are 6e18 to 1e20 FLOPs.",
+    "Each row stands for itself: nothing is adjusted for how many there are, so that of twenty "
+    "words one may be wrong. Only controls are adjusted, among the comparisons beside the "
+    "headline. Differences in loss between arms are of fresh seeds. Where optima lie is read off "
+    "the curves: their parabolas may be skew, and the same trials have chosen arm and depth.",
 )
 CONFIRMED = (
     "The ladder size nearest to each arm's minimum and its two neighbours, trained on fresh seeds "
@@ -105,6 +126,14 @@ def _models(material: Material) -> Section:
 
 def _differences(material: Material) -> Section:
     return section_of("Differences", (), [comparisons.differences(material.claims)])
+
+
+def _ledger(material: Material) -> Section:
+    """Of a study that has measured anything."""
+    found = findings(material.claims, material.manifest, material.records, material.telemetry)
+    rows = found if material.claims.curves or material.claims.confirmed else []
+    tables = [Table("claims", findings_table.ledger(rows))]
+    return section_of("Claims of the paper", LEDGER, tables=tables)
 
 
 def _isoflop(material: Material) -> Section:
@@ -262,6 +291,7 @@ def _manifest(material: Material) -> Section:
 
 SECTIONS: dict[str, Callable[[Material], Section]] = {
     "models": _models,
+    "ledger": _ledger,
     "differences": _differences,
     "isoflop": _isoflop,
     "multiplier": _multiplier,

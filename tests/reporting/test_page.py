@@ -258,6 +258,27 @@ def test_comparisons_and_controls(full: Path) -> None:
     assert float(row["difference"]) == pytest.approx(losses[0] - losses[1])
 
 
+def test_every_claim_of_the_paper_has_a_row_that_links_to_what_shows_it(full: Path) -> None:
+    rows = table(full, "claims")
+    assert rows[0]["claim"] == "lower loss at equal training FLOPs"
+    assert rows[0]["verdict"] == "supported"
+    ends = [float(rows[0][f"here {name}"]) for name in ("from", "value", "to")]
+    assert 0 < ends[0] < ends[1] < ends[2], "full precision, for programs"
+    words = {"supported", "refuted", "equivalent", "underpowered", "not tested"}
+    assert {row["verdict"] for row in rows} <= words
+    assert all(row["why"] for row in rows)
+    page = full.read_text()
+    assert page.index("Claims of the paper") < page.index("IsoFLOP curves")
+    assert '<a href="#figure-isoflop">IsoFLOP curves</a>' in page
+    linked = set(re.findall(r'<a href="#([\w-]+)">', page))
+    assert {"figure-differences", "figure-forward", "table-controls", "table-winners"} <= linked
+    assert linked <= set(re.findall(r'id="([\w-]+)"', page))
+    markdown = (full.parent / "report.md").read_text()
+    assert "| [IsoFLOP curves](figures/isoflop.png) |" in markdown
+    assert "| [Controls](tables/controls.csv) |" in markdown
+    assert "here value" not in page, "numbers behind a cell are in the file alone"
+
+
 def test_evaluations_of_every_seed_and_their_means(full: Path) -> None:
     rows = table(full, "evaluations")
     assert len(rows) == 18 * 2
