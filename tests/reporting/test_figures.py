@@ -12,8 +12,8 @@ from modsearch.analysis.claims import Claims, study_claims
 from modsearch.analysis.curves import Fit
 from modsearch.config.records import Record, Stage
 from modsearch.reporting.figures import curves
-from modsearch.reporting.figures.drawing import MARKERS, PALETTE, Drawing, render, styled
-from modsearch.reporting.figures.labels import Name, write_names
+from modsearch.reporting.figures.drawing import MARKERS, PALETTE, Drawing, line, render, styled
+from modsearch.reporting.figures.labels import Name, name_lines, write_names
 from modsearch.reporting.figures.panels import MOST_CURVES
 from modsearch.reporting.figures.routing import _beyond, _scale
 from modsearch.reporting.study_tables import minima
@@ -183,6 +183,11 @@ def test_names_that_do_not_all_fit_are_left_to_the_legend() -> None:
     crowd = [Name(ax, "a name that is rather long", "black", [0, 1], [0, 1]) for _ in range(40)]
     assert not write_names(figure, crowd)
     assert not ax.texts
+    name_lines(figure, crowd[:3], [line("black", label="extra")])
+    assert len(ax.texts) in (0, 3)
+    name_lines(figure, crowd, [line("black", label="extra")])
+    said = [text.get_text() for text in figure.legends[-1].get_texts()]
+    assert said == [*[name.text for name in crowd], "extra"]
 
 
 def test_a_control_stretches_no_colours() -> None:

@@ -9,16 +9,21 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
+
+from modsearch.reporting.figures.drawing import legend, line
 
 FONT = 8.5
 GAP = 5.0
 """Points between a line and its name."""
 SIDES = ((1, 0), (0, 1), (0, -1), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1))
 """From an anchor: right, above, below, left, then corners."""
-LINE_COST, MARK_COST = 1.0, 3.0
-"""Of lying on a piece of a line, or on a mark."""
+MARK = 4.0
+"""Pixels from the middle of a mark to its edge."""
+LINE_COST, MARK_COST = 4.0, 3.0
+"""Of a line that runs through half of a name, and of a mark below it."""
 MOST_COST = 2.0
 """Up to which a name can be read where it lies."""
 Array = npt.NDArray[np.float64]
@@ -61,6 +66,16 @@ def write_names(figure: Figure, names: Sequence[Name]) -> bool:
     return True
 
 
+def name_lines(figure: Figure, names: Sequence[Name], extra: Sequence[Line2D] = ()) -> None:
+    """Names beside their lines and `extra` in a legend; all in it where the names don't fit."""
+    made = legend(figure, extra)
+    if write_names(figure, names):
+        return
+    if made is not None:
+        made.remove()
+    legend(figure, [*(line(name.colour, label=name.text) for name in names), *extra])
+
+
 class _Obstacles:
     """What a name should not lie on, in pixels."""
 
@@ -68,13 +83,12 @@ class _Obstacles:
         self.inside = ax.get_window_extent()
         self.boxes: list[Bbox] = [text.get_window_extent() for text in ax.texts]
         runs, marks = [], []
-        for line in ax.lines:
-            points = line.get_transform().transform(
-                np.asarray(line.get_xydata(), dtype=np.float64)
-            )
-            if line.get_linestyle() != "None":
+        for drawn in ax.lines:
+            data = np.asarray(drawn.get_xydata(), dtype=np.float64)
+            points = drawn.get_transform().transform(data)
+            if drawn.get_linestyle() != "None":
                 runs += [_filled(points)]
-            if line.get_marker() not in ("None", "", None):
+            if drawn.get_marker() not in ("None", "", None):
                 marks += [points]
         for bars in ax.collections:
             if isinstance(bars, LineCollection):  # of errors
@@ -93,8 +107,8 @@ class _Obstacles:
             return np.inf
         if any(box.overlaps(other) for other in self.boxes):
             return np.inf
-        on_lines = _inside(self.runs, box) * 2.0 / max(box.width, 1.0)
-        return LINE_COST * on_lines * 2 + MARK_COST * _inside(self.marks, box)
+        on_lines = _inside(self.runs, box) / max(box.width, 1.0)
+        return LINE_COST * on_lines + MARK_COST * _inside(self.marks, box.padded(MARK))
 
 
 def _best(name: Name, obstacles: _Obstacles) -> Annotation | None:
@@ -105,13 +119,13 @@ def _best(name: Name, obstacles: _Obstacles) -> Annotation | None:
     )  # fmt: skip
     made.set_in_layout(False)
     size = made.get_window_extent()
-    line = name.ax.transData.transform(np.column_stack([name.x, name.y]))
+    path = name.ax.transData.transform(np.column_stack([name.x, name.y]))
     gap = GAP * name.ax.figure.dpi / 72
     lowest, best = MOST_COST, None
-    for place, at in enumerate(_anchors(len(line))):
+    for place, at in enumerate(_anchors(len(path))):
         for turn, (across, up) in enumerate(SIDES):
-            x = line[at][0] + across * gap + (across - 1) / 2 * size.width
-            y = line[at][1] + up * gap + (up - 1) / 2 * size.height
+            x = path[at][0] + across * gap + (across - 1) / 2 * size.width
+            y = path[at][1] + up * gap + (up - 1) / 2 * size.height
             box = Bbox.from_bounds(x, y, size.width, size.height)
             cost = obstacles.cost(box) + 0.02 * turn + 0.05 * place
             if cost < lowest:

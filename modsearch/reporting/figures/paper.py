@@ -20,13 +20,12 @@ from modsearch.reporting.figures.drawing import (
     SHADE,
     SOFT,
     Drawing,
-    legend,
     log_params,
     on_hover,
     panels,
     short,
 )
-from modsearch.reporting.figures.labels import Name, write_names
+from modsearch.reporting.figures.labels import Name, name_lines
 from modsearch.reporting.frames import Row, frame_of
 from modsearch.reporting.named import Named
 
@@ -79,8 +78,7 @@ def at_one_budget(
     ]
     if controls:
         handles.append(Line2D([], [], marker="D", ls="", c=SOFT, label="control, from confirm"))
-    legend(figure, handles)
-    write_names(figure, names)
+    name_lines(figure, names, handles)
     data = [_row(curve, point) for curve in curves for point in curve.points]
     data += [{"budget": curves[0].budget, "arm": each.name, "params": each.params,
               "loss": each.loss, "half width": each.half_width, "what": "control"}
@@ -108,7 +106,7 @@ def over_budgets(curves: Sequence[Curve], colours: Mapping[str, str]) -> Drawing
     log_params(ax)
     ax.set_xlabel("parameters")
     ax.set_ylabel("causal loss (nats per token)")
-    write_names(figure, names)
+    name_lines(figure, names)
     data = [_row(curve, point) for curve in curves for point in curve.points]
     caption = "Loss against parameters at every budget, each arm at its best depth."
     return Drawing("paper_isoflop", caption, figure, frame_of(data), hovers)
@@ -221,8 +219,7 @@ def relative(
     ]  # fmt: skip
     if readings:
         handles.append(Line2D([], [], ls="", marker="x", mew=1.6, c=READ_OFF, label=READ))
-    legend(figure, handles)
-    write_names(figure, names)
+    name_lines(figure, names, handles)
     data: list[Row] = [
         {"budget": each.budget, "arm": each.arm, "series": each.name, "params": place.params,
          "relative forward FLOPs": place.forward, "relative loss": place.loss}

@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from modsearch.analysis.numbers import percent, scientific
 from modsearch.config.records import Record
 from modsearch.reporting.figures.drawing import SOFT, WIDTH, Drawing, on_hover, panels, short
-from modsearch.reporting.figures.labels import Name, write_names
+from modsearch.reporting.figures.labels import Name, name_lines
 from modsearch.reporting.frames import Row, frame_of
 from modsearch.reporting.named import Named
 
@@ -69,7 +69,7 @@ def progress(
     numbers = [str(each.number) for each in known]
     _bars(grid["flops"], numbers, per_step, bars, "FLOPs per step", hovers)
     _bars(grid["speed"], numbers, speeds, bars, "steps per second (noise)", hovers)
-    write_names(figure, names)
+    name_lines(figure, names)
     caption = (
         "Training losses of named models against training FLOPs, running means over 5 % of the "
         "log; FLOPs of a step; steps per second as trials measured them, which is noise where "
@@ -148,7 +148,7 @@ def accuracies(trials: Sequence[tuple[Record, Log]], colours: Mapping[str, str])
     ax.set_xlabel("training step")
     ax.set_ylabel("accuracy of the causal choice")
     ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: percent(y, 0)))
-    write_names(figure, list(names.values()))
+    name_lines(figure, list(names.values()))
     caption = (
         "Share of decisions in training on which the causal choice agrees with training's own; "
         "dotted: what choosing no token at all would score."
