@@ -1,7 +1,7 @@
 """The seven figures of Raposo et al. 2024 (arXiv 2404.02258) as sections, redrawn from a study's
 own records. Where the study has nothing for one, the section says so."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from modsearch.analysis.arms import Kind, kinds_of
@@ -12,20 +12,21 @@ from modsearch.config.records import Record, Stage
 from modsearch.reporting.figures import paper, training
 from modsearch.reporting.figures import routing as maps
 from modsearch.reporting.figures.drawing import Drawing, colours_of
-from modsearch.reporting.figures.paper import READ, Control, Place, Series
+from modsearch.reporting.figures.paper import Control, Place, Series
 from modsearch.reporting.figures.schemes import schemes
 from modsearch.reporting.frames import Row, frame_of
 from modsearch.reporting.material import Material
 from modsearch.reporting.named import Named, Pair, named_models, pair_of
 from modsearch.reporting.parts import Section, Table, section_of
 from modsearch.reporting.readings import (
-    FIGURE_3,
     FIGURE_4,
     FIGURE_5,
     FIGURE_6,
     FIGURE_6_ACCURACY,
     FIGURE_7,
     OURS,
+    beside_figure_3,
+    beside_figure_4,
 )
 
 EXPERTS = ("moe", "mode_integrated")
@@ -63,34 +64,24 @@ def figure_3(material: Material) -> Section:
     if pair is None:
         return _shown(title, [], NO_PAIR)
     colours, models = colours_of(material.arms), named_models(material.claims, pair)
+    controls, by_hash = _controls(material, pair), _by_hash(material)
     drawn = paper.at_one_budget(
-        _best_depths(material, pair.budget), _controls(material, pair), models, pair.dense.loss,
-        colours,
-    )  # fmt: skip
-    by_hash = {record.hash: record for record in material.records}
-    trials = {
-        each.point.hash: (by_hash[each.point.hash], material.metrics(by_hash[each.point.hash]))
-        for each in models
-    }
+        _best_depths(material, pair.budget), controls, models, pair.dense.loss, colours
+    )
+    records = [by_hash[each.point.hash] for each in models]
+    trials = {record.hash: (record, material.metrics(record)) for record in records}
     followed = training.progress(models, trials, colours)
-    text = [
-        f"At {scientific(pair.budget)} FLOPs, {pair.routed.arm} against {pair.dense.arm}. Models: "
-        + "; ".join(
-            f"{each.title} (depth {each.point.depth}, width {each.point.width}, loss "
-            f"{decimal(each.point.loss)})"
-            for each in models
-        )
-        + "."
-    ]
+    steps = {
+        model.number: record.plan.flops_per_step
+        for model, record in zip(models, records, strict=True)
+        if record.plan is not None
+    }
+    text = [_named_text(pair, models)]
     if not any(each.number == 3 for each in models):
         text.append("No routed model with fewer forward FLOPs is as good as the best dense one.")
     if followed is None:
         text.append(NO_LOGS)
-    ours = _ratios(material, pair, models, by_hash)
-    rows: list[Row] = [
-        {"what": what, READ: read, OURS: ours.get(what)} for what, read in FIGURE_3.items()
-    ]
-    tables = [Table("paper_figure_3", frame_of(rows))]
+    tables = [Table("paper_figure_3", frame_of(beside_figure_3(pair, steps, controls)))]
     return section_of(title, text, [drawn, followed], tables, always=True)
 
 
@@ -116,7 +107,7 @@ def figure_4(material: Material) -> Section:
         colours,
     )
     rows = [
-        _minima(dense[each.budget], each)
+        beside_figure_4(dense[each.budget], each)
         for each in material.claims.optima
         if each.arm == pair.routed.arm and each.budget in dense
     ]
@@ -240,6 +231,23 @@ def _shown(title: str, drawn: Sequence[Drawing | None], instead: str) -> Section
     return section_of(title, text, drawn, always=True)
 
 
+def _by_hash(material: Material) -> dict[str, Record]:
+    return {record.hash: record for record in material.records}
+
+
+def _named_text(pair: Pair, models: Sequence[Named]) -> str:
+    """What the numbers of figure 3 are."""
+    told = "; ".join(
+        f"{each.title} (depth {each.point.depth}, width {each.point.width}, loss "
+        f"{decimal(each.point.loss)})"
+        for each in models
+    )
+    return (
+        f"At {scientific(pair.budget)} FLOPs, {pair.routed.arm} against {pair.dense.arm}. "
+        f"Models: {told}."
+    )
+
+
 def _pair(material: Material) -> Pair | None:
     kinds = kinds_of(material.records)
     routed = [
@@ -280,8 +288,7 @@ def _places(
 ) -> list[Place]:
     """Trials of a curve over the optimal dense model; with routing as in training, planned FLOPs
     and the loss of that mode."""
-    by_hash = {record.hash: record for record in material.records}
-    places = []
+    by_hash, places = _by_hash(material), []
     for point in curve.points:
         record = by_hash[point.hash]
         loss, flops = point.loss, point.forward_flops
@@ -312,37 +319,3 @@ def _has_experts(material: Material, arm: str) -> bool:
         if record.arm == arm and record.stage is not Stage.EXPLORE
     ]
     return any(model.ffn is not None and model.ffn.name in EXPERTS for model in models)
-
-
-def _ratios(
-    material: Material, pair: Pair, models: Sequence[Named], records: Mapping[str, Record]
-) -> Mapping[str, float]:
-    """What `FIGURE_3` has of the paper, of this study."""
-    ours = {
-        "loss: best routed / best dense": pair.routed.loss / pair.dense.loss,
-        "parameters: best routed / best dense": pair.routed.params / pair.dense.params,
-    }
-    for each in _controls(material, pair)[:1]:
-        ours["loss: random control / best dense"] = each.loss / pair.dense.loss
-    steps = {
-        model.number: plan.flops_per_step
-        for model in models
-        if (plan := records[model.point.hash].plan) is not None
-    }
-    for number in (2, 3, 4):
-        if {1, number} <= steps.keys():
-            what = f"FLOPs per step: model {number} / model 1"
-            ours[what] = steps[number] / steps[1]
-    return ours
-
-
-def _minima(dense: Optimum, routed: Optimum) -> Row:
-    """What `FIGURE_4` has of the paper, of this study."""
-    return {
-        "source": OURS,
-        "budget": dense.budget,
-        "dense minimum": dense.loss,
-        "routed minimum": routed.loss,
-        "loss: routed / dense": routed.loss / dense.loss,
-        "forward FLOPs: routed / dense": routed.point.forward_flops / dense.point.forward_flops,
-    }

@@ -1,8 +1,13 @@
-"""What was read off the figures of Raposo et al. 2024, as ratios, since its scale is another one.
-All of it is approximate: nothing here is a golden number."""
+"""What was read off the figures of Raposo et al. 2024, as ratios, since its scale is another one,
+and what a study has beside it. What was read off is approximate: nothing here is a golden number.
+"""
 
-from modsearch.reporting.figures.paper import READ, Reading
+from collections.abc import Mapping, Sequence
+
+from modsearch.analysis.optima import Optimum
+from modsearch.reporting.figures.paper import READ, Control, Reading
 from modsearch.reporting.frames import Row
+from modsearch.reporting.named import Pair
 
 OURS = "this study"
 
@@ -48,3 +53,31 @@ FIGURE_7 = (
     Reading("MoDE", 0.6, 0.97),
 )
 """Two transcriptions of MoE at 1.0 disagree: 0.96 and 0.98."""
+
+
+def beside_figure_3(
+    pair: Pair, steps: Mapping[int, int], controls: Sequence[Control]
+) -> list[Row]:
+    """What was read off, and the same of a study; `steps` are FLOPs by the number of a model."""
+    loss, size, more = "loss: {} / best dense", "parameters: {} / best dense", "FLOPs per step: {}"
+    ours = {
+        loss.format("best routed"): pair.routed.loss / pair.dense.loss,
+        size.format("best routed"): pair.routed.params / pair.dense.params,
+    }
+    for each in controls[:1]:
+        ours[loss.format("random control")] = each.loss / pair.dense.loss
+    for number in {2, 3, 4} & steps.keys():
+        ours[more.format(f"model {number} / model 1")] = steps[number] / steps[1]
+    return [{"what": what, READ: read, OURS: ours.get(what)} for what, read in FIGURE_3.items()]
+
+
+def beside_figure_4(dense: Optimum, routed: Optimum) -> Row:
+    """A row of a study's own, after those of `FIGURE_4`."""
+    return {
+        "source": OURS,
+        "budget": dense.budget,
+        "dense minimum": dense.loss,
+        "routed minimum": routed.loss,
+        "loss: routed / dense": routed.loss / dense.loss,
+        "forward FLOPs: routed / dense": routed.point.forward_flops / dense.point.forward_flops,
+    }

@@ -104,12 +104,13 @@ def differences(claims: Claims) -> Drawing | None:
         error = None
         if (found := each.interval) is not None:
             error = [[each.difference - found.low], [found.high - each.difference]]
-        bar = ax.errorbar(
-            [each.difference], [y], xerr=error, fmt="D", ms=6, c=colour, capsize=4, lw=2
-        )
+        bar = ax.errorbar([each.difference], [y], xerr=error, fmt="D", ms=6, c=colour, capsize=4,
+                          lw=2)  # fmt: skip
         ends = f" {interval(found.low, found.high, 4)}" if found else ""
-        against = f"{each.arm.arm} against {each.reference.arm}"
-        on_hover(hovers, bar[0], f"{against}: {decimal(each.difference)}{ends}")
+        on_hover(
+            hovers, bar[0],
+            f"{each.arm.arm} against {each.reference.arm}: {decimal(each.difference)}{ends}",
+        )  # fmt: skip
     ax.axvline(0, c="#222222", lw=1)
     rows_of(ax, [name for name, _, _ in rows])
     low, high = ax.get_xlim()
