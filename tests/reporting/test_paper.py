@@ -14,6 +14,7 @@ from modsearch.config.manifest import Manifest
 from modsearch.config.records import Record, Stage, State
 from modsearch.reporting import paper
 from modsearch.reporting.figures.drawing import Drawing, render, styled
+from modsearch.reporting.figures.paper import READ
 from modsearch.reporting.material import Material, gather
 from modsearch.reporting.named import named_models, pair_of
 from modsearch.reporting.page import compile_report
@@ -131,7 +132,7 @@ def test_figure_4_has_both_arms_over_the_dense_optimum_beside_the_papers_reading
         ]
         assert list(there["relative loss"]) == [pytest.approx(loss / dense[budget].loss)]
     rows = section.tables[0].frame
-    assert list(rows["source"]).count(paper.READ) == 3
+    assert list(rows["source"]).count(READ) == 3
     ours = rows[rows["source"] == "this study"]
     assert list(ours["budget"]) == list(BUDGETS)
     assert (ours["loss: routed / dense"] < 1).all()
@@ -184,7 +185,7 @@ def test_figure_7_draws_arms_with_experts(tmp_path: Path) -> None:
     section = PAPER["figure_7"](material(tmp_path, sparse, manifest(arms)))
     [drawn] = section.figures
     assert set(drawn.data["arm"].dropna()) == {"dense", "mode", "moe"}
-    assert sum(drawn.data["series"].str.startswith(paper.READ)) == 4
+    assert sum(drawn.data["series"].str.startswith(READ)) == 4
     assert not section.text
 
 
