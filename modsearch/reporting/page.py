@@ -25,7 +25,8 @@ from modsearch.config.records import Record, Stage, State
 from modsearch.errors import StudyError, first_line
 from modsearch.reporting.figures.drawing import render, styled
 from modsearch.reporting.material import Material, gather
-from modsearch.reporting.sections import SECTIONS, Section
+from modsearch.reporting.parts import Section
+from modsearch.reporting.sections import SECTIONS
 from modsearch.store.directory import StudyDirectory
 from modsearch.store.files import write_bytes, write_text
 from modsearch.study.completeness import cells, lacking, study_space

@@ -1,19 +1,16 @@
 """What stands on the page and in which order: headings, explanations, figures, tables."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-
-import pandas as pd
+from collections.abc import Callable
 
 from modsearch.analysis.claims import Claims
 from modsearch.analysis.curves import MIN_POINTS, MIN_SIZES, WINDOW
 from modsearch.analysis.noise import SEED_SD
 from modsearch.analysis.numbers import decimal, interval
-from modsearch.reporting import frames, law_tables, routing, study_tables, trial_tables
+from modsearch.reporting import law_tables, routing, study_tables, trial_tables
 from modsearch.reporting.figures import comparisons, curves
 from modsearch.reporting.figures import routing as maps
-from modsearch.reporting.figures.drawing import Drawing
 from modsearch.reporting.material import Material
+from modsearch.reporting.parts import Section, Table, section_of
 
 FORWARD = (
     "Realised forward FLOPs per token, under causal routing. Where a dense optimum is measured, "
@@ -87,68 +84,13 @@ CONVENTIONS = (
 )
 
 
-@dataclass(frozen=True)
-class Table:
-    """A table of the page; its name is that of the CSV file."""
-
-    name: str
-    frame: pd.DataFrame
-    folded: bool = False
-    """Shown only when asked for: many rows."""
-
-    @property
-    def header(self) -> list[str]:
-        """Names of the columns shown."""
-        return [str(name) for name in frames.display(self.frame).columns]
-
-    @property
-    def rows(self) -> list[list[str]]:
-        """Cells as rounded text."""
-        return [[str(cell) for cell in row] for row in frames.display(self.frame).to_numpy()]
-
-    @property
-    def numeric(self) -> list[bool]:
-        """Which columns stand to the right."""
-        return frames.numeric(self.frame)
-
-
-@dataclass(frozen=True)
-class Section:
-    """A heading with paragraphs, then figures, then tables."""
-
-    title: str
-    text: Sequence[str] = ()
-    figures: Sequence[Drawing] = ()
-    tables: Sequence[Table] = ()
-    always: bool = False
-    """Whether it stands on the page without a figure or a table."""
-
-    @property
-    def stands(self) -> bool:
-        """Whether there is anything to show."""
-        return self.always or bool(self.figures or self.tables)
-
-
-def _section(
-    title: str,
-    text: Sequence[str] = (),
-    figures: Sequence[Drawing | None] = (),
-    tables: Sequence[Table] = (),
-    *,
-    always: bool = False,
-) -> Section:
-    """Without figures and tables that the study has nothing for."""
-    drawn = [each for each in figures if each is not None]
-    return Section(title, text, drawn, [each for each in tables if len(each.frame)], always)
-
-
 def _differences(material: Material) -> Section:
-    return _section("Differences", (), [comparisons.differences(material.claims)])
+    return section_of("Differences", (), [comparisons.differences(material.claims)])
 
 
 def _isoflop(material: Material) -> Section:
     minima = Table("minima", study_tables.minima(material.claims))
-    return _section(
+    return section_of(
         "IsoFLOP curves",
         [_fit_rules()],
         [curves.isoflop(material.claims, material.arms)],
@@ -158,7 +100,7 @@ def _isoflop(material: Material) -> Section:
 
 def _multiplier(material: Material) -> Section:
     claims = material.claims
-    return _section(
+    return section_of(
         "Compute multiplier",
         _multiplier_text(claims),
         tables=[Table("multipliers", study_tables.multipliers(claims))],
@@ -169,7 +111,7 @@ def _multiplier(material: Material) -> Section:
 def _laws(material: Material) -> Section:
     """Of arms with fitted minima at three budgets."""
     arms = law_tables.arms_of(material.manifest, material.records)
-    return _section(
+    return section_of(
         "Scaling laws",
         [LAWS],
         tables=[
@@ -180,13 +122,13 @@ def _laws(material: Material) -> Section:
 
 
 def _forward(material: Material) -> Section:
-    return _section(
+    return section_of(
         "Loss against forward FLOPs", [FORWARD], [curves.forward(material.claims, material.arms)]
     )
 
 
 def _winners(material: Material) -> Section:
-    return _section(
+    return section_of(
         "Confirmed winners",
         [CONFIRMED],
         [comparisons.confirm(material.claims, material.arms)],
@@ -199,18 +141,18 @@ def _winners(material: Material) -> Section:
 
 def _standings(material: Material) -> Section:
     tables = [Table("standings", study_tables.standings(material.claims))]
-    return _section("Routed arms", [STANDINGS], tables=tables)
+    return section_of("Routed arms", [STANDINGS], tables=tables)
 
 
 def _controls(material: Material) -> Section:
     tables = [Table("controls", study_tables.controls(material.claims))]
-    return _section("Controls", [CONTROLS], tables=tables)
+    return section_of("Controls", [CONTROLS], tables=tables)
 
 
 def _routing(material: Material) -> Section:
     """Of confirmed trials at each arm's largest budget."""
     arms, telemetry = material.claims.routed, material.telemetry
-    return _section(
+    return section_of(
         "Routing",
         [ROUTING, *routing.missing(arms, telemetry)],
         tables=[
@@ -233,17 +175,17 @@ def _maps(material: Material) -> Section:
         maps.window(arms, telemetry),
         maps.weights(arms, telemetry),
     ]
-    return _section("Routing maps", (), drawn)
+    return section_of("Routing maps", (), drawn)
 
 
 def _explore(material: Material) -> Section:
     tables = [Table("explore", trial_tables.exploration(material.records))]
-    return _section("Explore's ranking", [EXPLORE], tables=tables)
+    return section_of("Explore's ranking", [EXPLORE], tables=tables)
 
 
 def _evaluation(material: Material) -> Section:
     found = trial_tables.evaluations(material.records, material.evaluations)
-    return _section(
+    return section_of(
         "Evaluation",
         [EVALUATION],
         tables=[
@@ -254,7 +196,7 @@ def _evaluation(material: Material) -> Section:
 
 
 def _corpus(material: Material) -> Section:
-    return _section(
+    return section_of(
         "Corpus", [CORPUS], tables=[Table("corpus", study_tables.corpus(material.manifest))]
     )
 
@@ -263,22 +205,22 @@ def _left_out(material: Material) -> Section:
     found = trial_tables.left_out(
         material.manifest, material.records, trial_tables.ladder_of(material.directory)
     )
-    return _section("Rejected, failed, missing and untrained", tables=[Table("left_out", found)])
+    return section_of("Rejected, failed, missing and untrained", tables=[Table("left_out", found)])
 
 
 def _trials(material: Material) -> Section:
     found = trial_tables.trials(material.records)
-    return _section("Every trial", tables=[Table("trials", found, folded=True)])
+    return section_of("Every trial", tables=[Table("trials", found, folded=True)])
 
 
 def _conventions(material: Material) -> Section:
     tables = [Table("conventions", study_tables.conventions(material.claims))]
-    return _section("FLOP conventions", [CONVENTIONS], tables=tables)
+    return section_of("FLOP conventions", [CONVENTIONS], tables=tables)
 
 
 def _manifest(material: Material) -> Section:
     found = study_tables.provenance(material.manifest)
-    return _section("Manifest", tables=[Table("manifest", found, folded=True)])
+    return section_of("Manifest", tables=[Table("manifest", found, folded=True)])
 
 
 SECTIONS: dict[str, Callable[[Material], Section]] = {
