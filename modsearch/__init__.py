@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         Study,
         load_space,
         open_study,
+        pack,
         plan,
         predict,
         report,
@@ -36,6 +37,7 @@ __all__ = [
     "generate",
     "load_space",
     "open_study",
+    "pack",
     "plan",
     "predict",
     "report",
@@ -46,7 +48,16 @@ __all__ = [
 _HOMES = {
     "api.components": ("check", "components", "describe"),
     "api.model": ("evaluate", "flops", "generate", "train"),
-    "api.study": ("Study", "load_space", "open_study", "plan", "predict", "report", "search"),
+    "api.study": (
+        "Study",
+        "load_space",
+        "open_study",
+        "pack",
+        "plan",
+        "predict",
+        "report",
+        "search",
+    ),
     "errors": ("ModsearchError",),
 }
 

@@ -20,6 +20,7 @@ class What(StrEnum):
     OUTCOME = "outcome"
     STATUS = "status"
     PREDICTIONS = "predictions"
+    PACKED = "packed"
     EVAL = "eval"
     GENERATE = "generate"
     FLOPS = "flops"
@@ -33,6 +34,7 @@ HOMES: dict[What, tuple[str, str, Literal["validation", "serialization"]]] = {
     What.PLAN: ("modsearch.planning.forecast", "Forecast", "serialization"),
     What.OUTCOME: ("modsearch.config.answers", "Outcome", "serialization"),
     What.PREDICTIONS: ("modsearch.config.answers", "Predictions", "serialization"),
+    What.PACKED: ("modsearch.config.answers", "Packed", "serialization"),
     What.STATUS: ("modsearch.study.status", "StudyStatus", "serialization"),
     What.EVAL: ("modsearch.config.answers", "Evaluation", "serialization"),
     What.GENERATE: ("modsearch.config.answers", "Generation", "serialization"),
