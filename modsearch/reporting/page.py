@@ -10,7 +10,7 @@ import json
 import re
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from modsearch.reporting.figures.drawing import render, styled
 from modsearch.reporting.material import Material, gather
 from modsearch.reporting.parts import Section
 from modsearch.reporting.sections import SECTIONS
+from modsearch.reporting.studies import gather_studies, sections_of
 from modsearch.store.directory import StudyDirectory
 from modsearch.store.files import write_bytes, write_text
 from modsearch.study.completeness import cells, lacking, study_space
@@ -48,9 +49,32 @@ def compile_report(root: Path, out: Path | None = None) -> Path:
         StudyError: there is no study in `root`.
     """
     material = gather(root)
-    out = out or root / "report"
+    title = TITLES[material.claims.headline.verdict]
+    front = _Front(material, title, _missing_of(material), _left_out(material))
+    made = (make(material) for make in SECTIONS.values())
+    return _write(front, made, out or root / "report")
+
+
+def compile_studies(roots: Mapping[str, Path], out: Path) -> Path:
+    """Write one report of several studies, by what they are called in errors.
+
+    Raises:
+        StudyError: there is none in a folder, or they don't fit together.
+    """
+    studies = gather_studies(roots)
+    named = list(zip(studies.names, studies.materials, strict=True))
+    front = _Front(
+        studies.together,
+        f"{len(named)} studies",
+        [f"{name}: {line}" for name, each in named for line in _missing_of(each)],
+        [f"{name}: {line}" for name, each in named for line in _left_out(each)],
+    )
+    return _write(front, sections_of(studies, SECTIONS), out)
+
+
+def _write(front: "_Front", made: Iterable[Section], out: Path) -> Path:
+    """All files of a report; sections are made here, where figures have their style."""
     with styled():
-        made = [make(material) for make in SECTIONS.values()]
         sections = [section for section in made if section.stands]
         drawn = {each.name: render(each) for section in sections for each in section.figures}
     for name, files in drawn.items():
@@ -60,15 +84,26 @@ def compile_report(root: Path, out: Path | None = None) -> Path:
         write_text(out / "figures" / f"{drawing.name}.csv", drawing.data.to_csv(index=False))
     for table in (table for section in sections for table in section.tables):
         write_text(out / "tables" / f"{table.name}.csv", table.frame.to_csv(index=False))
-    page = _Page(material, sections, {name: files.svg for name, files in drawn.items()})
+    page = _Page(front, sections, {name: files.svg for name, files in drawn.items()})
     write_text(out / "report.md", page.render("page.md.j2"))
     write_text(out / "index.html", page.render("page.html.j2"))
     return out / "index.html"
 
 
 @dataclass(frozen=True)
-class _Page:
+class _Front:
+    """What stands above the sections."""
+
     material: Material
+    title: str
+    """In two words."""
+    missing: Sequence[str]
+    left_out: Sequence[str]
+
+
+@dataclass(frozen=True)
+class _Page:
+    front: _Front
     sections: Sequence[Section]
     images: Mapping[str, bytes]
     """SVG by the name of the figure."""
@@ -83,18 +118,17 @@ class _Page:
             keep_trailing_newline=True,
         )
         environment.filters["md"] = _markdown
-        manifest, claims = self.material.manifest, self.material.claims
-        headline = claims.headline
-        directory = self.material.directory
+        material = self.front.material
+        manifest, headline = material.manifest, material.claims.headline
         return environment.get_template(template).render(
             name=manifest.name,
             verdict=headline.verdict.value,
-            verdict_title=TITLES[headline.verdict],
+            verdict_title=self.front.title,
             claim=headline,
             needed=_needed_text(headline),
-            missing=_missing(directory, manifest, self.material.records, claims),
-            left_out=[_here(directory, line) for line in self.material.left_out],
-            counts=_counts(self.material.records),
+            missing=self.front.missing,
+            left_out=self.front.left_out,
+            counts=_counts(material.records),
             mixed=manifest.mixed,
             sections=self.sections,
             images={name: _data_url(svg) for name, svg in self.images.items()},
@@ -122,6 +156,14 @@ def _needed_text(claim: Claim) -> str:
         f"{found.runs}: at most {scientific(found.flops)} FLOPs for both arms, about "
         f"{found.hours:.2g} hours on one worker. More runs for this one would be a look too many."
     )
+
+
+def _missing_of(material: Material) -> list[str]:
+    return _missing(material.directory, material.manifest, material.records, material.claims)
+
+
+def _left_out(material: Material) -> list[str]:
+    return [_here(material.directory, line) for line in material.left_out]
 
 
 def _missing(
