@@ -24,7 +24,7 @@ from modsearch.config.runtime import Plugin
 from modsearch.errors import ModsearchError, StudyError
 from modsearch.store.directory import StudyDirectory
 from modsearch.store.packed import FOLDER, files_of, pack, unpacked
-from modsearch.store.trial import trial_config
+from modsearch.store.trial import metrics_of, read_metrics, trial_config
 
 SPACE = {
     "name": "synthetic",
@@ -32,6 +32,9 @@ SPACE = {
     "arms": {"dense": {"model": {"block": "dense"}}, "mod": {"model": {"block": "mod"}}},
     "measure": {"ladder": [{"budget": 1e11, "depth": 2, "widths": [16, 20, 24, 32]}]},
 }
+
+
+LOGGED = {"step": 1, "steps": 2, "loss": 3.123456789012345, "step_seconds": 0.00123, "tokens": 512}
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +51,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / "checkpoint").mkdir()
         for name in ("checkpoint/model.safetensors", ".lock", "error.txt"):
             (folder / name).write_text("weights and others")
-        (folder / "metrics.jsonl").write_text('{"step": 1, "steps": 2, "loss": 3.0}\n')
+        (folder / "metrics.jsonl").write_text(json.dumps(LOGGED) + "\n" + '{"step": 2, ')
     for name in (".lock", "ledger.db"):
         (root / name).touch()
     return root
@@ -90,6 +93,17 @@ def test_a_packed_study_says_what_the_study_says(whole: Path, packed: Path) -> N
     assert other.left_out() == own.left_out() == []
     assert other.status().cells == own.status().cells
     assert other.evaluations.equals(own.evaluations)
+
+
+def test_logs_have_the_digits_that_are_shown(whole: Path, packed: Path) -> None:
+    own, other = modsearch.open_study(whole), modsearch.open_study(packed)
+    name = own.best().hash
+    [shown], [kept] = (
+        list(read_metrics(each.folder(name) / "metrics.jsonl")) for each in (own, other)
+    )
+    assert shown == {**kept, "step_seconds": 0.00123}
+    assert kept == {"step": 1, "steps": 2, "loss": 3.12346, "tokens": 512}
+    assert list(metrics_of(own.folder(name) / "metrics.jsonl")) == [LOGGED]
 
 
 def test_records_are_packed_and_nothing_else(whole: Path) -> None:
