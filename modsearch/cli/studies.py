@@ -153,7 +153,7 @@ def report(
     studies: Annotated[
         list[Path],
         typer.Argument(
-            metavar="STUDY...",
+            metavar="STUDY",
             help="Directories that `search` made, or files that `pack` wrote; several go onto "
             "one page.",
         ),

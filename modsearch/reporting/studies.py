@@ -236,7 +236,7 @@ def _tables(name: str, rows: Sequence[Row]) -> list[Table]:
 
 
 def _replication_row(group: Sequence[Material], found: Replication) -> Row:
-    row: Row = {
+    return {
         "study": group[0].manifest.name,
         "budget": found.budget,
         "studies": len(group),
@@ -246,8 +246,8 @@ def _replication_row(group: Sequence[Material], found: Replication) -> Row:
         "mean difference high": found.mean.high,
         "deviation over studies": found.sd,
         "intervals that hold the mean": f"{found.holding} of {found.intervals}",
+        "verdicts": _verdicts(found.verdicts),
     }
-    return row | {each.value: found.verdicts.get(each, 0) for each in Verdict}
 
 
 def _sentence(found: Replication, studies: int) -> str:

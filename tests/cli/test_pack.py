@@ -92,4 +92,4 @@ def test_three_mistakes_are_told_in_two_lines(modsearch) -> None:
 
 def test_help_says_how_to_unpack(modsearch) -> None:
     assert "tar xJf" in modsearch("pack", "--help").out
-    assert "STUDY..." in modsearch("report", "--help").out
+    assert "STUDY}..." in modsearch("report", "--help").out

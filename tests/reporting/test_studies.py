@@ -69,6 +69,7 @@ def test_repetitions_have_a_mean_and_the_page_says_so_first(repeated: Path) -> N
     assert float(row["mean difference low"]) < sum(values) / 4
     assert row["seeds"] == "1, 2, 3, 4"
     assert row["intervals that hold the mean"].endswith("of 4")
+    assert row["verdicts"] == "4 better"
     text = repeated.with_name("report.md").read_text()
     first = text.index("4 studies at 1e11 FLOPs that differ by their seeds alone: 4 better")
     assert first < text.index("## ")
