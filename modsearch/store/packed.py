@@ -18,8 +18,11 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from pydantic import ValidationError
+
 from modsearch.config.manifest import Manifest
 from modsearch.config.reading import parse_yaml, yaml_text
+from modsearch.config.runtime import Plugin
 from modsearch.errors import StudyError, shown
 from modsearch.store.directory import StudyDirectory
 from modsearch.store.files import write_bytes
@@ -124,20 +127,25 @@ def _moved(data: bytes, manifest: Manifest, root: Path) -> bytes:
         values = parse_yaml(data.decode())
     except ValueError:
         return data
-    if not (isinstance(values, dict) and values.get("plugins")):
+    plugins = values.get("plugins") if isinstance(values, dict) else None
+    if not isinstance(plugins, list):
         return data
-    values["plugins"] = [_copy(plugin, root) for plugin in values["plugins"]]
+    values["plugins"] = [_copy(plugin, root) for plugin in plugins]
     return yaml_text(values).encode()
 
 
 def _copy(plugin: Any, root: Path) -> Any:
-    """Where the copy of a plugin file is, seen from the study."""
+    """Where the copy of a plugin file is, seen from the study; what names no file stays."""
     if isinstance(plugin, str):
         return f"plugins/{Path(plugin).name}"
-    path, digest = Path(str(plugin["path"])), plugin["digest"]
-    later = f"{path.stem}-{digest}.py"  # of a content that came after the study had begun
+    try:
+        found = Plugin.model_validate(plugin)
+    except ValidationError:
+        return plugin
+    path = Path(found.path)
+    later = f"{path.stem}-{found.digest}.py"  # of a content that came after the study had begun
     there = (root / "plugins" / later).is_file()
-    return {"path": f"plugins/{later if there else path.name}", "digest": digest}
+    return {"path": f"plugins/{later if there else path.name}", "digest": found.digest}
 
 
 @contextmanager

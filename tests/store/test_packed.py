@@ -168,6 +168,33 @@ def test_paths_of_this_machine_are_left_out(tmp_path: Path) -> None:
         assert StudyDirectory(root).evaluations(row.hash)["quick"]["results"] == value["results"]
 
 
+@pytest.mark.parametrize("plugins", ["x", "5", "[5, null]", "[{path: 1}]", "{a: b}", "[", "null"])
+def test_a_damaged_configuration_is_packed_as_it_is(plugins: str, tmp_path: Path) -> None:
+    row = named(trial())
+    made_with = manifest().model_copy(update={"plugins": {"my_router.py": "d1"}})
+    directory = StudyDirectory(write(tmp_path / "study", [], made_with))
+    directory.write_record(row.model_copy(update={"state": State.FAILED, "scores": None}))
+    path = directory.trial(row.hash) / "config.yaml"
+    path.write_text(f"plugins: {plugins}\n")
+    data = files_of(directory)[f"trials/{row.hash}/config.yaml"]
+    try:
+        assert yaml.safe_load(data) == yaml.safe_load(path.read_bytes())
+    except yaml.YAMLError:
+        assert data == path.read_bytes()
+
+
+PUBLISHED = sorted((Path(__file__).parents[2] / "reports").glob("*/*.tar.xz"))
+
+
+@pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_what_is_published_is_read(path: Path) -> None:
+    study = modsearch.open_study(path)
+    assert study.trials
+    assert study.left_out() == []
+    assert study.headline.sentence
+    assert path.stat().st_size < 3_000_000
+
+
 def test_a_file_is_packed_whole_or_not_at_all(whole: Path, tmp_path: Path) -> None:
     (tmp_path / "a.tar.xz").write_text("before")
     with smallest_files(100), pytest.raises(OSError, match="too large"):
