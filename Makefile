@@ -2,15 +2,20 @@ PYTHON ?= python3
 PIP_FLAGS ?=
 BIN := .venv/bin
 BENCHMARKS := benchmarks/engine_overhead.py
+REFERENCE = $(sort $(notdir $(patsubst %/,%,$(dir $(wildcard reports/*/*.tar.xz)))))
 PIP_INSTALL = $(BIN)/python -m pip install --quiet $(PIP_FLAGS) -c constraints/constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: setup demo test test-slow test-gpu check bench docs metrics clean help
+.PHONY: setup demo reference test test-slow test-gpu check bench docs metrics clean help
 
 setup: .venv/.installed  ## make .venv with the package (editable) and the developer's tools
 
 demo: setup  ## run the quickstart search into runs/quickstart, evaluate and report it
 	$(BIN)/modsearch search quickstart --out runs/quickstart
+
+reference: setup  ## compile the published studies in reports/ from their records into runs/reference
+	@set -e; for study in $(REFERENCE); do \
+	    $(BIN)/modsearch report $$(ls reports/$$study/*.tar.xz) --out runs/reference/$$study; done
 
 test: setup  ## run the fast tests, a file at a time on each core
 	$(BIN)/pytest -q -m "not slow and not gpu" -n logical --maxprocesses 4 \

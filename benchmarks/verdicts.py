@@ -11,7 +11,10 @@ confirmed as a study is, by the product's own functions, under three designs:
 A verdict is wrong where it says better or worse of arms whose minima are equal. Also printed: how
 often the interval holds the true difference of the minima.
 
-    python benchmarks/verdicts.py [--studies 5000] [--seed 0] [--power 2000]
+With --repeated, ten studies are made of each world, as one does with ten seeds, and the mean of
+their differences gets its interval by Student's t over studies (`modsearch report A B ...`).
+
+    python benchmarks/verdicts.py [--studies 5000] [--seed 0] [--power 2000] [--repeated 1000]
 """
 
 import argparse
@@ -23,6 +26,7 @@ import numpy as np
 
 from modsearch.analysis.choice import at_the_ends, chosen_sizes, next_width
 from modsearch.analysis.curves import Curve, Fit, Point, fit_points, with_noise
+from modsearch.analysis.means import mean_of
 from modsearch.analysis.noise import moderated
 from modsearch.analysis.power import Runs, ends_of, reachable_margin
 from modsearch.analysis.vertex import NO_CURVATURE, measured_curvature
@@ -136,11 +140,32 @@ class End:
     word: str
     runs: float
     holds: bool
+    difference: float
 
 
-def study(rng: np.random.Generator, kind: Kind, effect: float, design: str) -> End:
-    """One study; `effect` is how much lower the first arm's minimum is, in nats."""
+@dataclass(frozen=True)
+class World:
+    """What is true of the arms of a study: their ladder and their laws, the reference's last."""
+
+    ladder: tuple[int, ...]
+    laws: tuple[Law, ...]
+
+
+def world(rng: np.random.Generator, kind: Kind) -> World:
     ladder = LADDERS[rng.integers(len(LADDERS))]
+    first = law(rng, ladder, steep=kind.steep > 0)
+    second = first if kind.same else law(rng, ladder, steep=kind.steep > 1)
+    others = [law(rng, ladder, steep=False) for _ in range(1, kind.arms)]
+    return World(ladder, (first, *others, second))
+
+
+def study(
+    rng: np.random.Generator, kind: Kind, effect: float, design: str, true: World | None = None
+) -> End:
+    """One study; `effect` is how much lower the first arm's minimum is, in nats. In a world of
+    its own, or in a given one, of which it is a repetition."""
+    true = true or world(rng, kind)
+    ladder = true.ladder
 
     def noise(sd: float) -> Noise:
         def draw(count: int) -> np.ndarray:
@@ -150,12 +175,8 @@ def study(rng: np.random.Generator, kind: Kind, effect: float, design: str) -> E
 
         return draw
 
-    first = law(rng, ladder, steep=kind.steep > 0)
-    second = first if kind.same else law(rng, ladder, steep=kind.steep > 1)
-    ours = []
-    for number in range(kind.arms):
-        each = first if number == 0 else law(rng, ladder, steep=False)
-        ours.append(Arm(measured(each, noise(SD), ladder), each, noise(SD)))
+    *laws, second = true.laws
+    ours = [Arm(measured(each, noise(SD), ladder), each, noise(SD)) for each in laws]
     arm = min(ours, key=_lowest)
     other = noise(SD / kind.ratio)
     reference = Arm(measured(second, other, ladder), second, other)
@@ -167,12 +188,40 @@ def study(rng: np.random.Generator, kind: Kind, effect: float, design: str) -> E
     margin = reachable_margin(looks, SD)
     found = ends_of((left.shifted(-effect), right), looks, margin, (regret, other_regret))
     d, half = float(found.difference[0]), float(found.half[0])
-    return End(str(found.words[0]), float(found.runs[0]), abs(d - effect) <= half)
+    return End(str(found.words[0]), float(found.runs[0]), abs(d - effect) <= half, d)
 
 
 def _lowest(arm: Arm) -> float:
     curve = arm.curve
     return curve.minimum_loss if isinstance(curve, Fit) else curve.lowest.loss
+
+
+def repeated(
+    rng: np.random.Generator, kind: Kind, effect: float, repeats: int
+) -> tuple[float, bool, float]:
+    """The mean difference of so many studies of one world, less the true one; whether its 95 %
+    interval over studies holds the truth; and the share of the studies whose own one does."""
+    true = world(rng, kind)
+    ends = [study(rng, kind, effect, "looks", true) for _ in range(repeats)]
+    mean = mean_of([end.difference for end in ends])
+    assert mean.low is not None
+    assert mean.high is not None
+    own = np.mean([end.holds for end in ends])
+    return mean.value - effect, mean.low <= effect <= mean.high, float(own)
+
+
+def repeated_rows(worlds: int, seed: int, repeats: int = 10) -> Iterator[list[str]]:
+    """Of the table of repetitions."""
+    for kind in KINDS:
+        for sds in (0.0, 1.0) if kind.name == "two laws" else (0.0,):
+            rng = np.random.default_rng(seed)
+            found = [repeated(rng, kind, sds * SD, repeats) for _ in range(worlds)]
+            biases, holds, own = zip(*found, strict=True)
+            yield [
+                kind.name, f"{sds:g}", f"{np.mean(biases) / SD:+.3f}",
+                f"{np.std(biases) / SD:.3f}", f"{np.mean(holds):.1%}", f"{np.mean(own):.1%}",
+                str(worlds),
+            ]  # fmt: skip
 
 
 def rows(studies: int, power: int, seed: int) -> Iterator[list[str]]:
@@ -200,20 +249,34 @@ def _row(kind: Kind, sds: float, design: str, studies: int, seed: int) -> list[s
     ]  # fmt: skip
 
 
+def _table(header: Sequence[str], rows: Iterator[list[str]]) -> None:
+    print("| " + " | ".join(header) + " |")
+    print("|" + " --- |" * len(header))
+    for row in rows:
+        print("| " + " | ".join(row) + " |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--studies", type=int, default=5000, help="equal arms, of each kind")
     parser.add_argument("--power", type=int, default=2000, help="arms that differ")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--repeated", type=int, default=0, help="instead: worlds, each with ten studies"
+    )
     options = parser.parse_args()
+    if options.repeated:
+        header = [
+            "worlds", "effect (sd)", "mean less truth (sd)", "its deviation (sd)",
+            "interval over studies holds the truth", "a study's own does", "number",
+        ]  # fmt: skip
+        _table(header, repeated_rows(options.repeated, options.seed))
+        return
     header = [
         "worlds", "effect (sd)", "design", "better or worse", "better", "worse", "equivalent",
         "inconclusive", "runs an arm", "interval holds", "studies",
     ]  # fmt: skip
-    print("| " + " | ".join(header) + " |")
-    print("|" + " --- |" * len(header))
-    for row in rows(options.studies, options.power, options.seed):
-        print("| " + " | ".join(row) + " |", flush=True)
+    _table(header, rows(options.studies, options.power, options.seed))
 
 
 if __name__ == "__main__":

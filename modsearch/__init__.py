@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         Study,
         load_space,
         open_study,
+        pack,
         plan,
         predict,
         report,
@@ -37,6 +38,7 @@ __all__ = [
     "generate",
     "load_space",
     "open_study",
+    "pack",
     "plan",
     "predict",
     "report",
@@ -49,7 +51,16 @@ _HOMES = {
     "api.components": ("check", "components", "describe"),
     "api.model": ("evaluate", "flops", "generate", "train"),
     "api.speeds": ("time_winners",),
-    "api.study": ("Study", "load_space", "open_study", "plan", "predict", "report", "search"),
+    "api.study": (
+        "Study",
+        "load_space",
+        "open_study",
+        "pack",
+        "plan",
+        "predict",
+        "report",
+        "search",
+    ),
     "errors": ("ModsearchError",),
 }
 

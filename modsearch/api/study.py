@@ -1,12 +1,14 @@
 """A study: its search space loaded and planned, run, and opened to be read."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import finalize
 
 from modsearch.api.components import Files
-from modsearch.config.answers import Outcome, Predictions
+from modsearch.config.answers import Outcome, Packed, Predictions
 from modsearch.config.arguments import (
     check_count,
     check_flops,
@@ -39,16 +41,40 @@ if TYPE_CHECKING:
 
 
 class Study:
-    """A study directory, finished or under way: every answer is read from it when it is asked
-    for, and only `report` writes."""
+    """A study directory, finished or under way, or a file of `pack`: every answer is read from it
+    when it is asked for, and only `report` and `pack` write."""
 
     def __init__(self, root: str | Path) -> None:
         from modsearch.store.directory import StudyDirectory
 
         self.root = check_path("study", root)
-        self.directory = StudyDirectory(self.root.absolute())
+        self.packed = self.root.is_file()
+        """Whether it is a file, without weights."""
+        self.directory = StudyDirectory(self._unpacked() if self.packed else self.root.absolute())
         """Its files, wherever the current folder goes."""
-        StudyDirectory(self.root).manifest()  # a mistake is told with the path that was given
+        with self._named():
+            # A mistake is told with the path that was given.
+            (self.directory if self.packed else StudyDirectory(self.root)).manifest()
+
+    def _unpacked(self) -> Path:
+        """A folder that is there as long as this object is."""
+        from modsearch.store.packed import unpacked
+
+        files = ExitStack()
+        folder = files.enter_context(unpacked(self.root))
+        finalize(self, files.close)
+        return folder
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Errors inside name the file that was given, not where it was unpacked."""
+        try:
+            yield
+        except StudyError as error:
+            raise StudyError(self._as_given(str(error))) from error
+
+    def _as_given(self, text: str) -> str:
+        return text.replace(str(self.directory.root), str(self.root)) if self.packed else text
 
     @property
     def manifest(self) -> "Manifest":
@@ -124,7 +150,8 @@ class Study:
         from modsearch.study.status import winner
 
         at = None if budget is None else check_flops("budget", budget)
-        return winner(self.directory.root, at)
+        with self._named():
+            return winner(self.directory.root, at)
 
     def predict(self, flops: float) -> Predictions:
         """What its laws foretell of a budget: size, tokens and loss of every measured arm, with
@@ -170,34 +197,67 @@ class Study:
         """How far it is; works while it runs."""
         from modsearch.study.status import status
 
-        return status(self.directory.root)
+        with self._named():
+            found = status(self.directory.root)
+        if not self.packed:
+            return found
+        page = self._page
+        return found.model_copy(
+            update={
+                "left_out": list(map(self._as_given, found.left_out)),
+                "report": str(page) if page.is_file() else None,
+            }
+        )
 
     def left_out(self) -> list[str]:
         """What of it does not count or can't be read: a line for each."""
-        return self.directory.left_out()
+        return list(map(self._as_given, self.directory.left_out()))
+
+    @property
+    def _page(self) -> Path:
+        """Where its report is unless it is told to be elsewhere: of a file, beside it."""
+        return (self.root.parent if self.packed else self.root) / "report" / "index.html"
 
     def report(self, out: str | Path | None = None, recipe: "RecipeLike | None" = None) -> Path:
         """Compile its report, and answer with the path of the page.
 
         Args:
-            out: a folder; without one, `report` in the study's.
+            out: folder of the page; default: `report` in the study, or beside its file.
             recipe: the bare name of a shipped recipe, a YAML file, or a mapping.
         """
-        from modsearch.reporting.page import compile_report
-        from modsearch.reporting.recipe import DEFAULT
+        return report([self], self._page.parent if out is None else out, recipe)
 
-        page = check_path("out", out) if out is not None else self.root / "report"
-        if recipe is None:
-            recipe = DEFAULT
-        elif not isinstance(recipe, Mapping):
-            check_path("recipe", recipe)
-        compile_report(self.directory.root, page.absolute() if out is not None else None, recipe)
-        return page / "index.html"
+    def pack(self, out: str | Path | None = None) -> Packed:
+        """Write its records, without weights, to one compressed file that `open_study` reads: a
+        study that can be published. The same study gives the same bytes.
+
+        Args:
+            out: the file; default: `records.tar.xz` in the study.
+
+        Raises:
+            ModsearchError: the file is in another form, or the study is a file already.
+        """
+        from modsearch.store.packed import pack
+
+        if self.packed:
+            raise StudyError(f"{self.root} is packed already\nname the directory of a study")
+        path = check_path("out", out) if out is not None else self.root / "records.tar.xz"
+        if not path.name.endswith(".tar.xz") or path.is_dir():
+            raise ModsearchError(
+                f"--out must be a file that ends in .tar.xz, but got {shown(str(path))}"
+            )
+        results = self.directory.results()
+        return Packed(
+            records=str(path),
+            bytes=pack(self.directory, path.absolute()),
+            trials=len(results.records),
+            warnings=self.directory.left_out(results),
+        )
 
     def outcome(self) -> Outcome:
         """What it says, as plain data."""
         trials, claim = self.trials, self.headline
-        page = self.root / "report" / "index.html"
+        page = self._page
         found, multiplier = claim.comparison, claim.multiplier
         states = [str(record.state) for record in trials]
         try:
@@ -231,12 +291,66 @@ def open_study(root: str | Path) -> Study:
 
 
 def report(
-    study: str | Path | Study,
+    studies: "str | Path | Study | Sequence[str | Path | Study]",
     out: str | Path | None = None,
     recipe: "RecipeLike | None" = None,
 ) -> Path:
-    """Compile a study's report, and answer with the path of its page (`Study.report`)."""
-    return (study if isinstance(study, Study) else Study(study)).report(out, recipe)
+    """Compile the report of a study, or of several on one page, and answer with its path.
+
+    Args:
+        studies: one, or a list of studies whose constants and arms agree.
+        out: folder of the page; default: that of the one study.
+        recipe: of a page of one study: the bare name of a shipped recipe, a YAML file, or a
+            mapping.
+
+    Raises:
+        ModsearchError: there is no study, several have no `out` or a recipe, or they do not fit
+            together.
+    """
+    from modsearch.reporting.page import compile_report, compile_studies
+    from modsearch.reporting.recipe import DEFAULT
+
+    several = [studies] if isinstance(studies, str | Path | Study) else list(studies)
+    if not several:
+        raise ModsearchError("--study must name one study or more, but got none")
+    opened = [each if isinstance(each, Study) else Study(each) for each in several]
+    if out is None:
+        if len(opened) != 1:
+            raise ModsearchError(
+                f"--out is missing: a page of {len(opened)} studies belongs to none of them\n"
+                f"name a folder for it, as in --out runs/together"
+            )
+        out = opened[0]._page.parent
+    page = check_path("out", out)
+    if recipe is not None and len(opened) > 1:
+        raise ModsearchError(
+            "--recipe is for one study: a page of several has sections of its own\n"
+            "leave it out, or compile the studies one by one"
+        )
+    if recipe is not None and not isinstance(recipe, Mapping):
+        check_path("recipe", recipe)
+    with ExitStack() as named:
+        for each in opened:
+            named.enter_context(each._named())
+        if len(opened) == 1:
+            compile_report(opened[0].directory.root, page.absolute(), recipe or DEFAULT)
+        else:
+            _refuse_twice(opened)
+            roots = {str(each.root): each.directory.root for each in opened}
+            compile_studies(roots, page.absolute())
+    return page / "index.html"
+
+
+def _refuse_twice(studies: "Sequence[Study]") -> None:
+    names = [str(each.root) for each in studies]
+    for name in names:
+        if names.count(name) > 1:
+            raise ModsearchError(f"{name} stands there twice\nname each study once")
+
+
+def pack(study: str | Path | Study, out: str | Path | None = None) -> Packed:
+    """Write a study's records to one file (`Study.pack`)."""
+    return (study if isinstance(study, Study) else Study(study)).pack(out)
 
 
 def predict(study: str | Path | Study, flops: float) -> Predictions:

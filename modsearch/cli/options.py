@@ -36,6 +36,12 @@ Sets = Annotated[
 SpaceName = Annotated[str, typer.Argument(help="A YAML file, or a shipped space's bare name.")]
 ConfigName = Annotated[Path, typer.Argument(help="A YAML file with model, optim and data.")]
 StudyDir = Annotated[Path, typer.Argument(help="A directory that `modsearch search` made.")]
+PackedOrDir = Annotated[
+    Path,
+    typer.Argument(
+        metavar="STUDY", help="A directory that `search` made, or a file that `pack` wrote."
+    ),
+]
 PluginFiles = Annotated[
     list[Path] | None,
     typer.Option("--plugin", metavar="FILE", help="Python file with components; repeatable."),

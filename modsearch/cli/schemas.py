@@ -21,6 +21,7 @@ class What(StrEnum):
     STATUS = "status"
     PREDICTIONS = "predictions"
     SPEEDS = "speeds"
+    PACKED = "packed"
     EVAL = "eval"
     GENERATE = "generate"
     FLOPS = "flops"
@@ -35,6 +36,7 @@ HOMES: dict[What, tuple[str, str, Literal["validation", "serialization"]]] = {
     What.OUTCOME: ("modsearch.config.answers", "Outcome", "serialization"),
     What.PREDICTIONS: ("modsearch.config.answers", "Predictions", "serialization"),
     What.SPEEDS: ("modsearch.config.speeds", "Speeds", "serialization"),
+    What.PACKED: ("modsearch.config.answers", "Packed", "serialization"),
     What.STATUS: ("modsearch.study.status", "StudyStatus", "serialization"),
     What.EVAL: ("modsearch.config.answers", "Evaluation", "serialization"),
     What.GENERATE: ("modsearch.config.answers", "Generation", "serialization"),

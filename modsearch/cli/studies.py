@@ -1,6 +1,7 @@
 """Verbs on studies: plan, search, status, best, predict, report."""
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -8,6 +9,7 @@ import typer
 import modsearch
 from modsearch.cli.options import (
     Json,
+    PackedOrDir,
     PluginFiles,
     Progress,
     Sets,
@@ -107,7 +109,7 @@ def _fixed(seeds: int | None) -> list[str]:
 
 
 @app.command()
-def status(study: StudyDir, as_object: Json = False) -> None:
+def status(study: PackedOrDir, as_object: Json = False) -> None:
     """How far a study is; works while it runs."""
     from modsearch.cli.text import status_text
 
@@ -117,7 +119,7 @@ def status(study: StudyDir, as_object: Json = False) -> None:
 
 @app.command()
 def best(
-    study: StudyDir,
+    study: PackedOrDir,
     budget: Annotated[float | None, typer.Option(help="Default: the largest confirmed.")] = None,
     as_object: Json = False,
 ) -> None:
@@ -135,7 +137,7 @@ def best(
 
 @app.command()
 def predict(
-    study: StudyDir,
+    study: PackedOrDir,
     flops: Annotated[float, typer.Option(help="Training FLOPs of one trial.")],
     as_object: Json = False,
 ) -> None:
@@ -176,16 +178,44 @@ def time(
 
 @app.command()
 def report(
-    study: StudyDir,
-    out: Annotated[str | None, typer.Option(help="Default: STUDY/report.")] = None,
+    studies: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="STUDY",
+            help="Directories that `search` made, or files that `pack` wrote; several go onto "
+            "one page.",
+        ),
+    ],
+    out: Annotated[
+        str | None,
+        typer.Option(help="Default: STUDY/report, or `report` beside a file. Of several: needed."),
+    ] = None,
     recipe: Annotated[
-        str,
+        str | None,
         typer.Option(help="Which sections: study, raposo2024 (the paper's figures), or a file."),
-    ] = "study",
+    ] = None,
     as_object: Json = False,
 ) -> None:
-    """Compile a study's report."""
-    opened = modsearch.open_study(study)
-    page = opened.report(out, recipe)
-    warn(opened.left_out())
+    """Compile the report of a study, or of several with the same arms and constants."""
+    opened = [modsearch.open_study(study) for study in studies]
+    page = modsearch.report(opened, out, recipe)
+    warn([line for each in opened for line in each.left_out()])
     print(json.dumps({"report": str(page)}, indent=2) if as_object else f"report: {page}")
+
+
+@app.command()
+def pack(
+    study: StudyDir,
+    out: Annotated[
+        str | None, typer.Option(help="The file, .tar.xz; default: STUDY/records.tar.xz.")
+    ] = None,
+    as_object: Json = False,
+) -> None:
+    """Write a study's records, without weights, to one file that can be published: `report`,
+    `status`, `best` and `predict` read it, and `tar xJf` unpacks it."""
+    found = modsearch.pack(study, out)
+    warn(found.warnings)
+    if as_object:
+        print(as_json(found))
+        return
+    print(f"records: {found.records} ({found.trials} trials, {found.bytes:,} bytes)")

@@ -41,6 +41,19 @@ class Outcome(Frozen):
     """What of the study does not count or can't be read."""
 
 
+class Packed(Frozen):
+    """A study's records in one file."""
+
+    records: str
+    """The file."""
+    bytes: int
+    """Its size."""
+    trials: int
+    """How many results it holds: all that count."""
+    warnings: list[str]
+    """What of the study is not in it, and why."""
+
+
 class Evaluation(Frozen):
     """lm-eval's results of one suite."""
 

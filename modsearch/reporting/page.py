@@ -11,7 +11,7 @@ import json
 import re
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -44,6 +44,7 @@ from modsearch.reporting.recipe import (
     worded,
 )
 from modsearch.reporting.sections import SECTIONS
+from modsearch.reporting.studies import gather_studies, sections_of
 from modsearch.store.directory import StudyDirectory
 from modsearch.store.files import write_bytes, write_text
 from modsearch.study.completeness import cells, lacking, study_space
@@ -71,9 +72,37 @@ def compile_report(root: Path, out: Path | None = None, recipe: RecipeLike = DEF
     """
     material = gather(root)
     found = load_recipe(recipe, ALL, material.arms)
-    out = out or root / "report"
+    front = _Front(
+        material,
+        TITLES[material.claims.headline.verdict],
+        _missing_of(material),
+        _left_out(material),
+        found,
+    )
+    return _write(front, _sections(material, found), out or root / "report")
+
+
+def compile_studies(roots: Mapping[str, Path], out: Path) -> Path:
+    """Write one report of several studies, by what they are called in errors.
+
+    Raises:
+        StudyError: there is none in a folder, or they don't fit together.
+    """
+    studies = gather_studies(roots)
+    named = list(zip(studies.names, studies.materials, strict=True))
+    front = _Front(
+        studies.together,
+        f"{len(named)} studies",
+        [f"{name}: {line}" for name, each in named for line in _missing_of(each)],
+        [f"{name}: {line}" for name, each in named for line in _left_out(each)],
+    )
+    return _write(front, sections_of(studies, SECTIONS), out)
+
+
+def _write(front: "_Front", made: Iterable[Section], out: Path) -> Path:
+    """All files of a report; sections are made here, where figures have their style."""
     with styled():
-        sections = _sections(material, found)
+        sections = list(told_apart([section for section in made if section.stands]))
         drawn = {each.name: render(each) for section in sections for each in section.figures}
     for name, files in drawn.items():
         write_bytes(out / "figures" / f"{name}.png", files.png)
@@ -84,27 +113,34 @@ def compile_report(root: Path, out: Path | None = None, recipe: RecipeLike = DEF
     for table in (table for section in sections for table in section.tables):
         write_text(out / "tables" / f"{table.name}.csv", _csv(table.frame))
         write_text(out / "tables" / f"{table.name}.tex", table.latex)
-    page = _Page(material, found, sections, drawn)
+    page = _Page(front, sections, drawn)
     write_text(out / "report.md", page.render("page.md.j2"))
     write_text(out / "index.html", page.render("page.html.j2"))
     return out / "index.html"
 
 
-def _sections(material: Material, recipe: Recipe) -> list[Section]:
-    """Those of a recipe that the study has anything for."""
-    made = []
+def _sections(material: Material, recipe: Recipe) -> Iterator[Section]:
+    """Those of a recipe, with its words."""
     for part in recipe.sections:
         arms = part.arms or recipe.arms
-        section = ALL[part.section](material.only(arms) if arms else material)
-        if section.stands:
-            made.append(worded(section, part))
-    return list(told_apart(made))
+        yield worded(ALL[part.section](material.only(arms) if arms else material), part)
+
+
+@dataclass(frozen=True)
+class _Front:
+    """What stands above the sections."""
+
+    material: Material
+    verdict: str
+    """In two words."""
+    missing: Sequence[str]
+    left_out: Sequence[str]
+    recipe: Recipe | None = None
 
 
 @dataclass(frozen=True)
 class _Page:
-    material: Material
-    recipe: Recipe
+    front: _Front
     sections: Sequence[Section]
     figures: Mapping[str, Files]
     """By name."""
@@ -123,23 +159,22 @@ class _Page:
         environment.filters["data_url"] = _data_url
         script = (HERE / "page.js").read_text()
         images = {name: files.inline for name, files in self.figures.items()}
-        manifest, claims = self.material.manifest, self.material.claims
-        headline = claims.headline
-        directory = self.material.directory
+        material, recipe = self.front.material, self.front.recipe
+        manifest, headline = material.manifest, material.claims.headline
         return environment.get_template(template).render(
             name=manifest.name,
             verdict=headline.verdict.value,
-            verdict_title=TITLES[headline.verdict],
+            verdict_title=self.front.verdict,
             claim=headline,
             needed=_needed_text(headline),
-            missing=_missing(directory, manifest, self.material.records, claims),
-            left_out=[_here(directory, line) for line in self.material.left_out],
-            counts=_counts(self.material.records),
+            missing=self.front.missing,
+            left_out=self.front.left_out,
+            counts=_counts(material.records),
             mixed=manifest.mixed,
-            title=self.recipe.title,
-            text=paragraphs(self.recipe.text),
+            title=recipe.title if recipe else None,
+            text=paragraphs(recipe.text) if recipe else [],
             sections=self.sections,
-            facts=facts(manifest, self.material.records),
+            facts=facts(manifest, material.records),
             images={name: Markup(image) for name, image in images.items()},
             colours=colours(images.values()),
             style=Markup((HERE / "page.css").read_text()),
@@ -171,6 +206,14 @@ def _needed_text(claim: Claim) -> str:
         f"{found.runs}: at most {scientific(found.flops)} FLOPs for both arms, about "
         f"{found.hours:.2g} hours on one worker. More runs for this one would be a look too many."
     )
+
+
+def _missing_of(material: Material) -> list[str]:
+    return _missing(material.directory, material.manifest, material.records, material.claims)
+
+
+def _left_out(material: Material) -> list[str]:
+    return [_here(material.directory, line) for line in material.left_out]
 
 
 def _missing(

@@ -14,8 +14,24 @@ from modsearch.errors import ConfigError
 LOGGED = ("step", "steps", "loss")
 
 
+DIGITS = 6
+"""Of a logged number: more than anything shows, and what a packed study keeps."""
+
+
 def read_metrics(path: Path) -> Iterator[dict[str, float]]:
-    """Rows of a metrics file; a line that was cut short or is none ends it."""
+    """Rows of a metrics file, to be shown: with six significant digits, so that a study and its
+    packed records have the same."""
+    for row in metrics_of(path):
+        yield {key: _rounded(value) for key, value in row.items()}
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
+
+
+def metrics_of(path: Path) -> Iterator[dict[str, float]]:
+    """Rows of a metrics file as they were written; a line that was cut short or is none ends
+    it."""
     if not path.is_file():
         return
     with path.open("rb") as file:

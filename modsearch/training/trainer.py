@@ -32,7 +32,7 @@ from modsearch.nn.passes import Passes
 from modsearch.optim.adamw import adamw
 from modsearch.optim.rates import learning_rate
 from modsearch.store.files import write_bytes, write_text
-from modsearch.store.trial import read_metrics
+from modsearch.store.trial import metrics_of
 from modsearch.training.checkpoint import save_model
 
 LOGS_PER_TRIAL = 100
@@ -243,7 +243,7 @@ class Trainer:
     def _trim_metrics(self) -> None:
         """Drop what was logged after the checkpoint, and a line that a kill cut short."""
         path = self.directory / "metrics.jsonl"
-        rows = list(read_metrics(path))
+        rows = list(metrics_of(path))
         kept = [row for row in rows if row["step"] <= self.step]
         if path.exists():
             write_text(path, "".join(json.dumps(row) + "\n" for row in kept))

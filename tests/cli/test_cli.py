@@ -114,6 +114,7 @@ def test_help_answers_at_once() -> None:
         "best",
         "eval",
         "report",
+        "pack",
         "predict",
         "time",
     ],

@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 
 import modsearch as library
 from modsearch.cli.schemas import What, schema_of
-from modsearch.config.answers import Evaluation, Generation, Outcome
+from modsearch.config.answers import Evaluation, Generation, Outcome, Packed
 from modsearch.config.reading import read_yaml
 from modsearch.config.records import Candidate, Record
 from modsearch.config.speeds import Speeds
@@ -96,6 +96,7 @@ def answer(modsearch, ground: Path, monkeypatch: pytest.MonkeyPatch) -> Callable
         (("search", "space.yaml", "--out", "study", "--progress", "none"), Outcome, What.OUTCOME),
         (("eval", "study", "--suite", "tiny.yaml"), Evaluation, What.EVAL),
         (("time", "study", "--rounds", "2", "--seconds", "0.01"), Speeds, What.SPEEDS),
+        (("pack", "study"), Packed, What.PACKED),
     ],
 )
 def test_answers_are_those_of_their_models(

@@ -28,7 +28,7 @@ from modsearch.nn.generate import Sampling, generate
 from modsearch.nn.model import Decoder
 from modsearch.nn.parts import block_names, completed
 from modsearch.store.directory import StudyDirectory
-from modsearch.store.trial import read_metrics
+from modsearch.store.trial import metrics_of
 from modsearch.training.budget import plan
 from modsearch.training.checkpoint import load_model
 from modsearch.training.scoring import score
@@ -113,7 +113,7 @@ def train(
 
 
 def losses(folder: Path) -> list[float]:
-    return [row["loss"] for row in read_metrics(folder / "metrics.jsonl")]
+    return [row["loss"] for row in metrics_of(folder / "metrics.jsonl")]
 
 
 @few_recipes

@@ -28,7 +28,7 @@ from modsearch.nn.model import Decoder
 from modsearch.nn.parts import completed
 from modsearch.optim.rates import learning_rate
 from modsearch.store.directory import StudyDirectory
-from modsearch.store.trial import read_metrics
+from modsearch.store.trial import metrics_of
 from modsearch.training import scoring
 from modsearch.training.budget import plan
 from modsearch.training.checkpoint import load_model, save_model
@@ -146,7 +146,7 @@ def batches(corpus: Corpus, stop: int = -1) -> Stopping:
 
 def rows(directory: Path) -> list[dict[str, float]]:
     """Metrics without times."""
-    found = list(read_metrics(directory / "metrics.jsonl"))
+    found = list(metrics_of(directory / "metrics.jsonl"))
     return [{key: row[key] for key in row.keys() - TIMES} for row in found]
 
 
