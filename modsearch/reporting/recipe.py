@@ -93,17 +93,17 @@ def worded(section: Section, part: Part) -> Section:
 
 def told_apart(sections: Iterable[Section]) -> Iterator[Section]:
     """The same with names of files that differ: a recipe may have a section twice."""
-    taken: set[str] = set()
+    taken: set[tuple[str, str]] = set()
 
-    def free(name: str) -> str:
+    def free(folder: str, name: str) -> str:
         numbered = (name if number == 1 else f"{name}-{number}" for number in range(1, 10**6))
-        found = next(each for each in numbered if each not in taken)
-        taken.add(found)
+        found = next(each for each in numbered if (folder, each) not in taken)
+        taken.add((folder, found))
         return found
 
     for section in sections:
         yield replace(
             section,
-            figures=[replace(each, name=free(each.name)) for each in section.figures],
-            tables=[replace(each, name=free(each.name)) for each in section.tables],
+            figures=[replace(each, name=free("figures", each.name)) for each in section.figures],
+            tables=[replace(each, name=free("tables", each.name)) for each in section.tables],
         )

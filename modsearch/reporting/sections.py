@@ -7,6 +7,7 @@ from modsearch.analysis.curves import MIN_POINTS, MIN_SIZES, WINDOW
 from modsearch.analysis.findings import findings
 from modsearch.analysis.noise import SEED_SD
 from modsearch.analysis.numbers import decimal, interval
+from modsearch.analysis.speed_findings import speed_findings
 from modsearch.reporting import (
     findings_table,
     law_tables,
@@ -130,8 +131,10 @@ def _differences(material: Material) -> Section:
 
 def _ledger(material: Material) -> Section:
     """Of a study that has measured anything."""
-    found = findings(material.claims, material.manifest, material.records, material.telemetry)
-    rows = found if material.claims.curves or material.claims.confirmed else []
+    claims = material.claims
+    measured = speed_findings(claims, material.speeds)
+    found = findings(claims, material.manifest, material.records, material.telemetry, measured)
+    rows = found if claims.curves or claims.confirmed else []
     tables = [Table("claims", findings_table.ledger(rows))]
     return section_of("Claims of the paper", LEDGER, tables=tables)
 

@@ -8,6 +8,8 @@ import pytest
 from pages import table, tree, write
 from worlds import BUDGETS, GAIN, study
 
+from modsearch.analysis.paper import DECODING, Word
+from modsearch.analysis.paper import STEPS as FASTER_STEPS
 from modsearch.config.speeds import Decoded, Speeds, Timed
 from modsearch.reporting.figures.drawing import render, styled
 from modsearch.reporting.figures.prices import pareto
@@ -71,8 +73,22 @@ def by_arm(root: Path, name: str) -> dict[tuple[str, float], dict[str, str]]:
 def test_without_speeds_one_line_says_what_measures_them(no_figures: None, root: Path) -> None:
     text = page(root)
     assert "At other prices" not in text
-    assert text.count("modsearch time STUDY") == 1
+    assert text.count("modsearch time STUDY") == 3, "the multiplier's line, and two claims"
     assert not (root / "report" / "tables" / "speeds.csv").exists()
+
+
+def test_claims_on_speed_are_answered_by_what_was_measured(no_figures: None, root: Path) -> None:
+    """Batch 1 is twice as fast, with no scatter between rounds."""
+    StudyDirectory(root).write_speeds(timed(root))
+    page(root)
+    rows = {row["claim"]: row for row in table(root / "report" / "index.html", "claims")}
+    decoding = rows[DECODING.claim]
+    assert decoding["verdict"] == Word.SUPPORTED
+    assert float(decoding["here value"]) == pytest.approx(2.0, rel=0.03)
+    assert "at batch 16" in decoding["why"]
+    steps = rows[FASTER_STEPS.claim]
+    assert steps["verdict"] == Word.SUPPORTED
+    assert float(steps["here value"]) == pytest.approx(2.0)
 
 
 def test_speeds_stand_beside_the_dense_winners(no_figures: None, root: Path) -> None:

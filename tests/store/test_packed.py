@@ -21,6 +21,7 @@ from worlds import manifest, study, trial
 import modsearch
 from modsearch.config.records import Stage, State
 from modsearch.config.runtime import Plugin
+from modsearch.config.speeds import Speeds
 from modsearch.errors import ModsearchError, StudyError
 from modsearch.store.directory import StudyDirectory
 from modsearch.store.packed import FOLDER, files_of, pack, unpacked
@@ -35,6 +36,10 @@ SPACE = {
 
 
 LOGGED = {"step": 1, "steps": 2, "loss": 3.123456789012345, "step_seconds": 0.00123, "tokens": 512}
+SPEEDS = Speeds(
+    study="synthetic", device="cpu", machine="a clock", precision="fp32", threads=1, cores=2,
+    torch="2.9", rounds=4, seconds=0.5, load_before=0.1, load_after=1.1, arms=[],
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +50,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows.append(trial(width=8, state=State.INFEASIBLE, name="f" * 16))
     write(root, rows)
     (root / "space.yaml").write_text(yaml.safe_dump(SPACE | {"plugins": []}))
-    (root / "speeds.json").write_text("{}")
+    StudyDirectory(root).write_speeds(SPEEDS)
     for record in StudyDirectory(root).records():
         folder = StudyDirectory(root).trial(record.hash)
         (folder / "checkpoint").mkdir()
