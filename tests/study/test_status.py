@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 from collections.abc import Callable, Sequence
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -250,7 +251,7 @@ def test_a_damaged_space_is_told_with_its_path(
     assert str(directory.space) in str(told.value)
     assert len(str(told.value).splitlines()) == 2
     text = compile_report(tmp_path).read_text()
-    assert "Whether all results are there is not known: can&#39;t read space.yaml" in text
+    assert "Whether all results are there is not known: can't read space.yaml" in unescape(text)
 
 
 def test_the_winner_is_the_lowest_mean_at_the_budget_that_is_named(tmp_path: Path) -> None:
