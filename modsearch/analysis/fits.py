@@ -38,10 +38,10 @@ def noise(records: Sequence[Record], curves: Sequence[Curve]) -> Noise | None:
 
     Two estimates that each miss something. Residuals of the fits (of those with more than three
     points, pooled) also hold what a parabola can't follow, but no shift that all sizes share:
-    `measure` trains them with one seed, and the deviation over seeds was 0.024 where that of
-    residuals was 0.016. The deviation over seeds in `confirm` (pooled over cells) has the shift,
-    but is small by chance with three seeds. Both pooled count, or the seeds' where it is larger;
-    before there are seeds, the residuals' moderated towards a prior that is one over seeds.
+    `measure` trains them with the same seeds (one, mostly), and the deviation over seeds was 0.024
+    where that of residuals was 0.016. The deviation over seeds in `confirm` (pooled over cells)
+    has the shift, but is small by chance with three seeds. Both pooled count, or the seeds' where
+    it is larger; before there are seeds, the residuals' moderated towards a prior over seeds.
     """
     return noise_of(curves, seed_noise(records))
 
