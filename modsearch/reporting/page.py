@@ -182,6 +182,7 @@ class _Page:
             script_hash=_script_hash(script),
             shown_by=SHOWN_BY,
             places=_places(self.sections),
+            several=recipe is None,
             command=_again(manifest),
         )
 
