@@ -41,7 +41,7 @@ NAMES = re.compile(
 
 EVALUATION = ("results", "versions", "n-shot", "n-samples", "higher_is_better", "config")
 """What is kept of lm-eval's answer. Its `configs` say again what the suite says, for each model,
-and may hold paths; a report reads `results` alone."""
+and may hold paths: the chance that it states is kept of them."""
 
 MOST_PACKED = 2**26
 MOST_BYTES = 2**29
@@ -108,7 +108,18 @@ def _trial(directory: StudyDirectory, name: str, manifest: Manifest) -> dict[str
         found[f"{inside}/metrics.jsonl"] = "".join(map(_line, rows)).encode()
     for suite, answer in directory.evaluations(name).items():
         kept = {key: answer[key] for key in EVALUATION if key in answer}
+        kept["configs"] = _chances(answer.get("configs"))
         found[f"{inside}/eval/{suite}.json"] = json.dumps(kept).encode()
+    return found
+
+
+def _chances(configs: object) -> dict[str, object]:
+    """Of lm-eval's account of each task what a guess scores, as the suite states it."""
+    found: dict[str, object] = {}
+    for task, config in configs.items() if isinstance(configs, dict) else ():
+        metadata = config.get("metadata") if isinstance(config, dict) else None
+        if isinstance(metadata, dict) and isinstance(metadata.get("chance"), int | float):
+            found[task] = {"metadata": {"chance": metadata["chance"]}}
     return found
 
 

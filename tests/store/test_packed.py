@@ -159,7 +159,9 @@ def test_paths_of_this_machine_are_left_out(tmp_path: Path) -> None:
     directory.write_record(record)
     (directory.trial(row.hash) / "config.yaml").write_text(yaml.safe_dump(job))
     answer = directory.trial(row.hash) / "eval" / "quick.json"
-    value = json.loads(answer.read_text()) | {"configs": {"x": "/home/someone/tasks"}}
+    guess = {"metadata": {"chance": 0.25, "path": "/home/someone"}, "doc_to_text": "/home/someone"}
+    configs = {"x": "/home/someone/tasks", "y": {"metadata": None}, "recall": guess}
+    value = json.loads(answer.read_text()) | {"configs": configs}
     answer.write_text(json.dumps(value))
     assert b"someone" not in b"".join(files_of(directory).values())
     pack(directory, tmp_path / "a.tar.xz")
@@ -170,7 +172,9 @@ def test_paths_of_this_machine_are_left_out(tmp_path: Path) -> None:
         inside = trial_config(root / "trials" / row.hash / "config.yaml")
         assert [each.digest for each in inside.plugins] == ["d1", "d2"]
         assert all((root / each.path).is_file() for each in inside.plugins)
-        assert StudyDirectory(root).evaluations(row.hash)["quick"]["results"] == value["results"]
+        kept = StudyDirectory(root).evaluations(row.hash)["quick"]
+        assert kept["results"] == value["results"]
+        assert kept["configs"] == {"recall": {"metadata": {"chance": 0.25}}}
 
 
 @pytest.mark.parametrize("plugins", ["x", "5", "[5, null]", "[{path: 1}]", "{a: b}", "[", "null"])
