@@ -322,6 +322,11 @@ def report(
             )
         out = opened[0]._page.parent
     page = check_path("out", out)
+    if page.exists() and not page.is_dir():
+        raise ModsearchError(
+            f"--out must be a folder, but {shown(str(page))} is a file\n"
+            f"name a folder: the page, its figures and its tables go there"
+        )
     if recipe is not None and len(opened) > 1:
         raise ModsearchError(
             "--recipe is for one study: a page of several has sections of its own\n"

@@ -98,7 +98,11 @@ class StudyDirectory:
         if not self.root.exists():
             return "there is no such folder\nname a directory that `modsearch search` made"
         if not self.root.is_dir():
-            return "it is a file\nname a directory that `modsearch search` made"
+            packed = ": a packed study has no weights and no ledger"
+            return (
+                f"it is a file{packed if self.root.name.endswith('.tar.xz') else ''}\n"
+                f"name a directory that `modsearch search` made"
+            )
         below = sorted(path.parent for path in self.root.glob("*/manifest.json"))
         above = [path for path in self.root.resolve().parents if (path / "manifest.json").exists()]
         if above:

@@ -63,7 +63,7 @@ def test_several_studies_go_onto_one_page(modsearch) -> None:
 
 
 @pytest.mark.usefixtures("two")
-def test_three_mistakes_are_told_in_two_lines(modsearch) -> None:
+def test_mistakes_are_told_in_two_lines(modsearch) -> None:
     directory = StudyDirectory(Path("b"))
     made_with = directory.manifest()
     runtime = made_with.runtime.model_copy(update={"precision": "bf16"})
@@ -83,6 +83,11 @@ def test_three_mistakes_are_told_in_two_lines(modsearch) -> None:
             ("report", "a", "b"),
             "error: --out is missing: a page of 2 studies belongs to none of them\n"
             "name a folder for it, as in --out runs/together",
+        ),
+        (
+            ("report", "a", "--out", "a/space.yaml"),
+            'error: --out must be a folder, but "a/space.yaml" is a file\n'
+            "name a folder: the page, its figures and its tables go there",
         ),
     ):
         done = modsearch(*arguments)
