@@ -10,7 +10,7 @@ from modsearch.analysis.claims import Claims
 from modsearch.analysis.laws import Interval
 from modsearch.analysis.numbers import decimal, scientific
 from modsearch.analysis.paper import DECODING, STEPS, Answer, Finding, not_tested, sided
-from modsearch.analysis.speeds import Ratio, decode_ratio, step_ratio
+from modsearch.analysis.speeds import Ratio, decode_ratio, doubts, step_ratio
 from modsearch.analysis.verdicts import Verdict
 from modsearch.config.speeds import Speeds
 
@@ -26,14 +26,17 @@ def speed_findings(claims: Claims, speeds: Speeds | None) -> list[Finding]:
         return []
     arm, dense, budget = found.arm.arm, found.reference.arm, found.arm.budget
     where = f"{arm} against {dense} at {scientific(budget)} FLOPs"
+    caution = "; caution: the machine was not quiet" if doubts(speeds) else ""
     decoding = [decode_ratio(speeds, arm, dense, budget, size) for size in BATCHES]
     steps = step_ratio(speeds, arm, dense, budget)
     rows = []
     if decoding[0] is not None:
         told = ", ".join(_told(decoding))
-        rows.append(Finding(DECODING, _answer(decoding[0], FASTER_DECODING, f"{where}: {told}")))
+        rows.append(
+            Finding(DECODING, _answer(decoding[0], FASTER_DECODING, f"{where}: {told}{caution}"))
+        )
     if steps is not None:
-        reason = f"{where}: steps a second over those of the dense winner"
+        reason = f"{where}: steps a second over those of the dense winner{caution}"
         as_good = claims.headline.verdict in (Verdict.BETTER, Verdict.EQUIVALENT)
         if as_good:
             rows.append(Finding(STEPS, _answer(steps.inverse, FASTER_STEPS, reason)))
@@ -50,6 +53,7 @@ def _told(ratios: list[Ratio | None]) -> Iterator[str]:
 
 
 def _answer(ratio: Ratio, bar: float, reason: str) -> Answer:
+    reason += f"; held against {bar:g}"
     if ratio.low is None or ratio.high is None:
         return not_tested(f"{reason}; one round alone has no interval")
     return sided(Interval(ratio.value, ratio.low, ratio.high), reason, bar)

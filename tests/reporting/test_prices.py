@@ -89,6 +89,13 @@ def test_claims_on_speed_are_answered_by_what_was_measured(no_figures: None, roo
     steps = rows[FASTER_STEPS.claim]
     assert steps["verdict"] == Word.SUPPORTED
     assert float(steps["here value"]) == pytest.approx(2.0)
+    assert steps["why"].endswith("held against 1.6")
+    assert "caution" not in steps["why"]
+    StudyDirectory(root).write_speeds(timed(root, load=5.0))
+    page(root)
+    for row in table(root / "report" / "index.html", "claims"):
+        busy = "caution: the machine was not quiet" in row["why"]
+        assert busy == (row["claim"] in (DECODING.claim, FASTER_STEPS.claim))
 
 
 def test_speeds_stand_beside_the_dense_winners(no_figures: None, root: Path) -> None:
