@@ -25,7 +25,7 @@ from decoding import compare
 from step_time import Stepper
 
 import modsearch
-from modsearch.api.study import load_space
+from modsearch.api.space import load_space
 from modsearch.config.model import ModelConfig
 from modsearch.config.runtime import Runtime
 from modsearch.engines.local import local

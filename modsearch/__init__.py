@@ -12,17 +12,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from modsearch.api.components import check, components, describe
     from modsearch.api.model import evaluate, flops, generate, train
+    from modsearch.api.space import load_space
     from modsearch.api.speeds import time_winners
-    from modsearch.api.study import (
-        Study,
-        load_space,
-        open_study,
-        pack,
-        plan,
-        predict,
-        report,
-        search,
-    )
+    from modsearch.api.study import Study, open_study, pack, plan, predict, report, search
     from modsearch.errors import ModsearchError
 
 __version__ = "0.1.0"
@@ -50,17 +42,9 @@ __all__ = [
 _HOMES = {
     "api.components": ("check", "components", "describe"),
     "api.model": ("evaluate", "flops", "generate", "train"),
+    "api.space": ("load_space",),
     "api.speeds": ("time_winners",),
-    "api.study": (
-        "Study",
-        "load_space",
-        "open_study",
-        "pack",
-        "plan",
-        "predict",
-        "report",
-        "search",
-    ),
+    "api.study": ("Study", "open_study", "pack", "plan", "predict", "report", "search"),
     "errors": ("ModsearchError",),
 }
 

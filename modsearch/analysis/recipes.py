@@ -111,3 +111,11 @@ def missed(records: Sequence[Record], arm: str, chosen: str, sd: float) -> float
                 error = max(error, stdev(gaps) / math.sqrt(len(gaps)))
             limits.append(fmean(own.values()) - fmean(other.values()) + LUCK * error)
     return max(limits)
+
+
+def trial_order(record: Record) -> tuple[object, ...]:
+    """Stage, budget, arm, size, seed."""
+    model = record.candidate.model
+    stage = list(Stage).index(record.stage)
+    size = (model.depth, model.width)
+    return stage, record.budget.flops, record.arm, *size, record.seed, record.hash

@@ -1,21 +1,20 @@
-"""A study: its search space loaded and planned, run, and opened to be read."""
+"""A study: planned, searched, opened to be read, reported, packed."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from weakref import finalize
 
 from modsearch.api.components import Files
+from modsearch.api.space import checked_outline, load_space, outline
 from modsearch.config.answers import Outcome, Packed, Predictions
 from modsearch.config.arguments import (
     check_count,
     check_flops,
     check_path,
-    check_paths,
     check_text,
-    check_texts,
 )
 from modsearch.errors import ModsearchError, StudyError, shown
 
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
     from modsearch.analysis.claims import Claim, Claims
     from modsearch.analysis.curves import Curve
+    from modsearch.api.space import SpaceLike
     from modsearch.config.manifest import Manifest
     from modsearch.config.records import Record
     from modsearch.config.runtime import EngineName
@@ -31,13 +31,9 @@ if TYPE_CHECKING:
     from modsearch.engines.contract import MakeEngine
     from modsearch.planning.forecast import Forecast
     from modsearch.reporting.recipe import RecipeLike
-    from modsearch.space.space import Space
     from modsearch.study.events import OnEvent
     from modsearch.study.runner import Runner
     from modsearch.study.status import StudyStatus
-
-    SpaceLike = str | Path | Mapping[str, Any] | Space
-    """A YAML file, the bare name of a shipped space, plain data, or a loaded space."""
 
 
 class Study:
@@ -126,11 +122,11 @@ class Study:
     @property
     def evaluations(self) -> "pd.DataFrame":
         """lm-eval's metrics of the trials that were scored."""
-        from modsearch.reporting import trial_tables
+        from modsearch.reporting import evaluation_tables
 
         trials = self.trials
         results = {each.hash: self.directory.evaluations(each.hash) for each in trials}
-        return trial_tables.evaluations(trials, results)
+        return evaluation_tables.evaluations(trials, results)
 
     @property
     def speeds(self) -> "Speeds | None":
@@ -363,53 +359,6 @@ def predict(study: str | Path | Study, flops: float) -> Predictions:
     return (study if isinstance(study, Study) else Study(study)).predict(flops)
 
 
-def load_space(
-    space: "SpaceLike", *, overrides: Sequence[str] = (), plugins: Files = ()
-) -> "Space":
-    """A validated search space, all of whose candidates can be built.
-
-    Args:
-        space: a YAML file, the bare name of a shipped space, plain data, or a loaded space.
-        overrides: values to replace, such as `"confirm.runs=12"`.
-        plugins: Python files with components.
-
-    Raises:
-        ModsearchError: what is wrong, and where.
-    """
-    return _checked(outline(space, overrides), space, plugins)
-
-
-def outline(space: "SpaceLike", overrides: Sequence[str] = ()) -> "Space":
-    """A space whose candidates are not built yet: what is wrong so far is told without torch."""
-    from modsearch.evaluation.suites import load_suite
-    from modsearch.space.space import Space, read_space
-
-    overrides = check_texts("set", overrides)
-    if isinstance(space, Space):
-        if overrides:
-            raise ModsearchError("a loaded space takes no overrides: load it with them")
-        found, where = space, "space"
-    else:
-        source = _source(space)
-        found = read_space(source, overrides)
-        where = str(source) if isinstance(source, Path) else "space"
-    if found.suite is not None:
-        try:  # what is wrong with it is said now, not after hours of training
-            load_suite(found.suite)
-        except ModsearchError as error:
-            raise type(error)(f"{where}: suite: {error}") from error
-    return found
-
-
-def _checked(sketch: "Space", space: "SpaceLike", plugins: Files) -> "Space":
-    """The outline of a space with its plugins run and its candidates built."""
-    from modsearch.space.candidates import checked
-    from modsearch.space.space import Space
-
-    source = {} if isinstance(space, Space) else _source(space)
-    return checked(sketch, source, check_paths("plugin", plugins))
-
-
 def plan(space: "SpaceLike", *, overrides: Sequence[str] = (), plugins: Files = ()) -> "Forecast":
     """Cells, trials, FLOPs, memory, hours and what the study can resolve; nothing is trained but
     some sizes for a moment, to time them."""
@@ -481,7 +430,7 @@ def search(
             raise ModsearchError(f"{root} lies inside of the study {folder}\nuse another --out")
     refuse_inside(sketch.data.corpus, root)
     refuse_second(root)  # before anything heavy is imported
-    wanted = _checked(sketch, space, plugins)
+    wanted = checked_outline(sketch, space, plugins)
     from modsearch.study.runner import Runner
 
     kind: EngineName = "ray" if engine == "ray" else "local"
@@ -527,13 +476,3 @@ def _score_winners(runner: "Runner") -> None:
         runner.progress.note(f"evaluate: {len(records)} trials with suite {suite}")
         device = runner.manifest.runtime.device
         evaluate_winners(directory, records, suite, runner.space.data, device)
-
-
-def _source(space: "str | Path | Mapping[str, Any]") -> "Path | Mapping[str, Any]":
-    from modsearch.config.shipped import shipped
-
-    if isinstance(space, Mapping):
-        return space
-    check_path("space", space)
-    # A path is never the name of a shipped one.
-    return shipped("search_spaces", space if isinstance(space, str) else str(Path.cwd() / space))

@@ -14,6 +14,7 @@ class What(StrEnum):
     """What has a schema."""
 
     SPACE = "space"
+    RECIPE = "recipe"
     CONFIG = "config"
     RECORD = "record"
     PLAN = "plan"
@@ -30,6 +31,7 @@ class What(StrEnum):
 
 HOMES: dict[What, tuple[str, str, Literal["validation", "serialization"]]] = {
     What.SPACE: ("modsearch.space.space", "Space", "validation"),
+    What.RECIPE: ("modsearch.reporting.recipe", "Recipe", "validation"),
     What.CONFIG: ("modsearch.config.records", "Candidate", "validation"),
     What.RECORD: ("modsearch.config.records", "Record", "serialization"),
     What.PLAN: ("modsearch.planning.forecast", "Forecast", "serialization"),
@@ -52,7 +54,7 @@ def schema(
         What, typer.Argument(help="A file that you write, or what --json and --progress print.")
     ],
 ) -> None:
-    """The JSON Schema of a search space, a configuration, a trial's record, or an answer."""
+    """The JSON Schema of a space, a recipe, a configuration, a trial's record, or an answer."""
     print(json.dumps(schema_of(what), indent=2))
 
 

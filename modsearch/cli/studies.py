@@ -173,7 +173,11 @@ def time(
     from modsearch.cli.text import speeds_text
 
     warn(doubts(found))
-    print(as_json(found) if as_object else speeds_text(found, modsearch.open_study(study).claims))
+    if as_object:
+        print(as_json(found))
+        return
+    print(speeds_text(found, modsearch.open_study(study).claims))
+    print(f"`modsearch report {study}` puts them on the study's page")
 
 
 @app.command()

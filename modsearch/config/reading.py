@@ -264,6 +264,8 @@ def read_yaml(path: Path, overrides: Sequence[str]) -> Tree:
         raise ConfigError(f"can't read {path}: it is not text in UTF-8") from None
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
+    if value is None:
+        raise ConfigError(f"{path} is empty: it needs keys and their values")
     if not isinstance(value, dict):
         raise ConfigError(f"{path} is no mapping of keys to values, but {shown(value)}")
     for text in overrides:

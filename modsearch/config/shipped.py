@@ -25,7 +25,8 @@ def shipped(folder: str, name: str) -> Path:
             if (root / f"{name}.yaml").is_file():
                 return root / f"{name}.yaml"
     known = sorted(file.stem for root in roots for file in root.glob("*.yaml"))
-    hint = f"shipped {folder}: {', '.join(known)}" if known else "name a YAML file"
+    what = SHIPPED.get(folder, folder)
+    hint = f"shipped {what}s: {', '.join(known)}" if known else "name a YAML file"
     if path.is_dir():
         inside = sorted(file.name for file in path.glob("[!.]*.yaml"))[:8]
         raise ConfigError(
@@ -46,8 +47,8 @@ def shipped(folder: str, name: str) -> Path:
     if Path(f"{name}.yaml").is_file():
         raise ConfigError(f"no shipped name {shown(name)}\ndid you mean the file {name}.yaml?")
     if not known:
-        raise ConfigError(f"no {folder} are shipped with this installation; name a file")
-    raise unknown(SHIPPED.get(folder, folder), name, known)
+        raise ConfigError(f"no {what}s are shipped with this installation; name a file")
+    raise unknown(what, name, known)
 
 
 def _data_folders(folder: str) -> tuple[Path, Path]:

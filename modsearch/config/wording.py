@@ -53,9 +53,11 @@ def first_error(
     model: type[BaseModel],
     values: object = None,
     origin: Callable[[str], str] = str,
+    *,
+    choices: bool = False,
 ) -> str:
     """For the first thing that is wrong in `values` of `model`: where (as `origin` says of a
-    path), what would be right, and what it is."""
+    path), what would be right, and what it is; with `choices` also how several values are said."""
     # A misspelled key is often a missing one, too; what was written helps more.
     first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
     path = _written(first, values)
@@ -67,7 +69,7 @@ def first_error(
     where = origin(".".join(str(part) for part in path))
     if first["type"] == INSIDE:
         return f"{where}.{first['msg']}"
-    message = _sentence(first)
+    message = _sentence(first, choices)
     return f"{where}: {message}" if where else message
 
 
@@ -90,7 +92,7 @@ def _written(error: ErrorDetails, values: object) -> list[int | str]:
     return path
 
 
-def _sentence(error: ErrorDetails) -> str:
+def _sentence(error: ErrorDetails, choices: bool) -> str:
     kind, context = error["type"], error.get("ctx", {})
     if kind == "value_error":  # a validator of ours: it says all
         return error["msg"].removeprefix("Value error, ")
@@ -99,17 +101,17 @@ def _sentence(error: ErrorDetails) -> str:
     wanted = WANTED[kind].format(**{name: _plain(value) for name, value in context.items()})
     if kind in ("missing", "json_invalid", "json_type"):
         return wanted
-    return f"{wanted}, but got {shown(error['input'])}{_hint(error)}"
+    return f"{wanted}, but got {shown(error['input'])}{_hint(error, choices)}"
 
 
 def _plain(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value).replace("'", "")
 
 
-def _hint(error: ErrorDetails) -> str:
+def _hint(error: ErrorDetails, choices: bool) -> str:
     """A second line, where one can guess what was meant."""
     value = error["input"]
-    if isinstance(value, list) and value and error["type"] not in LISTLESS:
+    if choices and isinstance(value, list) and value and error["type"] not in LISTLESS:
         return "\nto try several values, write {choice: [...]} in a search space"
     if (
         isinstance(value, str)

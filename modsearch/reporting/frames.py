@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
 
+from modsearch.analysis.means import mean_of
 from modsearch.analysis.numbers import MISSING, count, decimal, percent, scientific
 
 Row = dict[str, object]
@@ -129,3 +130,10 @@ def _text(name: str, value: object) -> str:
     if float(value).is_integer() and abs(value) < 1e15:
         return f"{value:.0f}"
     return decimal(value) if abs(value) >= 1e-3 else f"{value:.2g}"
+
+
+def interval_cells(name: str, values: Sequence[float], shared: float = 0.0) -> Row:
+    """A mean over seeds and its 95 % interval; a dash where there is nothing to average."""
+    found = mean_of(values, shared) if values else None
+    ends = (found.value, found.low, found.high) if found else (None, None, None)
+    return dict(zip((name, f"{name} low", f"{name} high"), ends, strict=True))

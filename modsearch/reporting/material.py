@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +58,15 @@ class Material:
         return list(read_metrics(self.directory.trial(record.hash) / METRICS))
 
     def only(self, arms: Sequence[str]) -> "Material":
-        """The same with some arms alone to be shown; what was computed from all of them stays."""
-        claims = self.claims
-        found = replace(
+        """The same with some arms alone to be shown."""
+        return replace(self, shown=list(arms))
+
+    @cached_property
+    def shown_claims(self) -> Claims:
+        """What is listed and drawn of the arms that are to be shown. What compares arms, or is
+        relative to one, takes `claims`: an arm that is not shown was measured all the same."""
+        claims, arms = self.claims, self.shown
+        return replace(
             claims,
             by_budget=tuple(
                 each
@@ -72,7 +79,6 @@ class Material:
             standings=tuple(each for each in claims.standings if each.arm.arm in arms),
             beside=tuple(each for each in claims.beside if _both(each.comparison, arms)),
         )
-        return replace(self, claims=found, shown=list(arms))
 
 
 def _both(each: Comparison, arms: Sequence[str]) -> bool:

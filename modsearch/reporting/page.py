@@ -43,13 +43,16 @@ from modsearch.reporting.recipe import (
     told_apart,
     worded,
 )
-from modsearch.reporting.sections import SECTIONS
+from modsearch.reporting.sections import SECTIONS, WHOLE
 from modsearch.reporting.studies import gather_studies, sections_of
 from modsearch.store.directory import StudyDirectory
 from modsearch.store.files import write_bytes, write_text
 from modsearch.study.completeness import cells, lacking, study_space
 
 HERE = Path(__file__).parent
+GENERATOR = '<meta name="generator" content="modsearch">'
+NAMED_FILES = re.compile(r">(figures|tables)/([\w-]+)(\.\w+(?:, \.\w+)*)<")
+"""How a page says which files belong to it."""
 PLAIN_IN_LINKS = "/:,;()*!@$+"
 ALL = SECTIONS | PAPER
 """Every section that a recipe may ask for, by its name."""
@@ -71,7 +74,7 @@ def compile_report(root: Path, out: Path | None = None, recipe: RecipeLike = DEF
         ConfigError: there is no such recipe, or it is wrong.
     """
     material = gather(root)
-    found = load_recipe(recipe, ALL, material.arms)
+    found = load_recipe(recipe, ALL, WHOLE, material.arms)
     front = _Front(
         material,
         TITLES[material.claims.headline.verdict],
@@ -102,8 +105,10 @@ def compile_studies(roots: Mapping[str, Path], out: Path) -> Path:
 def _write(front: "_Front", made: Iterable[Section], out: Path) -> Path:
     """All files of a report; sections are made here, where figures have their style."""
     with styled():
-        sections = list(told_apart([section for section in made if section.stands]))
+        every = list(made)
+        sections = list(told_apart([section for section in every if section.stands]))
         drawn = {each.name: render(each) for section in sections for each in section.figures}
+    earlier = _named_by(out / "index.html")
     for name, files in drawn.items():
         write_bytes(out / "figures" / f"{name}.png", files.png)
         write_bytes(out / "figures" / f"{name}.svg", files.svg)
@@ -113,10 +118,30 @@ def _write(front: "_Front", made: Iterable[Section], out: Path) -> Path:
     for table in (table for section in sections for table in section.tables):
         write_text(out / "tables" / f"{table.name}.csv", _csv(table.frame))
         write_text(out / "tables" / f"{table.name}.tex", table.latex)
-    page = _Page(front, sections, drawn)
+    page = _Page(front, sections, _empty(every), drawn)
     write_text(out / "report.md", page.render("page.md.j2"))
     write_text(out / "index.html", page.render("page.html.j2"))
+    for path in earlier - _named_by(out / "index.html"):
+        path.unlink(missing_ok=True)
     return out / "index.html"
+
+
+def _named_by(page: Path) -> set[Path]:
+    """Files of figures and tables that a page of ours says it has; nobody else's."""
+    text = page.read_text(errors="replace") if page.is_file() else ""
+    return {
+        page.parent / folder / f"{name}{ending}"
+        for folder, name, endings in NAMED_FILES.findall(text if GENERATOR in text else "")
+        for ending in endings.split(", ")
+    }
+
+
+def _empty(sections: Iterable[Section]) -> list[str]:
+    return [
+        f"{section.title} (needs {section.needs})"
+        for section in sections
+        if section.needs and not section.stands
+    ]
 
 
 def _sections(material: Material, recipe: Recipe) -> Iterator[Section]:
@@ -142,6 +167,8 @@ class _Front:
 class _Page:
     front: _Front
     sections: Sequence[Section]
+    empty: Sequence[str]
+    """Sections that this study has nothing for, each with what it would need."""
     figures: Mapping[str, Files]
     """By name."""
 
@@ -174,6 +201,7 @@ class _Page:
             title=recipe.title if recipe else None,
             text=paragraphs(recipe.text) if recipe else [],
             sections=self.sections,
+            empty=self.empty,
             facts=facts(manifest, material.records),
             images={name: Markup(image) for name, image in images.items()},
             colours=colours(images.values()),
@@ -303,6 +331,8 @@ def _script_hash(script: str) -> str:
 
 def _prose(text: str) -> Markup:
     """What stands between backticks is set as code."""
+    if "`" not in text:  # as in most cells of a table with many rows
+        return Markup(html.escape(text))
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text)))
 
 

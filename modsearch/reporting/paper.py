@@ -36,6 +36,10 @@ NO_ROUTING = (
     "confirmed trials of routed arms write."
 )
 NO_PAIR = "Not drawn: no budget has both a dense arm and a learned routed one measured."
+NO_PAIR_SHOWN = (
+    "Not drawn: of the arms that are shown, none routes by a learned choice and was measured at a "
+    "budget of a dense arm's."
+)
 NO_LOGS = (
     "Right half left out: the training logs (metrics.jsonl) of these trials are not in the study."
 )
@@ -48,13 +52,13 @@ NO_MODE = "Not tested: no arm with {}."
 
 def figure_1(material: Material) -> Section:
     """Layers by positions of one window."""
-    found = maps.window(material.claims.routed, material.telemetry)
+    found = maps.window(material.shown_claims.routed, material.telemetry)
     return _shown("Figure 1: routing of one window", [found], NO_ROUTING)
 
 
 def figure_2(material: Material) -> Section:
     """Routers of the study side by side."""
-    found = schemes(material.claims.routed, material.telemetry)
+    found = schemes(material.shown_claims.routed, material.telemetry)
     return _shown("Figure 2: routing schemes", [found], NO_ROUTING)
 
 
@@ -62,12 +66,13 @@ def figure_3(material: Material) -> Section:
     """One budget: sizes, and the training of named models."""
     title, pair = "Figure 3: one budget", _pair(material)
     if pair is None:
-        return _shown(title, [], NO_PAIR)
+        return _shown(title, [], _no_pair(material))
     colours, models = colours_of(material.arms), named_models(material.claims, pair)
     controls, by_hash = _controls(material, pair), _by_hash(material)
     drawn = paper.at_one_budget(
-        _best_depths(material, pair.budget), controls, models, pair.dense.loss, colours
-    )
+        _best_depths(material, pair.budget, pair.dense.arm), controls, models, pair.dense.loss,
+        colours,
+    )  # fmt: skip
     records = [by_hash[each.point.hash] for each in models]
     trials = {record.hash: (record, material.metrics(record)) for record in records}
     followed = training.progress(models, trials, colours)
@@ -89,7 +94,7 @@ def figure_4(material: Material) -> Section:
     """All budgets."""
     title, pair = "Figure 4: isoFLOP curves", _pair(material)
     if pair is None:
-        return _shown(title, [], NO_PAIR)
+        return _shown(title, [], _no_pair(material))
     colours, curves = colours_of(material.arms), pair.curves(material.claims)
     dense = {each.budget: each for each in material.claims.dense_minima}
     places = [
@@ -119,7 +124,7 @@ def figure_4(material: Material) -> Section:
 
 def figure_5(material: Material) -> Section:
     """Routing by position, and router weights."""
-    arms, telemetry = material.claims.routed, material.telemetry
+    arms, telemetry = material.shown_claims.routed, material.telemetry
     drawn = [
         maps.positions(arms, telemetry, material.controls),
         maps.weights(arms, telemetry),
@@ -139,7 +144,7 @@ def figure_6(material: Material) -> Section:
     """Causal routing against training's own."""
     title, pair = "Figure 6: causal routing", _pair(material)
     if pair is None:
-        return _shown(title, [], NO_PAIR)
+        return _shown(title, [], _no_pair(material))
     colours = colours_of(material.arms)
     series = []
     for curve in pair.curves(material.claims):
@@ -193,11 +198,11 @@ def figure_7(material: Material) -> Section:
     text = [NO_MODE.format(" or ".join(lacks))] if lacks else []
     dense = [each for each in material.claims.dense_minima if each.arm not in experts]
     if not both or not dense:
-        return section_of(title, text or [NO_PAIR], always=True)
+        return section_of(title, text or [_no_pair(material)], always=True)
     best = dense[-1]
     curves = [
         curve
-        for curve in _best_depths(material, best.budget)
+        for curve in _best_depths(material, best.budget, best.arm)
         if curve.arm in (*experts, *both, best.arm)
     ]
     drawn = paper.relative(
@@ -258,13 +263,19 @@ def _pair(material: Material) -> Pair | None:
     return pair_of(material.claims, routed)
 
 
-def _best_depths(material: Material, budget: float) -> list[Curve]:
-    """One curve for each arm at a budget."""
+def _no_pair(material: Material) -> str:
+    return NO_PAIR if material.shown == material.arms else NO_PAIR_SHOWN
+
+
+def _best_depths(material: Material, budget: float, dense: str) -> list[Curve]:
+    """One curve at a budget for each arm that is to be shown, and for the dense one."""
     depths = {each.arm: each.depth for each in material.claims.optima if each.budget == budget}
     return [
         curve
         for curve in material.claims.curves
-        if curve.budget == budget and curve.depth == depths[curve.arm]
+        if curve.budget == budget
+        and curve.depth == depths[curve.arm]
+        and curve.arm in (dense, *material.shown)
     ]
 
 
@@ -278,7 +289,7 @@ def _controls(material: Material, pair: Pair) -> list[Control]:
             pair.routed.loss + each.difference,
             None if each.interval is None else (each.interval.high - each.interval.low) / 2,
         )
-        for each in material.claims.controls
+        for each in material.shown_claims.controls
         if each.arm.arm == pair.routed.arm and each.arm.budget == pair.budget
     ]
 
@@ -305,7 +316,7 @@ def _last_routed(material: Material) -> list[Record]:
     """Confirmed trials of learned routed arms at their largest budget."""
     return [
         record
-        for arm in material.claims.routed
+        for arm in material.shown_claims.routed
         if arm.arm not in material.controls
         for record in arm.records
     ]

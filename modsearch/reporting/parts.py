@@ -88,6 +88,8 @@ class Section:
     tables: Sequence[Table] = ()
     always: bool = False
     """Whether it stands on the page without a figure or a table."""
+    needs: str = ""
+    """What a study must have for it, as a reader would say it."""
 
     @property
     def stands(self) -> bool:
@@ -102,7 +104,9 @@ def section_of(
     tables: Sequence[Table] = (),
     *,
     always: bool = False,
+    needs: str = "",
 ) -> Section:
     """Without figures and tables that the study has nothing for."""
     drawn = [each for each in figures if each is not None]
-    return Section(title, text, drawn, [each for each in tables if len(each.frame)], always)
+    filled = [each for each in tables if len(each.frame)]
+    return Section(title, text, drawn, filled, always, needs)

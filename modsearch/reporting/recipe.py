@@ -53,17 +53,26 @@ class Recipe(Stated):
     text: str = ""
     """Before the first section; an empty line parts paragraphs."""
     arms: Arms | None = None
-    """Those that sections show; all without a word."""
+    """Those that sections show, except for sections that are of the study as a whole; all without
+    a word. It is never left out of what is computed."""
     sections: list[Annotated[Part, BeforeValidator(_part)]] = Field(min_length=1)
     """In this order, names or more."""
 
 
-def load_recipe(source: RecipeLike, sections: Iterable[str], arms: Iterable[str]) -> Recipe:
+def load_recipe(
+    source: RecipeLike, sections: Iterable[str], whole: Iterable[str], arms: Iterable[str]
+) -> Recipe:
     """A recipe for a study with these `arms`, from what `sections` there are.
 
+    Args:
+        source: where it is.
+        sections: names of all.
+        whole: of those that are of a study as a whole.
+        arms: of the study.
+
     Raises:
-        ConfigError: there is no such recipe, it is wrong, or it asks for a section or an arm that
-            nobody knows (with the nearest name).
+        ConfigError: there is no such recipe, it is wrong, it asks for a section or an arm that
+            nobody knows (with the nearest name), or for arms of a section that has none.
     """
     found = source if isinstance(source, Mapping) else shipped("reports", str(source))
     values, where = read(found, [], WHAT), named(found, WHAT)
@@ -77,6 +86,11 @@ def load_recipe(source: RecipeLike, sections: Iterable[str], arms: Iterable[str]
     for kind, name, known in asked:
         if name not in (names := list(known)):
             raise ConfigError(f"{where}: {unknown(kind, name, names)}")
+    for part in recipe.sections:
+        if part.arms and part.section in whole:
+            raise ConfigError(
+                f"{where}: section {part.section} is of the study as a whole: it takes no `arms`"
+            )
     return recipe
 
 
@@ -86,9 +100,10 @@ def paragraphs(text: str) -> list[str]:
 
 
 def worded(section: Section, part: Part) -> Section:
-    """A section with the words of a recipe."""
+    """A section with the words of a recipe; arms of its own stand in its title."""
     text = [*paragraphs(part.text), *section.text]
-    return replace(section, title=part.title or section.title, text=text)
+    title = f"{section.title}: {', '.join(part.arms)}" if part.arms else section.title
+    return replace(section, title=part.title or title, text=text)
 
 
 def told_apart(sections: Iterable[Section]) -> Iterator[Section]:

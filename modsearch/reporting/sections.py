@@ -9,6 +9,7 @@ from modsearch.analysis.noise import SEED_SD
 from modsearch.analysis.numbers import decimal, interval
 from modsearch.analysis.speed_findings import speed_findings
 from modsearch.reporting import (
+    evaluation_tables,
     findings_table,
     law_tables,
     prices,
@@ -24,7 +25,8 @@ from modsearch.reporting.material import Material
 from modsearch.reporting.parts import Section, Table, section_of
 
 MODELS = (
-    "The headline's two winners, each at the confirmed size nearest to its minimum. Cache: keys "
+    "The headline's two winners, each at the confirmed size nearest to its minimum; the causal "
+    "loss is that of the minimum itself, the other columns are those of this size. Cache: keys "
     "and values that decoding keeps of a token, by the share of tokens that each routed layer "
     "took of the test sample."
 )
@@ -122,11 +124,16 @@ def _models(material: Material) -> Section:
         material.claims, material.telemetry, material.manifest.runtime.precision
     )
     text = [MODELS, f"Chance: {chance(material.manifest, material.records)}."]
-    return section_of("The two models", text, tables=[Table("models", found, turned=True)])
+    needs = "a confirmed dense arm and a confirmed routed one"
+    return section_of(
+        "The two models", text, tables=[Table("models", found, turned=True)], needs=needs
+    )
 
 
 def _differences(material: Material) -> Section:
-    return section_of("Differences", (), [comparisons.differences(material.claims)])
+    needs = "two confirmed arms that are compared"
+    drawn = [comparisons.differences(material.shown_claims)]
+    return section_of("Differences", (), drawn, needs=needs)
 
 
 def _ledger(material: Material) -> Section:
@@ -136,16 +143,18 @@ def _ledger(material: Material) -> Section:
     found = findings(claims, material.manifest, material.records, material.telemetry, measured)
     rows = found if claims.curves or claims.confirmed else []
     tables = [Table("claims", findings_table.ledger(rows))]
-    return section_of("Claims of the paper", LEDGER, tables=tables)
+    needs = "measured or confirmed trials"
+    return section_of("Claims of the paper", LEDGER, tables=tables, needs=needs)
 
 
 def _isoflop(material: Material) -> Section:
-    minima = Table("minima", study_tables.minima(material.claims))
+    claims = material.shown_claims
     return section_of(
         "IsoFLOP curves",
         [_fit_rules()],
-        [curves.isoflop(material.claims, material.arms)],
-        [minima],
+        [curves.isoflop(claims, material.arms)],
+        [Table("minima", study_tables.minima(claims))],
+        needs="measured trials",
     )
 
 
@@ -156,6 +165,7 @@ def _multiplier(material: Material) -> Section:
         [*_multiplier_text(claims), *_untimed(material)],
         tables=[Table("multipliers", study_tables.multipliers(claims))],
         always=bool(claims.by_budget),
+        needs="a confirmed budget",
     )
 
 
@@ -170,43 +180,47 @@ def _laws(material: Material) -> Section:
             Table("law_exponents", law_tables.exponents(arms)),
             Table("law_left_out", law_tables.left_out(arms)),
         ],
+        needs="fitted minima of an arm at three budgets",
     )
 
 
 def _forward(material: Material) -> Section:
-    return section_of(
-        "Loss against forward FLOPs", [FORWARD], [curves.forward(material.claims, material.arms)]
-    )
+    drawn = curves.forward(material.shown_claims, material.arms, material.claims.dense_minima)
+    return section_of("Loss against forward FLOPs", [FORWARD], [drawn], needs="measured trials")
 
 
 def _winners(material: Material) -> Section:
-    winners = trial_tables.winners(material.claims)
+    claims = material.shown_claims
+    winners = trial_tables.winners(claims)
     return section_of(
         "Confirmed winners",
         [CONFIRMED],
-        [comparisons.confirm(material.claims, material.arms)],
+        [comparisons.confirm(claims, material.arms)],
         [
             Table("winners", winners, turned=len(winners) <= MOST_BESIDE),
-            Table("comparisons", study_tables.comparisons(material.claims)),
+            Table("comparisons", study_tables.comparisons(claims)),
         ],
+        needs="confirmed trials",
     )
 
 
 def _standings(material: Material) -> Section:
-    tables = [Table("standings", study_tables.standings(material.claims))]
-    return section_of("Routed arms", [STANDINGS], tables=tables)
+    tables = [Table("standings", study_tables.standings(material.shown_claims))]
+    needs = "confirmed routed arms beside the headline's"
+    return section_of("Routed arms", [STANDINGS], tables=tables, needs=needs)
 
 
 def _controls(material: Material) -> Section:
-    tables = [Table("controls", study_tables.controls(material.claims))]
-    return section_of("Controls", [CONTROLS], tables=tables)
+    tables = [Table("controls", study_tables.controls(material.shown_claims))]
+    needs = "a confirmed control beside its arm"
+    return section_of("Controls", [CONTROLS], tables=tables, needs=needs)
 
 
 def _prices(material: Material) -> Section:
     """Only where winners were timed."""
     claims, speeds = material.claims, material.speeds
     if speeds is None or not speeds.arms:
-        return section_of("At other prices")
+        return section_of("At other prices", needs="times of its winners, by `modsearch time`")
     return section_of(
         "At other prices",
         prices.told(claims, speeds),
@@ -220,7 +234,7 @@ def _prices(material: Material) -> Section:
 
 def _routing(material: Material) -> Section:
     """Of confirmed trials at each arm's largest budget."""
-    arms, telemetry = material.claims.routed, material.telemetry
+    arms, telemetry = material.shown_claims.routed, material.telemetry
     return section_of(
         "Routing",
         [ROUTING, *routing.missing(arms, telemetry)],
@@ -234,33 +248,35 @@ def _routing(material: Material) -> Section:
             Table("routing_tokens", routing.tokens(arms, telemetry), folded=True),
         ],
         always=bool(arms),
+        needs="confirmed arms that route",
     )
 
 
 def _maps(material: Material) -> Section:
-    arms, telemetry = material.claims.routed, material.telemetry
+    arms, telemetry = material.shown_claims.routed, material.telemetry
     drawn = [
         maps.positions(arms, telemetry, material.controls),
         maps.window(arms, telemetry),
         maps.weights(arms, telemetry),
     ]
-    return section_of("Routing maps", (), drawn)
+    return section_of("Routing maps", (), drawn, needs="routing statistics of confirmed trials")
 
 
 def _explore(material: Material) -> Section:
     tables = [Table("explore", trial_tables.exploration(material.shown_records))]
-    return section_of("Explore's ranking", [EXPLORE], tables=tables)
+    return section_of("Explore's ranking", [EXPLORE], tables=tables, needs="explored trials")
 
 
 def _evaluation(material: Material) -> Section:
-    found = trial_tables.evaluations(material.shown_records, material.evaluations)
+    found = evaluation_tables.evaluations(material.shown_records, material.evaluations)
     return section_of(
         "Evaluation",
         [EVALUATION],
         tables=[
-            Table("evaluation_means", trial_tables.evaluation_means(found)),
+            Table("evaluation_means", evaluation_tables.evaluation_means(found)),
             Table("evaluations", found, folded=True),
         ],
+        needs="scores of a suite, by `modsearch eval`",
     )
 
 
@@ -279,12 +295,12 @@ def _left_out(material: Material) -> Section:
 
 def _trials(material: Material) -> Section:
     found = trial_tables.trials(material.shown_records)
-    return section_of("Every trial", tables=[Table("trials", found, folded=True)])
+    return section_of("Every trial", tables=[Table("trials", found, folded=True)], needs="trials")
 
 
 def _conventions(material: Material) -> Section:
-    tables = [Table("conventions", study_tables.conventions(material.claims))]
-    return section_of("FLOP conventions", [CONVENTIONS], tables=tables)
+    tables = [Table("conventions", study_tables.conventions(material.shown_claims))]
+    return section_of("FLOP conventions", [CONVENTIONS], tables=tables, needs="confirmed trials")
 
 
 def _manifest(material: Material) -> Section:
@@ -315,6 +331,8 @@ SECTIONS: dict[str, Callable[[Material], Section]] = {
     "manifest": _manifest,
 }
 """Every section that a report may have, by the name that recipes know it by."""
+WHOLE = ("models", "ledger", "multiplier", "prices", "corpus", "left_out", "manifest")
+"""Those that are of a study as a whole: which arms a recipe shows changes nothing there."""
 
 
 def _fit_rules() -> str:

@@ -79,10 +79,18 @@ class Studies:
         headline = Claim(None, Verdict.NONE, "", self.sentence)
         return replace(
             first,
-            manifest=first.manifest.model_copy(update={"name": self.name, "mixed": mixed}),
+            manifest=first.manifest.model_copy(
+                update={"name": self.name, "mixed": mixed, **self._code}
+            ),
             records=[record for each in self.materials for record in each.records],
             claims=replace(first.claims, headline=headline),
         )
+
+    @property
+    def _code(self) -> dict[str, str]:
+        """What a manifest says of it, where studies were made with several versions."""
+        codes = list(dict.fromkeys(each.manifest.code for each in self.materials))
+        return {} if len(codes) == 1 else {"code": ", ".join(codes), "revision": "unknown"}
 
     @property
     def sentence(self) -> str:

@@ -179,6 +179,7 @@ def _comparison(each: Comparison, role: str, verdict: Verdict, p: float | None) 
         "role": role,
         "arm": each.arm.arm,
         "against": each.reference.arm,
+        "sizes": _sizes(each),
         "runs": f"{each.arm.num_runs} and {each.reference.num_runs}",
         "difference": each.difference,
         "low": found.low if found else None,
@@ -190,6 +191,12 @@ def _comparison(each: Comparison, role: str, verdict: Verdict, p: float | None) 
         "p (Holm)": p,
         "verdict": verdict.value,
     }
+
+
+def _sizes(each: Comparison) -> str:
+    """Of the two arms, once where they have the same."""
+    found = [f"d{arm.model.width} L{arm.model.depth}" for arm in (each.arm, each.reference)]
+    return " and ".join(dict.fromkeys(found))
 
 
 def _against(name: str, each: Comparison | None) -> Row:

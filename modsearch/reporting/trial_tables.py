@@ -1,23 +1,22 @@
 """Tables of trials: each, the confirmed ones, ranks of recipes, what is left out, evaluations."""
 
-import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 
 from modsearch.analysis.arms import is_routed
 from modsearch.analysis.claims import Claims
-from modsearch.analysis.compare import Confirmed, deviation
-from modsearch.analysis.means import mean_of, runs_note
-from modsearch.analysis.recipes import causal_loss, finished, measured, size_of
+from modsearch.analysis.compare import Confirmed
+from modsearch.analysis.means import runs_note
+from modsearch.analysis.recipes import causal_loss, finished, measured, size_of, trial_order
 from modsearch.config.manifest import Manifest
 from modsearch.config.model import Component
 from modsearch.config.records import Record, Stage, State
 from modsearch.config.telemetry import RoutingReport
 from modsearch.errors import StudyError
-from modsearch.reporting.frames import Row, frame_of
+from modsearch.reporting.frames import Row, frame_of, interval_cells
 from modsearch.store.directory import StudyDirectory
 from modsearch.study.completeness import study_space
 
@@ -26,8 +25,6 @@ EVERY_TOKEN = ("dense", "moe", "mode_integrated")
 """Blocks whose attention is for every token."""
 TAKEN_TOKENS = ("mod", "mode_staged")
 """Blocks that keep keys and values of the tokens that they take."""
-Evaluations = Mapping[str, Mapping[str, Mapping[str, Any]]]
-"""lm-eval's results by trial and suite."""
 
 
 class Size(NamedTuple):
@@ -109,23 +106,23 @@ MODEL = (
     "training tokens",
     *(
         f"{name}{end}"
-        for name in ("bits per byte", "realised capacity", "forward FLOPs per token, realised")
+        for name in (
+            "causal loss of this size",
+            "bits per byte",
+            "realised capacity",
+            "forward FLOPs per token, realised",
+        )
         for end in ("", " low", " high")
     ),
     "forward FLOPs per token, planned",
     "head share",
     "cache bytes per token",
 )
-METRIC = (
-    "budget", "arm", "stage", "seed", "suite", "task", "metric", "value", "stderr", "chance",
-    "hash",
-)  # fmt: skip
-"""Columns of tables, which those without rows have, too."""
 
 
 def trials(records: Sequence[Record]) -> pd.DataFrame:
     """Every trial, in order of stage, budget, arm, size and seed."""
-    return frame_of([_trial(record) for record in sorted(records, key=_trial_order)], TRIAL)
+    return frame_of([_trial(record) for record in sorted(records, key=trial_order)], TRIAL)
 
 
 def winners(claims: Claims) -> pd.DataFrame:
@@ -194,7 +191,7 @@ def left_out(
     measure has begun, and cells that did not beat bigrams."""
     rows = [
         _place(record) | {"state": record.state.value, "reason": record.reason or ""}
-        for record in sorted(records, key=_trial_order)
+        for record in sorted(records, key=trial_order)
         if record.state is not State.COMPLETE
     ]
     rows += [
@@ -248,58 +245,6 @@ def _missing(records: Sequence[Record], ladder: Sequence[Size]) -> list[Row]:
         for size in ladder
         if there and size not in there
     ]
-
-
-def evaluations(records: Sequence[Record], results: Evaluations) -> pd.DataFrame:
-    """lm-eval's values, one row for each trial and metric."""
-    rows: list[Row] = []
-    for record in sorted(records, key=_trial_order):
-        for suite, result in sorted(results.get(record.hash, {}).items()):
-            for task, metrics in sorted(result.get("results", {}).items()):
-                rows += _metrics(record, suite, task, metrics, _chance(result, task))
-    return frame_of(rows, METRIC)
-
-
-def evaluation_means(frame: pd.DataFrame) -> pd.DataFrame:
-    """The same over seeds, so that arms stand under each other.
-
-    All seeds answer the same items, so that the items' error does not become smaller with seeds:
-    the intervals have it beside the scatter over seeds.
-    """
-    groups: dict[tuple[str, ...], list[Mapping[Any, Any]]] = defaultdict(list)
-    names = ["suite", "task", "metric", "budget", "arm", "stage"]
-    for row in frame.to_dict("records"):
-        groups[tuple(str(row[name]) for name in names)].append(row)
-    rows = [_evaluation_mean(names, group) for group in groups.values()]
-    rows.sort(key=lambda row: tuple(str(row[name]) for name in names[:3]))
-    return frame_of(rows)
-
-
-def _evaluation_mean(names: Sequence[str], group: Sequence[Mapping[Any, Any]]) -> Row:
-    """Of the seeds of one arm."""
-    values = [float(row["value"]) for row in group]
-    known = (row["stderr"] for row in group)
-    errors = [each for each in known if isinstance(each, float) and not math.isnan(each)]
-    items = math.hypot(*errors) / math.sqrt(len(errors)) if errors else None
-    notes = [runs_note(len(values))] if runs_note(len(values)) else []
-    if items is None:
-        notes.append("the items' error is not known")
-    return {
-        **{name: group[0][name] for name in names},
-        **_interval("mean", values, items or 0.0),
-        "chance": group[0]["chance"],
-        "deviation over seeds": deviation(values),
-        "items' error": items,
-        "seeds": len(values),
-        "note": "; ".join(notes),
-    }
-
-
-def _trial_order(record: Record) -> tuple[object, ...]:
-    model = record.candidate.model
-    stage = list(Stage).index(record.stage)
-    size = (model.depth, model.width)
-    return stage, record.budget.flops, record.arm, *size, record.seed, record.hash
 
 
 def _place(record: Record) -> Row:
@@ -378,19 +323,12 @@ def _winner(each: Confirmed) -> Row:
         ],
     }
     for name, values in measured.items():
-        row |= _interval(name, [value for value in values if value is not None])
+        row |= interval_cells(name, [value for value in values if value is not None])
     return row | {
         "forward FLOPs per token, planned": each.plan.forward_flops,
         "peak MiB": max(score.peak_memory for score in each.scores) / 2**20,
         "note": runs_note(len(each.records)),
     }
-
-
-def _interval(name: str, values: Sequence[float], shared: float = 0.0) -> Row:
-    """A mean over seeds and its 95 % interval; a dash where there is nothing to average."""
-    found = mean_of(values, shared) if values else None
-    ends = (found.value, found.low, found.high) if found else (None, None, None)
-    return dict(zip((name, f"{name} low", f"{name} high"), ends, strict=True))
 
 
 def _flat_recipe(record: Record) -> Row:
@@ -425,49 +363,13 @@ def _other_recipes(records: Sequence[Record]) -> list[Record]:
     arms = {record.arm for record in records}
     counted = {record.hash for arm in arms for record in measured(records, arm)}
     rows = (row for row in records if row.stage is Stage.MEASURE and finished(row))
-    return sorted((row for row in rows if row.hash not in counted), key=_trial_order)
+    return sorted((row for row in rows if row.hash not in counted), key=trial_order)
 
 
 def _best_of_cells(records: Sequence[Record]) -> list[Record]:
     best: dict[tuple[Stage, float, str], Record] = {}
-    for record in sorted(filter(finished, records), key=_trial_order):
+    for record in sorted(filter(finished, records), key=trial_order):
         cell = (record.stage, record.budget.flops, record.arm)
         if cell not in best or causal_loss(record) < causal_loss(best[cell]):
             best[cell] = record
     return list(best.values())
-
-
-def _chance(result: Mapping[str, Any], task: str) -> float | None:
-    """Accuracy of guessing, where the suite states it in the task's `metadata`."""
-    found: object = result
-    for key in ("configs", task, "metadata", "chance"):
-        found = found.get(key) if isinstance(found, Mapping) else None
-    return float(found) if isinstance(found, int | float) else None
-
-
-def _metrics(
-    record: Record, suite: str, task: str, metrics: Mapping[str, Any], chance: float | None
-) -> list[Row]:
-    """Rows of one task; lm-eval writes `metric,filter` and `metric_stderr,filter`."""
-    rows: list[Row] = []
-    for key, value in sorted(metrics.items()):
-        metric, comma, used_filter = key.partition(",")
-        if not comma or metric.endswith("_stderr") or not isinstance(value, int | float):
-            continue
-        stderr = metrics.get(f"{metric}_stderr,{used_filter}")
-        rows.append(
-            {
-                "budget": record.budget.flops,
-                "arm": record.arm,
-                "stage": record.stage.value,
-                "seed": record.seed,
-                "suite": suite,
-                "task": task,
-                "metric": metric if used_filter == "none" else f"{metric} ({used_filter})",
-                "value": float(value),
-                "stderr": float(stderr) if isinstance(stderr, int | float) else None,
-                "chance": chance if metric.startswith("acc") else None,
-                "hash": record.hash,
-            }
-        )
-    return rows

@@ -49,7 +49,7 @@ def build(resolved: Tree, data: DataConfig | Tree, origin: Origin = str) -> Cand
     try:
         candidate = Candidate.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(first_error(error, Candidate, values, origin)) from error
+        raise ConfigError(first_error(error, Candidate, values, origin, choices=True)) from error
     try:
         return candidate.model_copy(update={"model": completed(candidate.model)})
     except ConfigError as error:

@@ -348,7 +348,7 @@ def own_space(path: Path) -> Space:
     try:
         return Space.model_validate(values, context=OWN)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {first_error(error, Space, values)}") from error
+        raise ConfigError(f"{path}: {first_error(error, Space, values, choices=True)}") from error
 
 
 def read_space(source: Source, overrides: Sequence[str] = ()) -> Space:
@@ -371,7 +371,7 @@ def read_space(source: Source, overrides: Sequence[str] = ()) -> Space:
     try:
         return Space.model_validate(said(values))
     except ValidationError as error:
-        raise ConfigError(f"{where}: {first_error(error, Space, values)}") from error
+        raise ConfigError(f"{where}: {first_error(error, Space, values, choices=True)}") from error
 
 
 def said(values: Tree) -> Tree:

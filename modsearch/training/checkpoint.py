@@ -31,7 +31,8 @@ def load_model(folder: Path, device: str = "cpu") -> Decoder:
     weights, config = folder / "model.safetensors", folder / "model.json"
     if not (weights.is_file() and config.is_file()):
         raise StudyError(
-            f"no checkpoint in {folder}\na checkpoint has model.safetensors and model.json"
+            f"no checkpoint in {folder}\n"
+            f"a checkpoint is a folder with model.safetensors and model.json"
         )
     remedy = "bring the file back; a trial's folder that is deleted is trained again"
     parts = read_model(config, ModelConfig, remedy)

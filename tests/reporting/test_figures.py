@@ -52,7 +52,7 @@ def panels_of(drawn: Drawing | None) -> list[Axes]:
 
 def test_few_curves_share_a_panel_for_each_budget_and_are_named_beside() -> None:
     claims, arms = many(2, (2, 4))
-    for drawn in (curves.isoflop(claims, arms), curves.forward(claims, arms)):
+    for drawn in (curves.isoflop(claims, arms), curves.forward(claims, arms, claims.dense_minima)):
         axes = panels_of(drawn)
         assert len(axes) == len(BUDGETS)
         for ax in axes:
@@ -65,7 +65,7 @@ def test_few_curves_share_a_panel_for_each_budget_and_are_named_beside() -> None
 def test_many_curves_get_a_panel_for_each_arm_and_budget() -> None:
     claims, arms = many(5, (2, 4))
     assert len(claims.curves) / len(BUDGETS) > MOST_CURVES
-    for drawn in (curves.isoflop(claims, arms), curves.forward(claims, arms)):
+    for drawn in (curves.isoflop(claims, arms), curves.forward(claims, arms, claims.dense_minima)):
         axes = panels_of(drawn)
         assert len(axes) == 5 * len(BUDGETS)
         titles = [ax.get_title(loc="left") for ax in axes]
@@ -77,7 +77,7 @@ def test_many_curves_get_a_panel_for_each_arm_and_budget() -> None:
 
 def test_depths_differ_by_marker_in_every_figure_of_curves() -> None:
     claims, arms = many(2, (2, 4))
-    for drawn in (curves.isoflop(claims, arms), curves.forward(claims, arms)):
+    for drawn in (curves.isoflop(claims, arms), curves.forward(claims, arms, claims.dense_minima)):
         for ax in panels_of(drawn):
             marks = {
                 (line.get_color(), line.get_marker())
@@ -106,7 +106,7 @@ def test_what_is_drawn_is_what_was_measured() -> None:
 
 def test_every_mark_says_its_value_on_the_page() -> None:
     claims, arms = many(2, (2,))
-    drawn = curves.forward(claims, arms)
+    drawn = curves.forward(claims, arms, claims.dense_minima)
     assert drawn is not None
     text = render(drawn).inline
     point = claims.curves[0].points[0]
@@ -150,7 +150,7 @@ def test_several_seeds_of_a_size_are_marks_of_one_line() -> None:
         for seed in (1, 2)
     ]
     claims = study_claims(manifest({"dense": None}), rows)
-    drawn = curves.forward(claims, ["dense"])
+    drawn = curves.forward(claims, ["dense"], claims.dense_minima)
     assert drawn is not None
     lines = [line for line in drawn.figure.axes[0].lines if line.get_linestyle() == "-"]
     assert [len(np.asarray(line.get_xydata())) for line in lines] == [len(WIDTHS)]

@@ -21,18 +21,11 @@ from modsearch.analysis.claims import study_claims
 from modsearch.config.reading import override
 from modsearch.config.records import Stage, State
 from modsearch.errors import StudyError
+from modsearch.reporting.evaluation_tables import evaluation_means, evaluations
 from modsearch.reporting.frames import display
 from modsearch.reporting.page import _again, _here, compile_report
 from modsearch.reporting.parts import Table
-from modsearch.reporting.trial_tables import (
-    Size,
-    evaluation_means,
-    evaluations,
-    exploration,
-    left_out,
-    trials,
-    winners,
-)
+from modsearch.reporting.trial_tables import Size, exploration, left_out, trials, winners
 from modsearch.store.directory import StudyDirectory
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -217,7 +217,9 @@ def test_a_figure_that_the_study_has_nothing_for_is_a_line(
 
 
 def test_arms_that_are_not_shown_stand_in_no_figure(full: Material) -> None:
-    assert list(PAPER["figure_3"](full.only(["mod"])).text) == [paper.NO_PAIR]
+    assert list(PAPER["figure_3"](full.only(["dense"])).text) == [paper.NO_PAIR_SHOWN]
+    alone = PAPER["figure_3"](full.only(["mod"])).figures[0].data
+    assert set(alone["arm"]) == {"dense", "mod"}  # what it is held against
     names = {
         arm
         for figure in ("figure_3", "figure_4", "figure_6")

@@ -72,7 +72,7 @@ def by_arm(root: Path, name: str) -> dict[tuple[str, float], dict[str, str]]:
 
 def test_without_speeds_one_line_says_what_measures_them(no_figures: None, root: Path) -> None:
     text = page(root)
-    assert "At other prices" not in text
+    assert "<h2>At other prices" not in text
     assert text.count("modsearch time STUDY") == 3, "the multiplier's line, and two claims"
     assert not (root / "report" / "tables" / "speeds.csv").exists()
 
@@ -192,7 +192,7 @@ def test_damaged_speeds_are_told_and_left_out(no_figures: None, root: Path, dama
     text = page(root)
     assert "can&#39;t read speeds.json" in text
     assert "`modsearch time` measures it again" in text
-    assert "At other prices" not in text
+    assert "<h2>At other prices" not in text
 
 
 def test_speeds_of_what_no_longer_stands_are_told_and_left_out(

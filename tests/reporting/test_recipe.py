@@ -13,7 +13,7 @@ from modsearch.reporting.page import ALL, compile_report
 from modsearch.reporting.paper import PAPER
 from modsearch.reporting.parts import Section
 from modsearch.reporting.recipe import DEFAULT, Part, load_recipe, told_apart, worded
-from modsearch.reporting.sections import SECTIONS
+from modsearch.reporting.sections import SECTIONS, WHOLE
 
 ARMS = ("dense", "mod", "mod-random")
 SMALL = {"sections": ["corpus", {"section": "winners", "title": "Who won", "arms": ["dense"]}]}
@@ -25,14 +25,14 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_default_recipe_has_every_section_in_its_order() -> None:
-    found = load_recipe(DEFAULT, ALL, ARMS)
+    found = load_recipe(DEFAULT, ALL, WHOLE, ARMS)
     assert [part.section for part in found.sections] == list(SECTIONS)
     assert not found.title
     assert all(part == Part(section=part.section) for part in found.sections)
 
 
 def test_the_recipe_of_the_paper_has_its_seven_figures_and_says_what_each_shows() -> None:
-    found = load_recipe("raposo2024", ALL, ARMS)
+    found = load_recipe("raposo2024", ALL, WHOLE, ARMS)
     assert [part.section for part in found.sections] == list(PAPER)
     assert len(PAPER) == 7
     assert all(part.title and "paper" in part.text for part in found.sections)
@@ -40,7 +40,7 @@ def test_the_recipe_of_the_paper_has_its_seven_figures_and_says_what_each_shows(
 
 def test_every_shipped_recipe_can_be_used() -> None:
     for path in shipped("reports", DEFAULT).parent.glob("*.yaml"):
-        assert load_recipe(path.stem, ALL, ARMS).sections
+        assert load_recipe(path.stem, ALL, WHOLE, ARMS).sections
 
 
 def test_a_report_without_a_recipe_is_that_of_the_default_one(root: Path, tmp_path: Path) -> None:
@@ -85,6 +85,48 @@ def test_a_section_that_stands_twice_overwrites_no_file(root: Path, tmp_path: Pa
     assert "tables/winners-2.csv" in (tmp_path / "report.md").read_text()
 
 
+def test_arms_limit_what_is_shown_and_nothing_that_is_computed(root: Path) -> None:
+    whole = gather(root)
+    some = whole.only(["mod"])
+    for name in WHOLE:
+        one, other = (SECTIONS[name](each) for each in (whole, some))
+        assert one.text == other.text
+        assert [each.rows for each in one.tables] == [each.rows for each in other.tables]
+    relative, every = (SECTIONS["forward"](each).figures[0].data for each in (some, whole))
+    assert set(relative["arm"]) == {"mod"}
+    of_mod = every[every["arm"] == "mod"]["relative loss"]
+    assert list(relative["relative loss"]) == list(of_mod)
+    assert set(SECTIONS) - set(WHOLE) > {"isoflop", "winners", "trials"}
+
+
+def test_a_page_names_the_sections_that_its_study_has_nothing_for(
+    root: Path, tmp_path: Path
+) -> None:
+    compile_report(root, tmp_path, {"sections": ["corpus", "laws", "explore", "prices"]})
+    told = (
+        "Left out, since this study has nothing for it: Scaling laws (needs fitted minima of an "
+        "arm at three budgets); At other prices (needs times of its winners, by"
+    )
+    assert told in (tmp_path / "report.md").read_text()
+    assert told in (tmp_path / "index.html").read_text()
+
+
+def test_a_second_report_takes_away_the_files_of_the_first_and_no_others(
+    root: Path, tmp_path: Path
+) -> None:
+    compile_report(root, tmp_path, {"sections": ["winners", "conventions"]})
+    (tmp_path / "figures" / "mine.png").write_bytes(b"mine")
+    assert {"figures/confirm.png", "tables/winners.tex"} <= set(tree(tmp_path))
+    compile_report(root, tmp_path, {"sections": ["conventions"]})
+    assert set(tree(tmp_path)) == {
+        "figures/mine.png",
+        "index.html",
+        "report.md",
+        "tables/conventions.csv",
+        "tables/conventions.tex",
+    }
+
+
 def test_arms_of_a_recipe_are_shown_in_every_section(root: Path) -> None:
     material = gather(root).only(["dense", "mod"])
     everything = [make(material) for make in SECTIONS.values()]
@@ -106,20 +148,25 @@ def test_arms_of_a_recipe_are_shown_in_every_section(root: Path) -> None:
         ({"sections": [{"section": "corpus", "tilte": "x"}]}, "did you mean `title`?"),
         ({"sections": []}, "sections: needs at least 1"),
         ({"sections": ["corpus"], "arms": ["dense", "dense"]}, "stands there twice"),
+        (
+            {"sections": [{"section": "ledger", "arms": ["mod"]}]},
+            "section ledger is of the study as a whole: it takes no `arms`",
+        ),
+        ({"sections": ["corpus"], "title": ["a"]}, "title: must be text, but got"),
         ({"sections": [3]}, "sections.0: must be"),
         ({}, "sections: is missing"),
     ],
 )
 def test_a_wrong_recipe_is_told_in_two_lines(values: dict[str, object], told: str) -> None:
     with pytest.raises(ConfigError) as error:
-        load_recipe(values, ALL, ARMS)
+        load_recipe(values, ALL, WHOLE, ARMS)
     assert told in str(error.value)
     assert len(str(error.value).splitlines()) <= 2
 
 
 def test_an_unknown_recipe_is_told_with_the_nearest_name() -> None:
     with pytest.raises(ConfigError, match="unknown recipe `raposo`; did you mean `raposo2024`"):
-        load_recipe("raposo", ALL, ARMS)
+        load_recipe("raposo", ALL, WHOLE, ARMS)
 
 
 def test_words_of_a_recipe_stand_before_those_of_the_section() -> None:

@@ -563,5 +563,5 @@ def test_arms_without_decisions_by_token_have_tables_and_no_maps(tmp_path: Path)
     assert float(row["realised capacity"]) > 0
     assert row["flip rate"] == ""
     assert "routing_positions" not in page.read_text()
-    assert "Routing maps" not in page.read_text()
+    assert "<h2>Routing maps" not in page.read_text()
     assert "mod-random: no routing.json" in page.read_text()

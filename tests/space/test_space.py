@@ -125,7 +125,7 @@ def test_numbers_are_read_as_people_write_them(tmp_path: Path, text: str, value:
     [
         (b"a: [1, 2", "line 1: expected"),
         (b"- a\n- b\n", "is no mapping"),
-        (b"", "is no mapping"),
+        (b"", "is empty: it needs keys"),
         (b"a: \xff\xfe", "can't read"),
         (b"a: !!python/object/apply:os.getcwd []", "line 1: tag .* is not taken"),
     ],

@@ -441,12 +441,12 @@ def test_a_missing_path_is_told(tmp_path: Path) -> None:
             shipped("search_spaces", name)
         assert str(caught.value).count("\n") == 1
         assert "quickstart" in str(caught.value).splitlines()[1]
-    with pytest.raises(ConfigError, match="no such_folder are shipped"):
+    with pytest.raises(ConfigError, match="no such_folders are shipped"):
         shipped("such_folder", "quickstart")
 
 
 def test_a_folder_is_told_with_the_files_in_it(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="is a folder, not a YAML file\nshipped search_spaces"):
+    with pytest.raises(ConfigError, match="is a folder, not a YAML file\nshipped search spaces"):
         shipped("search_spaces", str(tmp_path))
     (tmp_path / "mine.yaml").touch()
     with pytest.raises(ConfigError, match=r"name a file in it: mine.yaml$"):

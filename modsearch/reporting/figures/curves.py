@@ -134,11 +134,12 @@ def _sizes(points: Sequence[Point]) -> Iterator[list[Point]]:
         yield list(of)
 
 
-def forward(claims: "Claims", arms: Sequence[str]) -> Drawing | None:
-    """Loss against realised forward FLOPs, both over the optimal dense model's (paper, fig. 4)."""
+def forward(claims: "Claims", arms: Sequence[str], minima: "Sequence[Optimum]") -> Drawing | None:
+    """Loss against realised forward FLOPs, both over the optimal dense model's, one a budget
+    (paper, fig. 4)."""
     if not claims.curves:
         return None
-    dense = {best.budget: best for best in claims.dense_minima}
+    dense = {best.budget: best for best in minima}
     curves = [curve for curve in claims.curves if not dense or curve.budget in dense]
     if not curves:
         return None

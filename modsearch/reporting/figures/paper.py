@@ -78,7 +78,7 @@ def at_one_budget(
     ]
     if controls:
         handles.append(Line2D([], [], marker="D", ls="", c=SOFT, label="control, from confirm"))
-    name_lines(figure, names, handles)
+    name_lines(figure, names, [*handles, *_pale(curves)])
     data = [_row(curve, point) for curve in curves for point in curve.points]
     data += [{"budget": curves[0].budget, "arm": each.name, "params": each.params,
               "loss": each.loss, "half width": each.half_width, "what": "control"}
@@ -106,10 +106,19 @@ def over_budgets(curves: Sequence[Curve], colours: Mapping[str, str]) -> Drawing
     log_params(ax)
     ax.set_xlabel("parameters")
     ax.set_ylabel("causal loss (nats per token)")
-    name_lines(figure, names)
+    name_lines(figure, names, _pale(curves))
     data = [_row(curve, point) for curve in curves for point in curve.points]
     caption = "Loss against parameters at every budget, each arm at its best depth."
     return Drawing("paper_isoflop", caption, figure, frame_of(data), hovers)
+
+
+def _pale(curves: Sequence[Curve]) -> list[Line2D]:
+    """What pale lines and hollow marks say, where there are any."""
+    if all(isinstance(curve, Fit) for curve in curves):
+        return []
+    return [
+        Line2D([], [], c=SOFT, marker="o", mfc=PAPER, alpha=0.45, label="hollow, pale: no fit")
+    ]
 
 
 def _line(

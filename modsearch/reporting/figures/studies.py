@@ -61,7 +61,11 @@ def forest(rows: Sequence[Headline]) -> Drawing | None:
     ]
     caption = (
         "Headlines of all studies: the difference in causal loss with its 95 % interval, right of "
-        "zero where routed is better. Diamonds: means over studies that differ by their seeds "
-        "alone, with 95 % intervals over studies."
+        "zero where routed is better."
     )
+    if any(row.verdict is None for row in rows):
+        caption += (
+            " Diamonds: means over studies that differ by their seeds alone, with 95 % intervals "
+            "over studies."
+        )
     return Drawing("studies", caption, figure, frame_of(data))

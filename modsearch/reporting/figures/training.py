@@ -58,6 +58,7 @@ def progress(
     ax.set_ylim(min(late) - room, max(late) + room)
     spent_most = max(max(name.x) for name in names)
     ax.set_xlim(0, ROOM * spent_most)
+    ax.set_xticks([at for at in MaxNLocator(5).tick_values(0, spent_most) if at <= spent_most])
     ax.set_xlabel("training FLOPs")
     ax.set_ylabel("training loss (nats per token)")
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: scientific(x)))
