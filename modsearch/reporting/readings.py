@@ -68,10 +68,10 @@ def beside_figure_3(
     }
     for each in controls[:1]:
         ours[loss.format("random control")] = each.loss / pair.dense.loss
-    of = {what: "of the minima of the curves" for what in ours}
+    of = {what: "minima of the curves" for what in ours}
     for number in {2, 3, 4} & steps.keys():
         what = f"FLOPs per step: model {number} / model 1"
-        ours[what], of[what] = steps[number] / steps[1], "of the trials that are named above"
+        ours[what], of[what] = steps[number] / steps[1], "the trials that are named above"
     return [
         {"what": what, READ: read, OURS: ours.get(what), "of": of.get(what, "")}
         for what, read in FIGURE_3.items()
