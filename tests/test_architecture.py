@@ -51,6 +51,9 @@ QUARANTINE = {
     "ray": ("engines.ray",),
     "lm_eval": ("evaluation.*",),
     "matplotlib": ("reporting.figures*",),
+    "datasets": ("data.hub", "evaluation.*"),
+    "huggingface_hub": ("data.hub", "evaluation.*"),
+    "transformers": ("evaluation.*",),
 }
 """Libraries that few places alone may import."""
 
