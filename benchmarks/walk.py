@@ -90,7 +90,7 @@ def walk(path: Path, folder: Path) -> None:
     stages = Stages(space, StudyDirectory(folder), FACTS, constants, ())
     if space.explore is not None:
         stages.cells(Stage.EXPLORE)
-    planned_cells(space, FACTS.train_tokens)
+    planned_cells(space, FACTS)
     completeness.cells(space, [], {})
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from modsearch.api.components import check, components, describe
+    from modsearch.api.data import prepare_data, show_data
     from modsearch.api.model import evaluate, flops, generate, train
     from modsearch.api.space import load_space
     from modsearch.api.speeds import time_winners
@@ -33,14 +34,17 @@ __all__ = [
     "pack",
     "plan",
     "predict",
+    "prepare_data",
     "report",
     "search",
+    "show_data",
     "time_winners",
     "train",
 ]
 
 _HOMES = {
     "api.components": ("check", "components", "describe"),
+    "api.data": ("prepare_data", "show_data"),
     "api.model": ("evaluate", "flops", "generate", "train"),
     "api.space": ("load_space",),
     "api.speeds": ("time_winners",),

@@ -53,6 +53,7 @@ QUARANTINE = {
     "matplotlib": ("reporting.figures*",),
     "datasets": ("data.hub", "evaluation.*"),
     "huggingface_hub": ("data.hub", "evaluation.*"),
+    "pyarrow": ("data.tables",),
     "transformers": ("evaluation.*",),
 }
 """Libraries that few places alone may import."""

@@ -69,7 +69,7 @@ def train(
     from modsearch.study.progress import Progress
     from modsearch.training.trial import run_trial, single_job
 
-    refuse_inside(candidate.data.corpus, root)
+    refuse_inside(candidate.data, root)
     job = single_job(candidate, flops, seed, loaded)
     told = Progress(StudyDirectory(root), progress)
     told.begin(job.stage, 1, 0.0)
@@ -123,7 +123,7 @@ def evaluate(
             raise ModsearchError(f"{root} does not say what it was trained on\nname a --corpus")
         data, fingerprint = made.candidate.data, made.fingerprint
     found = evaluate_checkpoint(folder, suite, data, "test", fingerprint=fingerprint)
-    return Evaluation(suite=plan.name, corpus=data.corpus, results={str(root): found["results"]})
+    return Evaluation(suite=plan.name, corpus=data.name, results={str(root): found["results"]})
 
 
 def _evaluate_study(
@@ -152,10 +152,11 @@ def _evaluate_study(
             f"its search is not that far, or its space has no `confirm`"
         )
     if data is not None:  # results that are there already are of the study's own text
-        load_corpus(data, study.manifest().corpus.fingerprint)
+        facts = study.manifest().corpus
+        load_corpus(data, facts.vocab_size, facts.fingerprint)
     data = data or records[0].candidate.data
     scored = evaluate_winners(study, records, suite, data)
-    return Evaluation(suite=name, corpus=data.corpus, results=scored)
+    return Evaluation(suite=name, corpus=data.name, results=scored)
 
 
 def generate(

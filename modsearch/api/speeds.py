@@ -77,7 +77,7 @@ def time_winners(
         manifest.name,
         [_winner(directory, each) for each in confirmed],
         manifest.runtime,
-        load_corpus(data, manifest.corpus.fingerprint),
+        load_corpus(data, manifest.corpus.vocab_size, manifest.corpus.fingerprint),
         rounds=rounds,
         seconds=seconds,
         told=progress or _untold,

@@ -428,7 +428,7 @@ def search(
     for folder in root.resolve().parents:
         if (folder / "manifest.json").exists():
             raise ModsearchError(f"{root} lies inside of the study {folder}\nuse another --out")
-    refuse_inside(sketch.data.corpus, root)
+    refuse_inside(sketch.data, root)
     refuse_second(root)  # before anything heavy is imported
     wanted = checked_outline(sketch, space, plugins)
     from modsearch.study.runner import Runner

@@ -9,14 +9,14 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from modsearch import __version__
-from modsearch.cli import components, models, schemas, studies
+from modsearch.cli import components, data, models, schemas, studies
 from modsearch.cli.options import app
 from modsearch.errors import ModsearchError, has_surrogates, shortened, shown, told
 
 USAGE_ERROR: Any = typer.BadParameter.__base__
 """What typer raises where a command line can't be read."""
 
-VERBS = (components, models, schemas, studies)
+VERBS = (components, data, models, schemas, studies)
 """Importing them adds their verbs to the application."""
 
 

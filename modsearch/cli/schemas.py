@@ -23,6 +23,7 @@ class What(StrEnum):
     PREDICTIONS = "predictions"
     SPEEDS = "speeds"
     PACKED = "packed"
+    DATA = "data"
     EVAL = "eval"
     GENERATE = "generate"
     FLOPS = "flops"
@@ -40,6 +41,7 @@ HOMES: dict[What, tuple[str, str, Literal["validation", "serialization"]]] = {
     What.SPEEDS: ("modsearch.config.speeds", "Speeds", "serialization"),
     What.PACKED: ("modsearch.config.answers", "Packed", "serialization"),
     What.STATUS: ("modsearch.study.status", "StudyStatus", "serialization"),
+    What.DATA: ("modsearch.config.answers", "Prepared", "serialization"),
     What.EVAL: ("modsearch.config.answers", "Evaluation", "serialization"),
     What.GENERATE: ("modsearch.config.answers", "Generation", "serialization"),
     What.FLOPS: ("modsearch.planning.flops", "FlopLedger", "serialization"),

@@ -9,7 +9,13 @@ from modsearch.errors import shown
 if TYPE_CHECKING:
     from modsearch.analysis.claims import Claims
     from modsearch.analysis.speeds import Ratio
-    from modsearch.config.answers import ArmPrediction, Estimate, Predictions, SurfaceAnswer
+    from modsearch.config.answers import (
+        ArmPrediction,
+        Estimate,
+        Predictions,
+        Prepared,
+        SurfaceAnswer,
+    )
     from modsearch.config.speeds import Speeds, Timed
     from modsearch.planning.cells import PlannedCell
     from modsearch.planning.flops import FlopLedger
@@ -320,3 +326,45 @@ def _speeds_line(
         told = f"{decimal(ratio.value, 3)} {interval(ratio.low, ratio.high)}"
     size = f"d{each.width} L{each.depth}"
     return f"{each.arm:18}{scientific(each.budget):>9}{size:>10}{value:>12}  {told:22}"
+
+
+def data_text(found: "Prepared") -> str:
+    """What is in a corpus, for a terminal."""
+    facts = found.corpus
+    total = facts.train_tokens + facts.validation_tokens + facts.test_tokens
+    parts = ", ".join(
+        f"{tokens:,} {part} ({tokens / total:.1%})"
+        for part, tokens in (
+            ("train", facts.train_tokens),
+            ("validation", facts.validation_tokens),
+            ("test", facts.test_tokens),
+        )
+    )
+    split = {
+        "hash": "each document by its own hash: more text moves none",
+        "filled": "filled in the order of hashes, as few documents need: more text may move some",
+    }[facts.split]
+    lines = {
+        "corpus": facts.name,
+        "tokenizer": f"{facts.tokenizer}, {facts.vocab_size:,} tokens",
+        "documents": f"{facts.documents:,} in {facts.pieces:,} pieces",
+        "tokens": parts,
+        "bytes per token": f"{facts.bytes_per_token:.3f}",
+        "entropy": f"{facts.unigram_entropy:.3f} by unigrams, {facts.bigram_entropy:.3f} by "
+        f"bigrams (nats per token of the validation part)",
+        "duplicates": f"{facts.copies:,} exact copies left out, {facts.near_duplicates:,} pieces "
+        f"share text with another and are in its part",
+        "copied": f"{facts.validation_copied:.1%} of validation and {facts.test_copied:.1%} of "
+        f"test stand verbatim in train",
+        "mended": f"{facts.invalid:,} places that were no UTF-8, {facts.crlf:,} line ends of two "
+        f"characters, {facts.boms:,} marks of a byte order",
+        "split": split,
+        **{
+            f"source {each.name}": f"weight {each.weight:g}, {each.train_tokens:,} train tokens"
+            for each in facts.sources
+        },
+        "fingerprint": facts.fingerprint,
+        "shards": f"{found.folder} ({found.bytes:,} bytes)",
+    }
+    width = max(map(len, lines))
+    return "\n".join(f"{name:{width}}  {text}" for name, text in lines.items())

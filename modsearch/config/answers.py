@@ -3,6 +3,7 @@
 from typing import Any
 
 from modsearch.config.base import Frozen
+from modsearch.config.data import CorpusFacts
 
 
 class Estimate(Frozen):
@@ -52,6 +53,16 @@ class Packed(Frozen):
     """How many results it holds: all that count."""
     warnings: list[str]
     """What of the study is not in it, and why."""
+
+
+class Prepared(Frozen):
+    """A corpus as token shards."""
+
+    corpus: CorpusFacts
+    folder: str
+    """In the cache, shared by all studies of this text."""
+    bytes: int
+    """Of the shards."""
 
 
 class Evaluation(Frozen):

@@ -1,28 +1,92 @@
-"""The text: where it is, which sample of it is scored, and what is in it."""
+"""The text: where it is, how it becomes tokens, what is scored of it, and what is in it."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from modsearch.config.base import MOST_TOKENS, Frozen, Stated
 from modsearch.errors import has_surrogates
 
+STDLIB = "stdlib"
+"""The source text of Python's standard library."""
+BPE = "bpe"
+"""A tokenizer that is trained on the corpus."""
+HUB = "hub:"
+"""Before the name of a data set."""
+
+
+def _place(value: object) -> object:
+    if isinstance(value, str) and (not value.strip() or "\0" in value or has_surrogates(value)):
+        raise ValueError(
+            "must name `stdlib`, or a file, a folder or a glob of text, or `hub:NAME`, in UTF-8"
+        )
+    return value
+
+
+Place = Annotated[str, BeforeValidator(_place)]
+
+
+class SourceConfig(Stated):
+    """One of several places that text comes from, or one that needs more than its place."""
+
+    path: Place
+    """`stdlib`, a file, a folder, a glob or `hub:NAME`."""
+    weight: float = Field(1.0, gt=0, le=1e6)
+    """Share of the training tokens, and of the scored windows, among those of all sources."""
+    text: str = Field("text", min_length=1)
+    """The field with the text, in JSONL, Parquet and data sets."""
+    split: str = Field("train", min_length=1)
+    """Of a data set of the hub."""
+    subset: str | None = None
+    """Of a data set of the hub; it calls that a configuration."""
+    streaming: bool = False
+    """Keep the text of a data set of the hub alone, and not the data set."""
+
+
+def _several(value: object) -> object:
+    if not isinstance(value, list | tuple):
+        return value
+    return tuple({"path": each} if isinstance(each, str) else each for each in value)
+
+
+def _distinct(value: object) -> object:
+    if isinstance(value, tuple):
+        if not value:
+            raise ValueError("must name one place or more")
+        paths = [each.path for each in value]
+        if len(set(paths)) < len(paths):
+            raise ValueError("names a place twice: give it a larger weight instead")
+    return value
+
 
 class DataConfig(Stated):
-    """Where text comes from: `stdlib`, or a file, a folder or a glob of text (plain or .gz)."""
+    """Where text comes from, and what its tokens are."""
 
-    corpus: str = "stdlib"
-    """`stdlib` (the source text of Python's standard library), or a file, a folder or a glob of
-    plain text or .gz; relative to the current folder."""
+    corpus: Annotated[
+        Place | SourceConfig | tuple[SourceConfig, ...],
+        BeforeValidator(_several),
+        AfterValidator(_distinct),
+    ] = STDLIB
+    """`stdlib` (the source text of Python's standard library), a file, a folder or a glob of text,
+    JSONL, Parquet or tokens, or `hub:NAME`; a mapping with more about it, or a list of these.
+    Relative to the current folder."""
+    tokenizer: Place = "bytes"
+    """`bytes`, `bpe` (trained on the corpus, with the model's `vocab_size`), a `tokenizer.json`, a
+    folder with one, or a name of the hub."""
+    end: str | None = Field(None, min_length=1)
+    """The token that ends a document, where the tokenizer does not say so itself."""
 
-    @field_validator("corpus", mode="before")
-    @classmethod
-    def _can_be_a_path(cls, value: object) -> object:
-        if isinstance(value, str) and (
-            not value.strip() or "\0" in value or has_surrogates(value)
-        ):
-            raise ValueError("must name `stdlib`, or a file, a folder or a glob of text, in UTF-8")
-        return value
+    @property
+    def sources(self) -> tuple[SourceConfig, ...]:
+        """All places, each with what there is to say of it."""
+        if isinstance(self.corpus, str):
+            return (SourceConfig(path=self.corpus),)
+        return (self.corpus,) if isinstance(self.corpus, SourceConfig) else self.corpus
+
+    @property
+    def name(self) -> str:
+        """The places in a line."""
+        return " + ".join(each.path for each in self.sources)
 
 
 class Validation(Frozen):
@@ -33,8 +97,27 @@ class Validation(Frozen):
     """Windows of `seq_len` tokens, evenly spaced over the part; None: as many as it has."""
 
 
+class SourceFacts(Frozen):
+    """What one of several sources has in each part; tokens."""
+
+    name: str
+    weight: float
+    train_tokens: int
+    validation_tokens: int
+    test_tokens: int
+
+    def tokens(self, part: str) -> int:
+        """Of a part."""
+        return {
+            "train": self.train_tokens,
+            "validation": self.validation_tokens,
+            "test": self.test_tokens,
+        }[part]
+
+
 class CorpusFacts(Frozen):
-    """Of the tokens that a study is trained and scored on."""
+    """Of the tokens that a study is trained and scored on; None where an earlier version did not
+    note it."""
 
     name: str
     fingerprint: str
@@ -42,6 +125,7 @@ class CorpusFacts(Frozen):
     validation_tokens: int
     test_tokens: int
     bytes_per_token: float
+    """Of the train part, the end of a document as one byte."""
     unigram_entropy: float
     """Nats per token of the validation part under train counts."""
     bigram_entropy: float
@@ -51,3 +135,33 @@ class CorpusFacts(Frozen):
     """Share of the validation text that stands verbatim, 50 bytes at least, in train."""
     test_copied: float | None = None
     """The same of the test text."""
+    validation_bytes_per_token: float | None = None
+    test_bytes_per_token: float | None = None
+    tokenizer: str = "bytes"
+    vocab_size: int = 256
+    """Tokens that the tokenizer has."""
+    documents: int | None = None
+    """As they were read, the empty ones left out."""
+    pieces: int | None = None
+    """What they were cut into, without exact copies; these are in one part each."""
+    copies: int | None = None
+    """Exact copies of a piece, which are left out."""
+    invalid: int | None = None
+    """Places that were no UTF-8, or NUL, and are U+FFFD now."""
+    crlf: int | None = None
+    """Line ends of two characters that are one now."""
+    boms: int | None = None
+    """Marks of a byte order that are left out."""
+    split: Literal["hash", "filled"] = "filled"
+    """`hash`: each document's part follows from itself alone, so that more text moves none.
+    `filled`: the parts were filled in the order of hashes, as a corpus of few documents needs."""
+    sources: tuple[SourceFacts, ...] = ()
+    """Where there are several."""
+
+    def bytes_per_token_of(self, part: str) -> float:
+        """Of what is scored."""
+        known = {
+            "validation": self.validation_bytes_per_token,
+            "test": self.test_bytes_per_token,
+        }
+        return known.get(part) or self.bytes_per_token

@@ -24,7 +24,7 @@ def shipped(folder: str, name: str) -> Path:
         for root in roots:
             if (root / f"{name}.yaml").is_file():
                 return root / f"{name}.yaml"
-    known = sorted(file.stem for root in roots for file in root.glob("*.yaml"))
+    known = shipped_names(folder)
     what = SHIPPED.get(folder, folder)
     hint = f"shipped {what}s: {', '.join(known)}" if known else "name a YAML file"
     if path.is_dir():
@@ -49,6 +49,11 @@ def shipped(folder: str, name: str) -> Path:
     if not known:
         raise ConfigError(f"no {what}s are shipped with this installation; name a file")
     raise unknown(what, name, known)
+
+
+def shipped_names(folder: str) -> list[str]:
+    """Bare names of what is shipped in a folder."""
+    return sorted({file.stem for root in _data_folders(folder) for file in root.glob("*.yaml")})
 
 
 def _data_folders(folder: str) -> tuple[Path, Path]:

@@ -1,49 +1,48 @@
 """Corpora as cached token shards.
 
-Tokens are bytes, and byte 0 ends a document. Documents are split into disjoint parts, near
-duplicates together: training sees `train`, explore and measure see `validation`, confirm sees
-`test`.
+Documents are split into disjoint parts, near duplicates together: training sees `train`, explore
+and measure see `validation`, confirm sees `test`. Each ends with the tokenizer's own token.
 """
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import re
 import shutil
-import tempfile
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
-from modsearch.config.data import CorpusFacts, DataConfig, Validation
-from modsearch.data.duplicates import Shingles, shingles
-from modsearch.data.sources import file_digest, read_file, text_files
+from modsearch.config.data import BPE, HUB, CorpusFacts, DataConfig, SourceConfig, Validation
+from modsearch.data.batches import Batches
+from modsearch.data.cache import cache_folder
+from modsearch.data.hub import data_files
+from modsearch.data.prepare import Source, Told, Work
+from modsearch.data.shards import token_type
+from modsearch.data.sources import file_digest, text_files
+from modsearch.data.split import HELD_OUT_SHARE, PARTS
+from modsearch.data.text import BLOCK_BYTES, END_OF_TEXT
+from modsearch.data.tokenizers import BYTES, Tokenizer, open_tokenizer, read_tokenizer
 from modsearch.errors import DataError
 
-HELD_OUT = ("validation", "test")
-PARTS = ("train", *HELD_OUT)
-HELD_OUT_SHARE = 0.05
-"""Of the bytes, for validation and for test each."""
-BLOCK_BYTES = 64 * 1024
-"""Texts are cut into blocks of this size where there are too few documents to split."""
-MIN_DOCUMENTS = 100
-END_OF_DOCUMENT = 0
-VOCAB_SIZE = 256
-LAYOUT = 2
+LAYOUT = 3
 """Raised where the same texts would be split into other tokens."""
+MOST_TEXT = 4 * 1024 * 1024
 MOST_TRIES = 3
 SETTLED_NS = 2_000_000_000
 """Of files that changed within this time a further change may leave the same stamps: their
 content is read again."""
 
-Tokens = npt.NDArray[np.uint8]
+Tokens = npt.NDArray[np.unsignedinteger[Any]]
 
 
 @dataclass(frozen=True)
@@ -52,108 +51,191 @@ class Corpus:
 
     parts: dict[str, Tokens]
     facts: CorpusFacts
+    tokenizer: Tokenizer
+    folder: Path
+    """Of the shards."""
+
+    def text(self, part: str) -> npt.NDArray[np.uint8]:
+        """UTF-8 of a part, or of its first `MOST_TEXT` tokens, which are a sample: documents
+        stand in the order of their hashes. A zero ends each."""
+        tokens = self.parts[part]
+        if self.tokenizer.name == BYTES:
+            return tokens.astype(np.uint8, copy=False)
+        tokens = tokens[:MOST_TEXT]
+        documents = np.split(tokens, np.flatnonzero(tokens == self.tokenizer.end) + 1)
+        texts = [self.tokenizer.decode(each.tolist()).encode() for each in documents if len(each)]
+        return np.frombuffer(b"".join(text + bytes([END_OF_TEXT]) for text in texts), np.uint8)
+
+    def batches(self, seq_len: int, batch_size: int, seed: int) -> Batches:
+        """Training batches, sources by their weights."""
+        sources = [(each.train_tokens, each.weight) for each in self.facts.sources]
+        return Batches(self.parts["train"], seq_len, batch_size, seed, sources)
 
     def windows(self, validation: Validation, seq_len: int) -> Tokens:
-        """The fixed sample: (windows, seq_len + 1) tokens, evenly spaced over the part; of a
-        whole part a view.
+        """The fixed sample: (windows, seq_len + 1) tokens, evenly spaced over what each source has
+        in the part, by its weight; of a whole part that is one source's a view.
 
         Raises:
             DataError: the part has fewer tokens than the windows need without overlap.
         """
         tokens = self.parts[validation.part]
         num_windows = self.num_windows(validation, seq_len)
-        needed = num_windows * (seq_len + 1)
-        if needed > len(tokens):
-            raise DataError(
-                f"{validation.part} part of {self.facts.name} has {len(tokens):,} tokens, but "
-                f"{num_windows} windows of {seq_len + 1} need {needed:,}\n"
-                f"use a larger corpus, or fewer windows"
-            )
-        if validation.windows is None:
-            return tokens[:needed].reshape(num_windows, seq_len + 1)
-        spread = len(tokens) - seq_len - 1
-        starts = np.arange(num_windows) * spread // max(1, num_windows - 1)
-        rows: Tokens = tokens[starts[:, None] + np.arange(seq_len + 1)]
+        segments = self._segments(validation.part)
+        counts = shared(num_windows, [weight for _, weight in segments])
+        starts, first = [np.empty(0, np.int64)], 0
+        for (size, _), count in zip(segments, counts, strict=True):
+            if count * (seq_len + 1) > size:
+                raise DataError(
+                    f"{validation.part} part of {self.facts.name} has {size:,} tokens, but "
+                    f"{count} windows of {seq_len + 1} need {count * (seq_len + 1):,}\n"
+                    f"use a larger corpus, or fewer windows"
+                )
+            if validation.windows is None and len(segments) == 1:
+                return tokens[: count * (seq_len + 1)].reshape(count, seq_len + 1)
+            spread = size - seq_len - 1
+            starts.append(first + np.arange(count) * spread // max(1, count - 1))
+            first += size
+        rows: Tokens = tokens[np.concatenate(starts)[:, None] + np.arange(seq_len + 1)]
         return rows
 
     def num_windows(self, validation: Validation, seq_len: int) -> int:
-        """Of a sample: as many as are stated, or as a part has without overlap, but at least
-        one."""
+        """Of a sample: as many as are stated, or as a part has without overlap and with the shares
+        of its sources, but at least one."""
         if validation.windows is not None:
             return validation.windows
-        return max(1, len(self.parts[validation.part]) // (seq_len + 1))
+        segments = self._segments(validation.part)
+        total = sum(weight for _, weight in segments)
+        fits = (size // (seq_len + 1) * total / weight for size, weight in segments)
+        return max(1, int(min(fits)))
+
+    def _segments(self, part: str) -> list[tuple[int, float]]:
+        """Tokens and weight of each source, as they stand in a part."""
+        found = [(each.tokens(part), each.weight) for each in self.facts.sources]
+        return [each for each in found if each[0]] or [(len(self.parts[part]), 1.0)]
 
 
-def cache_folder() -> Path:
-    """Where token shards are kept: `$MODSEARCH_CACHE`, or the user's cache folder.
-
-    Raises:
-        DataError: neither is known.
-    """
-    if chosen := os.environ.get("MODSEARCH_CACHE"):
-        return Path(chosen)
-    try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "modsearch"
-    except RuntimeError as error:
-        raise DataError(
-            "no folder for tokens: this user has no home folder\nset MODSEARCH_CACHE to a folder"
-        ) from error
+def shared(count: int, weights: Sequence[float]) -> list[int]:
+    """A count in whole shares by weight (largest remainders)."""
+    exact = count * np.array(weights) / sum(weights)
+    found = np.floor(exact).astype(int)
+    most = np.argsort(found - exact, kind="stable")[: count - int(found.sum())]
+    found[most] += 1
+    counts: list[int] = found.tolist()
+    return counts
 
 
-def load_corpus(config: DataConfig, fingerprint: str | None = None) -> Corpus:
+def load_corpus(
+    config: DataConfig,
+    vocab_size: int = 256,
+    fingerprint: str | None = None,
+    told: Told | None = None,
+    *,
+    prepare: bool = True,
+) -> Corpus:
     """The corpus as memory-mapped shards, made at the first use and cached.
 
     Shards go by what is in the files. That was read once where no file has changed since.
 
     Args:
-        config: where the texts are.
+        config: where the texts are, and what their tokens are.
+        vocab_size: of a BPE that is trained on them.
         fingerprint: of the tokens that they must be, where that matters.
+        told: how far the preparation is.
+        prepare: make what is not there yet.
 
     Raises:
-        DataError: nothing is there, a file can't be read, it is too small to split, or its
-            tokens are others than they must be.
+        DataError: nothing is there, a file can't be read, it is too small to split, its tokens are
+            others than they must be, or it is not prepared and is not to be.
+        ConfigError: there is no such tokenizer.
     """
-    files = text_files(config.corpus)
+    tokenizer = None if config.tokenizer == BPE else open_tokenizer(config.tokenizer, config.end)
+    sources = [
+        Source(each.path, files_of(each), each.text, each.weight) for each in config.sources
+    ]
     cache = cache_folder()
     started = time.time_ns()
-    stamps, newest = _stamps(files)
+    how = _how(sources, tokenizer, vocab_size)
+    stamps, newest = _stamps(sources, how)
     seen = cache / "seen" / stamps
-    content = _seen_content(seen) or _key(map(file_digest, files))
+    content = _seen_content(seen) or _key(sources, how)
     facts = _cached_facts(cache / "shards" / content)
     tries = 0
     while facts is None:  # another process may move damaged ones away meanwhile
+        if not prepare:
+            raise DataError(
+                f"corpus `{config.name}` is not prepared\n`modsearch data prepare` does that"
+            )
         if tries == MOST_TRIES:
             raise DataError(f"can't keep tokens in {cache}: what was written is gone")
         tries += 1
-        content = _make_shards(config.corpus, files, cache / "shards")
+        content = _key(sources, how)
+        work = Work(
+            config.name, sources, tokenizer, vocab_size, cache / "work" / content, told or _untold
+        )
+        _make_shards(work, cache / "shards" / content)
+        if _key(sources, how) != content:
+            raise DataError(f"corpus `{config.name}` has changed while it was read\nstart again")
         facts = _cached_facts(cache / "shards" / content)
     if newest < started - SETTLED_NS:
         _remember(seen, content)
     if fingerprint not in (None, facts.fingerprint):
         raise DataError(
-            f"the text of corpus `{config.corpus}` is not what it was trained on: its tokens are "
+            f"the text of corpus `{config.name}` is not what it was trained on: its tokens are "
             f"{facts.fingerprint}, those were {fingerprint}\n"
             f"bring the old text back; a relative path counts from the current folder, and "
             f"another version may have split the same text otherwise"
         )
-    folder = cache / "shards" / content
-    parts = {part: np.memmap(folder / f"{part}.bin", np.uint8, mode="r") for part in PARTS}
+    return _opened(cache / "shards" / content, config, facts, tokenizer)
+
+
+def files_of(source: SourceConfig) -> list[Path]:
+    """What a source has, on this machine; a data set of the hub is fetched.
+
+    Raises:
+        DataError: nothing is there, or the hub can't be reached.
+    """
+    if source.path.startswith(HUB):
+        return data_files(source, cache_folder())
+    return text_files(source.path)
+
+
+def _opened(
+    folder: Path, config: DataConfig, facts: CorpusFacts, tokenizer: Tokenizer | None
+) -> Corpus:
+    kind = token_type(facts.vocab_size)
+    parts = {part: np.memmap(folder / f"{part}.bin", kind, mode="r") for part in PARTS}
     return Corpus(
         {part: np.asarray(tokens) for part, tokens in parts.items()},
-        facts.model_copy(update={"name": config.corpus}),
+        facts.model_copy(update={"name": config.name}),
+        tokenizer or read_tokenizer(folder),
+        folder,
     )
 
 
-def _stamps(files: list[Path]) -> tuple[str, int]:
-    """What changes with the files, without reading them, and with how they are split; and the
+def _untold(what: str, done: int, total: int) -> None:
+    """Nobody asked."""
+
+
+def _how(sources: Sequence[Source], tokenizer: Tokenizer | None, vocab_size: int) -> list[Any]:
+    """What shards depend on beside the files."""
+    fields = [(source.field, source.weight if len(sources) > 1 else 1.0) for source in sources]
+    identity = f"{BPE}-{vocab_size}" if tokenizer is None else tokenizer.identity
+    return [LAYOUT, BLOCK_BYTES, HELD_OUT_SHARE, fields, identity]
+
+
+def _stamps(sources: Sequence[Source], how: list[Any]) -> tuple[str, int]:
+    """What changes with the files, without reading them, and with what becomes of them; and the
     newest change of one, in ns."""
-    rows = []
-    for path in files:
-        at = path.stat()
-        changed = (at.st_size, at.st_mtime_ns, at.st_ctime_ns)
-        rows.append((os.path.abspath(path), at.st_dev, at.st_ino, *changed))
-    newest = max(row[-1] for row in rows)
-    return hashlib.sha256(json.dumps([_layout(), rows]).encode()).hexdigest()[:32], newest
+    rows: list[Any] = []
+    newest = 0
+    for source in sources:
+        for path in source.files:
+            at = path.stat()
+            changed = (at.st_size, at.st_mtime_ns, at.st_ctime_ns)
+            newest = max(newest, at.st_ctime_ns)
+            rows.append((os.path.abspath(path), at.st_dev, at.st_ino, *changed))
+        rows.append(source.name)
+    return hashlib.sha256(json.dumps([how, rows]).encode()).hexdigest()[:32], newest
 
 
 def _seen_content(seen: Path) -> str | None:
@@ -174,128 +256,52 @@ def _remember(seen: Path, content: str) -> None:
         draft.replace(seen)
 
 
-def _key(digests: Iterable[bytes]) -> str:
-    """The name of a corpus's shards: what its files have in them, and how that is split."""
-    contents = sorted({digest.hex() for digest in digests})
-    return hashlib.sha256(json.dumps([_layout(), contents]).encode()).hexdigest()[:32]
-
-
-def _layout() -> list[float]:
-    """How texts are split."""
-    return [LAYOUT, BLOCK_BYTES, MIN_DOCUMENTS, HELD_OUT_SHARE]
+def _key(sources: Sequence[Source], how: list[Any]) -> str:
+    """The name of a corpus's shards: what its files have in them, and what becomes of that."""
+    contents = [sorted({file_digest(path).hex() for path in each.files}) for each in sources]
+    return hashlib.sha256(json.dumps([how, contents]).encode()).hexdigest()[:32]
 
 
 def _cached_facts(folder: Path) -> CorpusFacts | None:
     """Facts of shards; None where there are none, or not all that the facts say."""
     try:
         facts = CorpusFacts.model_validate_json((folder / "facts.json").read_bytes())
-        sizes = tuple((folder / f"{part}.bin").stat().st_size for part in PARTS)
+        width = np.dtype(token_type(facts.vocab_size)).itemsize
+        sizes = tuple((folder / f"{part}.bin").stat().st_size // width for part in PARTS)
     except (OSError, ValidationError):
         return None
     stated = (facts.train_tokens, facts.validation_tokens, facts.test_tokens)
     return facts if sizes == stated and all(sizes) else None
 
 
-def _documents(texts: Iterable[bytes]) -> Iterator[bytes]:
-    """Texts without duplicates and empty ones, cut into blocks where they are few."""
-    texts = list(dict.fromkeys(text for text in texts if text.strip()))
-    if len(texts) >= MIN_DOCUMENTS:
-        yield from texts
-        return
-    for text in texts:
-        start = 0
-        while start < len(text):
-            line_end = text.find(b"\n", start + BLOCK_BYTES - 1, start + 2 * BLOCK_BYTES)
-            end = start + BLOCK_BYTES if line_end < 0 else line_end + 1
-            yield text[start:end]
-            start = end
+def _make_shards(work: Work, folder: Path) -> None:
+    """Write shards, or wait for another process that does.
 
-
-Group = list[int]
-"""Places of documents that go into one part."""
-
-
-def _split(documents: list[bytes], groups: list[Group]) -> dict[str, Group]:
-    """Whole groups to parts, in their order.
-
-    A group that is larger than a held-out part is trained on. Where the others do not fill those
-    parts, such groups are taken apart: `CorpusFacts` says how much then stands in two parts.
+    What a preparation has done stays for the next one, unless the text itself is wrong.
     """
-    sizes = [sum(len(documents[place]) for place in group) for group in groups]
-    target = HELD_OUT_SHARE * sum(sizes)
-    large = [group for group, size in zip(groups, sizes, strict=True) if size > target]
-    parts, full = _filled(documents, [each for each in groups if each not in large], target)
-    if full:
-        parts["train"] += [place for group in large for place in group]
-        return parts
-    alone = [[place] for group in large for place in group]
-    whole = [each for each in groups if each not in large]
-    return _filled(documents, sorted(whole + alone), target)[0]
+    work.folder.mkdir(parents=True, exist_ok=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(work.folder):
+        if _cached_facts(folder) is not None:
+            return
+        draft = work.folder / "out"
+        try:
+            work.run(draft)
+        except DataError:
+            shutil.rmtree(work.folder, ignore_errors=True)
+            raise
+        _put(draft, folder, work.folder / "damaged")
+        shutil.rmtree(work.folder, ignore_errors=True)
 
 
-def _filled(
-    documents: list[bytes], groups: list[Group], target: float
-) -> tuple[dict[str, Group], bool]:
-    """Groups to parts in their order, and whether the held-out ones have what they should."""
-    parts: dict[str, Group] = {part: [] for part in PARTS}
-    sizes = dict.fromkeys(PARTS, 0)
-    for group in groups:
-        part = next((p for p in HELD_OUT if sizes[p] < target), "train")
-        parts[part] += group
-        sizes[part] += sum(len(documents[place]) for place in group)
-    return parts, all(sizes[part] >= target for part in HELD_OUT)
-
-
-def _make_shards(corpus: str, files: list[Path], folder: Path) -> str:
-    """Write the shards of what is in the files now, below a folder; gives their key."""
-    digests, texts = zip(*map(read_file, files), strict=True)
-    # In the order of their hashes: stable and without a seed.
-    documents = sorted(set(_documents(texts)), key=lambda text: hashlib.sha256(text).digest())
-    sampled = shingles(documents)
-    groups = sampled.groups()
-    parts = _split(documents, groups)
-    if not parts["train"]:
-        size = sum(map(len, documents))
-        raise DataError(
-            f"corpus `{corpus}` is too small: {size:,} bytes in {len(documents)} documents\n"
-            f"three parts need at least three texts, or {3 * BLOCK_BYTES:,} bytes"
-        )
-    end = bytes([END_OF_DOCUMENT])
-    shards = {
-        part: b"".join(documents[place] + end for place in places)
-        for part, places in parts.items()
-    }
-    facts = _facts(corpus, {part: np.frombuffer(s, np.uint8) for part, s in shards.items()})
-    facts = facts.model_copy(update=_duplicates(sampled, groups, parts))
-    key = _key(digests)
-    folder.mkdir(parents=True, exist_ok=True)
-    # A temporary folder is closed to others; what is made in it is as open as the umask says.
-    scratch = Path(tempfile.mkdtemp(dir=folder, prefix=".draft-"))
-    try:
-        draft = scratch / key
-        draft.mkdir()
-        for part, shard in shards.items():
-            _write(draft / f"{part}.bin", shard)
-        _write(draft / "facts.json", facts.model_dump_json(indent=2).encode())
-        _put(draft, folder / key, scratch / "damaged")
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    return key
-
-
-def _duplicates(
-    sampled: Shingles, groups: list[Group], parts: dict[str, Group]
-) -> dict[str, float]:
-    """What the facts say of near-duplicates and of text that is in two parts."""
-    copied = {f"{part}_copied": sampled.copied(parts[part], parts["train"]) for part in HELD_OUT}
-    return {"near_duplicates": sum(len(each) for each in groups if len(each) > 1), **copied}
-
-
-def _write(path: Path, data: bytes) -> None:
-    try:
-        path.write_bytes(data)
-    except OSError as error:  # of a disk that is full, without the name
-        raise OSError(error.errno, error.strerror, str(path)) from error
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process at a time; where a file system has no locks, each for itself."""
+    with (folder.with_name(f"{folder.name}.lock")).open("a") as file:
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        folder.mkdir(parents=True, exist_ok=True)  # whoever was before has taken it away
+        yield
 
 
 def _put(draft: Path, folder: Path, damaged: Path) -> None:
@@ -317,39 +323,3 @@ def _moved(draft: Path, folder: Path) -> bool:
             return False
         raise
     return True
-
-
-def _facts(name: str, parts: dict[str, Tokens]) -> CorpusFacts:
-    digest = hashlib.sha256()
-    for part in PARTS:
-        digest.update(len(parts[part]).to_bytes(8, "little"))
-        digest.update(parts[part].tobytes())
-    unigram, bigram = entropies(parts["train"], parts["validation"])
-    return CorpusFacts(
-        name=name,
-        fingerprint=digest.hexdigest()[:16],
-        train_tokens=len(parts["train"]),
-        validation_tokens=len(parts["validation"]),
-        test_tokens=len(parts["test"]),
-        bytes_per_token=1.0,
-        unigram_entropy=unigram,
-        bigram_entropy=bigram,
-    )
-
-
-def entropies(train: Tokens, held_out: Tokens) -> tuple[float, float]:
-    """Cross-entropy of held-out tokens under unigram and bigram counts of train, in nats.
-
-    The unigrams are smoothed by one count a token, the bigrams by one count spread as the
-    unigrams: what a model must beat to have learned more than pairs of bytes.
-    """
-    unigrams = np.bincount(train, minlength=VOCAB_SIZE) + 1.0
-    unigrams /= unigrams.sum()
-    codes = train[:-1].astype(np.int64) * VOCAB_SIZE + train[1:]
-    counts = np.bincount(codes, minlength=VOCAB_SIZE**2).reshape(VOCAB_SIZE, VOCAB_SIZE)
-    bigrams = (counts + unigrams) / (counts.sum(axis=1, keepdims=True) + 1.0)
-    first, second = held_out[:-1], held_out[1:]
-    return (
-        float(-np.log(unigrams[held_out]).mean()),
-        float(-np.log(bigrams[first, second]).mean()),
-    )

@@ -1,8 +1,14 @@
 """What comes from the Hugging Face hub; its libraries are imported when they are asked for."""
 
+import hashlib
+import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import zstandard
+
+from modsearch.config.data import HUB, SourceConfig
 from modsearch.errors import DataError, first_line, shown
 
 
@@ -28,3 +34,71 @@ def tokenizer_folder(name: str, files: Sequence[str]) -> Path:
             f"tokenizer {shown(name)} can't be had from the hub: {first_line(error)}\n"
             f"name a local tokenizer.json, or a folder with one"
         ) from error
+
+
+def data_files(source: SourceConfig, cache: Path) -> list[Path]:
+    """The files that a data set is kept in, fetched where they are not there.
+
+    The name may be that of a folder: one of `save_to_disk`, or one with files that `datasets`
+    reads. What is streamed goes into the folder `cache`.
+
+    Raises:
+        DataError: it is not to be had, or has no such split.
+    """
+    import datasets
+
+    if source.streaming:
+        return [_streamed(source, cache)]
+    name = source.path.removeprefix(HUB)
+    folder = Path(name).expanduser()
+    try:
+        if (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file():
+            found = datasets.load_from_disk(str(folder))
+            if isinstance(found, datasets.DatasetDict):
+                found = found[source.split]
+        else:
+            found = datasets.load_dataset(name, source.subset, split=source.split)
+    except KeyError as error:
+        raise DataError(f"{source.path} has no split {shown(source.split)}") from error
+    except Exception as error:  # of the network, of the hub, of the name, of the data set
+        raise _not_had(name, error) from error
+    return [Path(each["filename"]) for each in found.cache_files]
+
+
+def _streamed(source: SourceConfig, cache: Path) -> Path:
+    """The text alone, as compressed lines in the cache; one file a data set, subset and split.
+
+    Raises:
+        DataError: it is not to be had, or has no such field.
+    """
+    import datasets
+
+    key = [source.path, source.subset, source.split, source.text]
+    name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
+    path = cache / "hub" / f"{name}.jsonl.zst"
+    if path.is_file():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{name}.{os.getpid()}")
+    dataset = source.path.removeprefix(HUB)
+    try:
+        rows = datasets.load_dataset(
+            dataset, source.subset, split=source.split, streaming=True
+        ).select_columns([source.text])
+        with zstandard.open(draft, "wb") as file:
+            for row in rows:
+                text = json.dumps({source.text: row[source.text]}, ensure_ascii=False)
+                file.write(text.encode(errors="surrogatepass") + b"\n")
+        draft.replace(path)
+    except Exception as error:  # of the network, of the hub, of the name, of the data set
+        raise _not_had(dataset, error) from error
+    finally:
+        draft.unlink(missing_ok=True)
+    return path
+
+
+def _not_had(name: str, error: Exception) -> DataError:
+    return DataError(
+        f"data set {shown(name)} can't be had from the hub: {first_line(error)}\n"
+        f"name a local copy: hub:FOLDER, or a file or a glob of JSONL or Parquet"
+    )

@@ -1,39 +1,47 @@
 """Which files a corpus means, and what is in them."""
 
 import glob
-import gzip
 import hashlib
 import os
 import stat
 import sysconfig
-import zlib
 from collections import deque
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from modsearch.config.data import STDLIB, DataConfig
+from modsearch.data.text import Form
 from modsearch.errors import DataError, shown
 
 STDLIB_SKIPPED = frozenset(
     {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
 )
-NOT_TEXT = frozenset(
+
+
+FORMS = {
+    ".jsonl": Form.LINES,
+    ".ndjson": Form.LINES,
+    ".parquet": Form.PARQUET,
+    ".arrow": Form.ARROW,
+    ".bin": Form.TOKENS,
+    ".npy": Form.TOKENS,
+}
+"""By ending; what has another one is plain text, unless it is among the `OTHERS`."""
+PACKINGS = (".gz", ".zst")
+"""Of text and of lines."""
+OTHERS = frozenset(
     {
         ".7z",
-        ".arrow",
-        ".bin",
         ".bz2",
         ".docx",
         ".epub",
         ".feather",
         ".h5",
         ".hdf5",
-        ".jsonl",
         ".lz4",
-        ".ndjson",
-        ".npy",
         ".npz",
-        ".parquet",
+        ".odt",
         ".pdf",
         ".pickle",
         ".pkl",
@@ -46,11 +54,33 @@ NOT_TEXT = frozenset(
         ".tfrecord",
         ".xz",
         ".zip",
-        ".zst",
     }
 )
-"""Endings of what holds text in another form, which would be trained on as it stands."""
-TAKEN = "a corpus is plain text or .gz: name `stdlib`, a file, a folder or a glob"
+"""Endings of what holds text in a form that is not read, and would be trained on as it stands."""
+TAKEN = (
+    "a corpus is text or JSONL (plain, .gz or .zst), Parquet, or tokens (.bin, .npy): name "
+    "`stdlib`, a file, a folder, a glob or hub:NAME"
+)
+
+
+def form_of(path: Path) -> tuple[Form, str]:
+    """The form of a file and how it is packed, by its name.
+
+    Raises:
+        DataError: it is one that is not read.
+    """
+    endings = [ending.lower() for ending in path.suffixes[-2:]]
+    packing = endings[-1] if endings and endings[-1] in PACKINGS else ""
+    bare = endings[:-1] if packing else endings
+    ending = bare[-1] if bare else ""
+    form = FORMS.get(ending, Form.TEXT)
+    if ending in OTHERS or (packing and form not in (Form.TEXT, Form.LINES)):
+        raise DataError(
+            f"{path}: {ending}{packing} is a form that is not read\n"
+            f"write its text into a file of its own, or leave it out with a glob such as "
+            f"{shown('FOLDER/**/*.txt')}"
+        )
+    return form, packing
 
 
 def text_files(corpus: str) -> list[Path]:
@@ -62,7 +92,7 @@ def text_files(corpus: str) -> list[Path]:
     Raises:
         DataError: there is none, one can't be reached, or one is of another form than text.
     """
-    if corpus == "stdlib":
+    if corpus == STDLIB:
         root = Path(sysconfig.get_paths()["stdlib"])
         found = root.rglob("*.py")
         return sorted(p for p in found if not STDLIB_SKIPPED & set(p.relative_to(root).parts))
@@ -81,18 +111,23 @@ def text_files(corpus: str) -> list[Path]:
         here = "" if path.is_absolute() else f", looked for from {Path.cwd()}"
         raise DataError(f"no text at {shown(corpus, 300)}{here}\n{TAKEN}")
     for file in files:
-        _check_form(file)
+        form_of(file)
     return files
 
 
-def refuse_inside(corpus: str, out: Path) -> None:
+def refuse_inside(data: DataConfig, out: Path) -> None:
     """What is written must not become a part of the text.
 
     Raises:
         DataError: a folder lies inside of a corpus that is one.
     """
+    for source in data.sources:
+        _refuse_inside(source.path, out)
+
+
+def _refuse_inside(corpus: str, out: Path) -> None:
     path = Path(os.path.expanduser(corpus))
-    if corpus == "stdlib" or not os.path.isdir(path):
+    if corpus == STDLIB or not os.path.isdir(path):
         return
     root, out = path.resolve(), out.resolve()
     hidden = out.is_relative_to(root) and any(
@@ -106,54 +141,19 @@ def refuse_inside(corpus: str, out: Path) -> None:
         )
 
 
-def read_file(path: Path) -> tuple[bytes, bytes]:
-    """A file's digest, and its text.
-
-    Raises:
-        DataError: it can't be read, or it is no text.
-    """
-    try:
-        content = path.read_bytes()
-        text = gzip.decompress(content) if _packed(path) else content
-    except OSError as error:
-        raise DataError(f"can't read {path}: {error.strerror or error}") from error
-    except (EOFError, zlib.error) as error:
-        raise DataError(f"can't read {path}: {error}") from error
-    if b"\0" in text:
-        raise DataError(f"{path} is not text: it has NUL bytes\n{TAKEN}")
-    return _with_form(path, hashlib.sha256(content).digest()), text
-
-
 def file_digest(path: Path) -> bytes:
-    """The digest alone: of a file's bytes, and of how they are read.
+    """Of a file's bytes, and of how they are read.
 
     Raises:
         DataError: it can't be read.
     """
+    form, packing = form_of(path)
     try:
         with path.open("rb") as file:
-            return _with_form(path, hashlib.file_digest(file, "sha256").digest())
+            digest = hashlib.file_digest(file, "sha256").digest()
     except OSError as error:
         raise DataError(f"can't read {path}: {error.strerror or error}") from error
-
-
-def _with_form(path: Path, digest: bytes) -> bytes:
-    return digest + (b"gz" if _packed(path) else b"")
-
-
-def _packed(path: Path) -> bool:
-    return path.suffix.lower() == ".gz"
-
-
-def _check_form(path: Path) -> None:
-    endings = [ending.lower() for ending in path.suffixes[-2:]]
-    ending = endings[-2] if len(endings) > 1 and endings[-1] == ".gz" else (endings or [""])[-1]
-    if ending in NOT_TEXT:
-        raise DataError(
-            f"{path} is no plain text: {ending} holds it in another form\n"
-            f"write its text into a file of its own, or leave it out with a glob such as "
-            f"{shown('FOLDER/**/*.txt')}"
-        )
+    return digest + f"{form}{packing}".encode()
 
 
 def _regular(paths: Iterator[Path]) -> list[Path]:

@@ -4,22 +4,25 @@ A checkpoint keeps the tokenizer it was trained with, as the files that other to
 any its tokens are bytes.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
+from modsearch.config.data import BPE
 from modsearch.data.hub import tokenizer_folder
 from modsearch.errors import ConfigError, first_line, shown
 from modsearch.store.files import write_text
 
 BYTES = "bytes"
-BPE = "bpe"
-"""Names of the two that are no files."""
+"""The name of the one that needs no file."""
 NUM_BYTES = 256
 LEAST_BPE = NUM_BYTES + 1
 """All bytes and the end of a document."""
@@ -38,6 +41,10 @@ class Tokenizer(Protocol):
         """What it is, for facts and caches."""
 
     @property
+    def identity(self) -> str:
+        """Changes with what it makes of a text."""
+
+    @property
     def vocab_size(self) -> int:
         """Tokens; a model needs as many."""
 
@@ -47,6 +54,9 @@ class Tokenizer(Protocol):
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokens of each text, without any that stands for a beginning or an end."""
+
+    def arrays(self, texts: Sequence[bytes]) -> list[npt.NDArray[Any]]:
+        """The same of UTF-8, as arrays."""
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Text of tokens, the end of a document left out; what is no character is U+FFFD."""
@@ -58,7 +68,7 @@ class Tokenizer(Protocol):
 class ByteTokenizer:
     """UTF-8, a token a byte; byte 0 ends a document."""
 
-    name = BYTES
+    name = identity = BYTES
     vocab_size = NUM_BYTES
     end = 0
 
@@ -67,6 +77,10 @@ class ByteTokenizer:
         half of a surrogate pair is the replacement character."""
         whole = (re.sub("[\ud800-\udc7f\udd00-\udfff]", "\ufffd", text) for text in texts)
         return [list(text.encode(errors="surrogateescape")) for text in whole]
+
+    def arrays(self, texts: Sequence[bytes]) -> list[npt.NDArray[Any]]:
+        """As they are."""
+        return [np.frombuffer(text, np.uint8) for text in texts]
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Tokens beyond the bytes are left out, too."""
@@ -100,11 +114,22 @@ class FileTokenizer:
         self.end = known[end]
         self.vocab_size = max(known.values()) + 1
 
+    @property
+    def identity(self) -> str:
+        """A hash of all that it says, with its end."""
+        said = f"{self.end_text}\n{self.model.to_str()}"
+        return hashlib.sha256(said.encode()).hexdigest()[:32]
+
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """What a text says is text: names of special tokens in it are no such tokens."""
         whole = [re.sub("[\ud800-\udfff]", "\ufffd", text) for text in texts]
         found = self.model.encode_batch_fast(whole, add_special_tokens=False)
         return [each.ids for each in found]
+
+    def arrays(self, texts: Sequence[bytes]) -> list[npt.NDArray[Any]]:
+        """Bytes that are no UTF-8 are not taken."""
+        tokens = self.encode([text.decode() for text in texts])
+        return [np.array(each, np.uint32) for each in tokens]
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Special tokens are left out."""

@@ -17,10 +17,11 @@ from re import finditer
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 
 from modsearch.config.base import Stated
-from modsearch.data.corpus import END_OF_DOCUMENT, Tokens
+from modsearch.data.text import END_OF_TEXT
 from modsearch.errors import DataError, has_surrogates, shown
 
 MOST_DOCUMENTS = 100_000
@@ -31,8 +32,8 @@ MOST_BYTES = 1_000_000
 class Origin:
     """What sources draw documents from."""
 
-    held_out: Tokens
-    """Of the part that is scored."""
+    held_out: npt.NDArray[np.uint8]
+    """UTF-8 of the part that is scored; a zero ends each document."""
     seed: int
     folder: Path
     """Of the suite's file."""
@@ -281,7 +282,7 @@ def _passages(origin: Origin, size: int) -> Iterator[str]:
     num_blocks = len(origin.held_out) // size
     for block in np.random.default_rng(origin.seed).permutation(num_blocks):
         tokens = origin.held_out[block * size : (block + 1) * size]
-        piece = max(tokens.tobytes().split(bytes([END_OF_DOCUMENT])), key=len)
+        piece = max(tokens.tobytes().split(bytes([END_OF_TEXT])), key=len)
         # A block may cut characters at its ends; anything else that is dropped is not UTF-8.
         text = piece.decode(errors="ignore")
         if len(piece) >= size // 2 and text.strip() and text.encode() in piece:

@@ -58,10 +58,11 @@ def evaluate(
     plan, path = load_suite(suite)
     was_training = model.training
     lm = ModsearchLM(model, mode)
+    vocab_size = model.config.vocab_size
     try:
         with _untouched(), _quiet():
-            corpus = load_corpus(data, fingerprint) if plan.needs_corpus else None
-            held_out = corpus.parts[part] if corpus else np.empty(0, np.uint8)
+            corpus = load_corpus(data, vocab_size, fingerprint) if plan.needs_corpus else None
+            held_out = corpus.text(part) if corpus else np.empty(0, np.uint8)
             tasks = Tasks(plan, path, Origin(held_out, seed, path.parent))
             results = tasks.scored(lm)
     finally:

@@ -18,7 +18,6 @@ from lm_eval.models.utils import normalize_gen_kwargs
 from lm_eval.utils import get_rolling_token_windows, simple_parse_args_string
 
 from modsearch import __version__
-from modsearch.data.corpus import END_OF_DOCUMENT, VOCAB_SIZE
 from modsearch.errors import ConfigError, shown, unknown
 from modsearch.nn.contracts import Mode
 from modsearch.nn.generate import Decoding, Sampling, draw
@@ -31,6 +30,7 @@ Score = tuple[float, bool]
 Row = tuple[list[int], list[int]]
 """Input tokens, and the targets of the last of them."""
 
+END_OF_DOCUMENT, VOCAB_SIZE = 0, 256
 UNSCORED = -100
 BATCH_SIZE = 32
 MOST_NEW_TOKENS = 65_536

@@ -6,6 +6,7 @@ from typing import Any
 
 from modsearch.analysis.arms import Kind, Roles, kind_of, roles
 from modsearch.config.base import Frozen
+from modsearch.config.data import CorpusFacts
 from modsearch.config.reading import Tree
 from modsearch.config.records import Budget, Candidate, Plan, Stage
 from modsearch.space.axes import spread
@@ -61,12 +62,12 @@ class Draft:
         return min(self.asked, able)
 
 
-def planned_cells(space: Space, train_tokens: int) -> list[Draft]:
+def planned_cells(space: Space, facts: CorpusFacts) -> list[Draft]:
     """The cells of all stages, in the order in which the file has stages, budgets and arms."""
     cells: list[Draft] = []
     for budget in space.stated_budgets(Stage.EXPLORE):
         for arm in space.learned_arms:
-            cells.append(_explored(space, arm, budget, train_tokens))
+            cells.append(_explored(space, arm, budget, facts))
     recipes = {arm: _recipe(space, arm, cells) for arm in space.learned_arms}
     for budget in space.stated_budgets(Stage.MEASURE):
         for arm in space.learned_arms:
@@ -77,7 +78,7 @@ def planned_cells(space: Space, train_tokens: int) -> list[Draft]:
                 for size in spread(sizes, _most_planned(space, Stage.MEASURE))
             ]
             assert space.measure is not None
-            cell = _planned(Stage.MEASURE, arm, budget, len(sizes), candidates, train_tokens)
+            cell = _planned(Stage.MEASURE, arm, budget, len(sizes), candidates, facts)
             cells.append(replace(cell, runs=space.measure.seeds))
     measured = {(cell.arm, cell.budget): cell for cell in cells if cell.stage is Stage.MEASURE}
     for budget in space.stated_budgets(Stage.CONFIRM):
@@ -90,7 +91,7 @@ def planned_cells(space: Space, train_tokens: int) -> list[Draft]:
             ] or space.sizes(budget, base)
             middle = build({**tree, "size": sizes[len(sizes) // 2]}, space.data)
             assert space.confirm is not None
-            cell = _planned(Stage.CONFIRM, arm, budget, 1, [middle], train_tokens)
+            cell = _planned(Stage.CONFIRM, arm, budget, 1, [middle], facts)
             cells.append(replace(cell, runs=space.confirm.looks[-1]))
     return cells
 
@@ -101,11 +102,11 @@ def _planned(
     budget: float,
     asked: int,
     candidates: list[Candidate],
-    train_tokens: int,
+    facts: CorpusFacts,
 ) -> Draft:
     cell = Draft(stage, arm, budget, asked, [], [])
     for candidate in candidates:
-        spent = plan(candidate, Budget(flops=budget), train_tokens)
+        spent = plan(candidate, Budget(flops=budget), facts.train_tokens, facts.vocab_size)
         if isinstance(spent, Plan):
             cell.planned.append((candidate, spent))
         else:
@@ -119,7 +120,7 @@ def _most_planned(space: Space, stage: Stage) -> int:
     return min(MOST_PLANNED, max(FEWEST_PLANNED, MOST_PLANS // cells))
 
 
-def _explored(space: Space, arm: str, budget: float, train_tokens: int) -> Draft:
+def _explored(space: Space, arm: str, budget: float, facts: CorpusFacts) -> Draft:
     """A cell of explore: all of its points, or a sample of them where they are many."""
     explore = space.explore
     assert explore is not None
@@ -135,7 +136,7 @@ def _explored(space: Space, arm: str, budget: float, train_tokens: int) -> Draft
         points = [drawn(tree, draws) for _ in range(most)]
     asked = min(asked, count) if count is not None else asked
     candidates = [build(point, space.data) for point in points]
-    cell = _planned(Stage.EXPLORE, arm, budget, asked, candidates, train_tokens)
+    cell = _planned(Stage.EXPLORE, arm, budget, asked, candidates, facts)
     most_asks = None if explore.sampler == "grid" else ASKS_PER_TRIAL * asked
     return replace(cell, most_asks=most_asks, whole=whole)
 

@@ -74,7 +74,8 @@ def forecast(space: Space) -> Forecast:
     Hours come from a moment's training of some of the study's own sizes on this machine. What is
     rejected counts for nothing but the list of rejections.
     """
-    corpus = load_corpus(space.data)
+    corpus = load_corpus(space.data, space.vocab_size)
+    facts = corpus.facts
     warnings = [*too_small(space, corpus), *copied_text(corpus)]
     try:
         constants = runtime(space.resources)
@@ -82,7 +83,7 @@ def forecast(space: Space) -> Forecast:
         why = "; ".join(str(error).splitlines())
         warnings.append(f"search will refuse this on this machine: {why}; hours are its CPU's")
         constants = runtime(space.resources.model_copy(update={"device": "cpu"}))
-    cells = planned_cells(space, corpus.facts.train_tokens)
+    cells = planned_cells(space, facts)
     base = process_memory(constants)
     speed = Speed([sized for cell in cells for sized in cell.planned], constants, corpus)
     if speed.guessed:
@@ -98,7 +99,7 @@ def forecast(space: Space) -> Forecast:
     largest = max((row.memory_bytes for row in rows), default=base)
     return Forecast(
         name=space.name,
-        corpus=corpus.facts.name,
+        corpus=facts.name,
         cells=rows,
         routed_arms=list(found.routed),
         reference_arms=list(found.reference),
@@ -121,7 +122,11 @@ def forecast(space: Space) -> Forecast:
         confirm_runs=space.confirm.looks[-1] if space.confirm else 0,
         margin=_margin(space.confirm) if space.confirm else None,
         chances=_chances(space.confirm, rows) if space.confirm else [],
-        warnings=[*warnings, *unlearned_choices(space), *warnings_of(space, rows, found)],
+        warnings=[
+            *warnings,
+            *unlearned_choices(space),
+            *warnings_of(space, rows, found, facts.vocab_size),
+        ],
         notes=notes(space, cells),
     )
 

@@ -22,7 +22,7 @@ from modsearch.config.model import Component
 from modsearch.config.records import Budget, Candidate, Plan
 from modsearch.config.runtime import Runtime
 from modsearch.data.batches import Batches
-from modsearch.data.corpus import VOCAB_SIZE, Corpus
+from modsearch.data.corpus import Corpus
 from modsearch.errors import ConfigError, DataError
 from modsearch.nn.model import Decoder
 from modsearch.nn.parts import completed
@@ -44,6 +44,7 @@ LARGEST_STEP = 2e10
 MEMORY_SHARE = 0.5
 """Of the free memory, which what is tried may take."""
 STAND_IN_WIDTH = 256
+SHORT_VOCABULARY = 256
 STAND_IN_TOKENS = 16
 """A stand-in's sequence is not shorter."""
 WARM_STEPS = 3
@@ -153,7 +154,7 @@ def timed(candidate: Candidate, spent: Plan, runtime: Runtime, corpus: Corpus) -
         model = Decoder(model_config)
         trainer = Trainer(model, optim, spent, runtime, Path())
         trainer.step = spent.steps - 1
-        batches = Batches(corpus.parts["train"], model_config.seq_len, optim.batch_size, 0)
+        batches = corpus.batches(model_config.seq_len, optim.batch_size, 0)
         clock = _clock(runtime)
         # Whatever disturbs a step makes it longer: short ones tell more than the median.
         step = float(np.quantile(_durations(trainer, batches, clock), 0.25))
@@ -269,13 +270,13 @@ def _stand_in(candidate: Candidate, runtime: Runtime) -> Sized | None:
             smaller = candidate.model_copy(update={"model": completed(model), "optim": optim})
         except ConfigError:
             return None
-        found = plan(smaller, Budget(flops=1e20), 1)
+        found = plan(smaller, Budget(flops=1e20), 1, 1)
         if not isinstance(found, Plan):
             return None
         if _is_small(smaller, found, runtime):
             return smaller, found
-        if model.vocab_size > max(VOCAB_SIZE, model.seq_len):
-            shorter = {"vocab_size": max(VOCAB_SIZE, model.vocab_size // 2)}
+        if model.vocab_size > max(SHORT_VOCABULARY, model.seq_len):
+            shorter = {"vocab_size": max(SHORT_VOCABULARY, model.vocab_size // 2)}
         elif model.seq_len > STAND_IN_TOKENS:
             shorter = {"seq_len": max(STAND_IN_TOKENS, model.seq_len // 2)}
         else:

@@ -8,13 +8,15 @@ from modsearch.analysis.arms import Roles
 from modsearch.analysis.compare import MIN_SEEDS
 from modsearch.analysis.curves import MIN_SIZES
 from modsearch.config.records import Stage
-from modsearch.data.corpus import VOCAB_SIZE, Corpus
+from modsearch.data.corpus import Corpus
 from modsearch.errors import DataError
 from modsearch.planning.cells import Draft, PlannedCell
 from modsearch.planning.flops import head_warning
 from modsearch.space.space import Space
 
 FEW_STEPS = 500
+FEW_UNUSED = 128
+"""Tokens that nobody minds: vocabularies are often rounded up."""
 LONGER = (1.4, 2.3)
 """Times as long as said did real studies take (docs/measurements.md)."""
 MANY_EPOCHS = 4
@@ -42,14 +44,14 @@ def notes(space: Space, cells: list[Draft]) -> list[str]:
     return notes
 
 
-def _unused_vocabulary(space: Space) -> list[str]:
-    """Tokens are bytes; the head pays for all others, too."""
+def _unused_vocabulary(space: Space, vocab_size: int) -> list[str]:
+    """The head pays for tokens that never occur, too."""
     sizes = [space.recipe(arm)["model"].get("vocab_size", 0) for arm in space.learned_arms]
     largest = max((size for size in sizes if isinstance(size, int)), default=0)
-    if largest <= VOCAB_SIZE:
+    if largest < vocab_size + FEW_UNUSED:
         return []
     return [
-        f"vocab_size is {largest}, but tokens are bytes: those from {VOCAB_SIZE} on never occur, "
+        f"vocab_size is {largest}, but the tokenizer has {vocab_size} tokens: others never occur, "
         f"and the LM head pays for them"
     ]
 
@@ -75,9 +77,11 @@ def copied_text(corpus: Corpus) -> list[str]:
     ]
 
 
-def warnings_of(space: Space, cells: Sequence[PlannedCell], found: Roles) -> list[str]:
+def warnings_of(
+    space: Space, cells: Sequence[PlannedCell], found: Roles, vocab_size: int
+) -> list[str]:
     """What makes a study say less than it costs: a line for each."""
-    lines = _unused_vocabulary(space)
+    lines = _unused_vocabulary(space, vocab_size)
     lines += _no_comparison(space, found)
     few = [cell for cell in cells if min(cell.steps, default=FEW_STEPS) < FEW_STEPS]
     if few:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from modsearch.config.data import DataConfig
+from modsearch.config.data import DataConfig, SourceConfig
 from modsearch.config.model import Component, ModelConfig
 from modsearch.config.optim import OptimConfig
 from modsearch.config.runtime import Resources
@@ -25,6 +25,7 @@ from modsearch.space.space import Arm, Confirm, Explore, Measure, Rung, Section,
 SPACE: tuple[tuple[str, type[BaseModel]], ...] = (
     ("", Space),
     ("data.", DataConfig),
+    ("data.corpus.", SourceConfig),
     ("fixed.", Section),
     ("axes.", Section),
     ("arms.NAME.", Arm),

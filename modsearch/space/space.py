@@ -22,7 +22,7 @@ from modsearch.config.base import (
     MOST_WIDTH,
     Stated,
 )
-from modsearch.config.data import DataConfig, Validation
+from modsearch.config.data import BPE, DataConfig, Validation
 from modsearch.config.design import RUNS_PER_LOOK
 from modsearch.config.model import ModelConfig
 from modsearch.config.optim import OptimConfig
@@ -259,6 +259,28 @@ class Space(Stated):
     def learned_arms(self) -> list[str]:
         """Arms that are explored and measured."""
         return [name for name, arm in self.arms.items() if arm.control_of is None]
+
+    @property
+    def vocab_size(self) -> int:
+        """Of the tokenizer that is trained on the corpus; that of bytes, where none is.
+
+        Raises:
+            ConfigError: arms or axes differ in it.
+        """
+        if self.data.tokenizer != BPE:
+            return 256
+        sizes = {
+            repr(size): size
+            for arm in self.learned_arms
+            for size in [self.recipe(arm)["model"].get("vocab_size", 256)]
+        }
+        [size, *others] = sizes.values()
+        if others or not isinstance(size, int):
+            raise ConfigError(
+                "data.tokenizer: `bpe` has the model's vocab_size, and losses of different ones "
+                "can't be compared\nset one for all: fixed.model.vocab_size"
+            )
+        return size
 
     def recipe(self, arm: str) -> Tree:
         """The arm's tree of model and optimiser values, size left out."""

@@ -19,6 +19,8 @@ from modsearch.study.events import (
     unheard,
 )
 
+WORTH_TELLING = 5
+"""Parts of a text; with fewer it is ready in a moment."""
 LOGS_TOLD = 20
 """Events of one training that is followed step by step."""
 
@@ -37,10 +39,18 @@ class Progress:
         self._done = 0
         self._trials = 0
         self._part = 0
+        self._prepared = "", 0
 
     def note(self, text: str) -> None:
         """A line of its own."""
         self.on_event(Note(text=text))
+
+    def prepared(self, what: str, done: int, total: int) -> None:
+        """So much of the text; a tenth at a time."""
+        tenth = 10 * done // total
+        if (what, tenth) != self._prepared and total >= WORTH_TELLING:
+            self.note(f"corpus: {what}, {done} of {total} parts")
+        self._prepared = what, tenth
 
     def over(self, records: Sequence[Record]) -> None:
         """Nothing is left to train; these are all trials."""

@@ -58,7 +58,8 @@ class Runner:
         self.directory = StudyDirectory(root)
         # Opened before anything is written, so that a wrong address leaves no trace.
         server = Ledger(server_url(ledger)) if ledger else None
-        corpus = load_corpus(space.data)
+        self.progress = Progress(self.directory, on_event)
+        corpus = load_corpus(space.data, space.vocab_size, told=self.progress.prepared)
         for sample, seq_len in space.samples():  # before anything is trained
             corpus.windows(sample, seq_len)
         plugins = load_plugins(space.plugins)
@@ -79,7 +80,6 @@ class Runner:
         """None: as many as a cluster has room for."""
         if self.workers is None and engine == "local":
             self.workers = num_workers(self.manifest.runtime)
-        self.progress = Progress(self.directory, on_event)
         self.stages = Stages(
             space,
             self.directory,

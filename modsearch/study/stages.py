@@ -219,7 +219,7 @@ class Stages:
             validation=self.space.validation(spec.stage),
             fingerprint=self.corpus.fingerprint,
             runtime=self.runtime,
-            plan=plan(candidate, budget, self.corpus.train_tokens),
+            plan=plan(candidate, budget, self.corpus.train_tokens, self.corpus.vocab_size),
             plugins=self.plugins,
         )
 

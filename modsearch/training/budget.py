@@ -6,7 +6,6 @@ Everything is known before anything is trained: the model is built on the meta d
 import torch
 
 from modsearch.config.records import Budget, Candidate, Infeasible, Plan
-from modsearch.data.corpus import VOCAB_SIZE
 from modsearch.errors import ConfigError
 from modsearch.nn.cost import conventions
 from modsearch.nn.model import Decoder, routes, warmed_stair
@@ -15,13 +14,16 @@ TOLERANCE = 0.01
 """Largest relative distance of the achieved FLOPs from the budget."""
 
 
-def plan(candidate: Candidate, budget: Budget, train_tokens: int) -> Plan | Infeasible:
+def plan(
+    candidate: Candidate, budget: Budget, train_tokens: int, vocab_size: int = 256
+) -> Plan | Infeasible:
     """Steps that come nearest to the budget: round(budget / training FLOPs per step).
 
     Args:
         candidate: what to train; component options must be complete.
         budget: training FLOPs, forward and backward.
         train_tokens: tokens of the corpus's train part.
+        vocab_size: tokens that its tokenizer has.
     """
     config, optim = candidate.model, candidate.optim
     try:
@@ -34,9 +36,10 @@ def plan(candidate: Candidate, budget: Budget, train_tokens: int) -> Plan | Infe
             reason=f"no layer is routed: depth {config.depth}, every {config.every}, "
             f"schedule `{config.schedule.name}`: a larger depth or a smaller every routes some"
         )
-    if config.vocab_size < VOCAB_SIZE:
+    if config.vocab_size < vocab_size:
         return Infeasible(
-            reason=f"vocab_size {config.vocab_size} is less than the {VOCAB_SIZE} values of a byte"
+            reason=f"vocab_size {config.vocab_size} is less than the {vocab_size} tokens of the "
+            f"tokenizer"
         )
     cost = model.cost(config.seq_len)
     flops_per_step = optim.batch_size * cost.training.total

@@ -23,7 +23,6 @@ from modsearch.config.data import Validation
 from modsearch.config.records import Record
 from modsearch.config.runtime import Runtime
 from modsearch.config.speeds import Decoded, Speeds, Timed
-from modsearch.data.batches import Batches
 from modsearch.data.corpus import Corpus
 from modsearch.errors import StudyError
 from modsearch.nn.generate import Decoding
@@ -89,9 +88,7 @@ class Steps:
         optim, config = record.candidate.optim, record.candidate.model
         self.trainer = Trainer(model.train(), optim, record.plan, runtime, Path())
         self.trainer.step = record.plan.steps - 1
-        self.batches = Batches(
-            corpus.parts["train"], config.seq_len, optim.batch_size, record.seed
-        )
+        self.batches = corpus.batches(config.seq_len, optim.batch_size, record.seed)
         self.device = runtime.device
         self.done = 0
         self.peak_memory: int | None = None

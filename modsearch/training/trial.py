@@ -23,7 +23,6 @@ from modsearch.config.records import (
 )
 from modsearch.config.runtime import Plugin, Runtime
 from modsearch.config.telemetry import RoutingReport
-from modsearch.data.batches import Batches
 from modsearch.data.corpus import load_corpus
 from modsearch.errors import ConfigError, Diverged, first_line, printable
 from modsearch.nn.model import Decoder
@@ -136,24 +135,24 @@ def _train_and_score(
     if job.runtime.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     load_plugins(job.plugins)  # a worker that was spawned has none
-    corpus = load_corpus(job.candidate.data, job.fingerprint)
+    corpus = load_corpus(job.candidate.data, job.candidate.model.vocab_size, job.fingerprint)
     candidate = job.candidate
     windows = corpus.windows(job.validation, candidate.model.seq_len)
     torch.manual_seed(job.seed)
     model = Decoder(candidate.model)
     trainer = Trainer(model, candidate.optim, plan, job.runtime, directory)
-    batches = Batches(
-        corpus.parts["train"], candidate.model.seq_len, candidate.optim.batch_size, job.seed
-    )
+    batches = corpus.batches(candidate.model.seq_len, candidate.optim.batch_size, job.seed)
     trained = trainer.run(batches, seed=job.seed * 1_000_003, on_log=on_log)
     loss = score(model, windows, job.runtime.device)
     if not math.isfinite(loss.causal + loss.train_mode):
         raise Diverged(f"the {job.validation.part} loss is {loss.causal}")
     trainer.save_model()
+    corpus.tokenizer.save(directory / "checkpoint")
+    per_token = corpus.facts.bytes_per_token_of(job.validation.part)
     scores = Scores(
         causal_loss=loss.causal,
         train_mode_loss=loss.train_mode,
-        bits_per_byte=loss.causal / math.log(2) / corpus.facts.bytes_per_token,
+        bits_per_byte=loss.causal / math.log(2) / per_token,
         final_train_loss=trained.final_train_loss,
         realised_capacity=loss.realised_capacity,
         realised_forward_flops=loss.realised_forward_flops,
@@ -192,9 +191,9 @@ def single_job(
     Raises:
         ConfigError: the candidate can't be trained at that budget.
     """
-    facts = load_corpus(candidate.data).facts
+    facts = load_corpus(candidate.data, candidate.model.vocab_size).facts
     budget = Budget(flops=flops)
-    spent = plan(candidate, budget, facts.train_tokens)
+    spent = plan(candidate, budget, facts.train_tokens, facts.vocab_size)
     if isinstance(spent, Infeasible):
         raise ConfigError(f"can't train this at {flops:.3g} FLOPs: {spent.reason}")
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,7 +1,6 @@
 """Which files a corpus means: links, hidden names, globs, and what is refused."""
 
 import errno
-import gzip
 import os
 from pathlib import Path
 
@@ -9,7 +8,9 @@ import pytest
 from pydantic import ValidationError
 
 from modsearch.config.data import DataConfig
-from modsearch.data.sources import read_file, refuse_inside, text_files
+from modsearch.data.corpus import load_corpus
+from modsearch.data.sources import form_of, refuse_inside, text_files
+from modsearch.data.text import Form
 from modsearch.errors import DataError
 
 
@@ -115,23 +116,34 @@ def test_a_folder_that_can_not_be_listed_is_told(
     assert f"can't list {root / 'shut'}" in refusal(root)
 
 
-@pytest.mark.parametrize("name", ["a.jsonl", "a.parquet", "a.txt.zst", "a.JSONL.gz", "a.tar.gz"])
+@pytest.mark.parametrize("name", ["a.pdf", "a.txt.xz", "a.parquet.gz", "a.tar.gz", "a.PT"])
 def test_what_holds_text_in_another_form_is_refused(tmp_path: Path, name: str) -> None:
     root = tree(tmp_path, "b.txt", name)
     for corpus in (root, root / name, f"{root}/a*"):
-        assert f"{name} is no plain text" in refusal(corpus)
+        assert f"{name}: " in refusal(corpus)
+        assert "is a form that is not read" in refusal(corpus)
     assert names(f"{root}/*.txt", root) == ["b.txt"]
 
 
-@pytest.mark.parametrize("name", ["a", "a.md", "a.csv", "a.json", "a.v2.unknown", "a.bin.txt"])
-def test_other_endings_are_text(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        *((name, (Form.TEXT, "")) for name in ("a", "a.md", "a.csv", "a.v2.unknown", "a.bin.txt")),
+        ("A.TXT.GZ", (Form.TEXT, ".gz")),
+        ("a.zst", (Form.TEXT, ".zst")),
+        ("a.jsonl", (Form.LINES, "")),
+        ("a.ndjson.zst", (Form.LINES, ".zst")),
+        ("a.Parquet", (Form.PARQUET, "")),
+        ("a.arrow", (Form.ARROW, "")),
+        ("a.bin", (Form.TOKENS, "")),
+        ("a.npy", (Form.TOKENS, "")),
+    ],
+)
+def test_the_name_of_a_file_says_its_form(
+    tmp_path: Path, name: str, form: tuple[Form, str]
+) -> None:
     assert names(tree(tmp_path, name), tmp_path) == [name]
-
-
-def test_compressed_text_may_be_written_large(tmp_path: Path) -> None:
-    path = tmp_path / "A.TXT.GZ"
-    path.write_bytes(gzip.compress(b"a text"))
-    assert read_file(path)[1] == b"a text"
+    assert form_of(Path(name)) == form
 
 
 @pytest.mark.parametrize("corpus", ["~nosuchuser/x", "a\nb", "x" * 5000, "/nowhere/*/" * 300])
@@ -148,9 +160,8 @@ def test_a_corpus_must_be_named(corpus: str) -> None:
 def test_names_that_are_not_utf_8_can_be_told(tmp_path: Path) -> None:
     path = tmp_path / os.fsdecode(b"caf\xe9.txt")
     path.write_bytes(b"a\0b")
-    [found] = text_files(str(tmp_path))
     with pytest.raises(DataError, match=r"caf\\xe9.txt is not text") as caught:
-        read_file(found)
+        load_corpus(DataConfig(corpus=str(tmp_path)))
     str(caught.value).encode()
 
 
@@ -171,7 +182,7 @@ def test_what_is_written_does_not_lie_inside_of_the_text(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text").mkdir()
     if not inside:
-        refuse_inside(corpus, Path(out))
+        refuse_inside(DataConfig(corpus=corpus), Path(out))
         return
     with pytest.raises(DataError, match="lies inside of the corpus"):
-        refuse_inside(corpus, Path(out))
+        refuse_inside(DataConfig(corpus=corpus), Path(out))

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from modsearch.config.model import ModelConfig
 from modsearch.config.optim import OptimConfig
 from modsearch.config.records import Budget, Candidate, Infeasible, Plan
-from modsearch.data.corpus import VOCAB_SIZE
 from modsearch.nn.contracts import ROUTERS
 from modsearch.nn.model import Decoder, routes, warmed_stair
 from modsearch.nn.parts import block_names, completed
@@ -101,7 +100,7 @@ def test_a_plan_says_what_the_model_is(block: str) -> None:
     assert found.flops_per_step == given.optim.batch_size * cost.training.total
     assert found.forward_flops == cost.forward.total / given.model.seq_len
     assert found.params == sum(parameter.numel() for parameter in model.parameters())
-    assert found.embedding_params == VOCAB_SIZE * 24
+    assert found.embedding_params == 256 * 24
     assert found.head_share == cost.forward.head / cost.forward.total
     exact = found.conventions["exact"] * given.model.seq_len * given.optim.batch_size
     assert exact == pytest.approx(found.flops_per_step)

@@ -1,0 +1,93 @@
+"""Which pieces of a corpus are kept, and in which part.
+
+Shapes: N pieces in the order of units, K of them kept: all but exact copies.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from modsearch.data.duplicates import Partition, labels
+from modsearch.data.split import PARTS, TRAIN, Parts, split
+
+if TYPE_CHECKING:
+    from modsearch.data.reading import Unit
+    from modsearch.data.scan import Reading
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where each kept piece goes."""
+
+    parts_K: npt.NDArray[np.uint8]
+    sources_K: npt.NDArray[np.int64]
+    order_K: npt.NDArray[np.int64]
+    """Kept pieces, in the order that they have in the shards."""
+    counts: Sequence[int]
+    """Kept pieces of each unit."""
+
+
+@dataclass(frozen=True)
+class Division:
+    """Which pieces are kept, and in which part."""
+
+    reading: "Reading"
+    first_K: npt.NDArray[np.int64]
+    """Kept pieces, in the order of their hashes."""
+    ranks_N: npt.NDArray[np.int32]
+    """The place of each piece in that order; -1: a copy."""
+    roots_K: npt.NDArray[np.int64]
+    parts_K: Parts
+    rule: Literal["hash", "filled"]
+    sources_N: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, reading: "Reading", units: "Sequence[Unit]") -> "Division":
+        """Of all that was read. Where two pieces are the same, the first is kept."""
+        digests_N = reading.digests
+        order_N = np.lexsort((digests_N[:, 1], digests_N[:, 0]))
+        same = (digests_N[order_N[1:]] == digests_N[order_N[:-1]]).all(axis=1)
+        first_K = order_N[np.append(True, ~same)[: len(order_N)]]
+        ranks_N = np.full(len(digests_N), -1, np.int32)
+        ranks_N[first_K] = np.arange(len(first_K))
+        roots_K = labels(reading.partitions(ranks_N), len(first_K))
+        parts_K, rule = split(digests_N[first_K, 0], reading.sizes[first_K], roots_K)
+        sources = np.array([unit.source for unit in units] or [0], np.int64)
+        return cls(reading, first_K, ranks_N, roots_K, parts_K, rule, sources[reading.units])
+
+    def partitions(self) -> Iterator[Partition]:
+        """Shingles of kept pieces."""
+        return self.reading.partitions(self.ranks_N)
+
+    @property
+    def near_duplicates(self) -> int:
+        """Pieces that share text with another one."""
+        sizes = np.bincount(self.roots_K)
+        return int(sizes[sizes > 1].sum())
+
+    def bytes_per_part(self) -> npt.NDArray[np.int64]:
+        """Each end of a document is one."""
+        sizes_K = self.reading.sizes[self.first_K] + 1
+        return np.bincount(self.parts_K, sizes_K, len(PARTS)).astype(np.int64)
+
+    def first_of_train(self, num_bytes: int) -> npt.NDArray[np.bool_]:
+        """Which pieces (N,) come first in the train part, up to so many bytes."""
+        train = self.first_K[self.parts_K == TRAIN]
+        taken = train[np.cumsum(self.reading.sizes[train]) <= num_bytes]
+        wanted = np.zeros(len(self.ranks_N), bool)
+        wanted[taken if len(taken) else train[:1]] = True
+        return wanted
+
+    def kept_by_unit(self, num_units: int) -> list[npt.NDArray[np.bool_]]:
+        """Which pieces of each unit are kept."""
+        ends = np.cumsum(np.bincount(self.reading.units, minlength=num_units))[:-1]
+        return np.split(self.ranks_N >= 0, ends)
+
+    def places(self, counts: Sequence[int]) -> Places:
+        """Where kept pieces go; here they stand in the order of units."""
+        kept = np.flatnonzero(self.ranks_N >= 0)
+        ranks = self.ranks_N[kept]
+        return Places(self.parts_K[ranks], self.sources_N[kept], np.argsort(ranks), counts)
