@@ -16,13 +16,14 @@ import torch
 from modsearch.config.data import DataConfig
 from modsearch.config.records import Record, Stage, State
 from modsearch.data.corpus import load_corpus
+from modsearch.data.tokenizers import Tokenizer, read_tokenizer
 from modsearch.errors import StudyError
 from modsearch.evaluation.documents import Origin
 from modsearch.evaluation.lm import ModsearchLM
+from modsearch.evaluation.models import LanguageModel
 from modsearch.evaluation.suites import load_suite
 from modsearch.evaluation.tasks import BOOTSTRAP_DRAWS, Results, Tasks
 from modsearch.nn.contracts import Mode
-from modsearch.nn.model import Decoder
 from modsearch.store.directory import StudyDirectory
 from modsearch.store.files import write_text
 from modsearch.training.checkpoint import load_model
@@ -31,13 +32,14 @@ Part = Literal["validation", "test"]
 
 
 def evaluate(
-    model: Decoder,
+    model: LanguageModel,
     suite: str | Path,
     data: DataConfig,
     part: Part,
     mode: Mode = "causal",
     seed: int = 0,
     fingerprint: str | None = None,
+    tokenizer: Tokenizer | None = None,
 ) -> Results:
     """Score a model on a suite.
 
@@ -46,6 +48,7 @@ def evaluate(
 
     Args:
         fingerprint: of the tokens that the corpus must have, where that matters.
+        tokenizer: what the model was trained with; bytes where nothing is said.
 
     Returns:
         lm-eval's results as plain data, without the samples, with a standard error for bits per
@@ -57,7 +60,7 @@ def evaluate(
     """
     plan, path = load_suite(suite)
     was_training = model.training
-    lm = ModsearchLM(model, mode)
+    lm = ModsearchLM(model, mode, tokenizer=tokenizer)
     try:
         with _untouched(), _quiet():
             corpus = load_corpus(data, fingerprint) if plan.needs_corpus else None
@@ -156,7 +159,8 @@ def evaluate_checkpoint(
         StudyError: there is no checkpoint, or it is damaged.
     """
     model = load_model(folder, device)
-    return evaluate(model, suite, data, part, fingerprint=fingerprint)
+    tokenizer = read_tokenizer(folder)
+    return evaluate(model, suite, data, part, fingerprint=fingerprint, tokenizer=tokenizer)
 
 
 def evaluate_winners(
