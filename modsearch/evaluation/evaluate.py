@@ -18,6 +18,7 @@ from modsearch.config.records import Record, Stage, State
 from modsearch.data.corpus import load_corpus
 from modsearch.data.tokenizers import Tokenizer, read_tokenizer
 from modsearch.errors import StudyError
+from modsearch.evaluation.answers import Answers
 from modsearch.evaluation.documents import Origin
 from modsearch.evaluation.lm import ModsearchLM
 from modsearch.evaluation.models import LanguageModel
@@ -40,6 +41,7 @@ def evaluate(
     seed: int = 0,
     fingerprint: str | None = None,
     tokenizer: Tokenizer | None = None,
+    answers: Answers | None = None,
 ) -> Results:
     """Score a model on a suite.
 
@@ -49,6 +51,7 @@ def evaluate(
     Args:
         fingerprint: of the tokens that the corpus must have, where that matters.
         tokenizer: what the model was trained with; bytes where nothing is said.
+        answers: what the model answered before, and is kept.
 
     Returns:
         lm-eval's results as plain data, without the samples, with a standard error for bits per
@@ -60,7 +63,7 @@ def evaluate(
     """
     plan, path = load_suite(suite)
     was_training = model.training
-    lm = ModsearchLM(model, mode, tokenizer=tokenizer)
+    lm = ModsearchLM(model, mode, tokenizer=tokenizer, answers=answers)
     try:
         with _untouched(), _quiet():
             corpus = load_corpus(data, fingerprint) if plan.needs_corpus else None
@@ -151,7 +154,7 @@ def evaluate_checkpoint(
     device: str = "cpu",
     fingerprint: str | None = None,
 ) -> Results:
-    """Score a checkpoint folder on a suite, in mode `causal`.
+    """Score a checkpoint folder on a suite, in mode `causal`; what it answers is kept by task.
 
     Raises:
         ConfigError: the suite is unknown or wrong.
@@ -159,8 +162,15 @@ def evaluate_checkpoint(
         StudyError: there is no checkpoint, or it is damaged.
     """
     model = load_model(folder, device)
-    tokenizer = read_tokenizer(folder)
-    return evaluate(model, suite, data, part, fingerprint=fingerprint, tokenizer=tokenizer)
+    return evaluate(
+        model,
+        suite,
+        data,
+        part,
+        fingerprint=fingerprint,
+        tokenizer=read_tokenizer(folder),
+        answers=Answers.beside(folder),
+    )
 
 
 def evaluate_winners(

@@ -1,7 +1,7 @@
 """A model with its tokenizer as a model of lm-eval."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,6 +14,7 @@ from lm_eval.utils import simple_parse_args_string
 from modsearch import __version__
 from modsearch.data.tokenizers import ByteTokenizer, Tokenizer, read_tokenizer
 from modsearch.errors import ConfigError, shown, unknown
+from modsearch.evaluation.answers import Answer, Answers
 from modsearch.evaluation.generation import Continuer, Prompt, Settings
 from modsearch.evaluation.likelihoods import Score, Scorer, batch_tokens
 from modsearch.evaluation.models import LanguageModel
@@ -65,6 +66,7 @@ class ModsearchLM(TemplateLM):
         device: where the model is put, unless it stays where it is.
         tokenizer: what the model was trained with.
         dtype: of matrix products, by autocast; weights and the softmax stay in fp32.
+        answers: what was answered before, and is kept.
 
     Raises:
         ConfigError: unknown mode or dtype, or a model that has not the tokenizer's tokens.
@@ -78,6 +80,7 @@ class ModsearchLM(TemplateLM):
         device: str | None = None,
         tokenizer: Tokenizer | None = None,
         dtype: str = "float32",
+        answers: Answers | None = None,
     ) -> None:
         super().__init__()
         if mode not in ("causal", "train"):
@@ -94,6 +97,7 @@ class ModsearchLM(TemplateLM):
         self.mode: Mode = mode
         self.batch_size = batch_size
         self.dtype = DTYPES[dtype]
+        self.answers = answers or Answers()
         self._device = self.model.device
 
     @classmethod
@@ -187,19 +191,37 @@ class ModsearchLM(TemplateLM):
         Raises:
             ConfigError: a continuation has no token of its own.
         """
-        for request in requests:
-            if request.args == ("", ""):
-                raise _nothing("", "")
-        found: list[Score] = super().loglikelihood(list(requests), disable_tqdm=disable_tqdm)
-        return found
+
+        def ask(requests: Sequence[Instance]) -> list[Score]:
+            for request in requests:
+                if request.args == ("", ""):
+                    raise _nothing("", "")
+            found: list[Score] = super(ModsearchLM, self).loglikelihood(
+                list(requests), disable_tqdm=disable_tqdm
+            )
+            return found
+
+        return self._answered("loglikelihood", requests, ask)
 
     def loglikelihood_rolling(
         self, requests: Sequence[Instance], disable_tqdm: bool = False
     ) -> list[float]:
         """Log-likelihood in nats of whole texts, in windows: every token is scored once."""
-        texts = self.coder.encode([request.args[0] for request in requests])
-        rows = [list(rolling(text, self.eot_token_id, self.max_length)) for text in texts]
-        return [score for score, _ in self._score(rows, disable_tqdm)]
+
+        def ask(requests: Sequence[Instance]) -> list[float]:
+            texts = self.coder.encode([request.args[0] for request in requests])
+            rows = [list(rolling(text, self.eot_token_id, self.max_length)) for text in texts]
+            return [score for score, _ in self._score(rows, disable_tqdm)]
+
+        return self._answered("loglikelihood_rolling", requests, ask)
+
+    def _answered(
+        self,
+        kind: str,
+        requests: Sequence[Instance],
+        ask: Callable[[Sequence[Instance]], Sequence[Answer]],
+    ) -> list[Answer]:
+        return self.answers.of(kind, f"{self.mode} {self.dtype}", requests, ask)
 
     def _loglikelihood_tokens(
         self,
@@ -233,8 +255,11 @@ class ModsearchLM(TemplateLM):
         """Continue each context until a stop text, the end of the document or a length.
 
         Sampling (`temperature` above 0, with `top_k` and `top_p`) draws from a generator of its
-        own, seeded by the request's place.
+        own, seeded by the request's place in its task.
         """
+        return self._answered("generate_until", requests, self._generate)
+
+    def _generate(self, requests: Sequence[Instance]) -> list[str]:
         contexts = self.coder.encode([request.args[0] for request in requests])
         alike: dict[Settings, list[Prompt]] = defaultdict(list)
         for place, (context, request) in enumerate(zip(contexts, requests, strict=True)):

@@ -203,7 +203,7 @@ def test_lm_eval_finds_the_adapter(tmp_path: Path) -> None:
         ModsearchLM.create_from_arg_string(f"pretrained={tmp_path / 'other'}")
     with pytest.raises(ConfigError, match="unknown mode"):
         ModsearchLM.create_from_arg_string(f"pretrained={tmp_path},mode=casual")
-    with pytest.raises(ConfigError, match="its tokenizer .bytes. has 256"):
+    with pytest.raises(ConfigError, match='tokenizer "bytes" has 256'):
         ModsearchLM(decoder(ModelConfig(vocab_size=100)))
 
 
