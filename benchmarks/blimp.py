@@ -5,7 +5,7 @@ the softmax of every position: batches of 1, as lm-eval asks for unless told oth
 `--sparse`th pair alone, and of 32. Paradigms are scored in turns by all, and first the gate: both
 must give the same scores to 1e-5 nats a token.
 
-    python benchmarks/blimp.py CHECKPOINT [--data ../shared/data/blimp] [--limit 1000] [--threads 2]
+    python benchmarks/blimp.py CHECKPOINT [--data DIR] [--limit 100] [--threads 2]
 """
 
 import argparse

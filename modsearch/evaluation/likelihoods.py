@@ -11,6 +11,7 @@ tokens, N positions, V vocabulary.
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain, groupby
 
 import numpy as np
@@ -55,6 +56,10 @@ class Scorer:
     dtype: torch.dtype
     """Of matrix products."""
 
+    @cached_property
+    def _most_tokens(self) -> int:
+        return batch_tokens(self.model)
+
     def score(self, rows: Sequence[Row], quiet: bool = True) -> list[Score]:
         """Of each row, whatever their order; `quiet` shows no progress."""
         scores: list[Score] = [(0.0, True)] * len(rows)
@@ -83,19 +88,20 @@ class Scorer:
             groups = [list(each) for _, each in groupby(order, key=lambda each: each.shared)]
         for group in groups:
             batch: list[Family] = []
+            num_rows = rest = 0
             for family in group:
-                if batch and self._too_many([*batch, family]):
+                num_rows += len(family.members)
+                rest = max(rest, family.rest)
+                if batch and self._too_many(len(batch) + 1, batch[0].shared, num_rows, rest):
                     yield batch
-                    batch = []
+                    batch, num_rows, rest = [], len(family.members), family.rest
                 batch.append(family)
             yield batch
 
-    def _too_many(self, batch: Sequence[Family]) -> bool:
-        num_rows = sum(len(family.members) for family in batch)
+    def _too_many(self, num_families: int, shared: int, num_rows: int, rest: int) -> bool:
         if self.batch_size is not None:
             return num_rows > self.batch_size
-        rest = max(family.rest for family in batch)
-        return len(batch) * batch[0].shared + num_rows * rest > batch_tokens(self.model)
+        return num_families * shared + num_rows * rest > self._most_tokens
 
     def _scored(self, rows: Sequence[Row], batches: list[list[Family]]) -> Iterator[list[Score]]:
         """Of each batch. On a CPU each thread has batches of its own: models are small, and
