@@ -20,7 +20,7 @@ ROWS = (
     ("cost", "schema", "space"),
     ("training",),
     ("engines", "evaluation", "planning", "sampling"),
-    ("study",),
+    ("evaluate", "study"),
     ("reporting", "testing"),
     ("api",),
     ("cli",),

@@ -216,10 +216,10 @@ def _checkpoint(path: Path, plugins: "Sequence[Plugin]") -> "tuple[Path, TrialCo
         ModsearchError: they were made with other plugins.
     """
     from modsearch.registry.plugins import digests
-    from modsearch.store.trial import trial_config
+    from modsearch.store.trial import trial_config, weights_folder
     from modsearch.study.provenance import check_plugins
 
-    folder = path / "checkpoint" if (path / "checkpoint").is_dir() else path
+    folder = weights_folder(path)
     config = folder.parent / "config.yaml"
     if not config.is_file():
         return folder, None

@@ -1,25 +1,69 @@
 """lm-eval's own command line, with `--model modsearch`.
 
-    python -m modsearch.evaluation run --model modsearch --model_args pretrained=FOLDER --tasks ...
+    python -m modsearch.evaluation run --model modsearch --model_args checkpoint=FOLDER --tasks ...
 
-Importing the adapter registers it; lm-eval's parser has no entry point for models.
+lm-eval's parser has no entry point for models: importing the adapter registers it.
 """
 
+import os
+import socket
 import sys
+from urllib.parse import urlsplit
 
-from lm_eval.__main__ import cli_evaluate
+from modsearch.errors import ModsearchError, first_line
 
-import modsearch.evaluation.lm  # noqa: F401  # registers the adapter
-from modsearch.errors import ModsearchError
+HUB = "https://huggingface.co"
+PATIENCE = 2.0
+"""Seconds until the hub counts as out of reach; its own libraries try for minutes."""
+PROXIES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
 
 
 def main() -> None:
     """A mistake of the user is one or two lines and exit code 2."""
+    if not _hub_answers():
+        os.environ["HF_HUB_OFFLINE"] = "1"  # read when the hub's libraries are imported
+    if sys.argv[1:2] == ["run"] and not any(each in SIZED for each in _names(sys.argv)):
+        sys.argv += ["--batch_size", "auto"]  # lm-eval would ask for 1
+    from lm_eval.__main__ import cli_evaluate
+
+    import modsearch.evaluation.lm  # noqa: F401  # registers the adapter
+
     try:
         cli_evaluate()
     except ModsearchError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201  # stderr is for messages
-        raise SystemExit(2) from None
+        _end(str(error))
+    except ConnectionError as error:
+        _end(
+            f"a task needs data from the hub, which can't be reached: {first_line(error)}\n"
+            f"go online, or name a task of local files with --include_path"
+        )
+    except (OSError, ValueError) as error:
+        _end(first_line(error))
+
+
+SIZED = ("--batch_size", "-b", "--config", "-C")
+"""Options that may say how large batches are."""
+
+
+def _names(arguments: list[str]) -> list[str]:
+    return [argument.partition("=")[0] for argument in arguments]
+
+
+def _hub_answers() -> bool:
+    """Whether the hub is there; behind a proxy it is for the proxy to say."""
+    if os.environ.get("HF_HUB_OFFLINE") or any(os.environ.get(name) for name in PROXIES):
+        return True
+    at = urlsplit(os.environ.get("HF_ENDPOINT", HUB))
+    try:
+        with socket.create_connection((at.hostname or "", at.port or 443), PATIENCE):
+            return True
+    except (OSError, ValueError):
+        return False
+
+
+def _end(message: str) -> None:
+    print(f"error: {message}", file=sys.stderr)  # noqa: T201  # stderr is for messages
+    raise SystemExit(2)
 
 
 if __name__ == "__main__":

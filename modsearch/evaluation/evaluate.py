@@ -16,13 +16,15 @@ import torch
 from modsearch.config.data import DataConfig
 from modsearch.config.records import Record, Stage, State
 from modsearch.data.corpus import load_corpus
+from modsearch.data.tokenizers import Tokenizer, read_tokenizer
 from modsearch.errors import StudyError
+from modsearch.evaluation.answers import Answers
 from modsearch.evaluation.documents import Origin
 from modsearch.evaluation.lm import ModsearchLM
+from modsearch.evaluation.models import LanguageModel
 from modsearch.evaluation.suites import load_suite
 from modsearch.evaluation.tasks import BOOTSTRAP_DRAWS, Results, Tasks
 from modsearch.nn.contracts import Mode
-from modsearch.nn.model import Decoder
 from modsearch.store.directory import StudyDirectory
 from modsearch.store.files import write_text
 from modsearch.training.checkpoint import load_model
@@ -31,13 +33,15 @@ Part = Literal["validation", "test"]
 
 
 def evaluate(
-    model: Decoder,
+    model: LanguageModel,
     suite: str | Path,
     data: DataConfig,
     part: Part,
     mode: Mode = "causal",
     seed: int = 0,
     fingerprint: str | None = None,
+    tokenizer: Tokenizer | None = None,
+    answers: Answers | None = None,
 ) -> Results:
     """Score a model on a suite.
 
@@ -46,6 +50,8 @@ def evaluate(
 
     Args:
         fingerprint: of the tokens that the corpus must have, where that matters.
+        tokenizer: what the model was trained with; bytes where nothing is said.
+        answers: what the model answered before, and is kept.
 
     Returns:
         lm-eval's results as plain data, without the samples, with a standard error for bits per
@@ -57,11 +63,14 @@ def evaluate(
     """
     plan, path = load_suite(suite)
     was_training = model.training
-    lm = ModsearchLM(model, mode)
-    vocab_size = model.config.vocab_size
+    lm = ModsearchLM(model, mode, tokenizer=tokenizer, answers=answers)
     try:
         with _untouched(), _quiet():
-            corpus = load_corpus(data, vocab_size, fingerprint) if plan.needs_corpus else None
+            corpus = (
+                load_corpus(data, model.config.vocab_size, fingerprint)
+                if plan.needs_corpus
+                else None
+            )
             held_out = corpus.text(part) if corpus else np.empty(0, np.uint8)
             tasks = Tasks(plan, path, Origin(held_out, seed, path.parent))
             results = tasks.scored(lm)
@@ -149,7 +158,7 @@ def evaluate_checkpoint(
     device: str = "cpu",
     fingerprint: str | None = None,
 ) -> Results:
-    """Score a checkpoint folder on a suite, in mode `causal`.
+    """Score a checkpoint folder on a suite, in mode `causal`; what it answers is kept by task.
 
     Raises:
         ConfigError: the suite is unknown or wrong.
@@ -157,7 +166,15 @@ def evaluate_checkpoint(
         StudyError: there is no checkpoint, or it is damaged.
     """
     model = load_model(folder, device)
-    return evaluate(model, suite, data, part, fingerprint=fingerprint)
+    return evaluate(
+        model,
+        suite,
+        data,
+        part,
+        fingerprint=fingerprint,
+        tokenizer=read_tokenizer(folder),
+        answers=Answers.beside(folder),
+    )
 
 
 def evaluate_winners(

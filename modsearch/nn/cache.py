@@ -42,6 +42,17 @@ class LayerCache:
         """The same cache for some of its sequences; a view of a view counts in the view."""
         return replace(self, rows_A=rows_A if self.rows_A is None else self.rows_A[rows_A])
 
+    def copied(self, rows_A: Tensor) -> "LayerCache":
+        """A cache of its own for these sequences, each as often as it is named."""
+        new = _Store(len(rows_A), rows_A.device)
+        new.lengths_B, new.key_B = self.lengths_A[rows_A], self.key_A[rows_A]
+        new.log_weight_B = self.log_weight_A[rows_A]
+        if self.store.keys_BSNH is not None and self.store.values_BSNH is not None:
+            rows_B = rows_A if self.rows_A is None else self.rows_A[rows_A]
+            new.keys_BSNH = self.store.keys_BSNH[rows_B]
+            new.values_BSNH = self.store.values_BSNH[rows_B]
+        return LayerCache(new)
+
     @property
     def lengths_A(self) -> Tensor:
         """Rows of each sequence."""

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from modsearch.errors import ConfigError
-from modsearch.nn.cache import LayerCache
 from modsearch.nn.contracts import Rows
 from modsearch.nn.model import Decoder, Output
 
@@ -68,10 +67,8 @@ class Decoding:
 
     def __init__(self, model: Decoder, num_sequences: int) -> None:
         self.model = model
-        self.device = model.embedding.weight.device
-        self.caches = [
-            LayerCache.empty(num_sequences, self.device) for _ in range(model.config.depth)
-        ]
+        self.device = model.device
+        self.caches = model.empty_caches(num_sequences)
         self.lengths_B = torch.zeros(num_sequences, dtype=torch.long, device=self.device)
         self.routed_LB = torch.zeros(
             model.config.depth, num_sequences, dtype=torch.long, device=self.device
@@ -154,7 +151,7 @@ def generate(
     vocab = model.config.vocab_size
     if any(not 0 <= token < vocab for prompt in prompts for token in prompt):
         raise ConfigError(f"a prompt has tokens outside the model's vocabulary of {vocab}")
-    device = model.embedding.weight.device
+    device = model.device
     lengths_B = torch.tensor([len(prompt) for prompt in prompts], device=device)
     tokens_BT = torch.zeros(len(prompts), int(lengths_B.max()), dtype=torch.long, device=device)
     for row_T, prompt in zip(tokens_BT, prompts, strict=True):

@@ -125,6 +125,11 @@ class Decoder(nn.Module):
         idle = sum(module.idle_params for module in self.modules() if isinstance(module, Ffn))
         return self.num_params - idle
 
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return self.embedding.weight.device
+
     def state(self) -> dict[str, Tensor]:
         """Every parameter, once, and every buffer, by name: what a checkpoint holds."""
         return {**dict(self.named_parameters()), **dict(self.named_buffers())}
@@ -199,6 +204,24 @@ class Decoder(nn.Module):
             x_BTD = update.add_to(x_BTD)
             updates.append(replace(update, delta_BKD=x_BTD.new_empty(0)))
         return Output(self.head(self.norm(x_BTD)), updates)
+
+    def logits(
+        self,
+        tokens_BT: Tensor,
+        mode: Mode,
+        valid_BT: Tensor | None = None,
+        positions_BT: Tensor | None = None,
+        caches: Sequence[LayerCache] | None = None,
+    ) -> Tensor:
+        """Those of `forward` alone (B, T, V)."""
+        output: Output = self(
+            tokens_BT, mode, valid_BT=valid_BT, positions_BT=positions_BT, caches=caches
+        )
+        return output.logits_BTV
+
+    def empty_caches(self, num_sequences: int) -> list[LayerCache]:
+        """One a layer, for `forward` and `logits` in mode `causal`."""
+        return [LayerCache.empty(num_sequences, self.device) for _ in self.blocks]
 
     def loss(
         self, tokens_BT: Tensor, targets_BT: Tensor, seed: int, passes: Passes | None = None

@@ -47,6 +47,12 @@ def metrics_of(path: Path) -> Iterator[dict[str, float]]:
             yield row
 
 
+def weights_folder(path: Path) -> Path:
+    """The folder with weights: that of a trial, or the path itself."""
+    inside = path / "checkpoint"
+    return inside if inside.is_dir() else path
+
+
 def trial_config(config: Path) -> TrialConfig:
     """What a trial's `config.yaml` says that it was made with.
 

@@ -33,6 +33,7 @@ from modsearch.evaluation.evaluate import (
     ratio_error,
 )
 from modsearch.evaluation.lm import ModsearchLM
+from modsearch.evaluation.models import LanguageModel
 from modsearch.evaluation.suites import load_suite
 from modsearch.nn.model import Decoder
 from modsearch.store.directory import StudyDirectory
@@ -65,9 +66,10 @@ def loglikelihood(lm: ModsearchLM, pairs: list[tuple[str, str]]) -> list[tuple[f
 
 
 @torch.no_grad()
-def direct(model: Decoder, tokens: list[int], num_scored: int) -> float:
+def direct(model: LanguageModel, tokens: list[int], num_scored: int) -> float:
     """Sum of the log-softmax of the last tokens, each after all that stand before it."""
-    output = model(torch.tensor([tokens[:-1]]), "causal").logits_BTV[0].double().log_softmax(-1)
+    logits_TV = model.logits(torch.tensor([tokens[:-1]]), "causal")[0]
+    output = logits_TV.double().log_softmax(-1)
     positions = range(len(tokens) - 1 - num_scored, len(tokens) - 1)
     return sum(output[p, tokens[p + 1]].item() for p in positions)
 
@@ -147,24 +149,27 @@ def test_later_text_does_not_change_a_score(config: ModelConfig) -> None:
     assert scores[1][0] == pytest.approx(scores[0][0] + rest[0][0], abs=1e-10)
 
 
-@pytest.mark.parametrize("times", [1, 8, 12], ids=["cached", "across", "beyond"])
+@pytest.mark.parametrize(
+    ("times", "most"), [(1, 12), (12, 12), (8, 64)], ids=["cached", "cut", "sliding"]
+)
 @pytest.mark.parametrize("config", [DENSE, ROUTED], ids=["dense", "mod"])
-def test_what_is_generated_is_greedy(config: ModelConfig, times: int) -> None:
-    """From the cache, across the end of the model's sequence, and from windows that slide."""
+def test_what_is_generated_is_greedy(config: ModelConfig, times: int, most: int) -> None:
+    """From the cache; from a context that is cut so that the new tokens fit; from windows that
+    slide, where they alone are as many as the model's sequence has."""
     lm = ModsearchLM(decoder(config, seed=1))
     context = "class A" * times
-    tokens = list(context.encode())
-    for _ in range(12):
+    tokens = list(context.encode())[-(config.seq_len - most) :]
+    for _ in range(most):
         row = torch.tensor([tokens[-config.seq_len :]])
-        tokens.append(int(lm.model(row, "causal").logits_BTV[0, -1].argmax()))
-    options = {"until": [], "max_gen_toks": 12}
+        tokens.append(int(lm.model.logits(row, "causal")[0, -1].argmax()))
+    options = {"until": [], "max_gen_toks": most}
     [text] = lm.generate_until([request("generate_until", context, options)])
-    expected = tokens[-12:]
+    expected = tokens[-most:]
     expected = expected[: expected.index(0)] if 0 in expected else expected
     assert text == lm.tok_decode(expected)
     # The flag, in tokens: an untrained model's bytes need not be text.
     row = torch.tensor([list(b"ab")])
-    best = int(lm.model(row, "causal").logits_BTV[0, -1].argmax())
+    best = int(lm.model.logits(row, "causal")[0, -1].argmax())
     requests = [(("", ""), list(b"ab"), [token]) for token in (best, best ^ 1)]
     assert [greedy for _, greedy in lm._loglikelihood_tokens(requests)] == [True, False]
 
@@ -192,13 +197,13 @@ def test_lm_eval_finds_the_adapter(tmp_path: Path) -> None:
     assert lm.get_model_info()["likelihood"] is False
     with pytest.raises(ConfigError, match="did you mean `pretrained`"):
         ModsearchLM.create_from_arg_string(f"pretraind={tmp_path}")
-    with pytest.raises(ConfigError, match="needs a checkpoint"):
+    with pytest.raises(ConfigError, match="needs one checkpoint"):
         ModsearchLM.create_from_arg_string("")
     with pytest.raises(StudyError, match="no checkpoint"):
         ModsearchLM.create_from_arg_string(f"pretrained={tmp_path / 'other'}")
     with pytest.raises(ConfigError, match="unknown mode"):
         ModsearchLM.create_from_arg_string(f"pretrained={tmp_path},mode=casual")
-    with pytest.raises(ConfigError, match="bytes need 256"):
+    with pytest.raises(ConfigError, match='tokenizer "bytes" has 256'):
         ModsearchLM(decoder(ModelConfig(vocab_size=100)))
 
 
