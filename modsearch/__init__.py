@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from modsearch.api.components import check, components, describe
-    from modsearch.api.model import evaluate, flops, generate, train
+    from modsearch.api.model import evaluate, export, flops, generate, train
     from modsearch.api.space import load_space
     from modsearch.api.speeds import time_winners
     from modsearch.api.study import Study, open_study, pack, plan, predict, report, search
@@ -26,6 +26,7 @@ __all__ = [
     "components",
     "describe",
     "evaluate",
+    "export",
     "flops",
     "generate",
     "load_space",
@@ -41,7 +42,7 @@ __all__ = [
 
 _HOMES = {
     "api.components": ("check", "components", "describe"),
-    "api.model": ("evaluate", "flops", "generate", "train"),
+    "api.model": ("evaluate", "export", "flops", "generate", "train"),
     "api.space": ("load_space",),
     "api.speeds": ("time_winners",),
     "api.study": ("Study", "open_study", "pack", "plan", "predict", "report", "search"),

@@ -1,4 +1,4 @@
-"""One configuration, and what was trained of it: counted, trained, scored, sampled."""
+"""One configuration, and what was trained of it: counted, trained, scored, sampled, exported."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modsearch.api.components import Files, loaded_plugins
-from modsearch.config.answers import Evaluation, Generation
+from modsearch.config.answers import Evaluation, Exported, Generation
 from modsearch.config.arguments import check_count, check_flops, check_path, check_texts
 from modsearch.errors import ModsearchError
 
@@ -206,6 +206,33 @@ def generate(
         for text, new in zip(given, found.tokens, strict=True)
     ]
     return Generation(texts=texts, seq_len=model.config.seq_len, **asdict(found))
+
+
+def export(
+    checkpoint: "str | PathLike[str]", out: "str | PathLike[str]", *, plugins: Files = ()
+) -> Exported:
+    """Write a checkpoint as a folder that `transformers` opens: weights, shape, tokenizer.
+
+    A model in which every token enters every layer becomes a Llama; any other one brings a file
+    of code, for `trust_remote_code=True`, and routes as in causal mode.
+
+    Args:
+        checkpoint: a trial's folder, or one with weights.
+        out: a new folder, or an empty one.
+        plugins: the plugin files that the model was trained with.
+
+    Raises:
+        ModsearchError: there is no checkpoint, a part of the model has no export, or there is
+            something at `out`.
+    """
+    folder, to = check_path("checkpoint", checkpoint), check_path("out", out)
+    _must_exist(folder)
+    from modsearch.data.tokenizers import read_tokenizer
+    from modsearch.evaluation.export import export as write
+    from modsearch.training.checkpoint import load_model
+
+    weights, _ = _checkpoint(folder, loaded_plugins(plugins))
+    return write(load_model(weights), read_tokenizer(weights), to)
 
 
 def _checkpoint(path: Path, plugins: "Sequence[Plugin]") -> "tuple[Path, TrialConfig | None]":

@@ -1,4 +1,4 @@
-"""Verbs on one configuration and what was trained of it: flops, train, eval, generate."""
+"""Verbs on one configuration and what was trained of it: flops, train, eval, generate, export."""
 
 import json
 import sys
@@ -128,3 +128,20 @@ def generate(
         f"{sum(found.flops):,} forward FLOPs, {found.cache_bytes:,} bytes of keys and values",
         file=sys.stderr,
     )
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="A trial's folder, or one with weights.")],
+    out: Annotated[Path, typer.Option(help="A new folder, or an empty one.")],
+    plugin: PluginFiles = None,
+    as_object: Json = False,
+) -> None:
+    """Write a checkpoint as a folder that `transformers` opens."""
+    found = modsearch.export(checkpoint, out, plugins=plugin or ())
+    if as_object:
+        print(as_json(found))
+        return
+    trust = ", trust_remote_code=True" if found.trust_remote_code else ""
+    print(f"{found.architecture}, {found.params:,} parameters: {found.folder}")
+    print(f"AutoModelForCausalLM.from_pretrained({found.folder!r}{trust})")

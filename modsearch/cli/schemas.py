@@ -25,6 +25,7 @@ class What(StrEnum):
     PACKED = "packed"
     EVAL = "eval"
     GENERATE = "generate"
+    EXPORT = "export"
     FLOPS = "flops"
     EVENT = "event"
 
@@ -42,6 +43,7 @@ HOMES: dict[What, tuple[str, str, Literal["validation", "serialization"]]] = {
     What.STATUS: ("modsearch.study.status", "StudyStatus", "serialization"),
     What.EVAL: ("modsearch.config.answers", "Evaluation", "serialization"),
     What.GENERATE: ("modsearch.config.answers", "Generation", "serialization"),
+    What.EXPORT: ("modsearch.config.answers", "Exported", "serialization"),
     What.FLOPS: ("modsearch.planning.flops", "FlopLedger", "serialization"),
     What.EVENT: ("modsearch.study.events", "Event", "serialization"),
 }

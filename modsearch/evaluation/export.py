@@ -9,7 +9,6 @@ import json
 import os
 import secrets
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +19,7 @@ from tokenizers import decoders, models, pre_tokenizers
 from torch import Tensor
 
 from modsearch import __version__
+from modsearch.config.answers import Exported
 from modsearch.data.tokenizers import MODEL, NUM_BYTES, SETTINGS, ByteTokenizer, Tokenizer
 from modsearch.errors import ModsearchError
 from modsearch.nn.contracts import KINDS
@@ -30,19 +30,14 @@ from modsearch.registry import table
 from modsearch.store.files import write_bytes, write_text
 
 Kind = Literal["llama", "modsearch"]
+ARCHITECTURES: dict[Kind, str] = {
+    "llama": "LlamaForCausalLM",
+    "modsearch": "ModsearchForCausalLM",
+}
 MODELING = "modeling_modsearch"
 NORM_EPS = 1e-6
 TRAINING_ALONE = ("router.updates",)
 """Buffers that only training reads."""
-
-
-@dataclass(frozen=True)
-class Exported:
-    """What was written."""
-
-    kind: Kind
-    files: dict[str, int]
-    """Bytes of each."""
 
 
 def export(model: Decoder, tokenizer: Tokenizer, out: Path) -> Exported:
@@ -52,11 +47,12 @@ def export(model: Decoder, tokenizer: Tokenizer, out: Path) -> Exported:
         ModsearchError: a part of the model has no export, or there is something at `out`.
     """
     kind: Kind = "llama" if is_llama(model) else "modsearch"
+    stated, out = out, out.absolute()
     if kind == "modsearch":
         refuse_foreign(model)
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise ModsearchError(
-            f"there is something in {out} already\n"
+            f"there is something in {stated} already\n"
             f"name a new or an empty folder: nothing is written over"
         )
     part = out.with_name(f".{out.name[:40]}.{secrets.token_hex(8)}")
@@ -66,7 +62,16 @@ def export(model: Decoder, tokenizer: Tokenizer, out: Path) -> Exported:
         os.replace(part, out)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    return Exported(kind, files)
+    return Exported(
+        folder=str(stated),
+        architecture=ARCHITECTURES[kind],
+        trust_remote_code=kind == "modsearch",
+        params=model.num_params,
+        vocab_size=model.config.vocab_size,
+        seq_len=model.config.seq_len,
+        tokenizer=tokenizer.name,
+        files=files,
+    )
 
 
 def is_llama(model: Decoder) -> bool:
@@ -123,7 +128,7 @@ def llama_config(model: Decoder) -> dict[str, Any]:
     config = model.config
     up = dict(model.named_parameters())["blocks.0.ffn.ffn.up.weight"]
     return {
-        "architectures": ["LlamaForCausalLM"],
+        "architectures": [ARCHITECTURES["llama"]],
         "model_type": "llama",
         "vocab_size": config.vocab_size,
         "hidden_size": config.width,
@@ -181,7 +186,7 @@ def own_config(model: Decoder) -> dict[str, Any]:
     name = base_name("block", config.block.name)
     router = config.router.options
     return {
-        "architectures": ["ModsearchForCausalLM"],
+        "architectures": [ARCHITECTURES["modsearch"]],
         "auto_map": {
             "AutoConfig": f"{MODELING}.ModsearchConfig",
             "AutoModelForCausalLM": f"{MODELING}.ModsearchForCausalLM",
