@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from modsearch.config.data import DataConfig
     from modsearch.config.records import Candidate, Record, TrialConfig
     from modsearch.config.runtime import Plugin
+    from modsearch.evaluation.suites import Suite
     from modsearch.planning.flops import FlopLedger
     from modsearch.store.directory import StudyDirectory
     from modsearch.study.events import OnEvent
@@ -88,12 +89,13 @@ def evaluate(
     corpus: "str | PathLike[str] | None" = None,
     plugins: Files = (),
 ) -> Evaluation:
-    """Score a study's winners or one checkpoint with lm-eval, in causal mode, on test text.
+    """Score a study's winners or one model with lm-eval, in causal mode, on test text.
 
     A study's results are written to its trials' folders, too.
 
     Args:
-        target: a study, or a folder with a checkpoint.
+        target: a study, a folder with a checkpoint or with Llama-shaped weights of
+            `transformers`, or `hf:NAME` of the hub.
         suite: a YAML file, or the bare name of a shipped suite.
         corpus: text of the tasks; default: what the trial was trained on. Of a study it is that
             text at another place.
@@ -103,13 +105,19 @@ def evaluate(
         ModsearchError: there is nothing to score, or the suite or the text is not right.
     """
     root = check_path("target", target)
-    _must_exist(root)
+    from modsearch.evaluation.shapes import is_imported
+
+    imported = is_imported(str(root))
+    if not imported:
+        _must_exist(root)
     from modsearch.evaluation.suites import load_suite
     from modsearch.store.directory import StudyDirectory
 
     loaded = loaded_plugins(plugins)
     plan, _ = load_suite(suite)
     data = None if corpus is None else _corpus(os.fspath(corpus))
+    if imported:
+        return _evaluate_imported(str(root), suite, plan, data)
     if (root / "manifest.json").is_file():
         return _evaluate_study(StudyDirectory(root), suite, plan.name, data, loaded)
     folder, made = _checkpoint(root, loaded)
@@ -124,6 +132,25 @@ def evaluate(
         data, fingerprint = made.candidate.data, made.fingerprint
     found = evaluate_checkpoint(folder, suite, data, "test", fingerprint=fingerprint)
     return Evaluation(suite=plan.name, corpus=data.corpus, results={str(root): found["results"]})
+
+
+def _evaluate_imported(
+    target: str, suite: str, plan: "Suite", data: "DataConfig | None"
+) -> Evaluation:
+    from modsearch.config.data import DataConfig
+    from modsearch.evaluation.evaluate import evaluate as scored
+    from modsearch.evaluation.targets import open_model
+
+    if data is None and plan.needs_corpus:
+        raise ModsearchError(
+            f"suite `{plan.name}` has tasks made of a corpus, and {target} names none of ours\n"
+            f"name a --corpus"
+        )
+    opened = open_model(target)
+    used = data or DataConfig()
+    found = scored(opened.model, suite, used, "test", tokenizer=opened.tokenizer)
+    corpus = "" if data is None else data.corpus
+    return Evaluation(suite=plan.name, corpus=corpus, results={target: found["results"]})
 
 
 def _evaluate_study(

@@ -65,7 +65,12 @@ def train(
 
 @app.command("eval")
 def evaluate(
-    target: Annotated[Path, typer.Argument(help="A study, or a folder with a checkpoint.")],
+    target: Annotated[
+        Path,
+        typer.Argument(
+            help="A study, a folder with a checkpoint or Llama-shaped weights, or hf:NAME."
+        ),
+    ],
     suite: Annotated[
         str, typer.Option(help="A YAML file, or a shipped suite's bare name.")
     ] = "quick",
@@ -75,14 +80,15 @@ def evaluate(
     plugin: PluginFiles = None,
     as_object: Json = False,
 ) -> None:
-    """Score a study's winners or one checkpoint with lm-eval, in causal mode."""
+    """Score a study's winners or one model with lm-eval, in causal mode."""
     found = modsearch.evaluate(target, suite, corpus=corpus, plugins=plugin or ())
     if as_object:
         print(as_json(found))
     elif (target / "manifest.json").is_file():
         print(f"results: {target / 'trials'}/*/eval/{found.suite}.json")
     else:
-        print(f"tasks from corpus `{found.corpus}`", file=sys.stderr)
+        if found.corpus:
+            print(f"tasks from corpus `{found.corpus}`", file=sys.stderr)
         print(json.dumps(found.results[str(target)], indent=2))
 
 

@@ -15,6 +15,8 @@ from modsearch.config.wording import first_error
 from modsearch.errors import DataError, shown
 
 CONFIG = "config.json"
+HUB = "hf:"
+"""Before the name of a model on the hub."""
 QkNorm = Literal["none", "head", "all"]
 
 
@@ -100,6 +102,14 @@ class Shape(BaseModel):
     def width(self) -> int:
         """Of the residual stream."""
         return self.hidden_size
+
+
+def is_imported(target: str) -> bool:
+    """Whether it names a model of the hub, or a folder with one as `transformers` writes it."""
+    if target.startswith(HUB):
+        return True
+    folder = Path(target)
+    return (folder / CONFIG).is_file() and not (folder / "model.json").exists()
 
 
 def read_shape(folder: Path) -> Shape:

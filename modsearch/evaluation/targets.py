@@ -15,11 +15,10 @@ from modsearch.data.tokenizers import (
 )
 from modsearch.errors import ConfigError
 from modsearch.evaluation.llama import INDEX, WEIGHTS, Llama, load_llama
-from modsearch.evaluation.shapes import CONFIG
+from modsearch.evaluation.shapes import CONFIG, HUB, is_imported
 from modsearch.nn.model import Decoder
 from modsearch.training.checkpoint import load_model
 
-HUB = "hf:"
 FILES = (CONFIG, "model*.safetensors", WEIGHTS, INDEX, MODEL, SETTINGS)
 """Of a model on the hub; never a pickle."""
 
@@ -31,14 +30,6 @@ class Opened:
     name: str
     model: Decoder | Llama
     tokenizer: Tokenizer
-
-
-def is_imported(target: str) -> bool:
-    """Whether it names a model of the hub, or a folder with one as `transformers` writes it."""
-    if target.startswith(HUB):
-        return True
-    folder = Path(target)
-    return (folder / CONFIG).is_file() and not (folder / "model.json").exists()
 
 
 def open_model(target: str, device: str = "cpu") -> Opened:

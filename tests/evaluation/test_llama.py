@@ -17,7 +17,8 @@ from modsearch.data.tokenizers import ByteTokenizer, train_bpe
 from modsearch.errors import DataError
 from modsearch.evaluation.export import export
 from modsearch.evaluation.llama import load_llama
-from modsearch.evaluation.targets import is_imported, open_model
+from modsearch.evaluation.shapes import is_imported
+from modsearch.evaluation.targets import open_model
 from modsearch.nn.model import Decoder
 
 transformers = pytest.importorskip("transformers")
@@ -210,7 +211,7 @@ def test_an_imported_tokenizer_begins_texts_as_transformers_does(tmp_path: Path)
     )
     bpe.save(tmp_path)
     settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
-    settings["bos_token"] = {"content": "<s>", "special": True}
+    settings["bos_token"] = {"__type": "AddedToken", "content": "<s>", "special": True}
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
     ours = open_model(str(tmp_path)).tokenizer
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
