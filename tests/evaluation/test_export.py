@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny
 import torch
 from commands import Done
 from safetensors import safe_open
+from scripts import benchmark
 
 import modsearch
 from modsearch.config.model import ModelConfig
@@ -238,3 +240,20 @@ def test_weights_say_that_they_are_of_torch(tmp_path: Path) -> None:
     modsearch.export(trial, tmp_path / "out")
     with safe_open(tmp_path / "out" / "model.safetensors", "pt") as file:
         assert file.metadata() == {"format": "pt"}
+
+
+@pytest.mark.parametrize("name", ["dense", "mod"])
+@pytest.mark.parametrize("tokens", ["bytes", "bpe"])
+def test_scores_by_the_hf_model_of_lm_eval_are_ours(name: str, tokens: str) -> None:
+    pytest.importorskip("accelerate", reason="lm-eval's model `hf` needs accelerate")
+    parity = benchmark("export_parity")
+    text = Path(tiny.__file__).read_text() * 9
+    tokenizer = ByteTokenizer() if tokens == "bytes" else train_bpe([text], 300)
+    model = decoder(vocab_size=tokenizer.vocab_size, **parity.MODELS[name])
+    rows = list(parity.compared(model, tokenizer, parity.documents(text, 6)))
+    assert {row.kind for row in rows} == {
+        "loglikelihood", "multiple_choice", "loglikelihood_rolling", "generate_until",
+    }  # fmt: skip
+    for row in rows:
+        assert row.difference < 1e-3, row
+        assert row.worst < 1e-3, row
