@@ -29,7 +29,7 @@ from modsearch.config.model import ModelConfig
 from modsearch.data.tokenizers import ByteTokenizer, Tokenizer, train_bpe
 from modsearch.evaluation.export import export
 from modsearch.evaluation.lm import ModsearchLM
-from modsearch.evaluation.targets import open_model
+from modsearch.evaluation.targets import Opened, open_model
 from modsearch.nn.model import Decoder
 from modsearch.training.checkpoint import save_model
 
@@ -143,9 +143,18 @@ def compared(
         tokenizer.save(checkpoint)
         opened = open_model(str(checkpoint))
         export(model, opened.tokenizer, out)
-        theirs = scored(lambda: HFLM(str(out), device="cpu", dtype="float32", batch_size=4,
-                                     trust_remote_code=True), texts)  # fmt: skip
-        ours = scored(lambda: ModsearchLM(opened.model, tokenizer=opened.tokenizer), texts)
+        yield from of_both(out, opened, texts)
+
+
+def of_both(folder: Path, opened: Opened, texts: dict[str, list[dict[str, Any]]]) -> Iterator[Row]:
+    """Each metric of a folder of `transformers` by `hf`, and of a model of ours."""
+    theirs = scored(
+        lambda: HFLM(
+            str(folder), device="cpu", dtype="float32", batch_size=4, trust_remote_code=True
+        ),
+        texts,
+    )
+    ours = scored(lambda: ModsearchLM(opened.model, tokenizer=opened.tokenizer), texts)
     for task, (kind, metrics) in KINDS.items():
         answers = [
             [each["resps"] for each in sorted(found["samples"][task], key=lambda s: s["doc_id"])]

@@ -17,6 +17,7 @@ from modsearch.errors import ConfigError
 from modsearch.evaluation.llama import INDEX, WEIGHTS, Llama, load_llama
 from modsearch.evaluation.shapes import CONFIG, HUB, is_imported
 from modsearch.nn.model import Decoder
+from modsearch.store.trial import weights_folder
 from modsearch.training.checkpoint import load_model
 
 FILES = (CONFIG, "model*.safetensors", WEIGHTS, INDEX, MODEL, SETTINGS)
@@ -45,8 +46,7 @@ def open_model(target: str, device: str = "cpu") -> Opened:
         folder = model_folder(name, FILES) if target.startswith(HUB) else Path(target)
         model = load_llama(folder, device)
         return Opened(target, model, imported_tokenizer(folder, name))
-    folder = Path(target)
-    folder = folder / "checkpoint" if (folder / "checkpoint").is_dir() else folder
+    folder = weights_folder(Path(target))
     return Opened(target, load_model(folder, device), read_tokenizer(folder))
 
 

@@ -4,11 +4,17 @@ Shapes: B sequences, T positions.
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
+from commands import Done
+from inline import CORPUS
+from scripts import benchmark
+from tiny import SUITE
 from tokenizers import processors
 from torch import Tensor
 
@@ -201,24 +207,66 @@ def test_a_target_is_a_checkpoint_or_an_imported_folder(tmp_path: Path) -> None:
     assert list(found.tokenizer.opening) == []
 
 
-def test_an_imported_tokenizer_begins_texts_as_transformers_does(tmp_path: Path) -> None:
-    saved(tmp_path, "Llama", {})
+def opening_tokenizer(folder: Path) -> None:
+    """One that puts a token before every text, as those of Llama do, and reads special tokens."""
     bpe = train_bpe(["the cat sat on the mat, the end"] * 9, 290)
     bpe.model.add_special_tokens(["<s>"])
     begin = bpe.model.token_to_id("<s>")
     bpe.model.post_processor = processors.TemplateProcessing(
         single="<s> $A", special_tokens=[("<s>", begin)]
     )
-    bpe.save(tmp_path)
-    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    bpe.save(folder)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
     settings["bos_token"] = {"__type": "AddedToken", "content": "<s>", "special": True}
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+
+
+def test_an_imported_tokenizer_begins_texts_as_transformers_does(tmp_path: Path) -> None:
+    saved(tmp_path, "Llama", {})
+    opening_tokenizer(tmp_path)
     ours = open_model(str(tmp_path)).tokenizer
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
     assert (ours.begin, ours.end) == (theirs.bos_token_id, theirs.eos_token_id)
     for text in ("the cat", "a <|endoftext|> b", ""):
         assert [*ours.opening, *ours.encode([text])[0]] == theirs.encode(text)
         assert ours.encode([text])[0] == theirs.encode(text, add_special_tokens=False)
+
+
+@pytest.mark.parametrize(("kind", "opens"), [("Llama", True), ("Qwen2", False)])
+def test_scores_of_imported_weights_are_those_of_the_hf_model_of_lm_eval(
+    kind: str, opens: bool, tmp_path: Path
+) -> None:
+    pytest.importorskip("accelerate", reason="lm-eval's model `hf` needs accelerate")
+    parity = benchmark("export_parity")
+    saved(tmp_path, kind, {})
+    if opens:
+        opening_tokenizer(tmp_path)
+    else:
+        train_bpe(["the cat sat on the mat, the end"] * 9, VOCAB).save(tmp_path)
+    texts = parity.documents(Path(__file__).read_text(), 6)
+    rows = list(parity.of_both(tmp_path, open_model(str(tmp_path)), texts))
+    assert len(rows) == 7
+    for row in rows:
+        assert row.difference < 1e-3, row
+        assert row.worst < 1e-3, row
+
+
+def test_eval_takes_a_folder_of_transformers(
+    modsearch: Callable[..., Done], refused: Callable[..., str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "llama"
+    saved(folder, "Llama", {})
+    train_bpe(["the cat sat on the mat, the end"] * 9, VOCAB).save(folder)
+    suite = tmp_path / "tiny.yaml"
+    suite.write_text(yaml.safe_dump(SUITE))
+    done = modsearch("eval", folder, "--suite", suite, "--corpus", CORPUS, "--json")
+    assert done.code == 0, done.err
+    found = json.loads(done.out)["results"][str(folder)]["text"]
+    assert found["bits_per_byte,none"] > 0
+    assert "name a --corpus" in refused("eval", folder, "--suite", suite)
+    stated = json.loads((folder / "config.json").read_text()) | {"model_type": "gpt2"}
+    (folder / "config.json").write_text(json.dumps(stated))
+    assert "gpt2" in refused("eval", folder, "--suite", suite, "--corpus", CORPUS)
 
 
 def test_a_model_that_the_hub_does_not_give_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
