@@ -10,7 +10,7 @@ H head width, E experts, O outputs (experts and no-ops), V vocabulary.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Any
 
@@ -46,12 +46,6 @@ class LayerCache:
     log_weight_B1: Tensor | None = None
     """Of gates that are shares of what was chosen so far."""
 
-    def reorder(self, index_B: Tensor) -> None:
-        """Let sequence b go on from sequence `index_B[b]`."""
-        for name, value in vars(self).items():
-            if value is not None:
-                setattr(self, name, value.index_select(0, index_B.to(value.device)))
-
 
 @dataclass
 class ModsearchCache:
@@ -70,9 +64,11 @@ class ModsearchCache:
         return self.length
 
     def reorder_cache(self, index_B: Tensor) -> None:
-        """For beam search."""
+        """Let sequence b go on from sequence `index_B[b]`, for beam search."""
         for layer in self.layers:
-            layer.reorder(index_B)
+            for name, value in vars(layer).items():
+                if value is not None:
+                    setattr(layer, name, value.index_select(0, index_B))
         self.positions_B1 = self.positions_B1.index_select(0, index_B)
         self.key_B1 = self.key_B1.index_select(0, index_B)
 
@@ -87,7 +83,7 @@ class Rows:
     key_BT: Tensor
     """A 64-bit number of each row's token and all before it."""
     layer: int
-    cache: LayerCache = field(default_factory=LayerCache)
+    cache: LayerCache
 
 
 def rotate(x_BNTH: Tensor, positions_BT: Tensor) -> Tensor:
@@ -102,7 +98,7 @@ def rotate(x_BNTH: Tensor, positions_BT: Tensor) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Self-attention of rows to those before them, at their original positions."""
+    """Self-attention of rows to those before them; those of the cache come first."""
 
     def __init__(self, config: ModsearchConfig) -> None:
         super().__init__()
@@ -113,7 +109,7 @@ class Attention(nn.Module):
         self.out = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
 
     def forward(self, x_BTD: Tensor, rows: Rows) -> Tensor:
-        """Rows ascend in position; those of the cache come first."""
+        """Rows ascend in position."""
         B, T, D = x_BTD.shape
         qkv = self.qkv(x_BTD).view(B, T, -1, self.head).transpose(1, 2)
         q, k, v = qkv.split([self.num_heads, self.num_kv_heads, self.num_kv_heads], dim=1)
@@ -123,10 +119,10 @@ class Attention(nn.Module):
             k, v = torch.cat([cache.keys, k], dim=2), torch.cat([cache.values, v], dim=2)
             valid_BS = torch.cat([cache.valid_BS, valid_BS], dim=1)
         cache.keys, cache.values, cache.valid_BS = k, v, valid_BS
-        before_TS = torch.ones(T, k.shape[2], dtype=torch.bool, device=x_BTD.device)
-        own_TS = before_TS.tril(k.shape[2] - T).triu(k.shape[2] - T)
+        num_past = k.shape[2] - T
+        seen_TS = torch.ones(T, num_past + T, dtype=torch.bool, device=x_BTD.device).tril(num_past)
         # A row sees itself even where it is padding: a softmax over nothing is NaN.
-        mask_BTS = before_TS.tril(k.shape[2] - T) & valid_BS[:, None] | own_TS
+        mask_BTS = seen_TS & valid_BS[:, None] | seen_TS.triu(num_past)
         group = self.num_heads // self.num_kv_heads
         k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask_BTS[:, None])
@@ -240,12 +236,14 @@ class Router(nn.Module):
             self.hidden_bias = nn.Parameter(torch.zeros(options["hidden"]))
             self.out = nn.Parameter(torch.zeros(1, options["hidden"]))
             self.out_bias = nn.Parameter(torch.zeros(1))
-        if self.name == "threshold":
-            self.register_buffer("cutoff", torch.zeros(()))
-        if self.name == "token_choice":
-            self.register_buffer("bias", torch.zeros(()))
-        if self.name == "random":
-            self.register_buffer("salt", torch.zeros((), dtype=torch.long))
+        for name, buffer in (
+            ("threshold", "cutoff"),
+            ("token_choice", "bias"),
+            ("random", "salt"),
+        ):
+            if self.name == name:
+                kind = torch.long if name == "random" else torch.float32
+                self.register_buffer(buffer, torch.zeros((), dtype=kind))
 
     def forward(self, x_BTD: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
         """Which rows are chosen, and their scores (B, T)."""
@@ -329,10 +327,9 @@ class Mod(nn.Module):
         sum_BTD = torch.zeros_like(x_BTD)
         for name, part in self.inner.named_children():
             before_BTD = x_BTD + sum_BTD
-            if name == self.options["part"]:
-                sum_BTD = sum_BTD + self.routed(part, before_BTD, rows)
-            else:
-                sum_BTD = sum_BTD + part(before_BTD, rows)
+            skipped = name == self.options["part"]
+            added = self.routed(part, before_BTD, rows) if skipped else part(before_BTD, rows)
+            sum_BTD = sum_BTD + added
         return sum_BTD
 
     def routed(self, inner: nn.Module, x_BTD: Tensor, rows: Rows) -> Tensor:
@@ -344,9 +341,8 @@ class Mod(nn.Module):
             return torch.zeros_like(x_BTD)
         order_BT = chosen_BT.to(torch.uint8).sort(dim=1, descending=True, stable=True).indices
         index_BK = order_BT[:, :num_rows]
-        valid_BK = chosen_BT.gather(1, index_BK)
         index_BKD = index_BK[..., None].expand(-1, -1, x_BTD.shape[-1])
-        rows_BKD = x_BTD.gather(1, index_BKD)
+        valid_BK, rows_BKD = chosen_BT.gather(1, index_BK), x_BTD.gather(1, index_BKD)
         positions_BK = rows.positions_BT.gather(1, index_BK)
         if self.options["positions"] == "renumbered":
             positions_BK = torch.arange(num_rows, device=x_BTD.device).expand_as(index_BK)
@@ -433,9 +429,8 @@ class ModsearchForCausalLM(PreTrainedModel, GenerationMixin):
     ) -> dict[str, Any]:
         """The tokens that the cache has not, and the mask of all."""
         cache = past_key_values if cache is None else cache
-        start = 0 if cache is None else cache.length
         return {
-            "input_ids": input_ids[:, start:],
+            "input_ids": input_ids if cache is None else input_ids[:, cache.length :],
             "attention_mask": attention_mask,
             CACHE: cache,
             "use_cache": use_cache,
@@ -443,4 +438,4 @@ class ModsearchForCausalLM(PreTrainedModel, GenerationMixin):
 
     @classmethod
     def _supports_default_dynamic_cache(cls) -> bool:
-        return False
+        return False  # `forward` makes the cache
