@@ -219,7 +219,7 @@ class Dense(nn.Module):
 
 
 class Router(nn.Module):
-    """Which rows enter a block, known of each row at its own position."""
+    """Which rows enter a block."""
 
     cutoff: Tensor
     bias: Tensor
@@ -263,13 +263,11 @@ class Router(nn.Module):
             scores_BT = scores[..., 0] - scores[..., 1] if paired else scores[..., 0]
             return chances[..., 0] + self.bias > chances[..., 1], scores_BT
         scores_BT = scores[..., 0]
-        if self.name == "threshold":
-            return scores_BT > self.cutoff, scores_BT
         if self.name == "predictor":
             normed_BTD = F.rms_norm(x_BTD, x_BTD.shape[-1:], eps=1e-6).float()
             hidden_BTH = F.silu(F.linear(normed_BTD, self.hidden.float()) + self.hidden_bias)
             return (F.linear(hidden_BTH, self.out.float()) + self.out_bias)[..., 0] > 0, scores_BT
-        return scores_BT > 0, scores_BT  # expert_choice
+        return scores_BT > (self.cutoff if self.name == "threshold" else 0), scores_BT
 
 
 def hashed(counter: Tensor) -> Tensor:
