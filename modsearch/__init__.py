@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from modsearch.api.components import check, components, describe
     from modsearch.api.data import prepare_data, show_data
-    from modsearch.api.model import evaluate, flops, generate, train
+    from modsearch.api.model import evaluate, export, flops, generate, train
     from modsearch.api.space import load_space
     from modsearch.api.speeds import time_winners
     from modsearch.api.study import Study, open_study, pack, plan, predict, report, search
@@ -27,6 +27,7 @@ __all__ = [
     "components",
     "describe",
     "evaluate",
+    "export",
     "flops",
     "generate",
     "load_space",
@@ -45,7 +46,7 @@ __all__ = [
 _HOMES = {
     "api.components": ("check", "components", "describe"),
     "api.data": ("prepare_data", "show_data"),
-    "api.model": ("evaluate", "flops", "generate", "train"),
+    "api.model": ("evaluate", "export", "flops", "generate", "train"),
     "api.space": ("load_space",),
     "api.speeds": ("time_winners",),
     "api.study": ("Study", "open_study", "pack", "plan", "predict", "report", "search"),

@@ -1,4 +1,4 @@
-"""One configuration, and what was trained of it: counted, trained, scored, sampled."""
+"""One configuration, and what was trained of it: counted, trained, scored, sampled, exported."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modsearch.api.components import Files, loaded_plugins
-from modsearch.config.answers import Evaluation, Generation
+from modsearch.config.answers import Evaluation, Exported, Generation
 from modsearch.config.arguments import check_count, check_flops, check_path, check_texts
 from modsearch.errors import ModsearchError
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from modsearch.config.data import DataConfig
     from modsearch.config.records import Candidate, Record, TrialConfig
     from modsearch.config.runtime import Plugin
+    from modsearch.evaluation.suites import Suite
     from modsearch.planning.flops import FlopLedger
     from modsearch.store.directory import StudyDirectory
     from modsearch.study.events import OnEvent
@@ -88,12 +89,13 @@ def evaluate(
     corpus: "str | PathLike[str] | None" = None,
     plugins: Files = (),
 ) -> Evaluation:
-    """Score a study's winners or one checkpoint with lm-eval, in causal mode, on test text.
+    """Score a study's winners or one model with lm-eval, in causal mode, on test text.
 
     A study's results are written to its trials' folders, too.
 
     Args:
-        target: a study, or a folder with a checkpoint.
+        target: a study, a folder with a checkpoint or with Llama-shaped weights of
+            `transformers`, or `hf:NAME` of the hub.
         suite: a YAML file, or the bare name of a shipped suite.
         corpus: text of the tasks; default: what the trial was trained on. Of a study it is that
             text at another place.
@@ -103,13 +105,19 @@ def evaluate(
         ModsearchError: there is nothing to score, or the suite or the text is not right.
     """
     root = check_path("target", target)
-    _must_exist(root)
+    from modsearch.evaluation.shapes import is_imported
+
+    imported = is_imported(str(root))
+    if not imported:
+        _must_exist(root)
     from modsearch.evaluation.suites import load_suite
     from modsearch.store.directory import StudyDirectory
 
     loaded = loaded_plugins(plugins)
     plan, _ = load_suite(suite)
     data = None if corpus is None else _corpus(os.fspath(corpus))
+    if imported:
+        return _evaluate_imported(str(root), suite, plan, data)
     if (root / "manifest.json").is_file():
         return _evaluate_study(StudyDirectory(root), suite, plan.name, data, loaded)
     folder, made = _checkpoint(root, loaded)
@@ -124,6 +132,25 @@ def evaluate(
         data, fingerprint = made.candidate.data, made.fingerprint
     found = evaluate_checkpoint(folder, suite, data, "test", fingerprint=fingerprint)
     return Evaluation(suite=plan.name, corpus=data.name, results={str(root): found["results"]})
+
+
+def _evaluate_imported(
+    target: str, suite: str, plan: "Suite", data: "DataConfig | None"
+) -> Evaluation:
+    from modsearch.config.data import DataConfig
+    from modsearch.evaluation.evaluate import evaluate as scored
+    from modsearch.evaluation.targets import open_model
+
+    if data is None and plan.needs_corpus:
+        raise ModsearchError(
+            f"suite `{plan.name}` has tasks made of a corpus, and {target} names none of ours\n"
+            f"name a --corpus"
+        )
+    opened = open_model(target)
+    used = data or DataConfig()
+    found = scored(opened.model, suite, used, "test", tokenizer=opened.tokenizer)
+    corpus = "" if data is None else data.corpus
+    return Evaluation(suite=plan.name, corpus=corpus, results={target: found["results"]})
 
 
 def _evaluate_study(
@@ -207,6 +234,33 @@ def generate(
         for text, new in zip(given, found.tokens, strict=True)
     ]
     return Generation(texts=texts, seq_len=model.config.seq_len, **asdict(found))
+
+
+def export(
+    checkpoint: "str | PathLike[str]", out: "str | PathLike[str]", *, plugins: Files = ()
+) -> Exported:
+    """Write a checkpoint as a folder that `transformers` opens: weights, shape, tokenizer.
+
+    A model in which every token enters every layer becomes a Llama; any other one brings a file
+    of code, for `trust_remote_code=True`, and routes as in causal mode.
+
+    Args:
+        checkpoint: a trial's folder, or one with weights.
+        out: a new folder, or an empty one.
+        plugins: the plugin files that the model was trained with.
+
+    Raises:
+        ModsearchError: there is no checkpoint, a part of the model has no export, or there is
+            something at `out`.
+    """
+    folder, to = check_path("checkpoint", checkpoint), check_path("out", out)
+    _must_exist(folder)
+    from modsearch.data.tokenizers import read_tokenizer
+    from modsearch.evaluation.export import export as write
+    from modsearch.training.checkpoint import load_model
+
+    weights, _ = _checkpoint(folder, loaded_plugins(plugins))
+    return write(load_model(weights), read_tokenizer(weights), to)
 
 
 def _checkpoint(path: Path, plugins: "Sequence[Plugin]") -> "tuple[Path, TrialConfig | None]":

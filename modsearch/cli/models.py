@@ -1,4 +1,4 @@
-"""Verbs on one configuration and what was trained of it: flops, train, eval, generate."""
+"""Verbs on one configuration and what was trained of it: flops, train, eval, generate, export."""
 
 import json
 import sys
@@ -65,7 +65,12 @@ def train(
 
 @app.command("eval")
 def evaluate(
-    target: Annotated[Path, typer.Argument(help="A study, or a folder with a checkpoint.")],
+    target: Annotated[
+        Path,
+        typer.Argument(
+            help="A study, a folder with a checkpoint or Llama-shaped weights, or hf:NAME."
+        ),
+    ],
     suite: Annotated[
         str, typer.Option(help="A YAML file, or a shipped suite's bare name.")
     ] = "quick",
@@ -75,14 +80,15 @@ def evaluate(
     plugin: PluginFiles = None,
     as_object: Json = False,
 ) -> None:
-    """Score a study's winners or one checkpoint with lm-eval, in causal mode."""
+    """Score a study's winners or one model with lm-eval, in causal mode."""
     found = modsearch.evaluate(target, suite, corpus=corpus, plugins=plugin or ())
     if as_object:
         print(as_json(found))
     elif (target / "manifest.json").is_file():
         print(f"results: {target / 'trials'}/*/eval/{found.suite}.json")
     else:
-        print(f"tasks from corpus `{found.corpus}`", file=sys.stderr)
+        if found.corpus:
+            print(f"tasks from corpus `{found.corpus}`", file=sys.stderr)
         print(json.dumps(found.results[str(target)], indent=2))
 
 
@@ -128,3 +134,20 @@ def generate(
         f"{sum(found.flops):,} forward FLOPs, {found.cache_bytes:,} bytes of keys and values",
         file=sys.stderr,
     )
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="A trial's folder, or one with weights.")],
+    out: Annotated[Path, typer.Option(help="A new folder, or an empty one.")],
+    plugin: PluginFiles = None,
+    as_object: Json = False,
+) -> None:
+    """Write a checkpoint as a folder that `transformers` opens."""
+    found = modsearch.export(checkpoint, out, plugins=plugin or ())
+    if as_object:
+        print(as_json(found))
+        return
+    trust = ", trust_remote_code=True" if found.trust_remote_code else ""
+    print(f"{found.architecture}, {found.params:,} parameters: {found.folder}")
+    print(f"AutoModelForCausalLM.from_pretrained({found.folder!r}{trust})")

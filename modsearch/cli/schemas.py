@@ -26,6 +26,7 @@ class What(StrEnum):
     DATA = "data"
     EVAL = "eval"
     GENERATE = "generate"
+    EXPORT = "export"
     FLOPS = "flops"
     EVENT = "event"
 
@@ -44,6 +45,7 @@ HOMES: dict[What, tuple[str, str, Literal["validation", "serialization"]]] = {
     What.DATA: ("modsearch.config.answers", "Prepared", "serialization"),
     What.EVAL: ("modsearch.config.answers", "Evaluation", "serialization"),
     What.GENERATE: ("modsearch.config.answers", "Generation", "serialization"),
+    What.EXPORT: ("modsearch.config.answers", "Exported", "serialization"),
     What.FLOPS: ("modsearch.planning.flops", "FlopLedger", "serialization"),
     What.EVENT: ("modsearch.study.events", "Event", "serialization"),
 }

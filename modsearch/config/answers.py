@@ -65,6 +65,22 @@ class Prepared(Frozen):
     """Of the shards."""
 
 
+class Exported(Frozen):
+    """A checkpoint as a folder of `transformers`."""
+
+    folder: str
+    architecture: str
+    """`LlamaForCausalLM`, or `ModsearchForCausalLM`: the folder brings its code then."""
+    trust_remote_code: bool
+    """Whether `transformers` must be told to run that code."""
+    params: int
+    vocab_size: int
+    seq_len: int
+    tokenizer: str
+    files: dict[str, int]
+    """Bytes of each."""
+
+
 class Evaluation(Frozen):
     """lm-eval's results of one suite."""
 

@@ -52,6 +52,14 @@ class Tokenizer(Protocol):
     def end(self) -> int:
         """The token that ends a document; text never has it."""
 
+    @property
+    def begin(self) -> int:
+        """The token before a text that stands alone: `end`, unless the tokenizer has its own."""
+
+    @property
+    def opening(self) -> Sequence[int]:
+        """What stands before every text, which `encode` leaves out; nothing of our own ones."""
+
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokens of each text, without any that stands for a beginning or an end."""
 
@@ -71,6 +79,8 @@ class ByteTokenizer:
     name = identity = BYTES
     vocab_size = NUM_BYTES
     end = 0
+    begin = end
+    opening: Sequence[int] = ()
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """A byte that was no UTF-8 where a text was read (PEP 383) is that byte again; any other
@@ -111,7 +121,8 @@ class FileTokenizer:
         self.model = model
         self.name = name
         self.end_text = end
-        self.end = known[end]
+        self.end = self.begin = known[end]
+        self.opening: Sequence[int] = ()
         self.vocab_size = max(known.values()) + 1
 
     @property
@@ -227,7 +238,7 @@ def _clean(texts: Iterable[str]) -> Iterator[str]:
 
 
 def _opened(path: Path, end: str | None, name: str | None) -> FileTokenizer:
-    settings = _settings(path.parent)
+    settings = settings_of(path.parent)
     name = name or settings.get("name_or_path") or str(path)
     try:
         model = tokenizers.Tokenizer.from_file(str(path))
@@ -246,7 +257,7 @@ def _opened(path: Path, end: str | None, name: str | None) -> FileTokenizer:
     return FileTokenizer(model, name, chosen)
 
 
-def _settings(folder: Path) -> dict[str, str]:
+def settings_of(folder: Path) -> dict[str, str]:
     """Texts of the settings beside a tokenizer; a token may be a text or have one."""
     try:
         found: Any = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))

@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -12,17 +11,16 @@ from lm_eval.api.registry import register_model
 from lm_eval.utils import simple_parse_args_string
 
 from modsearch import __version__
-from modsearch.data.tokenizers import ByteTokenizer, Tokenizer, read_tokenizer
+from modsearch.data.tokenizers import ByteTokenizer, Tokenizer
 from modsearch.errors import ConfigError, shown, unknown
 from modsearch.evaluation.answers import Answer, Answers
 from modsearch.evaluation.generation import Continuer, Prompt, Settings
 from modsearch.evaluation.likelihoods import Score, Scorer, batch_tokens
 from modsearch.evaluation.models import LanguageModel
 from modsearch.evaluation.rows import Row, rolling, windows
+from modsearch.evaluation.targets import open_model
 from modsearch.nn.contracts import Mode
 from modsearch.registry.plugins import load_plugins
-from modsearch.store.trial import weights_folder
-from modsearch.training.checkpoint import load_model
 
 DTYPES = {
     "auto": torch.float32,
@@ -48,10 +46,10 @@ ARGUMENTS = (
 class ModsearchLM(TemplateLM):
     """lm-eval's view of a model and its tokenizer.
 
-    The token that ends a document also stands before a text without context. Contexts are cut as
-    lm-eval's own model `hf` cuts them; a continuation that exceeds the model's sequence length
-    alone, and more new tokens than that has, which that model refuses, are scored in windows and
-    generated from windows that slide.
+    Before a text without context stands the token that ends a document, or what the tokenizer
+    has for that. Contexts are cut as lm-eval's own model `hf` cuts them; a continuation that
+    exceeds the model's sequence length alone, and more new tokens than that has, which that model
+    refuses, are scored in windows and generated from windows that slide.
 
     In fp32 no score depends on the batch size, on padding or on the order of requests by more
     than 1e-5 nats a token, where no router's score lies within rounding of its cut-off.
@@ -111,8 +109,9 @@ class ModsearchLM(TemplateLM):
     def create_from_arg_obj(
         cls, arg_dict: Mapping[str, Any], additional_config: Mapping[str, Any] | None = None
     ) -> Self:
-        """From `checkpoint` (or `pretrained`), the folder of a trial or one with weights, and
-        optionally `mode`, `batch_size`, `device`, `dtype` and a `plugin` file.
+        """From `checkpoint` (or `pretrained`), the folder of a trial or one with weights, ours or
+        Llama-shaped ones of `transformers`, or `hf:NAME`; and optionally `mode`, `batch_size`,
+        `device`, `dtype` and a `plugin` file.
 
         CUDA without a GPU means the CPU: lm-eval's command line asks for `cuda:0` unless told
         otherwise.
@@ -120,6 +119,7 @@ class ModsearchLM(TemplateLM):
         Raises:
             ConfigError: there is no checkpoint named, an argument is unknown or none, the
                 tokenizer can't be read, or the plugin is wrong.
+            DataError: weights of others are not to be had, or do not fit.
             StudyError: there is no checkpoint, or it is damaged.
         """
         for name in arg_dict:
@@ -138,12 +138,12 @@ class ModsearchLM(TemplateLM):
         device = str(arguments.get("device", "cpu"))
         if device.startswith("cuda") and not torch.cuda.is_available():
             device = "cpu"
-        folder = weights_folder(Path(str(named[0])))
+        opened = open_model(str(named[0]), device)
         return cls(
-            load_model(folder, device),
+            opened.model,
             mode=arguments.get("mode", "causal"),
             batch_size=_batch_size(arguments.get("batch_size", "auto")),
-            tokenizer=read_tokenizer(folder),
+            tokenizer=opened.tokenizer,
             dtype=str(arguments.get("dtype", "float32")).removeprefix("torch."),
         )
 
@@ -151,6 +151,11 @@ class ModsearchLM(TemplateLM):
     def eot_token_id(self) -> int:
         """The token that ends a document."""
         return self.coder.end
+
+    @property
+    def prefix_token_id(self) -> int:
+        """The token before a text that stands alone."""
+        return self.coder.begin
 
     @property
     def max_length(self) -> int:
@@ -175,8 +180,12 @@ class ModsearchLM(TemplateLM):
         }
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None) -> list[int]:
-        """The tokens of a text; there are no special ones to add."""
-        return self.coder.encode([string])[0]
+        """The tokens of a text, behind those that the tokenizer puts before every one."""
+        found = self.coder.encode([string])[0]
+        return found if add_special_tokens is False else [*self.coder.opening, *found]
+
+    def _encoded(self, texts: Sequence[str]) -> list[list[int]]:
+        return [[*self.coder.opening, *tokens] for tokens in self.coder.encode(texts)]
 
     def tok_decode(self, tokens: Sequence[int]) -> str:
         """The text of tokens; what is no character becomes the replacement character."""
@@ -209,8 +218,8 @@ class ModsearchLM(TemplateLM):
         """Log-likelihood in nats of whole texts, in windows: every token is scored once."""
 
         def ask(requests: Sequence[Instance]) -> list[float]:
-            texts = self.coder.encode([request.args[0] for request in requests])
-            rows = [list(rolling(text, self.eot_token_id, self.max_length)) for text in texts]
+            texts = self._encoded([request.args[0] for request in requests])
+            rows = [list(rolling(text, self.prefix_token_id, self.max_length)) for text in texts]
             return [score for score, _ in self._score(rows, disable_tqdm)]
 
         return self._answered("loglikelihood_rolling", requests, ask)
@@ -233,7 +242,7 @@ class ModsearchLM(TemplateLM):
                 raise _nothing(*texts)
         # A context of spaces alone belongs to the continuation.
         rows = [
-            list(windows(context or [self.eot_token_id], continuation, self.max_length))
+            list(windows(context or [self.prefix_token_id], continuation, self.max_length))
             for _, context, continuation in requests
         ]
         return self._score(rows, disable_tqdm)
@@ -260,10 +269,10 @@ class ModsearchLM(TemplateLM):
         return self._answered("generate_until", requests, self._generate)
 
     def _generate(self, requests: Sequence[Instance]) -> list[str]:
-        contexts = self.coder.encode([request.args[0] for request in requests])
+        contexts = self._encoded([request.args[0] for request in requests])
         alike: dict[Settings, list[Prompt]] = defaultdict(list)
         for place, (context, request) in enumerate(zip(contexts, requests, strict=True)):
-            tokens = context or [self.eot_token_id]
+            tokens = context or [self.prefix_token_id]
             alike[Settings.of(request.args[1])].append(Prompt(tokens, place))
         texts = [""] * len(requests)
         for settings, prompts in alike.items():

@@ -253,7 +253,8 @@ def test_looking_and_mistakes_need_no_torch(
     nowhere = tmp_path / "nowhere"
     for verb in (["plan"], ["search"], ["flops"], ["train", "--flops", "1e9"]):
         assert "no file" in said(*verb, nowhere / "x.yaml"), verb
-    for verb in (["eval", nowhere], ["generate", nowhere, "--prompt", "x"]):
+    exported = ["export", nowhere, "--out", tmp_path / "out"]
+    for verb in (["eval", nowhere], ["generate", nowhere, "--prompt", "x"], exported):
         assert "no folder" in said(*verb), verb
     assert "did you mean `quickstart`?" in said("plan", "quickstrat")
     assert "did you mean `explore`?" in said("search", space, "--set", "explor={}")
@@ -636,6 +637,7 @@ VERBS = [
     "eval",
     "report",
     "generate",
+    "export",
     "predict",
     "time",
 ]

@@ -1,0 +1,77 @@
+"""What can be scored by its name: a checkpoint of ours, or weights of somebody else's."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from modsearch.data.hub import model_folder
+from modsearch.data.tokenizers import (
+    MODEL,
+    SETTINGS,
+    FileTokenizer,
+    Tokenizer,
+    read_tokenizer,
+    settings_of,
+)
+from modsearch.errors import ConfigError
+from modsearch.evaluation.llama import INDEX, WEIGHTS, Llama, load_llama
+from modsearch.evaluation.shapes import CONFIG, HUB, is_imported
+from modsearch.nn.model import Decoder
+from modsearch.store.trial import weights_folder
+from modsearch.training.checkpoint import load_model
+
+FILES = (CONFIG, "model*.safetensors", WEIGHTS, INDEX, MODEL, SETTINGS)
+"""Of a model on the hub; never a pickle."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model that can be scored, and the tokenizer that it was trained with."""
+
+    name: str
+    model: Decoder | Llama
+    tokenizer: Tokenizer
+
+
+def open_model(target: str, device: str = "cpu") -> Opened:
+    """A checkpoint's folder, a trial's, `hf:NAME`, or a folder with Llama-shaped weights.
+
+    Raises:
+        ConfigError: its tokenizer can't be read.
+        DataError: the hub has it not, or its shape or weights do not fit.
+        StudyError: there is no checkpoint, or it is damaged.
+    """
+    if is_imported(target):
+        name = target.removeprefix(HUB)
+        folder = model_folder(name, FILES) if target.startswith(HUB) else Path(target)
+        model = load_llama(folder, device)
+        return Opened(target, model, imported_tokenizer(folder, name))
+    folder = weights_folder(Path(target))
+    return Opened(target, load_model(folder, device), read_tokenizer(folder))
+
+
+def imported_tokenizer(folder: Path, name: str) -> Tokenizer:
+    """That of somebody else's model: it opens texts as its files say, and reads special tokens
+    in them, as `transformers` does.
+
+    Raises:
+        ConfigError: there is none, or it does not say how a document ends.
+    """
+    found = read_tokenizer(folder, name=name)
+    if not isinstance(found, FileTokenizer):
+        raise ConfigError(f"no {MODEL} in {folder}")
+    settings = settings_of(folder)
+    found.model.encode_special_tokens = _splits_special_tokens(folder)
+    begin = found.model.token_to_id(settings.get("bos_token", ""))
+    found.begin = found.end if begin is None else begin
+    found.opening = tuple(found.model.encode("", add_special_tokens=True).ids)
+    return found
+
+
+def _splits_special_tokens(folder: Path) -> bool:
+    """Whether the name of a special token in a text is text, as in what modsearch exports."""
+    try:
+        stated = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(stated, dict) and stated.get("split_special_tokens") is True
