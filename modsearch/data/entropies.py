@@ -1,5 +1,6 @@
 """What a loss must beat before a model has learned anything: counts of tokens, and of pairs."""
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -7,16 +8,18 @@ import numpy.typing as npt
 
 Tokens = npt.NDArray[np.unsignedinteger[Any]]
 
-MOST_COUNTED = 16 * 1024 * 1024
+MOST_COUNTED = 8 * 1024 * 1024
 """Tokens of train that are counted, where pairs don't fit a table: the first ones, which are a
 sample, since documents stand in the order of their hashes."""
 MOST_IN_TABLE = 2048
 """Tokens of a vocabulary whose pairs do."""
-MOST_SCORED = 4 * 1024 * 1024
-CHUNK = 4 * 1024 * 1024
+MOST_SCORED = 1024 * 1024
+
+Chunks = Callable[[], Iterable[Tokens]]
+"""A part of a corpus, some tokens at a time; each begins with the last one of the one before."""
 
 
-def entropies(train: Tokens, held_out: Tokens, vocab_size: int = 256) -> tuple[float, float]:
+def entropies(train: Chunks, held_out: Tokens, vocab_size: int = 256) -> tuple[float, float]:
     """Cross-entropy of held-out tokens under unigram and bigram counts of train, in nats.
 
     The unigrams are smoothed by one count a token, the bigrams by one count spread as the
@@ -24,8 +27,8 @@ def entropies(train: Tokens, held_out: Tokens, vocab_size: int = 256) -> tuple[f
     """
     held_out = held_out[:MOST_SCORED]
     unigrams = np.ones(vocab_size)
-    for start in range(0, len(train), CHUNK):
-        unigrams += np.bincount(train[start : start + CHUNK], minlength=vocab_size)
+    for number, chunk in enumerate(train()):
+        unigrams += np.bincount(chunk[min(number, 1) :], minlength=vocab_size)
     unigrams /= unigrams.sum()
     first, second = held_out[:-1].astype(np.int64), held_out[1:].astype(np.int64)
     counts, totals = _pairs(train, first, second, vocab_size)
@@ -34,17 +37,20 @@ def entropies(train: Tokens, held_out: Tokens, vocab_size: int = 256) -> tuple[f
 
 
 def _pairs(
-    train: Tokens, first: npt.NDArray[np.int64], second: npt.NDArray[np.int64], vocab_size: int
+    train: Chunks, first: npt.NDArray[np.int64], second: npt.NDArray[np.int64], vocab_size: int
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """How often train has each pair, and its first token before any other."""
     if vocab_size <= MOST_IN_TABLE:
         table = np.zeros(vocab_size**2, np.int64)
-        for start in range(0, len(train) - 1, CHUNK):
-            codes = _codes(train[start : start + CHUNK + 1], vocab_size)
-            table += np.bincount(codes, minlength=vocab_size**2)
+        for chunk in train():
+            table += np.bincount(_codes(chunk, vocab_size), minlength=vocab_size**2)
         counts = table.reshape(vocab_size, vocab_size)
         return counts[first, second], counts.sum(axis=1)[first]
-    codes = _codes(train[:MOST_COUNTED], vocab_size)
+    codes = np.empty(0, np.int64)
+    for chunk in train():
+        if len(codes) >= MOST_COUNTED:
+            break
+        codes = np.concatenate([codes, _codes(chunk, vocab_size)])
     totals = np.bincount(codes // vocab_size, minlength=vocab_size)
     known, counts = np.unique(codes, return_counts=True)
     wanted = first * vocab_size + second

@@ -26,7 +26,7 @@ from modsearch.data.duplicates import copied
 from modsearch.data.entropies import entropies
 from modsearch.data.reading import UNIT_BYTES, Unit, pieces_of, units_of
 from modsearch.data.scan import is_scanned, rate_of, read_back, scan
-from modsearch.data.shards import assemble, encode, is_encoded, token_type
+from modsearch.data.shards import assemble, chunks, encode, is_encoded, token_type
 from modsearch.data.split import PARTS, TRAIN
 from modsearch.data.text import BLOCK_BYTES, Seen
 from modsearch.data.tokenizers import Tokenizer, train_bpe
@@ -168,7 +168,11 @@ class Work:
             with (out / f"{part}.bin").open("rb") as file:
                 while block := file.read(UNIT_BYTES):
                     digest.update(block)
-        unigram, bigram = entropies(parts["train"], parts["validation"], tokenizer.vocab_size)
+        unigram, bigram = entropies(
+            lambda: chunks(out / "train.bin", tokenizer.vocab_size),
+            parts["validation"],
+            tokenizer.vocab_size,
+        )
         share = copied(found.partitions(), found.parts_K, TRAIN, len(PARTS))
         per_token = found.bytes_per_part() / np.maximum(1, sums.sum(axis=1))
         by_part = dict(zip(PARTS, per_token.tolist(), strict=True))

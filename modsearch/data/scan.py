@@ -29,7 +29,7 @@ BATCH_TEXT = 1024 * 1024
 FINEST, FULL_RATE_BYTES = 16, 2**30
 """One shingle in so many, of a corpus of so many bytes; of a larger one fewer, so that what is
 kept of them has a bound."""
-PARTITION_SHINGLES = 8_000_000
+PARTITION_SHINGLES = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -48,28 +48,28 @@ class Reading:
 
     def partitions(self, ranks_N: npt.NDArray[np.int32]) -> Iterator[Partition]:
         """Shingles of pieces under the numbers that `ranks_N` gives them; -1 leaves one out."""
-        files = [
-            (
-                np.load(path.with_suffix(".hashes.npy"), mmap_mode="r"),
-                np.load(path.with_suffix(".places.npy"), mmap_mode="r"),
-                first,
-            )
-            for path, first in self.blocks
-        ]
-        total = sum(len(hashes) for hashes, _, _ in files)
+        hashes = [path.with_suffix(".hashes.npy") for path, _ in self.blocks]
+        total = sum(len(np.load(path, mmap_mode="r")) for path in hashes)
         count = max(1, -(-total // PARTITION_SHINGLES))
-        bounds = [number * 2**64 // count for number in range(1, count)]
-        # Arrays of bounds are as the hashes are: else numpy compares floats.
-        ends = [np.searchsorted(hashes, np.array(bounds, np.uint64)) for hashes, _, _ in files]
+        # An array of bounds is as the hashes are: else numpy compares floats.
+        bounds = np.array([number * 2**64 // count for number in range(1, count)], np.uint64)
+        ends = [
+            [0, *np.searchsorted(found, bounds).tolist(), len(found)]
+            for found in (np.load(path, mmap_mode="r") for path in hashes)
+        ]
         for number in range(count):
             parts, owners = [np.empty(0, np.uint64)], [np.empty(0, np.int32)]
-            for (hashes, places, first), end in zip(files, ends, strict=True):
-                low = int(end[number - 1]) if number else 0
-                high = int(end[number]) if number < count - 1 else len(hashes)
-                ranks = ranks_N[places[low:high].astype(np.int64) + first]
-                parts.append(hashes[low:high][ranks >= 0])
+            for (path, first), end in zip(self.blocks, ends, strict=True):
+                low, high = end[number], end[number + 1]
+                ranks = ranks_N[first + _slice(path.with_suffix(".places.npy"), low, high)]
+                parts.append(_slice(path.with_suffix(".hashes.npy"), low, high)[ranks >= 0])
                 owners.append(ranks[ranks >= 0])
             yield ordered(np.concatenate(parts), np.concatenate(owners))
+
+
+def _slice(path: Path, low: int, high: int) -> npt.NDArray[Any]:
+    """Read, and not mapped: what is mapped stays in memory as long as there is room."""
+    return np.array(np.load(path, mmap_mode="r")[low:high])
 
 
 def rate_of(num_bytes: int) -> int:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from modsearch.data.division import Places
     from modsearch.data.tokenizers import Tokenizer
 
+CHUNK = 2 * 1024 * 1024
 ENCODED_TEXT = 1024 * 1024
 """Bytes that are encoded at once."""
 
@@ -52,6 +53,16 @@ def encode(
     with naming(draft), draft.open("wb") as file:
         np.save(file, np.array(lengths, np.int64), allow_pickle=False)
     draft.replace(path)
+
+
+def chunks(path: Path, vocab_size: int) -> Iterator[Tokens]:
+    """Tokens of a shard, some at a time, each with the last one before them."""
+    kind = token_type(vocab_size)
+    last = np.empty(0, kind)
+    with naming(path), path.open("rb") as file:
+        while len(found := np.fromfile(file, kind, CHUNK)):
+            yield np.concatenate([last, found])
+            last = found[-1:]
 
 
 def is_encoded(folder: Path, number: int) -> bool:

@@ -345,7 +345,7 @@ def test_entropies_by_hand() -> None:
     held_out = np.frombuffer(b"ab", np.uint8)
     total = 3 + 256
     p_a, p_b = 3 / total, 2 / total
-    unigram, bigram = entropies(train, held_out)
+    unigram, bigram = entropies(lambda: [train], held_out)
     assert unigram == pytest.approx(-(math.log(p_a) + math.log(p_b)) / 2, abs=1e-12)
     # `a` was followed once by a and once by b.
     assert bigram == pytest.approx(-math.log((1 + p_b) / (2 + 1)), abs=1e-12)
@@ -355,14 +355,14 @@ def test_entropies_of_random_bytes_are_those_of_a_fair_die() -> None:
     draw = np.random.default_rng(0)
     train = draw.integers(256, size=4_000_000, dtype=np.uint8)
     held_out = draw.integers(256, size=200_000, dtype=np.uint8)
-    unigram, bigram = entropies(train, held_out)
+    unigram, bigram = entropies(lambda: [train], held_out)
     assert unigram == pytest.approx(math.log(256), abs=1e-3)
     assert bigram == pytest.approx(math.log(256), abs=0.02)
 
 
 def test_bigrams_see_what_unigrams_do_not() -> None:
     pattern = np.tile(np.arange(256, dtype=np.uint8), 200)
-    unigram, bigram = entropies(pattern, pattern[:5000])
+    unigram, bigram = entropies(lambda: [pattern], pattern[:5000])
     assert unigram == pytest.approx(math.log(256), abs=1e-3)
     assert bigram < 0.05
 

@@ -13,6 +13,7 @@ from modsearch.data.batches import CYCLE, Batches
 from modsearch.data.corpus import Corpus, load_corpus, shared
 from modsearch.data.entropies import entropies
 from modsearch.data.scan import rate_of
+from modsearch.data.shards import chunks
 from modsearch.data.split import PARTS, split
 from modsearch.data.tokenizers import FileTokenizer, train_bpe
 from modsearch.errors import DataError
@@ -300,9 +301,17 @@ def test_entropies_do_not_depend_on_how_pairs_are_counted(monkeypatch: pytest.Mo
     draw = np.random.default_rng(0)
     train = draw.choice(50, size=20_000, p=np.arange(1, 51) / 1275).astype(np.uint16)
     held_out = train[:3000][::-1]
-    table = entropies(train, held_out, 60)
+    table = entropies(lambda: [train], held_out, 60)
+    cut = [train[max(0, start - 1) : start + 777] for start in range(0, len(train), 777)]
+    assert entropies(lambda: cut, held_out, 60) == pytest.approx(table, rel=1e-12)
     monkeypatch.setattr("modsearch.data.entropies.MOST_IN_TABLE", 10)
-    assert entropies(train, held_out, 60) == pytest.approx(table, rel=1e-12)
-    monkeypatch.setattr("modsearch.data.entropies.CHUNK", 777)
-    monkeypatch.setattr("modsearch.data.entropies.MOST_IN_TABLE", 100)
-    assert entropies(train, held_out, 60) == pytest.approx(table, rel=1e-12)
+    assert entropies(lambda: cut, held_out, 60) == pytest.approx(table, rel=1e-12)
+
+
+def test_shards_are_read_in_chunks_that_share_a_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("modsearch.data.shards.CHUNK", 4)
+    np.arange(10, dtype=np.uint16).tofile(tmp_path / "a.bin")
+    found = [each.tolist() for each in chunks(tmp_path / "a.bin", 300)]
+    assert found == [[0, 1, 2, 3], [3, 4, 5, 6, 7], [7, 8, 9]]

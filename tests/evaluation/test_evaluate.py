@@ -591,7 +591,7 @@ METRIC = {"metric": "acc", "aggregation": "mean", "higher_is_better": True}
         ({**SUITE, "tasks": [3]}, "tiny.yaml: tasks.0"),
         ({**SUITE, "tasks": ["hellaswag"]}, "tiny.yaml: task `hellaswag`: unknown task"),
         ({**SUITE, "include": ["hellaswig"]}, "did you mean `hellaswag`"),
-        ([], r"tiny.yaml is empty: it needs keys"),
+        ([], r"tiny.yaml is no mapping of keys to values"),
         (None, r"tiny.yaml is empty: it needs keys"),
         (wrong(limit=True), "tasks.0.limit"),
         (wrong(limit=0), "tasks.0.limit"),
