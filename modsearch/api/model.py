@@ -214,6 +214,7 @@ def generate(
     seed = check_count("seed", seed, 0, MOST_SEED)
     folder = check_path("checkpoint", checkpoint)
     _must_exist(folder)
+    from modsearch.data.tokenizers import read_tokenizer
     from modsearch.nn.generate import Sampling
     from modsearch.nn.generate import generate as sample
     from modsearch.training.checkpoint import load_model
@@ -221,17 +222,18 @@ def generate(
     loaded = loaded_plugins(plugins)
     weights, _ = _checkpoint(folder, loaded)
     sampling = Sampling(temperature, top_k, top_p, seed)
-    model = load_model(weights)
+    model, tokenizer = load_model(weights), read_tokenizer(weights)
     try:
-        given = [os.fsencode(text) for text in prompts]  # the very bytes that were given
+        for text in prompts:
+            os.fsencode(text)  # bytes that are no UTF-8 may be among them
     except UnicodeEncodeError:
         raise ModsearchError(
             "--prompt holds half of a character, a lone \\ud800 to \\udfff"
         ) from None
-    found = sample(model, [list(text) for text in given], tokens, sampling)
+    given = tokenizer.encode(prompts)
+    found = sample(model, given, tokens, sampling)
     texts = [
-        (text + bytes(new)).decode(errors="replace")
-        for text, new in zip(given, found.tokens, strict=True)
+        tokenizer.decode([*before, *new]) for before, new in zip(given, found.tokens, strict=True)
     ]
     return Generation(texts=texts, seq_len=model.config.seq_len, **asdict(found))
 

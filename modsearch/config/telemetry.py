@@ -144,3 +144,12 @@ class RoutingReport(Frozen):
     tokens: TokenRouting | None
     """None where no layer has decisions."""
     sample: RoutingSample | None
+    texts: dict[int, str] = {}
+    """Of ids that are named here, where tokens are not bytes."""
+
+    @property
+    def named(self) -> list[int]:
+        """Ids of single tokens in it."""
+        shares = [*self.tokens.most, *self.tokens.least] if self.tokens else []
+        sample = self.sample.tokens if self.sample else []
+        return sorted({*(each.token for each in shares), *sample})

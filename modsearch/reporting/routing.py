@@ -126,7 +126,7 @@ def tokens(arms: Sequence[Confirmed], telemetry: Telemetry) -> pd.DataFrame:
                     "chosen": kind,
                     "rank": rank,
                     "id": str(each.token),
-                    "text": _text(each.token, report.vocab_size),
+                    "text": _text(each.token, report),
                     "seen": each.seen,
                     "share of layers": each.share,
                 }
@@ -215,6 +215,8 @@ def _mean(name: str, values: Sequence[float | None], *, spread: bool = True) -> 
     return row | {f"{name} sd": deviation(known)} if spread else row
 
 
-def _text(token: int, vocab_size: int) -> str:
-    """A byte in quotes, as Python writes it; other vocabularies are not known here."""
-    return repr(bytes([token]))[1:] if vocab_size == BYTES else decimal(None)
+def _text(token: int, report: RoutingReport) -> str:
+    """In quotes, as Python writes it; a dash where it is not known."""
+    if token in report.texts:
+        return repr(report.texts[token])
+    return repr(bytes([token]))[1:] if report.vocab_size == BYTES else decimal(None)

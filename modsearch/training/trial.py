@@ -24,6 +24,7 @@ from modsearch.config.records import (
 from modsearch.config.runtime import Plugin, Runtime
 from modsearch.config.telemetry import RoutingReport
 from modsearch.data.corpus import load_corpus
+from modsearch.data.tokenizers import BYTES, Tokenizer
 from modsearch.errors import ConfigError, Diverged, first_line, printable
 from modsearch.nn.model import Decoder
 from modsearch.registry.plugins import load_plugins
@@ -162,7 +163,15 @@ def _train_and_score(
         peak_memory=_peak_memory(job.runtime.device),
         block_losses=loss.block_losses,
     )
-    return scores, loss.routing
+    return scores, _with_texts(loss.routing, corpus.tokenizer)
+
+
+def _with_texts(report: RoutingReport | None, tokenizer: Tokenizer) -> RoutingReport | None:
+    """What tokens are that a report names, where these are not bytes."""
+    if report is None or tokenizer.name == BYTES:
+        return report
+    texts = {token: tokenizer.decode([token]) for token in report.named}
+    return report.model_copy(update={"texts": texts})
 
 
 def _out_of_memory(error: Exception) -> bool:
