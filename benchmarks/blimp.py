@@ -100,10 +100,8 @@ def main() -> None:
         apart += differing(name, lm, pairs, scores, naive)
         right += sum(good > bad for good, bad in zip(scores[::2], scores[1::2], strict=True))
     total = ours.pairs
-    print(
-        f"accuracy {right / total:.4f}; {2 * total - apart:,} of {2 * total:,} scores are the same "
-        f"to {TOLERANCE:g} nats a token"
-    )
+    same = f"{2 * total - apart:,} of {2 * total:,} scores are the same"
+    print(f"accuracy {right / total:.4f}; {same} to {TOLERANCE:g} nats a token")
     print(ours.line("modsearch", total))
     print(batched.line("generic, batches of 32", total))
     print(single.line("generic, batches of 1", total))
