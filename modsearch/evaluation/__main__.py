@@ -20,7 +20,7 @@ PROXIES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
 
 def main() -> None:
     """A mistake of the user is one or two lines and exit code 2."""
-    if not _hub_answers():
+    if not hub_answers():
         os.environ["HF_HUB_OFFLINE"] = "1"  # read when the hub's libraries are imported
     if sys.argv[1:2] == ["run"] and not any(each in SIZED for each in _names(sys.argv)):
         sys.argv += ["--batch_size", "auto"]  # lm-eval would ask for 1
@@ -49,7 +49,7 @@ def _names(arguments: list[str]) -> list[str]:
     return [argument.partition("=")[0] for argument in arguments]
 
 
-def _hub_answers() -> bool:
+def hub_answers() -> bool:
     """Whether the hub is there; behind a proxy it is for the proxy to say."""
     if os.environ.get("HF_HUB_OFFLINE") or any(os.environ.get(name) for name in PROXIES):
         return True

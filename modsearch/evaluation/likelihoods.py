@@ -29,7 +29,7 @@ Score = tuple[float, bool]
 """Log-likelihood in nats, and whether greedy decoding would give the same tokens."""
 Integers = npt.NDArray[np.int64]
 
-BATCH_TOKENS = {"cpu": 4096, "cuda": 65_536}
+BATCH_TOKENS = {"cpu": 2048, "cuda": 65_536}
 """In a batch where no size is asked for: as many as a core's cache or a GPU is busy with."""
 BATCH_LOGITS = {"cpu": 2**26, "cuda": 2**28}
 """At most so many in a batch, whatever the vocabulary."""

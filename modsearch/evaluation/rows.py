@@ -1,5 +1,6 @@
 """What is scored, as tokens: cut to windows, and rows that begin alike put together."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -49,14 +50,29 @@ def rolling(tokens: list[int], first: int, max_length: int) -> Iterator[Row]:
 
 
 def families(rows: Sequence[Row], most: int) -> list[Family]:
-    """Each row in one family of at most so many, so that few tokens are processed twice.
+    """Each row in one family of at most so many, so that few tokens are processed twice."""
+    # None pays that shares fewer tokens, and most rows share less with any other.
+    heads: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for row, (inputs, _) in enumerate(rows):
+        heads[tuple(inputs[: ROW_COST + 1])].append(row)
+    found = []
+    for alike in heads.values():
+        if len(alike) == 1:
+            found.append(Family(alike, len(rows[alike[0]][0]), 0))
+        else:
+            found += _related(rows, alike, most)
+    return found
+
+
+def _related(rows: Sequence[Row], alike: Sequence[int], most: int) -> list[Family]:
+    """Families among rows with one head.
 
     Sorted rows are the leaves of a tree whose nodes are common prefixes; a node becomes a family
     where that saves more than the families below it do together.
     """
     # As bytes whose order is that of the tokens.
-    keys = [np.array(inputs, ">u4").tobytes() for inputs, _ in rows]
-    order = sorted(range(len(rows)), key=keys.__getitem__)
+    keys = {row: np.array(rows[row][0], ">u4").tobytes() for row in alike}
+    order = sorted(alike, key=keys.__getitem__)
     depths = _common([keys[row] for row in order])
     found = []
     for start, stop, depth in _best(depths):

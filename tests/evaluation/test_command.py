@@ -1,9 +1,12 @@
 """lm-eval's own command line on the adapter."""
 
 import json
+import socket
 import sys
 from functools import partialmethod
+from importlib import import_module
 from pathlib import Path
+from runpy import run_module
 
 import pytest
 import torch
@@ -11,7 +14,7 @@ import yaml
 from lm_eval.tasks import TaskManager
 
 from modsearch.config.model import ModelConfig
-from modsearch.evaluation.__main__ import main
+from modsearch.evaluation.__main__ import PROXIES, hub_answers, main
 from modsearch.nn.model import Decoder
 from modsearch.training.checkpoint import save_model
 
@@ -112,3 +115,29 @@ def test_mistakes_are_told_in_two_lines(
     error = said[said.rindex("error: ") :]
     assert message in error
     assert len(error.splitlines()) <= 2
+
+
+def test_the_old_name_of_the_command_goes_on_working(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import modsearch
+
+    monkeypatch.setattr(sys, "argv", ["x", "run", "--help"])
+    with pytest.raises(SystemExit) as ended:
+        run_module("modsearch.evaluate", run_name="__main__")
+    assert ended.value.code == 0
+    assert "--model_args" in capsys.readouterr().out
+    with pytest.raises(ImportError, match="is a function"):
+        import_module("modsearch.evaluate")
+    assert callable(modsearch.evaluate)
+
+
+def test_a_hub_that_is_out_of_reach_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HF_HUB_OFFLINE", *PROXIES):
+        monkeypatch.delenv(name, raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
+        assert hub_answers()
+    assert not hub_answers()
+    monkeypatch.setenv("HF_ENDPOINT", "not an address")
+    assert not hub_answers()
