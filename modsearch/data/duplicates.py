@@ -35,7 +35,7 @@ Integers = npt.NDArray[np.int64]
 Hashes = npt.NDArray[np.uint64]
 Places = npt.NDArray[np.int32]
 Partition = tuple[Hashes, Places]
-"""Hashes (N,) and the documents (N,) that have them, ordered by both."""
+"""Hashes (N,) and the documents (N,) that have them, each once; ordered by hash."""
 
 
 def shingles(documents: Sequence[bytes]) -> Partition:
@@ -50,19 +50,20 @@ def shingles(documents: Sequence[bytes]) -> Partition:
         inside = places + start + SHINGLE <= ends[of_place]
         hashes.append(hashed[places[inside]])
         owners.append(of_place[inside].astype(np.int32))
-    return ordered(
-        np.concatenate([*hashes, np.empty(0, np.uint64)]),
-        np.concatenate([*owners, np.empty(0, np.int32)]),
+    hashes_N, documents_N = joined(
+        [*hashes, np.empty(0, np.uint64)], [*owners, np.empty(0, np.int32)]
     )
-
-
-def ordered(hashes_N: Hashes, documents_N: Places) -> Partition:
-    """Shingles by hash and document, without what a document repeats."""
-    order_N = np.lexsort((documents_N, hashes_N))
-    hashes_N, documents_N = hashes_N[order_N], documents_N[order_N]
+    # The order of documents stays, where hashes are the same: repeats are neighbours.
     new = (hashes_N[1:] != hashes_N[:-1]) | (documents_N[1:] != documents_N[:-1])
     kept = np.append(True, new)[: len(hashes_N)]
     return hashes_N[kept], documents_N[kept]
+
+
+def joined(hashes: Sequence[Hashes], documents: Sequence[Places]) -> Partition:
+    """Several as one; fast where each is in order, since a stable sort finds that."""
+    hashes_N, documents_N = np.concatenate(hashes), np.concatenate(documents)
+    order_N = np.argsort(hashes_N, kind="stable")
+    return hashes_N[order_N], documents_N[order_N]
 
 
 def labels(partitions: Iterable[Partition], num_documents: int) -> Integers:
@@ -96,6 +97,7 @@ def _shared(
     same = hashes_N[1:] == hashes_N[:-1]
     several_N = np.append(same, False) | np.append(False, same)[: len(hashes_N)]
     hashes_N, documents_N = hashes_N[several_N], documents_N[several_N]
+    documents_N = documents_N[np.lexsort((documents_N, hashes_N))]
     starts = np.flatnonzero(np.diff(hashes_N, prepend=hashes_N[:1] + np.uint64(1)))
     counts = np.diff(starts, append=len(hashes_N))
     first_N, count_N = np.repeat(starts, counts), np.repeat(counts, counts)
@@ -117,7 +119,9 @@ def copied(
     all_P, known_P = np.zeros(num_parts), np.zeros(num_parts)
     for hashes_N, documents_N in partitions:
         part_N = parts[documents_N]
-        in_train = np.isin(hashes_N, hashes_N[part_N == train])
+        starts = np.flatnonzero(np.diff(hashes_N, prepend=hashes_N[:1] + np.uint64(1)))
+        known = np.logical_or.reduceat(part_N == train, starts) if len(starts) else starts
+        in_train = np.repeat(known, np.diff(starts, append=len(hashes_N))).astype(bool)
         all_P += np.bincount(part_N, minlength=num_parts)
         known_P += np.bincount(part_N[in_train], minlength=num_parts)
     found: list[float] = (known_P / np.maximum(all_P, 1)).tolist()

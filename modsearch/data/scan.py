@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from modsearch.data.duplicates import Hashes, Partition, ordered, shingles
+from modsearch.data.duplicates import Hashes, Partition, joined, shingles
 from modsearch.data.reading import Piece, Unit, pieces_of
 from modsearch.data.text import Seen
 from modsearch.store.files import write_bytes, write_text
@@ -64,7 +64,7 @@ class Reading:
                 ranks = ranks_N[first + _slice(path.with_suffix(".places.npy"), low, high)]
                 parts.append(_slice(path.with_suffix(".hashes.npy"), low, high)[ranks >= 0])
                 owners.append(ranks[ranks >= 0])
-            yield ordered(np.concatenate(parts), np.concatenate(owners))
+            yield joined(parts, owners)
 
 
 def _slice(path: Path, low: int, high: int) -> npt.NDArray[Any]:
