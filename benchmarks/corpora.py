@@ -103,9 +103,11 @@ def main() -> None:
         speed, most = size / 1e6 / seconds, peak / 2**20
         print(f"prepared in {seconds:.0f} s, {speed:.1f} MB/s; {whole['documents']:,} documents")
         print(f"peak of all processes: {most:,.0f} MiB")
-        for share in (0.25, 0.5):
-            killed, _ = watched(started(corpus, Path(folder) / "killed", options), share * seconds)
-            print(f"killed after {killed:.0f} s")
+        for share in (0.2, 0.3):
+            process = started(corpus, Path(folder) / "killed", options)
+            killed, _ = watched(process, share * seconds)
+            how = "killed after" if process.returncode == -signal.SIGKILL else "ENDED in"
+            print(f"{how} {killed:.0f} s")
         process = started(corpus, Path(folder) / "killed", options)
         rest, _ = watched(process)
         assert process.stdout is not None

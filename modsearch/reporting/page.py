@@ -218,7 +218,7 @@ class _Page:
 def _needed_text(claim: Claim) -> str:
     if claim.verdict is Verdict.UNTRAINED:
         return (
-            "What it would take: a larger budget, so that models learn more than which byte "
+            "What it would take: a larger budget, so that models learn more than which token "
             "follows which; `modsearch plan` warns where that is unlikely."
         )
     if claim.verdict is not Verdict.INCONCLUSIVE:
