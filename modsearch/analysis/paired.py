@@ -107,8 +107,8 @@ def difference(
     value, seeds_se, residual = 0.0, None, 0.0
     seeds: list[tuple[float, float]] = []
     for sign, sheets in ((1, ours), (-1, theirs)):
-        means_S = sum(f * sheet.values_SD @ sheet.shares_D
-                      for f, sheet in zip(factors, sheets, strict=True))  # fmt: skip
+        both = zip(factors, sheets, strict=True)
+        means_S = np.sum([f * sheet.values_SD @ sheet.shares_D for f, sheet in both], axis=0)
         value += sign * float(np.mean(means_S))
         if len(means_S) > 1:
             seeds.append((float(np.var(means_S, ddof=1)) / len(means_S), len(means_S) - 1))
@@ -132,7 +132,7 @@ def _residual(sheet: Sheet) -> float:
     means_S, means_D = sheet.values_SD @ sheet.shares_D, sheet.values_SD.mean(0)
     rest_SD = sheet.values_SD - means_S[:, None] - means_D + means_S.mean()
     squares = float(((sheet.shares_D * rest_SD) ** 2).sum())
-    return squares / (S * (S - 1)) * D / (D - 1)
+    return float(squares / (S * (S - 1)) * D / (D - 1))
 
 
 def holm(values: Sequence[float]) -> list[float]:

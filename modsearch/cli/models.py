@@ -10,6 +10,7 @@ import typer
 import modsearch
 from modsearch.cli.options import (
     ConfigName,
+    DataDir,
     Json,
     PluginFiles,
     Progress,
@@ -77,11 +78,14 @@ def evaluate(
     corpus: Annotated[
         str | None, typer.Option(help="Text of the tasks; default: what the trial was trained on.")
     ] = None,
+    data_dir: DataDir = None,
     plugin: PluginFiles = None,
     as_object: Json = False,
 ) -> None:
     """Score a study's winners or one model with lm-eval, in causal mode."""
-    found = modsearch.evaluate(target, suite, corpus=corpus, plugins=plugin or ())
+    found = modsearch.evaluate(
+        target, suite, corpus=corpus, data_dir=data_dir, plugins=plugin or ()
+    )
     if as_object:
         print(as_json(found))
     elif (target / "manifest.json").is_file():

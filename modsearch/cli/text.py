@@ -14,6 +14,8 @@ if TYPE_CHECKING:
         Estimate,
         Predictions,
         Prepared,
+        ScoreComparison,
+        ScoreDifference,
         SurfaceAnswer,
     )
     from modsearch.config.speeds import Speeds, Timed
@@ -276,6 +278,47 @@ def _table(rows: Sequence[tuple[str, ...]]) -> str:
         for row in rows
     ]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def scores_text(found: "ScoreComparison") -> str:
+    """A comparison as two tables: what each side scored, and how it differs from the first."""
+    sides = [f"{each.name} ({each.runs} runs)" if each.runs > 1 else each.name
+             for each in found.sides]  # fmt: skip
+    values = {(each.side, each.task, each.metric): each for each in found.scores}
+    rows: list[tuple[str, ...]] = [
+        ("task", "documents", "metric", "guessing", *map(str, range(1, len(sides) + 1)))
+    ]
+    for task in found.tasks:
+        cells = [values[side.name, task.task, task.metric] for side in found.sides]
+        better = "higher" if task.higher_is_better else "lower"
+        chance = MISSING if task.chance is None else f"{task.chance:g}"
+        rows.append(
+            (task.task, f"{task.documents:,}", f"{task.metric} ({better} is better)", chance,
+             *(f"{decimal(each.value)} {interval(each.low, each.high, 4)}" for each in cells))
+        )  # fmt: skip
+    lines = [f"suite {found.suite}: each leading metric, 95 % intervals"]
+    lines += [f"{place}: {name}" for place, name in enumerate(sides, 1)]
+    lines += ["", _table(rows), ""]
+    lines.append("difference from 1, positive is better:")
+    gaps: list[tuple[str, ...]] = [("task", "metric", "side", "difference", "interval", "p", "")]
+    names = [side.name for side in found.sides]
+    gaps += [_gap(each, names) for each in (*found.averages, *found.differences)]
+    lines += [_table(gaps), ""]
+    if found.differences:
+        over = " and ".join(sorted({each.over for each in found.differences}))
+        lines.append(
+            f"over {over}; intervals of tasks hold together at 95 % (Bonferroni), p is adjusted "
+            f"(Holm), both for {found.adjusted_for} comparisons"
+        )
+    return "\n".join([*lines, *(f"note: {note}" for note in found.notes),
+                      *(f"figure: {path}" for path in found.files)])  # fmt: skip
+
+
+def _gap(each: "ScoreDifference", names: Sequence[str]) -> tuple[str, ...]:
+    p = MISSING if each.p is None else f"{each.p:.2g}"
+    place = str(names.index(each.side) + 1)
+    ends = interval(each.low, each.high, 4)
+    return each.task, each.metric, place, f"{each.value:+.4f}", ends, p, each.verdict
 
 
 def speeds_text(found: "Speeds", claims: "Claims") -> str:

@@ -106,12 +106,12 @@ def dataset(data_files: Mapping[str, str], **_: object) -> dict[str, Any]:
 
 
 def _parquet(path: Path) -> list[dict[str, Any]]:
-    from pyarrow import ArrowException
-    from pyarrow.parquet import read_table
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
     try:
-        rows: list[dict[str, Any]] = read_table(path).to_pylist()
-    except (OSError, ArrowException) as error:
+        rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+    except (OSError, pa.ArrowException) as error:
         raise DataError(f"can't read {path}: {reason(error)}") from error
     if not rows:
         raise DataError(f"{path} has no rows")

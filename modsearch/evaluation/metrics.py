@@ -103,7 +103,7 @@ def _columns(rows: Sequence[Sample]) -> dict[str, Column]:
     """lm-eval's own metrics that are a mean over documents, or a ratio of sums over them."""
     found = {}
     for name in rows[0]["metrics"] if rows else ():
-        values = [row.get(name) for row in rows]
+        values: list[Any] = [row.get(name) for row in rows]
         if name == "bits_per_byte" and all(_is_pair(value) and value[1] > 0 for value in values):
             bits = [-nats / size / math.log(2) for nats, size in values]
             found[name] = Column(bits, [float(size) for _, size in values])
@@ -125,7 +125,9 @@ def _own_columns(task: Any, rows: Sequence[Sample]) -> dict[str, Column]:
     if not names or not rows:
         return {}
     if task.OUTPUT_TYPE == "loglikelihood":
-        return {BITS: Column([_bits(row["filtered_resps"][0], row["arguments"][0]) for row in rows])}
+        return {
+            BITS: Column([_bits(row["filtered_resps"][0], row["arguments"][0]) for row in rows])
+        }
     pairs = [_choice(task, row) for row in rows]
     bits, margins = (list(column) for column in zip(*pairs, strict=True))
     return {BITS: Column(bits)} | ({} if None in margins else {MARGIN: Column(margins)})
@@ -161,9 +163,7 @@ def _right_places(task: Any, document: Any) -> list[int]:
     return [one if isinstance(one, int) else choices.index(one) for one in each]
 
 
-def _fill_errors(
-    task: Any, scores: dict[str, Any], rows: Sequence[Sample], kind: str
-) -> None:
+def _fill_errors(task: Any, scores: dict[str, Any], rows: Sequence[Sample], kind: str) -> None:
     """Standard errors that lm-eval has no formula for: of ratios over documents the linearised
     one, of anything else a bootstrap over documents."""
     for key in list(scores):
@@ -188,5 +188,7 @@ RATIOS = ("bits_per_byte", "byte_perplexity", "word_perplexity")
 
 def _bootstrapped(aggregation: Any, values: list[Any]) -> float:
     draw = random.Random(0)
-    found = [float(aggregation(draw.choices(values, k=len(values)))) for _ in range(BOOTSTRAP_DRAWS)]
+    found = [
+        float(aggregation(draw.choices(values, k=len(values)))) for _ in range(BOOTSTRAP_DRAWS)
+    ]
     return float(np.std(found, ddof=1))

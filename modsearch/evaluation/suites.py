@@ -63,8 +63,9 @@ class SuiteTask(Stated):
         """Accuracy of guessing, by the suite or by the task's own `metadata`."""
         metadata = self.definition.get("metadata")
         found = metadata.get("chance") if isinstance(metadata, dict) else None
-        known = isinstance(found, int | float) and not isinstance(found, bool)
-        return self.chance if self.chance is not None or not known else float(found)
+        if self.chance is None and isinstance(found, int | float) and not isinstance(found, bool):
+            return float(found)
+        return self.chance
 
     @property
     def definition(self) -> dict[str, Any]:

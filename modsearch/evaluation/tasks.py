@@ -3,12 +3,13 @@
 import io
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from modsearch.config.samples import TaskFacts
+from modsearch.data.network import known_network
 from modsearch.errors import (
     ConfigError,
     DataError,
@@ -61,22 +62,27 @@ class Tasks:
         self.samples: dict[str, range] = {}  # lm-eval asks of every document whether it is in it
         self.defined: list[str] = []
         """Tasks that the suite itself defines."""
-        for task in suite.tasks:
-            with self._naming(task.task):
-                self._add(task)
+        asks = self.data is None and any(task.own_source is None for task in suite.tasks)
+        with known_network() if asks else nullcontext():
+            for task in suite.tasks:
+                with self._naming(task.task):
+                    self._add(task)
 
     def _localise(self, task: SuiteTask, data: LocalData, folder: Path) -> None:
         """Definitions of a task's parts that read local files go before lm-eval's own."""
-        todo = [] if task.definition else [task.task]
+        todo, seen = [] if task.definition else [task.task], set()
         while todo:
             name = todo.pop()
             entry = self.manager.task_index.get(name)
-            if entry is None:  # told later
+            if entry is None or name in seen:  # an unknown one is told later
                 continue
+            seen.add(name)
             inside = (entry.cfg or {}).get("task")
-            if isinstance(inside, list) or entry.tags:
-                todo += sorted(entry.tags) if entry.tags else map(str, inside)
-            elif entry.yaml_path is not None:
+            if isinstance(inside, list):
+                todo += map(str, inside)
+            elif entry.yaml_path is None:  # a tag
+                todo += sorted(entry.tags)
+            else:
                 definition = data.definition(entry.yaml_path, entry.cfg or {})
                 (folder / f"{len(list(folder.iterdir()))}.yaml").write_text(definition)
 
@@ -108,7 +114,7 @@ class Tasks:
             which = f" (dataset_path {shown(stated)})" if stated else ""
             raise DataError(
                 f"needs data from the hub{which}, which can't be reached\n"
-                f"go online, or use a suite that needs no network, such as `quick`"
+                f"go online, name a --data-dir, or use a suite that needs no hub, such as `quick`"
             ) from error
         except (IndexError, TypeError) as error:  # it tries the first document
             raise ConfigError(

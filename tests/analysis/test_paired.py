@@ -29,10 +29,14 @@ def crossed(
     return sheets
 
 
-def shared(generator: np.random.Generator, sheets: list[Sheet], kept: list[np.ndarray]) -> list[Sheet]:
+def shared(
+    generator: np.random.Generator, sheets: list[Sheet], kept: list[np.ndarray]
+) -> list[Sheet]:
     """What documents do to one side: partly the same for both (`kept`), partly its own."""
     return [
-        Sheet(sheet.values_SD + common_D + generator.normal(0, 0.2, len(common_D)), sheet.weights_D)
+        Sheet(
+            sheet.values_SD + common_D + generator.normal(0, 0.2, len(common_D)), sheet.weights_D
+        )
         for sheet, common_D in zip(sheets, kept, strict=True)
     ]
 
@@ -87,7 +91,9 @@ def test_tasks_are_strata_and_scales_are_of_each() -> None:
     ones = np.ones(40)
     ours, theirs = [Sheet(rows[0], ones), Sheet(rows[1], ones)], [Sheet(r, ones) for r in rows[2:]]
     found = difference(ours, theirs, [1.0, 2.0])
-    errors = [ratio_error((one - other)[0], ones) for one, other in zip(rows[:2], rows[2:], strict=True)]
+    errors = [
+        ratio_error((one - other)[0], ones) for one, other in zip(rows[:2], rows[2:], strict=True)
+    ]
     assert found.se == pytest.approx(np.hypot(errors[0], 2 * errors[1]) / 2)
     means = [one.mean - other.mean for one, other in zip(ours, theirs, strict=True)]
     assert found.value == pytest.approx((means[0] + 2 * means[1]) / 2)

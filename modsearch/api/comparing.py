@@ -1,0 +1,181 @@
+"""Models side by side on the documents of a suite."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modsearch.api.components import Files, loaded_plugins
+from modsearch.api.model import corpus_of
+from modsearch.api.targets import Run, Target, open_target
+from modsearch.config.answers import ScoreComparison
+from modsearch.config.arguments import check_path
+from modsearch.errors import ModsearchError
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from modsearch.api.study import Study
+    from modsearch.config.data import DataConfig
+    from modsearch.evaluation.local_data import LocalData
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What every model is asked."""
+
+    suite: str
+    name: str
+    identity: str
+    """Hash of the suite."""
+    data: "DataConfig | None"
+    """Where text comes from; None where no task needs any."""
+    fingerprint: str | None
+    """Of its tokens, or of the texts."""
+    tokens: str | None
+    """Of the tokens alone, where tasks draw from them."""
+    local: "LocalData | None"
+
+
+def compare(
+    targets: "Sequence[str | PathLike[str] | Study]",
+    suite: str = "quick",
+    *,
+    corpus: "str | PathLike[str] | None" = None,
+    data_dir: "str | PathLike[str] | None" = None,
+    plugins: Files = (),
+    out: str | Path | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> ScoreComparison:
+    """How much better each model is than the first, on the same documents.
+
+    What is scored already is reused, and what a trial has not been scored on is written beside
+    it.
+
+    Args:
+        targets: studies (both winners of the headline, with their seeds; packed ones where they
+            have been scored), trials, folders with a checkpoint.
+        suite: a YAML file, or the bare name of a shipped suite.
+        corpus: text of the tasks; default: what the first model was trained on.
+        data_dir: a folder with data sets, in the place of the hub.
+        plugins: the plugin files that models were trained with.
+        out: a folder for the figure (SVG, PNG).
+        progress: is told what is scored.
+
+    Raises:
+        ModsearchError: there are no two models, one can't be scored, or they have answered other
+            documents.
+    """
+    folder = None if out is None else check_path("out", out)
+    loaded = loaded_plugins(plugins)
+    sides = _named([side for each in targets for side in open_target(each, loaded)])
+    if len(sides) < 2:
+        raise ModsearchError(
+            "a comparison needs two models\nname two, or a study with a routed and a dense winner"
+        )
+    asked = _asked(sides, suite, corpus, data_dir)
+    from modsearch.analysis.scores import Contender, compare_scores
+
+    contenders = []
+    for side in sides:
+        results = []
+        for run in side.runs:
+            kept = _kept(run, asked)
+            if kept is None and progress is not None:
+                progress(f"evaluate: {run.trial or run.folder} with suite {asked.name}")
+            results.append(kept if kept is not None else _scored(run, asked))
+        contenders.append(Contender(side.name, results))
+    found = compare_scores(asked.name, contenders)
+    if folder is None:
+        return found
+    from modsearch.reporting.figures.scores import write
+
+    return found.model_copy(update={"files": [str(path) for path in write(found, folder)]})
+
+
+def _named(sides: Sequence[Target]) -> list[Target]:
+    """Each by a name of its own."""
+    names = [side.name for side in sides]
+    for name in names:
+        if names.count(name) > 1:
+            raise ModsearchError(f"{name} is named twice")
+    return list(sides)
+
+
+def _asked(
+    sides: Sequence[Target],
+    suite: str,
+    corpus: "str | PathLike[str] | None",
+    data_dir: "str | PathLike[str] | None",
+) -> _Asked:
+    from modsearch.evaluation.local_data import LocalData
+    from modsearch.evaluation.suites import load_suite
+
+    plan, path = load_suite(suite)
+    local = None if data_dir is None else LocalData(check_path("data_dir", data_dir))
+    data = None if corpus is None else corpus_of(corpus)
+    fingerprint = None
+    if plan.needs_texts:
+        from modsearch.evaluation.documents import whole_texts
+
+        if data is None:
+            raise ModsearchError(f"suite `{plan.name}` scores files of yours\n--corpus names them")
+        fingerprint = whole_texts(data.corpus).fingerprint
+    elif plan.needs_corpus:
+        known = [run for side in sides for run in side.runs if run.data and run.fingerprint]
+        if data is not None:
+            from modsearch.data.corpus import load_corpus
+
+            fingerprint = load_corpus(data).facts.fingerprint
+        elif known:
+            data, fingerprint = known[0].data, known[0].fingerprint
+        else:
+            raise ModsearchError(
+                f"suite `{plan.name}` draws from a text, and no model says what it was trained "
+                f"on\nname a --corpus"
+            )
+    identity = plan.identity(path.parent, local)
+    tokens = fingerprint if plan.needs_corpus else None
+    return _Asked(suite, plan.name, identity, data, fingerprint, tokens, local)
+
+
+def _kept(run: Run, asked: _Asked) -> Mapping[str, Any] | None:
+    """Results that a trial has of just this."""
+    if run.trial is None:
+        return None
+    from modsearch.analysis.samples import facts_of
+    from modsearch.store.directory import evaluations_in
+
+    results = evaluations_in(run.trial).get(asked.name)
+    config = results.get("config") if results is not None else None
+    if results is None or not isinstance(config, dict) or not facts_of(results):
+        return None
+    made = (config.get("suite_hash"), config.get("corpus"), config.get("mode"))
+    return results if made == (asked.identity, asked.fingerprint, "causal") else None
+
+
+def _scored(run: Run, asked: _Asked) -> Mapping[str, Any]:
+    if not (run.folder / "model.safetensors").is_file():
+        raise ModsearchError(
+            f"{run.trial or run.folder} has no weights, and no results of suite `{asked.name}`"
+        )
+    from modsearch.config.data import DataConfig
+    from modsearch.evaluation.evaluate import evaluate_checkpoint
+    from modsearch.store.files import write_text
+
+    results = evaluate_checkpoint(
+        run.folder,
+        asked.suite,
+        asked.data or DataConfig(),
+        "test",
+        fingerprint=asked.tokens,
+        local=asked.local,
+    )
+    if run.trial is not None:
+        with suppress(OSError):  # a study that one may only read is compared all the same
+            write_text(
+                run.trial / "eval" / f"{asked.name}.json", json.dumps(results, indent=2) + "\n"
+            )
+    return results
