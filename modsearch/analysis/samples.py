@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import ValidationError
 
-from modsearch.config.samples import TaskFacts, TaskSamples
+from modsearch.config.samples import TaskSamples
 
 Array = npt.NDArray[np.float64]
 
@@ -50,17 +49,6 @@ def numbers_of(text: str) -> Array:
     if not np.isfinite(found).all():
         raise ValueError("a score is no finite number")
     return found
-
-
-def facts_of(results: Mapping[str, Any]) -> dict[str, TaskFacts]:
-    """How the scores of a suite's tasks are read; empty where results do not say it."""
-    try:
-        return {
-            task: TaskFacts.model_validate(stated)
-            for task, stated in dict(results.get("tasks") or {}).items()
-        }
-    except (ValidationError, TypeError, ValueError):
-        return {}
 
 
 def scores_of(results: Mapping[str, Any], task: str, metric: str) -> Scores | None:

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from modsearch.analysis.paired import LEVEL, Difference, Sheet, difference, holm
-from modsearch.analysis.samples import Scores, facts_of, scores_of
+from modsearch.analysis.samples import Scores, scores_of
 from modsearch.config.answers import Score, ScoreComparison, ScoreDifference, ScoredTask, Side
-from modsearch.config.samples import TaskFacts
+from modsearch.config.samples import TaskFacts, facts_of
 from modsearch.errors import StudyError, shown
 
 AVERAGE = "average"
@@ -65,6 +65,11 @@ def lines_of(facts: Mapping[str, TaskFacts]) -> list[Line]:
             _line(task, each.leading, parts, higher=each.higher_is_better, note=each.note)
         )
     return found
+
+
+def line_of(task: str, metric: str) -> Line:
+    """Of one task, by any metric."""
+    return _line(task, metric, ((task, metric, 1.0),))
 
 
 def _line(

@@ -2,14 +2,13 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modsearch.api.components import Files, loaded_plugins
-from modsearch.api.model import corpus_of
-from modsearch.api.targets import Run, Target, open_target
+from modsearch.api.targets import Run, Target, corpus_of, open_target
 from modsearch.config.answers import ScoreComparison
 from modsearch.config.arguments import check_path
 from modsearch.errors import ModsearchError
@@ -17,7 +16,6 @@ from modsearch.errors import ModsearchError
 if TYPE_CHECKING:
     from os import PathLike
 
-    from modsearch.api.study import Study
     from modsearch.config.data import DataConfig
     from modsearch.evaluation.local_data import LocalData
 
@@ -40,7 +38,7 @@ class _Asked:
 
 
 def compare(
-    targets: "Sequence[str | PathLike[str] | Study]",
+    targets: "Sequence[str | PathLike[str]]",
     suite: str = "quick",
     *,
     corpus: "str | PathLike[str] | None" = None,
@@ -70,11 +68,36 @@ def compare(
     """
     folder = None if out is None else check_path("out", out)
     loaded = loaded_plugins(plugins)
-    sides = _named([side for each in targets for side in open_target(each, loaded)])
+    with ExitStack() as files:
+        sides = [side for each in targets for side in open_target(each, loaded, files)]
+        found = _compared(_checked(sides), suite, corpus, data_dir, progress)
+    if folder is None:
+        return found
+    from modsearch.reporting.figures.scores import write
+
+    return found.model_copy(update={"files": [str(path) for path in write(found, folder)]})
+
+
+def _checked(sides: Sequence[Target]) -> Sequence[Target]:
+    """Two at least, each by a name of its own."""
+    names = [side.name for side in sides]
+    for name in names:
+        if names.count(name) > 1:
+            raise ModsearchError(f"{name} is named twice")
     if len(sides) < 2:
         raise ModsearchError(
             "a comparison needs two models\nname two, or a study with a routed and a dense winner"
         )
+    return sides
+
+
+def _compared(
+    sides: Sequence[Target],
+    suite: str,
+    corpus: "str | PathLike[str] | None",
+    data_dir: "str | PathLike[str] | None",
+    progress: Callable[[str], None] | None,
+) -> ScoreComparison:
     asked = _asked(sides, suite, corpus, data_dir)
     from modsearch.analysis.scores import Contender, compare_scores
 
@@ -87,21 +110,7 @@ def compare(
                 progress(f"evaluate: {run.trial or run.folder} with suite {asked.name}")
             results.append(kept if kept is not None else _scored(run, asked))
         contenders.append(Contender(side.name, results))
-    found = compare_scores(asked.name, contenders)
-    if folder is None:
-        return found
-    from modsearch.reporting.figures.scores import write
-
-    return found.model_copy(update={"files": [str(path) for path in write(found, folder)]})
-
-
-def _named(sides: Sequence[Target]) -> list[Target]:
-    """Each by a name of its own."""
-    names = [side.name for side in sides]
-    for name in names:
-        if names.count(name) > 1:
-            raise ModsearchError(f"{name} is named twice")
-    return list(sides)
+    return compare_scores(asked.name, contenders)
 
 
 def _asked(
@@ -145,7 +154,7 @@ def _kept(run: Run, asked: _Asked) -> Mapping[str, Any] | None:
     """Results that a trial has of just this."""
     if run.trial is None:
         return None
-    from modsearch.analysis.samples import facts_of
+    from modsearch.config.samples import facts_of
     from modsearch.store.directory import evaluations_in
 
     results = evaluations_in(run.trial).get(asked.name)

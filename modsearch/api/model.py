@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modsearch.api.components import Files, loaded_plugins
+from modsearch.api.targets import checkpoint_of, corpus_of
 from modsearch.config.answers import Evaluation, Exported, Generation
 from modsearch.config.arguments import check_count, check_flops, check_path, check_texts
 from modsearch.errors import ModsearchError
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from modsearch.config.data import DataConfig
-    from modsearch.config.records import Candidate, Record, TrialConfig
+    from modsearch.config.records import Candidate, Record
     from modsearch.config.runtime import Plugin
     from modsearch.evaluation.local_data import LocalData
     from modsearch.evaluation.suites import Suite
@@ -274,40 +275,6 @@ def export(
 
     weights, _ = checkpoint_of(folder, loaded_plugins(plugins))
     return write(load_model(weights), read_tokenizer(weights), to)
-
-
-def checkpoint_of(path: Path, plugins: "Sequence[Plugin]") -> "tuple[Path, TrialConfig | None]":
-    """The folder with weights, and what they were made with where that is written there.
-
-    Raises:
-        ModsearchError: they were made with other plugins.
-    """
-    from modsearch.registry.plugins import digests
-    from modsearch.store.trial import trial_config, weights_folder
-    from modsearch.study.provenance import check_plugins
-
-    folder = weights_folder(path)
-    config = folder.parent / "config.yaml"
-    if not config.is_file():
-        return folder, None
-    made = trial_config(config)
-    check_plugins(digests(made.plugins), plugins, [made.candidate.model], path)
-    return folder, made
-
-
-def corpus_of(corpus: "str | PathLike[str]") -> "DataConfig":
-    """What `--corpus` names."""
-    from pydantic import ValidationError
-
-    from modsearch.config.data import DataConfig
-    from modsearch.config.wording import first_error
-
-    corpus = os.fspath(corpus)
-    try:
-        return DataConfig(corpus=corpus)
-    except ValidationError as error:
-        wrong = first_error(error, DataConfig, {"corpus": corpus})
-        raise ModsearchError(f"--{wrong}") from error
 
 
 def _candidate(

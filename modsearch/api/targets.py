@@ -1,21 +1,22 @@
-"""What is compared: a study's winners, a trial, a folder with a checkpoint."""
+"""What verbs are pointed at: a checkpoint, a trial, a study's winners, a text."""
 
+import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modsearch.api.model import checkpoint_of
-from modsearch.api.study import open_study
 from modsearch.config.arguments import check_path
 from modsearch.errors import ModsearchError
 
 if TYPE_CHECKING:
     from os import PathLike
 
-    from modsearch.api.study import Study
     from modsearch.config.data import DataConfig
+    from modsearch.config.records import TrialConfig
     from modsearch.config.runtime import Plugin
+    from modsearch.store.directory import StudyDirectory
 
 
 @dataclass(frozen=True)
@@ -38,15 +39,18 @@ class Target:
 
     name: str
     runs: tuple[Run, ...]
-    study: "Study | None" = None
-    """Whose runs they are: files of a packed one are there as long as it is."""
 
 
 def open_target(
-    target: "str | PathLike[str] | Study", plugins: "Sequence[Plugin]" = ()
+    target: "str | PathLike[str]", plugins: "Sequence[Plugin]", files: ExitStack
 ) -> list[Target]:
     """The sides that a target stands for: of a study both winners of the headline, each with all
     its seeds, or every confirmed arm where it has no headline; otherwise the one model.
+
+    Args:
+        target: where it is.
+        plugins: those that models were trained with.
+        files: what holds the files of a packed study as long as it is open.
 
     Raises:
         ModsearchError: there is nothing to compare, or plugins are other ones.
@@ -54,8 +58,13 @@ def open_target(
     root = check_path("target", target)
     if not root.exists():
         raise ModsearchError(f"no folder {root}\nname studies, trials or checkpoints")
-    if root.is_file() or (root / "manifest.json").is_file():
-        return _winners(open_study(root), plugins)
+    from modsearch.store.directory import StudyDirectory
+    from modsearch.store.packed import unpacked
+
+    if root.is_file():
+        return _winners(root, StudyDirectory(files.enter_context(unpacked(root))), None)
+    if (root / "manifest.json").is_file():
+        return _winners(root, StudyDirectory(root), plugins)
     folder, made = checkpoint_of(root, plugins)
     run = Run(
         folder=folder,
@@ -66,10 +75,15 @@ def open_target(
     return [Target(str(root), (run,))]
 
 
-def _winners(study: "Study", plugins: "Sequence[Plugin]") -> list[Target]:
+def _winners(
+    root: Path, study: "StudyDirectory", plugins: "Sequence[Plugin] | None"
+) -> list[Target]:
+    """Of a study; plugins are of no use where there are no weights."""
+    from modsearch.analysis.claims import study_claims
     from modsearch.study.provenance import check_plugins
 
-    claims, manifest = study.claims, study.manifest
+    manifest = study.manifest()
+    claims = study_claims(manifest, study.records())
     headline = claims.headline.comparison
     if headline is not None:
         arms = [headline.reference, headline.arm]
@@ -78,25 +92,58 @@ def _winners(study: "Study", plugins: "Sequence[Plugin]") -> list[Target]:
         arms = [each for each in claims.confirmed if each.budget == largest]
     if not arms:
         raise ModsearchError(
-            f"{study.root} has no confirmed trials to compare\n"
+            f"{root} has no confirmed trials to compare\n"
             f"its search is not that far, or its space has no `confirm`"
         )
-    models = [record.candidate.model for arm in arms for record in arm.records]
-    if not study.packed:
-        check_plugins(manifest.plugins, plugins, models, study.root)
+    if plugins is not None:
+        models = [record.candidate.model for arm in arms for record in arm.records]
+        check_plugins(manifest.plugins, plugins, models, root)
     return [
         Target(
-            name=f"{study.root}:{arm.arm}",
+            name=f"{root}:{arm.arm}",
             runs=tuple(
                 Run(
-                    folder=study.directory.trial(record.hash) / "checkpoint",
-                    trial=study.directory.trial(record.hash),
+                    folder=study.trial(record.hash) / "checkpoint",
+                    trial=study.trial(record.hash),
                     data=record.candidate.data,
                     fingerprint=manifest.corpus.fingerprint,
                 )
                 for record in arm.records
             ),
-            study=study,
         )
         for arm in arms
     ]
+
+
+def checkpoint_of(path: Path, plugins: "Sequence[Plugin]") -> "tuple[Path, TrialConfig | None]":
+    """The folder with weights, and what they were made with where that is written there.
+
+    Raises:
+        ModsearchError: they were made with other plugins.
+    """
+    from modsearch.registry.plugins import digests
+    from modsearch.store.trial import trial_config
+    from modsearch.study.provenance import check_plugins
+
+    folder = path / "checkpoint" if (path / "checkpoint").is_dir() else path
+    config = folder.parent / "config.yaml"
+    if not config.is_file():
+        return folder, None
+    made = trial_config(config)
+    check_plugins(digests(made.plugins), plugins, [made.candidate.model], path)
+    return folder, made
+
+
+def corpus_of(corpus: "str | PathLike[str]") -> "DataConfig":
+    """What `--corpus` names."""
+    from pydantic import ValidationError
+
+    from modsearch.config.data import DataConfig
+    from modsearch.config.wording import first_error
+
+    corpus = os.fspath(corpus)
+    try:
+        return DataConfig(corpus=corpus)
+    except ValidationError as error:
+        wrong = first_error(error, DataConfig, {"corpus": corpus})
+        raise ModsearchError(f"--{wrong}") from error

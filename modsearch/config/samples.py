@@ -1,5 +1,10 @@
 """How the scores of a task are read, and what each of its documents scored."""
 
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
 from modsearch.config.base import Frozen
 
 
@@ -29,3 +34,14 @@ class TaskSamples(Frozen):
     """By metric."""
     weights: dict[str, str] = {}
     """By metric: what each document counts for in the mean (bytes), where that differs."""
+
+
+def facts_of(results: Mapping[str, Any]) -> dict[str, TaskFacts]:
+    """How the scores of a suite's tasks are read; empty where results do not say it."""
+    try:
+        return {
+            task: TaskFacts.model_validate(stated)
+            for task, stated in dict(results.get("tasks") or {}).items()
+        }
+    except (ValidationError, TypeError, ValueError):
+        return {}

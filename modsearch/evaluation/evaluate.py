@@ -12,9 +12,9 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from modsearch.analysis.samples import facts_of
 from modsearch.config.data import DataConfig
 from modsearch.config.records import Record, Stage, State
+from modsearch.config.samples import facts_of
 from modsearch.data.corpus import load_corpus
 from modsearch.data.tokenizers import Tokenizer, read_tokenizer
 from modsearch.errors import StudyError

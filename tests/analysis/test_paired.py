@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from modsearch.analysis.paired import Sheet, difference, holm, ratio_error
-from modsearch.analysis.samples import facts_of, numbers_of, scores_of, text_of
+from modsearch.analysis.samples import numbers_of, scores_of, text_of
+from modsearch.config.samples import facts_of
 
 
 def test_error_of_a_ratio_agrees_with_repeated_draws() -> None:
