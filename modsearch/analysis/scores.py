@@ -15,7 +15,14 @@ import numpy as np
 
 from modsearch.analysis.paired import LEVEL, Difference, Sheet, difference, holm
 from modsearch.analysis.samples import Scores, scores_of
-from modsearch.config.answers import Score, ScoreComparison, ScoreDifference, ScoredTask, Side
+from modsearch.config.answers import (
+    Estimate,
+    Score,
+    ScoreComparison,
+    ScoreDifference,
+    ScoredTask,
+    Side,
+)
 from modsearch.config.samples import TaskFacts, facts_of
 from modsearch.errors import StudyError, shown
 
@@ -120,6 +127,18 @@ def mean_over(contender: Contender, line: Line) -> Difference | None:
     guesses = [factor * (facts[task].chance or 0.0) for task, _, factor in line.parts]
     value = found.value - sum(guesses) / len(guesses)
     return Difference(value, found.se, found.freedom, found.seeds_se)
+
+
+def averages(results: Results) -> dict[str, Estimate]:
+    """Of one model, by metric: centred accuracy, and what leads in all tasks."""
+    model = Contender("", [results])
+    found = {}
+    for line in lines_of(facts_of(results)):
+        mean = mean_over(model, line) if line.shown.task == AVERAGE else None
+        if mean is not None and math.isfinite(mean.se):
+            low, high = mean.interval()
+            found[line.shown.metric] = Estimate(value=mean.value, low=low, high=high)
+    return found
 
 
 def compare_scores(suite: str, contenders: Sequence[Contender]) -> ScoreComparison:

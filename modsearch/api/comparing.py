@@ -125,29 +125,34 @@ def _asked(
     plan, path = load_suite(suite)
     local = None if data_dir is None else LocalData(check_path("data_dir", data_dir))
     data = None if corpus is None else corpus_of(corpus)
-    fingerprint = None
+    identity = plan.identity(path.parent, local)
     if plan.needs_texts:
-        from modsearch.evaluation.documents import whole_texts
+        from modsearch.evaluation.texts import whole_texts
 
         if data is None:
             raise ModsearchError(f"suite `{plan.name}` scores files of yours\n--corpus names them")
-        fingerprint = whole_texts(data.corpus).fingerprint
-    elif plan.needs_corpus:
-        known = [run for side in sides for run in side.runs if run.data and run.fingerprint]
-        if data is not None:
-            from modsearch.data.corpus import load_corpus
+        fingerprint = whole_texts(data).fingerprint
+        return _Asked(suite, plan.name, identity, data, fingerprint, None, local)
+    if not plan.needs_corpus:
+        return _Asked(suite, plan.name, identity, None, None, None, local)
+    runs = [run for side in sides for run in side.runs]
+    trained = [run for run in runs if run.data is not None and run.fingerprint is not None]
+    if data is None and trained:
+        data = trained[0].data
+        if all(run.fingerprint == trained[0].fingerprint for run in runs):
+            tokens = trained[0].fingerprint
+            return _Asked(suite, plan.name, identity, data, tokens, tokens, local)
+    if data is None:
+        raise ModsearchError(
+            f"suite `{plan.name}` draws from a text, and no model says what it was trained on\n"
+            f"name a --corpus"
+        )
+    from modsearch.data.corpus import load_corpus
 
-            fingerprint = load_corpus(data).facts.fingerprint
-        elif known:
-            data, fingerprint = known[0].data, known[0].fingerprint
-        else:
-            raise ModsearchError(
-                f"suite `{plan.name}` draws from a text, and no model says what it was trained "
-                f"on\nname a --corpus"
-            )
-    identity = plan.identity(path.parent, local)
-    tokens = fingerprint if plan.needs_corpus else None
-    return _Asked(suite, plan.name, identity, data, fingerprint, tokens, local)
+    # Models of several texts or tokenizers: the same text for all, whatever its tokens are.
+    plain = data.model_copy(update={"tokenizer": "bytes", "end": None})
+    tokens = load_corpus(plain).facts.fingerprint
+    return _Asked(suite, plan.name, identity, plain, tokens, tokens, local)
 
 
 def _kept(run: Run, asked: _Asked) -> Mapping[str, Any] | None:
@@ -166,23 +171,28 @@ def _kept(run: Run, asked: _Asked) -> Mapping[str, Any] | None:
 
 
 def _scored(run: Run, asked: _Asked) -> Mapping[str, Any]:
-    if not (run.folder / "model.safetensors").is_file():
+    if not run.imported and not (run.folder / "model.safetensors").is_file():
         raise ModsearchError(
             f"{run.trial or run.folder} has no weights, and no results of suite `{asked.name}`"
         )
     from modsearch.config.data import DataConfig
-    from modsearch.evaluation.evaluate import evaluate_checkpoint
+    from modsearch.evaluation.answers import Answers
+    from modsearch.evaluation.evaluate import evaluate
+    from modsearch.evaluation.targets import open_model
     from modsearch.store.files import write_text
 
-    results = evaluate_checkpoint(
-        run.folder,
+    opened = open_model(str(run.folder))
+    results = evaluate(
+        opened.model,
         asked.suite,
         asked.data or DataConfig(),
         "test",
         fingerprint=asked.tokens,
         local=asked.local,
+        tokenizer=opened.tokenizer,
+        answers=None if run.imported else Answers.beside(run.folder),
     )
-    if run.trial is not None:
+    if run.trial is not None and asked.tokens in (None, run.fingerprint):
         with suppress(OSError):  # a study that one may only read is compared all the same
             write_text(
                 run.trial / "eval" / f"{asked.name}.json", json.dumps(results, indent=2) + "\n"

@@ -130,6 +130,7 @@ def evaluate(
     if (root / "manifest.json").is_file():
         return _evaluate_study(StudyDirectory(root), suite, plan, data, loaded, local)
     folder, made = checkpoint_of(root, loaded)
+    from modsearch.analysis.scores import averages
     from modsearch.evaluation.evaluate import evaluate_checkpoint
     from modsearch.training.checkpoint import load_model
 
@@ -140,7 +141,12 @@ def evaluate(
             raise ModsearchError(f"{root} does not say what it was trained on\nname a --corpus")
         data, fingerprint = made.candidate.data, made.fingerprint
     found = evaluate_checkpoint(folder, suite, data, "test", fingerprint=fingerprint, local=local)
-    return Evaluation(suite=plan.name, corpus=data.name, results={str(root): found["results"]})
+    return Evaluation(
+        suite=plan.name,
+        corpus=data.name,
+        results={str(root): found["results"]},
+        averages={str(root): averages(found)},
+    )
 
 
 def _evaluate_imported(
@@ -150,6 +156,7 @@ def _evaluate_imported(
     data: "DataConfig | None",
     local: "LocalData | None",
 ) -> Evaluation:
+    from modsearch.analysis.scores import averages
     from modsearch.config.data import DataConfig
     from modsearch.evaluation.evaluate import evaluate as scored
     from modsearch.evaluation.targets import open_model
@@ -163,7 +170,12 @@ def _evaluate_imported(
     used = data or DataConfig()
     found = scored(opened.model, suite, used, "test", tokenizer=opened.tokenizer, local=local)
     corpus = "" if data is None else data.name
-    return Evaluation(suite=plan.name, corpus=corpus, results={target: found["results"]})
+    return Evaluation(
+        suite=plan.name,
+        corpus=corpus,
+        results={target: found["results"]},
+        averages={target: averages(found)},
+    )
 
 
 def _evaluate_study(
@@ -175,6 +187,7 @@ def _evaluate_study(
     local: "LocalData | None",
 ) -> Evaluation:
     from modsearch.analysis.claims import study_claims
+    from modsearch.analysis.scores import averages
     from modsearch.config.records import Stage
     from modsearch.data.corpus import load_corpus
     from modsearch.evaluation.evaluate import evaluate_winners
@@ -192,12 +205,20 @@ def _evaluate_study(
             f"{study.root} has no confirmed trials to score\n"
             f"its search is not that far, or its space has no `confirm`"
         )
-    if data is not None and plan.needs_corpus:  # results that are there already are of its own text
+    if (
+        data is not None and plan.needs_corpus
+    ):  # results that are there already are of its own text
         facts = study.manifest().corpus
         load_corpus(data, facts.vocab_size, facts.fingerprint)
     data = data or records[0].candidate.data
     scored = evaluate_winners(study, records, suite, data, local=local)
-    return Evaluation(suite=plan.name, corpus=data.name, results=scored)
+    kept = {name: study.evaluations(name).get(plan.name, {}) for name in scored}
+    return Evaluation(
+        suite=plan.name,
+        corpus=data.name,
+        results=scored,
+        averages={name: averages(results) for name, results in kept.items()},
+    )
 
 
 def generate(

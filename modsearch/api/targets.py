@@ -1,4 +1,4 @@
-"""What verbs are pointed at: a checkpoint, a trial, a study's winners, a text."""
+"""What verbs are pointed at: a checkpoint, a trial, a study's winners, other weights, a text."""
 
 import os
 from collections.abc import Sequence
@@ -24,13 +24,15 @@ class Run:
     """One model."""
 
     folder: Path
-    """Its weights, where they were kept."""
+    """Its weights, where they were kept; of imported ones their name."""
     trial: Path | None
     """The trial's folder, which keeps results; None of a bare checkpoint."""
     data: "DataConfig | None"
     """What it was trained on, where that is known."""
     fingerprint: str | None
     """Of the tokens."""
+    imported: bool = False
+    """Whether it is somebody else's model."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,10 @@ def open_target(
         ModsearchError: there is nothing to compare, or plugins are other ones.
     """
     root = check_path("target", target)
+    from modsearch.evaluation.shapes import is_imported
+
+    if is_imported(str(root)):
+        return [Target(str(root), (Run(root, None, None, None, imported=True),))]
     if not root.exists():
         raise ModsearchError(f"no folder {root}\nname studies, trials or checkpoints")
     from modsearch.store.directory import StudyDirectory
@@ -122,10 +128,10 @@ def checkpoint_of(path: Path, plugins: "Sequence[Plugin]") -> "tuple[Path, Trial
         ModsearchError: they were made with other plugins.
     """
     from modsearch.registry.plugins import digests
-    from modsearch.store.trial import trial_config
+    from modsearch.store.trial import trial_config, weights_folder
     from modsearch.study.provenance import check_plugins
 
-    folder = path / "checkpoint" if (path / "checkpoint").is_dir() else path
+    folder = weights_folder(path)
     config = folder.parent / "config.yaml"
     if not config.is_file():
         return folder, None

@@ -93,7 +93,11 @@ def evaluate(
     else:
         if found.corpus:
             print(f"tasks from corpus `{found.corpus}`", file=sys.stderr)
+        from modsearch.cli.text import estimate
+
         print(json.dumps(found.results[str(target)], indent=2))
+        for metric, mean in found.averages[str(target)].items():
+            print(f"average {metric}: {estimate(mean)}", file=sys.stderr)
 
 
 @app.command()

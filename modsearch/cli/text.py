@@ -198,7 +198,7 @@ def predictions_text(result: "Predictions") -> str:
             str(each.depth),
             str(each.width),
             count(each.tokens),
-            _estimate(each.loss),
+            estimate(each.loss),
             decimal(each.largest_error),
         )
         for each in result.arms
@@ -217,14 +217,14 @@ def predictions_text(result: "Predictions") -> str:
 
 def _rests_on(each: "ArmPrediction") -> list[str]:
     budgets = ", ".join(map(scientific, each.budgets))
-    lines = [f"fitted at {budgets}; N* ~ C^{_estimate(each.params_exponent, 3)}"]
+    lines = [f"fitted at {budgets}; N* ~ C^{estimate(each.params_exponent, 3)}"]
     if each.extrapolated:
         side = f"{each.factor:.3g} times the largest fitted budget"
         if each.factor < 1:
             side = f"below the smallest fitted budget, {scientific(each.budgets[0])}"
         lines.append(f"extrapolated: {side}")
     lines += [
-        f"left out {scientific(row.budget)}: foretold {_estimate(row.loss)}, fitted "
+        f"left out {scientific(row.budget)}: foretold {estimate(row.loss)}, fitted "
         f"{row.fitted_loss:.4f}, error {row.error:+.4f}"
         for row in each.left_out
     ]
@@ -236,8 +236,8 @@ def _surface(row: "SurfaceAnswer") -> list[str]:
     aside = f", {row.set_aside} set aside" if row.set_aside else ""
     lines = [
         f"surface E + A / N^alpha + B / D^beta, N {row.counts}, {row.trials} trials{aside}: "
-        f"E {_estimate(row.irreducible, 2)}, alpha {_estimate(row.alpha, 2)}, "
-        f"beta {_estimate(row.beta, 2)}, N* ~ C^{_estimate(row.params_exponent, 2)}"
+        f"E {estimate(row.irreducible, 2)}, alpha {estimate(row.alpha, 2)}, "
+        f"beta {estimate(row.beta, 2)}, N* ~ C^{estimate(row.params_exponent, 2)}"
     ]
     if row.vertex_bias:
         shifts = ", ".join(
@@ -247,7 +247,8 @@ def _surface(row: "SurfaceAnswer") -> list[str]:
     return lines
 
 
-def _estimate(found: "Estimate", digits: int = 4) -> str:
+def estimate(found: "Estimate", digits: int = 4) -> str:
+    """A number and its interval."""
     return f"{decimal(found.value, digits)} {interval(found.low, found.high, digits)}"
 
 

@@ -89,6 +89,8 @@ class Evaluation(Frozen):
     """What its tasks draw from."""
     results: dict[str, dict[str, dict[str, Any]]]
     """Metrics by model (a trial's hash, or a folder) and task, as lm-eval names them."""
+    averages: dict[str, dict[str, Estimate]] = {}
+    """By model and metric: over the suite's tasks, with 95 % intervals over documents."""
 
 
 class LeftOutBudget(Frozen):

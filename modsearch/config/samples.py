@@ -25,8 +25,8 @@ class TaskFacts(Frozen):
 
 class TaskSamples(Frozen):
     """What each document of a task scored, as texts: a number and a space for each document, with
-    four significant digits and no zero before the point; where all are 0 or 1, digits without
-    spaces. The means that stand beside them are of the unrounded values."""
+    four significant digits (of `answer_margin` three decimals) and no zero before the point;
+    where all are 0 or 1, digits without spaces. The means beside them are of unrounded values."""
 
     documents: str
     """Hash of the documents, in order: equal ones can be paired."""

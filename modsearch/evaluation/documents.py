@@ -3,7 +3,6 @@
 Each kind is a pure function of its options, the held-out tokens and a seed.
 """
 
-import hashlib
 import json
 import math
 import os
@@ -22,9 +21,6 @@ import numpy.typing as npt
 from pydantic import Field
 
 from modsearch.config.base import Stated
-from modsearch.config.data import DataConfig
-from modsearch.data.corpus import files_of
-from modsearch.data.reading import documents_of
 from modsearch.data.text import END_OF_TEXT
 from modsearch.errors import DataError, has_surrogates, shown
 
@@ -45,30 +41,6 @@ class Origin:
     """Of the suite's file."""
     texts: Sequence[bytes] = ()
     """What the files that `--corpus` names have in them."""
-
-
-@dataclass(frozen=True)
-class Texts:
-    """The texts of files, and a hash of them; without files neither."""
-
-    texts: Sequence[bytes] = ()
-    fingerprint: str | None = None
-
-
-def whole_texts(data: DataConfig) -> Texts:
-    """The documents of the files that a corpus names, in order of their names.
-
-    Raises:
-        DataError: there is none, or one can't be read.
-    """
-    texts = [
-        text
-        for source in data.sources
-        for path in files_of(source)
-        for text in documents_of(path, source.text)
-    ]
-    digests = "".join(hashlib.sha256(text).hexdigest() for text in texts)
-    return Texts(texts, hashlib.sha256(digests.encode()).hexdigest()[:16])
 
 
 class Source(Stated, ABC):

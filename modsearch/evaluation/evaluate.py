@@ -19,13 +19,14 @@ from modsearch.data.corpus import load_corpus
 from modsearch.data.tokenizers import Tokenizer, read_tokenizer
 from modsearch.errors import StudyError
 from modsearch.evaluation.answers import Answers
-from modsearch.evaluation.documents import Origin, Texts, whole_texts
+from modsearch.evaluation.documents import Origin
 from modsearch.evaluation.lm import ModsearchLM
 from modsearch.evaluation.local_data import LocalData
 from modsearch.evaluation.metrics import complete
 from modsearch.evaluation.models import LanguageModel
 from modsearch.evaluation.suites import load_suite
 from modsearch.evaluation.tasks import BOOTSTRAP_DRAWS, Results, Tasks
+from modsearch.evaluation.texts import Texts, whole_texts
 from modsearch.nn.contracts import Mode
 from modsearch.store.directory import StudyDirectory
 from modsearch.store.files import write_text

@@ -94,9 +94,14 @@ def _packed(rows: Sequence[Sample], columns: Mapping[str, Column]) -> TaskSample
     weights = {name: each.weights for name, each in columns.items() if each.weights is not None}
     return TaskSamples(
         documents=hashlib.sha256(hashes.encode()).hexdigest()[:16],
-        values={name: text_of(each.values) for name, each in columns.items()},
+        values={name: text_of(_rounded(name, each.values)) for name, each in columns.items()},
         weights={name: text_of(each) for name, each in weights.items()},
     )
+
+
+def _rounded(metric: str, values: list[float]) -> list[float]:
+    """Of a margin, which is a share, three decimals are a thousandth of its scatter."""
+    return [round(value, 3) for value in values] if metric == MARGIN else values
 
 
 def _columns(rows: Sequence[Sample]) -> dict[str, Column]:

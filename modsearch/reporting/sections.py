@@ -102,12 +102,12 @@ EVALUATION = (
     "lm-eval scores of finished trials. Of each suite first its average, accuracy centred on "
     "chance ((accuracy - chance) / (1 - chance), mean over tasks), then the metric that leads in "
     "each task, then others; means over seeds with 95 % intervals that hold the scatter over "
-    "seeds and the items' error, and the accuracy of guessing (chance) where the suite states it. Small "
-    "models are hardly told apart by accuracy: answer bits per byte (lower is better) is the code "
-    "length of the right answer, answer margin (higher) its probability among the choices minus "
-    "that of the likeliest wrong one. Scores are causal; a task that is marked top-k was scored "
-    "with training's routing, which sees later tokens: that is no likelihood, and is compared "
-    "with nothing.",
+    "seeds and the items' error, and the accuracy of guessing (chance) where the suite states it. "
+    "Small models are hardly told apart by accuracy: answer bits per byte (lower is better) is "
+    "the code length of the right answer, answer margin (higher) its probability among the "
+    "choices minus that of the likeliest wrong one. Scores are causal; a task that is marked "
+    "top-k was scored with training's routing, which sees later tokens: that is no likelihood, "
+    "and is compared with nothing.",
     "All seeds and arms answer the same items, so more seeds do not make the items' error "
     "smaller, and most of it is the same for two arms. Differences of the headline's two winners "
     "are taken item by item, with seeds and items as crossed random effects; positive: the routed "
