@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from modsearch.api.comparing import compare
     from modsearch.api.components import check, components, describe
     from modsearch.api.data import prepare_data, show_data
     from modsearch.api.model import evaluate, export, flops, generate, train
@@ -24,6 +25,7 @@ __all__ = [
     "ModsearchError",
     "Study",
     "check",
+    "compare",
     "components",
     "describe",
     "evaluate",
@@ -44,6 +46,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "api.comparing": ("compare",),
     "api.components": ("check", "components", "describe"),
     "api.data": ("prepare_data", "show_data"),
     "api.model": ("evaluate", "export", "flops", "generate", "train"),

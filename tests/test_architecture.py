@@ -51,9 +51,9 @@ QUARANTINE = {
     "ray": ("engines.ray",),
     "lm_eval": ("evaluation.*",),
     "matplotlib": ("reporting.figures*",),
-    "datasets": ("data.hub", "evaluation.*"),
-    "huggingface_hub": ("data.hub", "evaluation.*"),
-    "pyarrow": ("data.tables",),
+    "datasets": ("data.hub", "data.network", "evaluation.*"),
+    "huggingface_hub": ("data.hub", "data.network", "evaluation.*"),
+    "pyarrow": ("data.tables", "evaluation.local_data"),
     "transformers": ("evaluation.*",),
 }
 """Libraries that few places alone may import."""
@@ -64,7 +64,9 @@ TORCH_FREE = (
     "data*",
     "errors",
     "evaluation.documents",
+    "evaluation.local_data",
     "evaluation.suites",
+    "evaluation.texts",
     "nn.cost",
     "registry*",
     "reporting*",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modsearch.api.components import Files, loaded_plugins
+from modsearch.api.targets import checkpoint_of, corpus_of
 from modsearch.config.answers import Evaluation, Exported, Generation
 from modsearch.config.arguments import check_count, check_flops, check_path, check_texts
 from modsearch.errors import ModsearchError
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from modsearch.config.data import DataConfig
-    from modsearch.config.records import Candidate, Record, TrialConfig
+    from modsearch.config.records import Candidate, Record
     from modsearch.config.runtime import Plugin
+    from modsearch.evaluation.local_data import LocalData
     from modsearch.evaluation.suites import Suite
     from modsearch.planning.flops import FlopLedger
     from modsearch.store.directory import StudyDirectory
@@ -87,6 +89,7 @@ def evaluate(
     suite: str = "quick",
     *,
     corpus: "str | PathLike[str] | None" = None,
+    data_dir: "str | PathLike[str] | None" = None,
     plugins: Files = (),
 ) -> Evaluation:
     """Score a study's winners or one model with lm-eval, in causal mode, on test text.
@@ -98,13 +101,16 @@ def evaluate(
             `transformers`, or `hf:NAME` of the hub.
         suite: a YAML file, or the bare name of a shipped suite.
         corpus: text of the tasks; default: what the trial was trained on. Of a study it is that
-            text at another place.
+            text at another place. Suite `bytes` scores all of it.
+        data_dir: a folder with data sets, in the place of the hub: NAME.jsonl, or
+            NAME/SPLIT.jsonl, by the name of a task or of its data set.
         plugins: the plugin files that the model was trained with.
 
     Raises:
         ModsearchError: there is nothing to score, or the suite or the text is not right.
     """
     root = check_path("target", target)
+    from modsearch.evaluation.local_data import LocalData
     from modsearch.evaluation.shapes import is_imported
 
     imported = is_imported(str(root))
@@ -115,12 +121,16 @@ def evaluate(
 
     loaded = loaded_plugins(plugins)
     plan, _ = load_suite(suite)
-    data = None if corpus is None else _corpus(os.fspath(corpus))
+    data = None if corpus is None else corpus_of(corpus)
+    local = None if data_dir is None else LocalData(check_path("data_dir", data_dir))
+    if plan.needs_texts and data is None:
+        raise ModsearchError(f"suite `{plan.name}` scores files of yours\nname them with --corpus")
     if imported:
-        return _evaluate_imported(str(root), suite, plan, data)
+        return _evaluate_imported(str(root), suite, plan, data, local)
     if (root / "manifest.json").is_file():
-        return _evaluate_study(StudyDirectory(root), suite, plan.name, data, loaded)
-    folder, made = _checkpoint(root, loaded)
+        return _evaluate_study(StudyDirectory(root), suite, plan, data, loaded, local)
+    folder, made = checkpoint_of(root, loaded)
+    from modsearch.analysis.scores import averages
     from modsearch.evaluation.evaluate import evaluate_checkpoint
     from modsearch.training.checkpoint import load_model
 
@@ -130,13 +140,23 @@ def evaluate(
         if made is None:
             raise ModsearchError(f"{root} does not say what it was trained on\nname a --corpus")
         data, fingerprint = made.candidate.data, made.fingerprint
-    found = evaluate_checkpoint(folder, suite, data, "test", fingerprint=fingerprint)
-    return Evaluation(suite=plan.name, corpus=data.name, results={str(root): found["results"]})
+    found = evaluate_checkpoint(folder, suite, data, "test", fingerprint=fingerprint, local=local)
+    return Evaluation(
+        suite=plan.name,
+        corpus=data.name,
+        results={str(root): found["results"]},
+        averages={str(root): averages(found)},
+    )
 
 
 def _evaluate_imported(
-    target: str, suite: str, plan: "Suite", data: "DataConfig | None"
+    target: str,
+    suite: str,
+    plan: "Suite",
+    data: "DataConfig | None",
+    local: "LocalData | None",
 ) -> Evaluation:
+    from modsearch.analysis.scores import averages
     from modsearch.config.data import DataConfig
     from modsearch.evaluation.evaluate import evaluate as scored
     from modsearch.evaluation.targets import open_model
@@ -148,19 +168,26 @@ def _evaluate_imported(
         )
     opened = open_model(target)
     used = data or DataConfig()
-    found = scored(opened.model, suite, used, "test", tokenizer=opened.tokenizer)
-    corpus = "" if data is None else data.corpus
-    return Evaluation(suite=plan.name, corpus=corpus, results={target: found["results"]})
+    found = scored(opened.model, suite, used, "test", tokenizer=opened.tokenizer, local=local)
+    corpus = "" if data is None else data.name
+    return Evaluation(
+        suite=plan.name,
+        corpus=corpus,
+        results={target: found["results"]},
+        averages={target: averages(found)},
+    )
 
 
 def _evaluate_study(
     study: "StudyDirectory",
     suite: str,
-    name: str,
+    plan: "Suite",
     data: "DataConfig | None",
     plugins: "Sequence[Plugin]",
+    local: "LocalData | None",
 ) -> Evaluation:
     from modsearch.analysis.claims import study_claims
+    from modsearch.analysis.scores import averages
     from modsearch.config.records import Stage
     from modsearch.data.corpus import load_corpus
     from modsearch.evaluation.evaluate import evaluate_winners
@@ -178,12 +205,20 @@ def _evaluate_study(
             f"{study.root} has no confirmed trials to score\n"
             f"its search is not that far, or its space has no `confirm`"
         )
-    if data is not None:  # results that are there already are of the study's own text
+    if (
+        data is not None and plan.needs_corpus
+    ):  # results that are there already are of its own text
         facts = study.manifest().corpus
         load_corpus(data, facts.vocab_size, facts.fingerprint)
     data = data or records[0].candidate.data
-    scored = evaluate_winners(study, records, suite, data)
-    return Evaluation(suite=name, corpus=data.name, results=scored)
+    scored = evaluate_winners(study, records, suite, data, local=local)
+    kept = {name: study.evaluations(name).get(plan.name, {}) for name in scored}
+    return Evaluation(
+        suite=plan.name,
+        corpus=data.name,
+        results=scored,
+        averages={name: averages(results) for name, results in kept.items()},
+    )
 
 
 def generate(
@@ -220,7 +255,7 @@ def generate(
     from modsearch.training.checkpoint import load_model
 
     loaded = loaded_plugins(plugins)
-    weights, _ = _checkpoint(folder, loaded)
+    weights, _ = checkpoint_of(folder, loaded)
     sampling = Sampling(temperature, top_k, top_p, seed)
     model, tokenizer = load_model(weights), read_tokenizer(weights)
     try:
@@ -261,40 +296,8 @@ def export(
     from modsearch.evaluation.export import export as write
     from modsearch.training.checkpoint import load_model
 
-    weights, _ = _checkpoint(folder, loaded_plugins(plugins))
+    weights, _ = checkpoint_of(folder, loaded_plugins(plugins))
     return write(load_model(weights), read_tokenizer(weights), to)
-
-
-def _checkpoint(path: Path, plugins: "Sequence[Plugin]") -> "tuple[Path, TrialConfig | None]":
-    """The folder with weights, and what they were made with where that is written there.
-
-    Raises:
-        ModsearchError: they were made with other plugins.
-    """
-    from modsearch.registry.plugins import digests
-    from modsearch.store.trial import trial_config, weights_folder
-    from modsearch.study.provenance import check_plugins
-
-    folder = weights_folder(path)
-    config = folder.parent / "config.yaml"
-    if not config.is_file():
-        return folder, None
-    made = trial_config(config)
-    check_plugins(digests(made.plugins), plugins, [made.candidate.model], path)
-    return folder, made
-
-
-def _corpus(corpus: str) -> "DataConfig":
-    from pydantic import ValidationError
-
-    from modsearch.config.data import DataConfig
-    from modsearch.config.wording import first_error
-
-    try:
-        return DataConfig(corpus=corpus)
-    except ValidationError as error:
-        wrong = first_error(error, DataConfig, {"corpus": corpus})
-        raise ModsearchError(f"--{wrong}") from error
 
 
 def _candidate(

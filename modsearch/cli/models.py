@@ -10,6 +10,7 @@ import typer
 import modsearch
 from modsearch.cli.options import (
     ConfigName,
+    DataDir,
     Json,
     PluginFiles,
     Progress,
@@ -77,11 +78,14 @@ def evaluate(
     corpus: Annotated[
         str | None, typer.Option(help="Text of the tasks; default: what the trial was trained on.")
     ] = None,
+    data_dir: DataDir = None,
     plugin: PluginFiles = None,
     as_object: Json = False,
 ) -> None:
     """Score a study's winners or one model with lm-eval, in causal mode."""
-    found = modsearch.evaluate(target, suite, corpus=corpus, plugins=plugin or ())
+    found = modsearch.evaluate(
+        target, suite, corpus=corpus, data_dir=data_dir, plugins=plugin or ()
+    )
     if as_object:
         print(as_json(found))
     elif (target / "manifest.json").is_file():
@@ -89,7 +93,11 @@ def evaluate(
     else:
         if found.corpus:
             print(f"tasks from corpus `{found.corpus}`", file=sys.stderr)
+        from modsearch.cli.text import estimate
+
         print(json.dumps(found.results[str(target)], indent=2))
+        for metric, mean in found.averages[str(target)].items():
+            print(f"average {metric}: {estimate(mean)}", file=sys.stderr)
 
 
 @app.command()

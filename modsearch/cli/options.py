@@ -46,6 +46,12 @@ PluginFiles = Annotated[
     list[Path] | None,
     typer.Option("--plugin", metavar="FILE", help="Python file with components; repeatable."),
 ]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir", metavar="DIR", help="Data sets in the place of the hub: DIR/NAME.jsonl."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Progress = Annotated[
     Shown,

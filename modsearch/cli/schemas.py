@@ -25,6 +25,7 @@ class What(StrEnum):
     PACKED = "packed"
     DATA = "data"
     EVAL = "eval"
+    COMPARE = "compare"
     GENERATE = "generate"
     EXPORT = "export"
     FLOPS = "flops"
@@ -44,6 +45,7 @@ HOMES: dict[What, tuple[str, str, Literal["validation", "serialization"]]] = {
     What.STATUS: ("modsearch.study.status", "StudyStatus", "serialization"),
     What.DATA: ("modsearch.config.answers", "Prepared", "serialization"),
     What.EVAL: ("modsearch.config.answers", "Evaluation", "serialization"),
+    What.COMPARE: ("modsearch.config.answers", "ScoreComparison", "serialization"),
     What.GENERATE: ("modsearch.config.answers", "Generation", "serialization"),
     What.EXPORT: ("modsearch.config.answers", "Exported", "serialization"),
     What.FLOPS: ("modsearch.planning.flops", "FlopLedger", "serialization"),

@@ -1,4 +1,4 @@
-"""Verbs on studies: plan, search, status, best, predict, report."""
+"""Verbs on studies: plan, search, status, best, predict, report, compare, pack."""
 
 import json
 from pathlib import Path
@@ -8,6 +8,7 @@ import typer
 
 import modsearch
 from modsearch.cli.options import (
+    DataDir,
     Json,
     PackedOrDir,
     PluginFiles,
@@ -205,6 +206,44 @@ def report(
     page = modsearch.report(opened, out, recipe)
     warn([line for each in opened for line in each.left_out()])
     print(json.dumps({"report": str(page)}, indent=2) if as_object else f"report: {page}")
+
+
+@app.command()
+def compare(
+    targets: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="TARGET",
+            help="Studies (both winners of the headline, with their seeds), trials or folders "
+            "with a checkpoint; the first is what others are held against.",
+        ),
+    ],
+    suite: Annotated[
+        str, typer.Option(help="A YAML file, or a shipped suite's bare name.")
+    ] = "quick",
+    corpus: Annotated[
+        str | None,
+        typer.Option(help="Text of the tasks; default: what the first model was trained on."),
+    ] = None,
+    data_dir: DataDir = None,
+    out: Annotated[Path | None, typer.Option(help="A folder for the figure: SVG and PNG.")] = None,
+    plugin: PluginFiles = None,
+    as_object: Json = False,
+) -> None:
+    """Models on the same documents: differences from the first with intervals, by each task's
+    leading metric; what is not scored yet is scored."""
+    from modsearch.cli.text import scores_text
+
+    found = modsearch.compare(
+        targets,
+        suite,
+        corpus=corpus,
+        data_dir=data_dir,
+        plugins=plugin or (),
+        out=out,
+        progress=lambda line: say(line, Shown.TEXT),
+    )
+    print(as_json(found) if as_object else scores_text(found))
 
 
 @app.command()

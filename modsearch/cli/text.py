@@ -14,6 +14,8 @@ if TYPE_CHECKING:
         Estimate,
         Predictions,
         Prepared,
+        ScoreComparison,
+        ScoreDifference,
         SurfaceAnswer,
     )
     from modsearch.config.speeds import Speeds, Timed
@@ -196,7 +198,7 @@ def predictions_text(result: "Predictions") -> str:
             str(each.depth),
             str(each.width),
             count(each.tokens),
-            _estimate(each.loss),
+            estimate(each.loss),
             decimal(each.largest_error),
         )
         for each in result.arms
@@ -215,14 +217,14 @@ def predictions_text(result: "Predictions") -> str:
 
 def _rests_on(each: "ArmPrediction") -> list[str]:
     budgets = ", ".join(map(scientific, each.budgets))
-    lines = [f"fitted at {budgets}; N* ~ C^{_estimate(each.params_exponent, 3)}"]
+    lines = [f"fitted at {budgets}; N* ~ C^{estimate(each.params_exponent, 3)}"]
     if each.extrapolated:
         side = f"{each.factor:.3g} times the largest fitted budget"
         if each.factor < 1:
             side = f"below the smallest fitted budget, {scientific(each.budgets[0])}"
         lines.append(f"extrapolated: {side}")
     lines += [
-        f"left out {scientific(row.budget)}: foretold {_estimate(row.loss)}, fitted "
+        f"left out {scientific(row.budget)}: foretold {estimate(row.loss)}, fitted "
         f"{row.fitted_loss:.4f}, error {row.error:+.4f}"
         for row in each.left_out
     ]
@@ -234,8 +236,8 @@ def _surface(row: "SurfaceAnswer") -> list[str]:
     aside = f", {row.set_aside} set aside" if row.set_aside else ""
     lines = [
         f"surface E + A / N^alpha + B / D^beta, N {row.counts}, {row.trials} trials{aside}: "
-        f"E {_estimate(row.irreducible, 2)}, alpha {_estimate(row.alpha, 2)}, "
-        f"beta {_estimate(row.beta, 2)}, N* ~ C^{_estimate(row.params_exponent, 2)}"
+        f"E {estimate(row.irreducible, 2)}, alpha {estimate(row.alpha, 2)}, "
+        f"beta {estimate(row.beta, 2)}, N* ~ C^{estimate(row.params_exponent, 2)}"
     ]
     if row.vertex_bias:
         shifts = ", ".join(
@@ -245,7 +247,8 @@ def _surface(row: "SurfaceAnswer") -> list[str]:
     return lines
 
 
-def _estimate(found: "Estimate", digits: int = 4) -> str:
+def estimate(found: "Estimate", digits: int = 4) -> str:
+    """A number and its interval."""
     return f"{decimal(found.value, digits)} {interval(found.low, found.high, digits)}"
 
 
@@ -276,6 +279,47 @@ def _table(rows: Sequence[tuple[str, ...]]) -> str:
         for row in rows
     ]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def scores_text(found: "ScoreComparison") -> str:
+    """A comparison as two tables: what each side scored, and how it differs from the first."""
+    sides = [f"{each.name} ({each.runs} runs)" if each.runs > 1 else each.name
+             for each in found.sides]  # fmt: skip
+    values = {(each.side, each.task, each.metric): each for each in found.scores}
+    rows: list[tuple[str, ...]] = [
+        ("task", "documents", "metric", "guessing", *map(str, range(1, len(sides) + 1)))
+    ]
+    for task in found.tasks:
+        cells = [values[side.name, task.task, task.metric] for side in found.sides]
+        better = "higher" if task.higher_is_better else "lower"
+        chance = MISSING if task.chance is None else f"{task.chance:g}"
+        rows.append(
+            (task.task, f"{task.documents:,}", f"{task.metric} ({better} is better)", chance,
+             *(f"{decimal(each.value)} {interval(each.low, each.high, 4)}" for each in cells))
+        )  # fmt: skip
+    lines = [f"suite {found.suite}: each leading metric, 95 % intervals"]
+    lines += [f"{place}: {name}" for place, name in enumerate(sides, 1)]
+    lines += ["", _table(rows), ""]
+    lines.append("difference from 1, positive is better:")
+    gaps: list[tuple[str, ...]] = [("task", "metric", "side", "difference", "interval", "p", "")]
+    names = [side.name for side in found.sides]
+    gaps += [_gap(each, names) for each in (*found.averages, *found.differences)]
+    lines += [_table(gaps), ""]
+    if found.differences:
+        over = " and ".join(sorted({each.over for each in found.differences}))
+        lines.append(
+            f"over {over}; intervals of tasks hold together at 95 % (Bonferroni), p is adjusted "
+            f"(Holm), both for {found.adjusted_for} comparisons"
+        )
+    return "\n".join([*lines, *(f"note: {note}" for note in found.notes),
+                      *(f"figure: {path}" for path in found.files)])  # fmt: skip
+
+
+def _gap(each: "ScoreDifference", names: Sequence[str]) -> tuple[str, ...]:
+    p = MISSING if each.p is None else f"{each.p:.2g}"
+    place = str(names.index(each.side) + 1)
+    ends = interval(each.low, each.high, 4)
+    return each.task, each.metric, place, f"{each.value:+.4f}", ends, p, each.verdict
 
 
 def speeds_text(found: "Speeds", claims: "Claims") -> str:

@@ -89,6 +89,8 @@ class Evaluation(Frozen):
     """What its tasks draw from."""
     results: dict[str, dict[str, dict[str, Any]]]
     """Metrics by model (a trial's hash, or a folder) and task, as lm-eval names them."""
+    averages: dict[str, dict[str, Estimate]] = {}
+    """By model and metric: over the suite's tasks, with 95 % intervals over documents."""
 
 
 class LeftOutBudget(Frozen):
@@ -185,3 +187,71 @@ class Generation(Frozen):
     """New tokens of each text at positions that training never had: expect them to be worse."""
     seq_len: int
     """Positions that the model was trained on."""
+
+
+class ScoredTask(Frozen):
+    """A task that models are compared on, or an average over tasks."""
+
+    task: str
+    metric: str
+    higher_is_better: bool
+    documents: int
+    chance: float | None
+    """Accuracy of guessing."""
+    note: str | None
+
+
+class Score(Frozen):
+    """What one side scored on a task, mean over its runs."""
+
+    side: str
+    task: str
+    metric: str
+    value: float
+    low: float | None
+    high: float | None
+    """95 % interval over documents, and over seeds where there are several."""
+
+
+class ScoreDifference(Frozen):
+    """How much better one side is than the first, on the same documents."""
+
+    side: str
+    against: str
+    task: str
+    metric: str
+    value: float
+    """Positive where the side is better, whether higher is better or not."""
+    low: float | None
+    high: float | None
+    """Simultaneous (Bonferroni): all of the table hold with 95 %. None of a single document."""
+    p: float | None
+    """Adjusted for the number of tasks and sides (Holm)."""
+    verdict: str
+    """better or worse where p is below 0.05, else inconclusive."""
+    over: str
+    """What the interval is over: `seeds and documents`, or `documents` where a side is one run."""
+
+
+class Side(Frozen):
+    """What is compared: one model, or several seeds of it."""
+
+    name: str
+    runs: int
+
+
+class ScoreComparison(Frozen):
+    """Models on the same documents, each against the first."""
+
+    suite: str
+    sides: list[Side]
+    tasks: list[ScoredTask]
+    scores: list[Score]
+    differences: list[ScoreDifference]
+    averages: list[ScoreDifference]
+    """Of averages over tasks: adjusted for the number of sides alone."""
+    adjusted_for: int
+    """Comparisons that the differences are adjusted for."""
+    notes: list[str]
+    files: list[str] = []
+    """Figures that were written."""

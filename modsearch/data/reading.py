@@ -154,6 +154,29 @@ def pieces_of(unit: Unit, tokenizer: "Tokenizer | None", seen: Seen) -> Iterator
                     yield from _of_document(text, seen)
 
 
+def documents_of(path: Path, field: str) -> Iterator[bytes]:
+    """The documents of a file, whole and by the rule.
+
+    Raises:
+        DataError: it can't be read, or has tokens in the place of text.
+    """
+    form, _ = form_of(path)
+    unit = Unit(0, form, (path,), field)
+    with _naming(path):
+        if form is Form.TEXT:
+            yield cleaned(b"".join(_blocks(path, unit)), Seen())
+        elif form is Form.TOKENS:
+            raise DataError(f"{path} has tokens\nname text, JSONL or Parquet")
+        else:
+            texts = (
+                _lines(path, unit)
+                if form is Form.LINES
+                else batches_of(path, form, field, unit.start, unit.stop)
+            )
+            for text in texts:
+                yield cleaned((text or "").encode(errors="replace"), Seen())
+
+
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
     """Whatever is wrong with a file is told with its name."""

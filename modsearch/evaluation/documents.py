@@ -9,7 +9,7 @@ import os
 import random
 import string
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -26,6 +26,8 @@ from modsearch.errors import DataError, has_surrogates, shown
 
 MOST_DOCUMENTS = 100_000
 MOST_BYTES = 1_000_000
+WHOLE_TEXTS = "texts"
+"""The source that scores files themselves."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class Origin:
     seed: int
     folder: Path
     """Of the suite's file."""
+    texts: Sequence[bytes] = ()
+    """What the files that `--corpus` names have in them."""
 
 
 class Source(Stated, ABC):
@@ -146,21 +150,52 @@ class JsonLines(Source):
         Rows that differ in keys or types are refused: what reads them next makes one table of
         them, and would fill gaps and change values by what stands first.
         """
-        path = self.path(origin.folder)
-        lines = self.content(origin.folder).split(b"\n")
-        rows: list[dict[str, Any]] = []
         kinds: Any = None
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
+        path, rows = self.path(origin.folder), []
+        for number, row in _numbered(path, self.content(origin.folder)):
             try:
-                row = _row(line)
                 kinds = _agreed(kinds, _kinds(row), where="")
             except (ValueError, RecursionError) as error:
                 raise DataError(f"{path}, line {number}: {_reason(error)}") from error
             rows.append(row)
+        return rows
+
+
+def json_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a JSONL file.
+
+    Raises:
+        DataError: it can't be read, has none, or one that is no JSON object.
+    """
+    return [row for _, row in _numbered(path, JsonLines(file=path.name).content(path.parent))]
+
+
+def _numbered(path: Path, content: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Rows with the numbers of their lines; one at least."""
+    none = True
+    for number, line in enumerate(content.split(b"\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            yield number, _row(line)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{path}, line {number}: {_reason(error)}") from error
+        none = False
+    if none:
+        raise DataError(f"{path} has no rows\nit takes one JSON object a line")
+
+
+class WholeTexts(Source):
+    """The texts that `--corpus` names, each as a whole: `text`. All of them, not a part that was
+    held out: what a model was trained on is for the one who names them to know."""
+
+    def documents(self, origin: Origin) -> list[dict[str, Any]]:
+        """Texts that are not empty, each once, in order of their files; what is not UTF-8 becomes
+        the replacement character."""
+        found = (text.decode(errors="replace") for text in origin.texts)
+        rows = [{"text": text} for text in dict.fromkeys(found) if text.strip()]
         if not rows:
-            raise DataError(f"{path} has no rows\nit takes one JSON object a line")
+            raise DataError("no text to score\nname files with --corpus")
         return rows
 
 
@@ -271,6 +306,7 @@ SOURCES: dict[str, type[Source]] = {
     "swapped_words": SwappedWords,
     "recall": Recall,
     "jsonl": JsonLines,
+    WHOLE_TEXTS: WholeTexts,
 }
 
 

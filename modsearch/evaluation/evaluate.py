@@ -2,7 +2,6 @@
 
 import json
 import logging
-import math
 import os
 import random
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,15 +14,19 @@ import torch
 
 from modsearch.config.data import DataConfig
 from modsearch.config.records import Record, Stage, State
+from modsearch.config.samples import facts_of
 from modsearch.data.corpus import load_corpus
 from modsearch.data.tokenizers import Tokenizer, read_tokenizer
 from modsearch.errors import StudyError
 from modsearch.evaluation.answers import Answers
 from modsearch.evaluation.documents import Origin
 from modsearch.evaluation.lm import ModsearchLM
+from modsearch.evaluation.local_data import LocalData
+from modsearch.evaluation.metrics import complete
 from modsearch.evaluation.models import LanguageModel
 from modsearch.evaluation.suites import load_suite
 from modsearch.evaluation.tasks import BOOTSTRAP_DRAWS, Results, Tasks
+from modsearch.evaluation.texts import Texts, whole_texts
 from modsearch.nn.contracts import Mode
 from modsearch.store.directory import StudyDirectory
 from modsearch.store.files import write_text
@@ -42,6 +45,7 @@ def evaluate(
     fingerprint: str | None = None,
     tokenizer: Tokenizer | None = None,
     answers: Answers | None = None,
+    local: LocalData | None = None,
 ) -> Results:
     """Score a model on a suite.
 
@@ -52,10 +56,12 @@ def evaluate(
         fingerprint: of the tokens that the corpus must have, where that matters.
         tokenizer: what the model was trained with; bytes where nothing is said.
         answers: what the model answered before, and is kept.
+        local: data sets that stand in for those of the hub.
 
     Returns:
-        lm-eval's results as plain data, without the samples, with a standard error for bits per
-        byte; `config` says how they were made.
+        lm-eval's results as plain data, with our metrics, and an error of each metric; `config`
+        says how they were made, `tasks` how each task is read, and `samples` what each document
+        scored.
 
     Raises:
         ConfigError: the suite is unknown or wrong.
@@ -72,20 +78,24 @@ def evaluate(
                 else None
             )
             held_out = corpus.text(part) if corpus else np.empty(0, np.uint8)
-            tasks = Tasks(plan, path, Origin(held_out, seed, path.parent))
+            texts = whole_texts(data) if plan.needs_texts else Texts()
+            origin = Origin(held_out, seed, path.parent, texts.texts)
+            tasks = Tasks(plan, path, origin, local)
             results = tasks.scored(lm)
     finally:
         model.train(was_training)
-    _fill_errors(results["results"], results.pop("samples"))
+    samples = complete(results, tasks.tasks)
+    results["tasks"] = {name: each.model_dump() for name, each in tasks.facts.items()}
+    results["samples"] = {name: each.model_dump() for name, each in samples.items()}
     for config in results["configs"].values():
         config.pop("custom_dataset", None)
     results["config"] = {
         "model": "modsearch",
         **lm.get_model_info(),
         "suite": plan.name,
-        "suite_hash": plan.identity(path.parent),
+        "suite_hash": plan.identity(path.parent, local),
         "part": part,
-        "corpus": corpus.facts.fingerprint if corpus else None,
+        "corpus": corpus.facts.fingerprint if corpus else texts.fingerprint,
         "seed": seed,
         "batch_size": lm.batch_size,
         "device": lm.device.type,
@@ -93,30 +103,6 @@ def evaluate(
     }
     plain: Results = json.loads(json.dumps(results, default=str))
     return plain
-
-
-def _fill_errors(
-    results: dict[str, dict[str, Any]], samples: Mapping[str, Sequence[Mapping[str, Any]]]
-) -> None:
-    """Add the standard error of bits per byte, which lm-eval leaves out."""
-    for task, rows in samples.items():
-        for key in list(results[task]):
-            metric, _, kind = key.partition(",")
-            if metric == "bits_per_byte" and len(rows) > 1:
-                pairs = [row["bits_per_byte"] for row in rows if row["filter"] == kind]
-                results[task][f"bits_per_byte_stderr,{kind}"] = ratio_error(pairs) / math.log(2)
-
-
-def ratio_error(pairs: Sequence[tuple[float, int]]) -> float:
-    """Standard error of sum(a) / sum(b) over pairs (a, b) drawn independently.
-
-    The linearised ratio estimator (Cochran 1977, section 6.4), without the correction for a
-    finite population.
-    """
-    a, b = np.asarray(pairs, float).T
-    rest = a - a.sum() / b.sum() * b
-    n = len(rest)
-    return math.sqrt(n / (n - 1) * float(rest @ rest)) / float(b.sum())
 
 
 @contextmanager
@@ -157,6 +143,7 @@ def evaluate_checkpoint(
     part: Part,
     device: str = "cpu",
     fingerprint: str | None = None,
+    local: LocalData | None = None,
 ) -> Results:
     """Score a checkpoint folder on a suite, in mode `causal`; what it answers is kept by task.
 
@@ -172,6 +159,7 @@ def evaluate_checkpoint(
         data,
         part,
         fingerprint=fingerprint,
+        local=local,
         tokenizer=read_tokenizer(folder),
         answers=Answers.beside(folder),
     )
@@ -183,6 +171,7 @@ def evaluate_winners(
     suite: str | Path,
     data: DataConfig,
     device: str = "cpu",
+    local: LocalData | None = None,
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Score finished confirm trials on the test part, and write `eval/SUITE.json` of each.
 
@@ -211,13 +200,16 @@ def evaluate_winners(
             f"confirm trials keep theirs unless the search space says `keep: none`"
         )
     fingerprint = directory.manifest().corpus.fingerprint
-    asked = (plan.identity(path.parent), fingerprint if plan.needs_corpus else None)
+    text = fingerprint if plan.needs_corpus else None
+    if plan.needs_texts:
+        text = whole_texts(data).fingerprint
+    asked = (plan.identity(path.parent, local), text)
     device = device if torch.cuda.is_available() else "cpu"
     found = {}
     for name, folder in kept.items():
         results = directory.evaluations(name).get(plan.name)
-        if results is None or _asked(results) != asked:
-            results = evaluate_checkpoint(folder, suite, data, "test", device, fingerprint)
+        if results is None or _asked(results) != asked or not facts_of(results):
+            results = evaluate_checkpoint(folder, suite, data, "test", device, fingerprint, local)
             write_text(
                 directory.trial(name) / "eval" / f"{plan.name}.json",
                 json.dumps(results, indent=2) + "\n",

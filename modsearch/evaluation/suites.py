@@ -14,7 +14,8 @@ from modsearch.config.rules import ShortName
 from modsearch.config.shipped import shipped
 from modsearch.config.wording import first_error
 from modsearch.errors import ConfigError, shown, unknown
-from modsearch.evaluation.documents import SOURCES, JsonLines, Source
+from modsearch.evaluation.documents import SOURCES, WHOLE_TEXTS, JsonLines, Source
+from modsearch.evaluation.local_data import LocalData
 
 OWN_SOURCE = "modsearch:"
 TEXTS = {
@@ -27,16 +28,27 @@ TEXTS = {
     "validation_split",
 }
 """Keys of lm-eval's whose values it takes for text without a look."""
+READING = ("leading", "chance", "note")
+"""Keys of a task that change no score."""
 
 
 class SuiteTask(Stated):
-    """A task of `include` by its name, or a whole definition with lm-eval's own keys."""
+    """A task (or group) of `include` by its name, or a whole definition with lm-eval's own keys.
+    What is stated of a group holds for each of its tasks."""
 
     model_config = ConfigDict(extra="allow")
 
     task: str = Field(min_length=1)
     limit: int | None = Field(None, gt=0)
     """Only the first documents are scored."""
+    shots: int | None = Field(None, ge=0, le=100)
+    """Solved examples before each question; None: as the task itself says."""
+    leading: str | None = Field(None, min_length=1)
+    """The metric that models are compared by; None: as the suite says."""
+    chance: float | None = Field(None, ge=0, lt=1)
+    """Accuracy of guessing; None: as the task's `metadata` says."""
+    note: str | None = Field(None, min_length=1, max_length=200)
+    """What a reader of its scores should know."""
 
     @model_validator(mode="after")
     def _texts_are_text(self) -> "SuiteTask":
@@ -45,6 +57,15 @@ class SuiteTask(Stated):
             if not (isinstance(value, str) and value):
                 raise ValueError(f"{key} must be text, but got {shown(value)}")
         return self
+
+    @property
+    def stated_chance(self) -> float | None:
+        """Accuracy of guessing, by the suite or by the task's own `metadata`."""
+        metadata = self.definition.get("metadata")
+        found = metadata.get("chance") if isinstance(metadata, dict) else None
+        if self.chance is None and isinstance(found, int | float) and not isinstance(found, bool):
+            return float(found)
+        return self.chance
 
     @property
     def definition(self) -> dict[str, Any]:
@@ -92,6 +113,9 @@ class Suite(Stated):
     description: str
     include: list[str] = []
     """Folders of task definitions: beside the suite's file, or of lm-eval's own collection."""
+    leading: str | None = Field(None, min_length=1)
+    """The metric that models are compared by, of tasks that do not say another one; None: bits
+    per byte of a text, `answer_margin` of a multiple choice, or the task's first metric."""
     tasks: list[Annotated[SuiteTask, BeforeValidator(_task)]] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -104,18 +128,31 @@ class Suite(Stated):
 
     @property
     def needs_corpus(self) -> bool:
-        """Whether a task has a source of ours, which may draw from held-out text."""
-        return any(task.own_source is not None for task in self.tasks)
+        """Whether a task has a source of ours that may draw from held-out text."""
+        return any(task.own_source not in (None, WHOLE_TEXTS) for task in self.tasks)
 
-    def identity(self, folder: Path) -> str:
-        """Hash of what is asked: the suite, and the files beside it that it names.
+    @property
+    def needs_texts(self) -> bool:
+        """Whether a task scores the very files that `--corpus` names."""
+        return any(task.own_source == WHOLE_TEXTS for task in self.tasks)
+
+    def identity(self, folder: Path, data: LocalData | None = None) -> str:
+        """Hash of what is asked: the suite, the files beside it that it names, and local data.
+        How scores are read (`leading`, `chance`, `note`) is not in it.
 
         Raises:
             ConfigError: a source's options are wrong.
             DataError: a file can't be read.
         """
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
-        digest = hashlib.sha256(text.encode())
+        asked = self.model_dump(mode="json", exclude={"leading"})
+        for task in asked["tasks"]:
+            for key in READING:
+                del task[key]
+            if task["shots"] is None:  # as before there were shots
+                del task["shots"]
+        digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode())
+        if data is not None:
+            digest.update(data.digest())
         for content in self._contents(folder):
             digest.update(hashlib.sha256(content).digest())
         return digest.hexdigest()[:16]

@@ -3,11 +3,13 @@
 import io
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from modsearch.config.samples import TaskFacts
+from modsearch.data.network import known_network
 from modsearch.errors import (
     ConfigError,
     DataError,
@@ -20,7 +22,10 @@ from modsearch.errors import (
 from modsearch.evaluation import lm as lm_module
 from modsearch.evaluation.documents import JsonLines, Origin
 from modsearch.evaluation.lm import ModsearchLM
+from modsearch.evaluation.local_data import LocalData
+from modsearch.evaluation.metrics import OWN, leading_of, own_metrics
 from modsearch.evaluation.suites import Suite, SuiteTask
+from modsearch.store.scratch import scratch
 
 SPLIT = "held_out"
 Results = dict[str, Any]
@@ -30,21 +35,56 @@ Results = dict[str, Any]
 class Tasks:
     """A suite's tasks as lm-eval's objects."""
 
-    def __init__(self, suite: Suite, path: Path, origin: Origin) -> None:
-        from lm_eval.tasks import TaskManager
-
-        include: list[str | Path] = [_included(name, path) for name in suite.include]
+    def __init__(
+        self, suite: Suite, path: Path, origin: Origin, data: LocalData | None = None
+    ) -> None:
         self.path = path
         self.origin = origin
+        self.data = data
+        self.leading = suite.leading
+        self.facts: dict[str, TaskFacts] = {}
+        """How scores are read, by task."""
+        with scratch("modsearch-tasks-") as folder:
+            include: list[str | Path] = [_included(name, path) for name in suite.include]
+            self._load(suite, include, folder)
+
+    def _load(self, suite: Suite, include: list[str | Path], folder: Path) -> None:
+        from lm_eval.tasks import TaskManager
+
         self.manager = TaskManager(include_path=include, include_defaults=False)
+        if self.data is not None:
+            for task in suite.tasks:
+                with self._naming(task.task):
+                    self._localise(task, self.data, folder)
+            self.manager = TaskManager(include_path=[*include, folder], include_defaults=False)
         self.tasks: dict[str, Any] = {}
         self.groups: dict[str, Any] = {}
         self.samples: dict[str, range] = {}  # lm-eval asks of every document whether it is in it
         self.defined: list[str] = []
         """Tasks that the suite itself defines."""
-        for task in suite.tasks:
-            with self._naming(task.task):
-                self._add(task)
+        asks = self.data is None and any(task.own_source is None for task in suite.tasks)
+        with known_network() if asks else nullcontext():
+            for task in suite.tasks:
+                with self._naming(task.task):
+                    self._add(task)
+
+    def _localise(self, task: SuiteTask, data: LocalData, folder: Path) -> None:
+        """Definitions of a task's parts that read local files go before lm-eval's own."""
+        todo, seen = [] if task.definition else [task.task], set()
+        while todo:
+            name = todo.pop()
+            entry = self.manager.task_index.get(name)
+            if entry is None or name in seen:  # an unknown one is told later
+                continue
+            seen.add(name)
+            inside = (entry.cfg or {}).get("task")
+            if isinstance(inside, list):
+                todo += map(str, inside)
+            elif entry.yaml_path is None:  # a tag
+                todo += sorted(entry.tags)
+            else:
+                definition = data.definition(entry.yaml_path, entry.cfg or {})
+                (folder / f"{len(list(folder.iterdir()))}.yaml").write_text(definition)
 
     @contextmanager
     def _naming(self, name: str) -> Iterator[None]:
@@ -74,7 +114,7 @@ class Tasks:
             which = f" (dataset_path {shown(stated)})" if stated else ""
             raise DataError(
                 f"needs data from the hub{which}, which can't be reached\n"
-                f"go online, or use a suite that needs no network, such as `quick`"
+                f"go online, name a --data-dir, or use a suite that needs no hub, such as `quick`"
             ) from error
         except (IndexError, TypeError) as error:  # it tries the first document
             raise ConfigError(
@@ -87,12 +127,16 @@ class Tasks:
                     raise ConfigError(f"`{name}` is a task of an earlier entry, too")
             before |= loaded[kind]
         for name, built in loaded["tasks"].items():
-            built.set_config("num_fewshot", built.config.num_fewshot or 0)
+            stated = built.config.num_fewshot if task.shots is None else task.shots
+            built.set_config("num_fewshot", stated or 0)
             built.set_fewshot_seed(self.origin.seed)
+            if stated and self.data is not None:
+                _check_examples(built, stated)
             if task.limit is not None:
                 self.samples[name] = range(min(task.limit, len(built.eval_docs)))
             if task.definition:
                 _check_choices(built, task, self.samples.get(name))
+            self.facts[name] = _facts(built, task, self.leading)
 
     def _spec(self, task: SuiteTask) -> dict[str, Any]:
         """A definition for lm-eval, with documents where the source is ours."""
@@ -173,6 +217,42 @@ def _check_choices(built: Any, task: SuiteTask, sample: range | None) -> None:
                     f"document {place + 1}{file}: doc_to_target must give one of its choices, or "
                     f"a place from 0 to {len(choices) - 1}, but gives {shown(each)}"
                 )
+
+
+def _check_examples(built: Any, shots: int) -> None:
+    """lm-eval would take its examples from the questions.
+
+    Raises:
+        DataError: there is no other text to take them from.
+    """
+    config = built.config
+    if not (config.fewshot_split or config.training_split) and not (
+        config.validation_split and config.test_split
+    ):
+        raise DataError(f"{shots} shots need examples of their own: NAME/train.jsonl beside them")
+
+
+def _facts(built: Any, task: SuiteTask, suite_leading: str | None) -> TaskFacts:
+    """How a task's scores are read.
+
+    Raises:
+        ConfigError: the leading metric is none of the task's.
+    """
+    better = {**built.higher_is_better(), **{name: OWN[name] for name in own_metrics(built)}}
+    leading = task.leading or suite_leading
+    if leading is None:
+        leading = leading_of(built)
+    elif leading not in better:
+        raise unknown("leading metric", leading, better)
+    accuracy = next((name for name in ("acc_norm", "acc") if name in better), None)
+    chance = task.stated_chance
+    return TaskFacts(
+        leading=leading,
+        higher_is_better=bool(better.get(leading, True)),
+        accuracy=accuracy if chance is not None else None,
+        chance=chance,
+        note=task.note,
+    )
 
 
 def _check_metrics(task: Any, scores: Mapping[str, Any]) -> None:

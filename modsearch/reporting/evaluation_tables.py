@@ -1,16 +1,30 @@
-"""Tables of lm-eval's scores: each trial's, and means over seeds."""
+"""Tables of lm-eval's scores: each trial's, means over seeds, and the winners' differences."""
 
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from statistics import fmean
 from typing import Any
 
 import pandas as pd
 
-from modsearch.analysis.compare import deviation
-from modsearch.analysis.means import runs_note
+from modsearch.analysis.compare import Comparison, deviation
+from modsearch.analysis.means import FEWEST, runs_note
 from modsearch.analysis.recipes import trial_order
+from modsearch.analysis.scores import (
+    AVERAGE,
+    Contender,
+    Line,
+    compare_scores,
+    is_topk,
+    line_of,
+    lines_of,
+    mean_over,
+)
 from modsearch.config.records import Record
+from modsearch.config.samples import facts_of
+from modsearch.errors import StudyError
 from modsearch.reporting.frames import Row, frame_of, interval_cells
 
 METRIC = (
@@ -19,6 +33,9 @@ METRIC = (
 )  # fmt: skip
 """Columns of tables, which those without rows have, too."""
 
+
+TOP_K = " (top-k: no likelihood)"
+"""Behind tasks that were scored with training's routing, which sees later tokens."""
 
 Evaluations = Mapping[str, Mapping[str, Mapping[str, Any]]]
 """lm-eval's results by trial and suite."""
@@ -31,25 +48,129 @@ def evaluations(records: Sequence[Record], results: Evaluations) -> pd.DataFrame
         for suite, result in sorted(results.get(record.hash, {}).items()):
             for task, metrics in sorted(result.get("results", {}).items()):
                 rows += _metrics(record, suite, task, metrics, _chance(result, task))
+            if is_topk(result):
+                for row in rows:
+                    if (row["hash"], row["suite"]) == (record.hash, suite):
+                        row["task"] = f"{row['task']}{TOP_K}"
     return frame_of(rows, METRIC)
 
 
-def evaluation_means(frame: pd.DataFrame) -> pd.DataFrame:
-    """The same over seeds, so that arms stand under each other.
+def evaluation_means(frame: pd.DataFrame, results: Evaluations | None = None) -> pd.DataFrame:
+    """The same over seeds, so that arms stand under each other: of each suite its averages first,
+    then what leads in its tasks, then other metrics.
 
     All seeds answer the same items, so that the items' error does not become smaller with seeds:
-    the intervals have it beside the scatter over seeds.
+    the intervals have it beside the scatter over seeds. Where it is known what each item scored,
+    both are told apart; the others add them, and are a little too wide.
     """
     groups: dict[tuple[str, ...], list[Mapping[Any, Any]]] = defaultdict(list)
     names = ["suite", "task", "metric", "budget", "arm", "stage"]
     for row in frame.to_dict("records"):
         groups[tuple(str(row[name]) for name in names)].append(row)
-    rows = [_evaluation_mean(names, group) for group in groups.values()]
-    rows.sort(key=lambda row: tuple(str(row[name]) for name in names[:3]))
+    known = results or {}
+    rows = [_evaluation_mean(names, group, known) for group in groups.values()]
+    seeds = {(str(row["hash"]), str(row["suite"])): row for row in frame.to_dict("records")}
+    sides: dict[tuple[str, ...], list[Mapping[Any, Any]]] = defaultdict(list)
+    for row in seeds.values():
+        sides[tuple(str(row[name]) for name in ("suite", "budget", "arm", "stage"))].append(row)
+    rows += [row for group in sides.values() for row in _averages(names, group, known)]
+    order = {"average": 0, "leads": 1}
+    rows.sort(key=lambda row: (str(row["suite"]), order.get(str(row["role"]), 2),
+                               str(row["task"]), str(row["metric"])))  # fmt: skip
     return frame_of(rows)
 
 
-def _evaluation_mean(names: Sequence[str], group: Sequence[Mapping[Any, Any]]) -> Row:
+def _contender(group: Sequence[Mapping[Any, Any]], results: Evaluations) -> Contender | None:
+    """The seeds of one arm; None where results of one are not there."""
+    suite = str(group[0]["suite"])
+    found = [results.get(str(row["hash"]), {}).get(suite) for row in group]
+    kept = [each for each in found if each is not None]
+    return Contender(str(group[0]["arm"]), kept) if len(kept) == len(group) else None
+
+
+def _averages(
+    names: Sequence[str], group: Sequence[Mapping[Any, Any]], results: Evaluations
+) -> list[Row]:
+    """Over the tasks of a suite: accuracy centred on chance, and a metric that leads in all."""
+    side = _contender(group, results)
+    lines = lines_of(facts_of(side.results[0])) if side is not None else []
+    rows: list[Row] = []
+    for line in lines:
+        if side is None or line.shown.task != AVERAGE:
+            continue
+        ends = _crossed(side, line)
+        if ends is None:
+            continue
+        topk = TOP_K if is_topk(side.results[0]) else ""
+        which = {"task": f"{AVERAGE}{topk}", "metric": line.shown.metric}
+        rows.append(
+            {
+                **{name: which.get(name, group[0][name]) for name in names},
+                "role": "average",
+                **ends,
+                "chance": None,
+                "deviation over seeds": None,
+                "items' error": None,
+                "seeds": len(group),
+                "note": runs_note(len(group)),
+            }
+        )
+    return rows
+
+
+def _crossed(side: Contender, line: Line, value: float | None = None) -> Row | None:
+    """A mean with its interval over seeds and items; None where what items scored is unknown.
+
+    `value` is the mean where it is known better than by rounded scores of items.
+    """
+    found = mean_over(side, line)
+    if found is None:
+        return None
+    found = found if value is None else replace(found, value=value)
+    low, high = found.interval() if len(side.results) >= FEWEST else (None, None)
+    return {"mean": found.value, "mean low": low, "mean high": high}
+
+
+def evaluation_differences(comparison: Comparison | None, results: Evaluations) -> pd.DataFrame:
+    """The headline's two winners on the same items of each suite: how much better the routed one
+    is by what leads in each task, over seeds and items."""
+    rows: list[Row] = []
+    if comparison is None:
+        return frame_of(rows)
+    ours, theirs = ([record.hash for record in each.records]
+                    for each in (comparison.arm, comparison.reference))  # fmt: skip
+    shared = [set(results.get(name, {})) for name in (*ours, *theirs)]
+    for suite in sorted(set.intersection(*shared)) if shared else ():
+        sides = [
+            Contender(each.arm, [results[name][suite] for name in names])
+            for each, names in ((comparison.reference, theirs), (comparison.arm, ours))
+        ]
+        try:
+            found = compare_scores(suite, sides)
+        except StudyError:  # scored before items were kept, or on other ones
+            continue
+        rows += [
+            {
+                "suite": suite,
+                "task": row.task,
+                "metric": row.metric,
+                "arm": row.side,
+                "against": row.against,
+                "difference": row.value,
+                "difference low": row.low,
+                "difference high": row.high,
+                "p": row.p,
+                "verdict": row.verdict,
+                "over": row.over,
+            }
+            for row in (*found.averages, *found.differences)
+        ]
+    return frame_of(rows)
+
+
+def _evaluation_mean(
+    names: Sequence[str], group: Sequence[Mapping[Any, Any]], results: Evaluations
+) -> Row:
     """Of the seeds of one arm."""
     values = [float(row["value"]) for row in group]
     known = (row["stderr"] for row in group)
@@ -58,9 +179,16 @@ def _evaluation_mean(names: Sequence[str], group: Sequence[Mapping[Any, Any]]) -
     notes = [runs_note(len(values))] if runs_note(len(values)) else []
     if items is None:
         notes.append("the items' error is not known")
+    side = _contender(group, results)
+    task, metric = str(group[0]["task"]).removesuffix(TOP_K), str(group[0]["metric"])
+    facts = facts_of(side.results[0]) if side is not None else {}
+    crossed = None
+    if side is not None and len(values) >= FEWEST and task in facts:
+        crossed = _crossed(side, line_of(task, metric), fmean(values))
     return {
         **{name: group[0][name] for name in names},
-        **interval_cells("mean", values, items or 0.0),
+        "role": "leads" if task in facts and facts[task].leading == metric else "",
+        **(crossed or interval_cells("mean", values, items or 0.0)),
         "chance": group[0]["chance"],
         "deviation over seeds": deviation(values),
         "items' error": items,
@@ -70,7 +198,10 @@ def _evaluation_mean(names: Sequence[str], group: Sequence[Mapping[Any, Any]]) -
 
 
 def _chance(result: Mapping[str, Any], task: str) -> float | None:
-    """Accuracy of guessing, where the suite states it in the task's `metadata`."""
+    """Accuracy of guessing, where the suite states it, or the task's `metadata` does."""
+    facts = facts_of(result)
+    if task in facts:
+        return facts[task].chance
     found: object = result
     for key in ("configs", task, "metadata", "chance"):
         found = found.get(key) if isinstance(found, Mapping) else None

@@ -99,10 +99,21 @@ EXPLORE = (
     "draws: they enter no fit and no claim. Columns: what differs between recipes."
 )
 EVALUATION = (
-    "lm-eval scores of finished trials; means over seeds first, with 95 % intervals that hold the "
-    "scatter over seeds and the items' error, and the accuracy of guessing (chance) where the "
-    "suite states it. All seeds and arms answer the same items, so more "
-    "seeds do not make the latter smaller, and much of it is the same for two arms."
+    "lm-eval scores of finished trials. Of each suite first its average, accuracy centred on "
+    "chance ((accuracy - chance) / (1 - chance), mean over tasks), then the metric that leads in "
+    "each task, then others; means over seeds with 95 % intervals that hold the scatter over "
+    "seeds and the items' error, and the accuracy of guessing (chance) where the suite states it. "
+    "Small models are hardly told apart by accuracy: answer bits per byte (lower is better) is "
+    "the code length of the right answer, answer margin (higher) its probability among the "
+    "choices minus that of the likeliest wrong one. Scores are causal; a task that is marked "
+    "top-k was scored with training's routing, which sees later tokens: that is no likelihood, "
+    "and is compared with nothing.",
+    "All seeds and arms answer the same items, so more seeds do not make the items' error "
+    "smaller, and most of it is the same for two arms. Differences of the headline's two winners "
+    "are taken item by item, with seeds and items as crossed random effects; positive: the routed "
+    "arm is better, whether the metric is or not. Their intervals hold together at 95 % "
+    "(Bonferroni), and words are by p adjusted for the suite's tasks (Holm 1979); averages are "
+    "not adjusted.",
 )
 MOST_BESIDE = 4
 """Winners up to which each has a column and not a row: they have two dozen properties."""
@@ -269,11 +280,20 @@ def _explore(material: Material) -> Section:
 
 def _evaluation(material: Material) -> Section:
     found = evaluation_tables.evaluations(material.shown_records, material.evaluations)
+    means = evaluation_tables.evaluation_means(found, material.evaluations)
+    compared = material.claims.headline.comparison
+    shown = compared is not None and {compared.arm.arm, compared.reference.arm} <= set(
+        material.shown
+    )
+    differences = evaluation_tables.evaluation_differences(
+        compared if shown else None, material.evaluations
+    )
     return section_of(
         "Evaluation",
-        [EVALUATION],
+        EVALUATION,
         tables=[
-            Table("evaluation_means", evaluation_tables.evaluation_means(found)),
+            Table("evaluation_differences", differences),
+            Table("evaluation_means", means),
             Table("evaluations", found, folded=True),
         ],
         needs="scores of a suite, by `modsearch eval`",

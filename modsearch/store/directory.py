@@ -275,14 +275,7 @@ class StudyDirectory:
 
     def evaluations(self, name: str) -> dict[str, dict[str, Any]]:
         """Results of lm-eval by suite, in its own shape; what is damaged is left out."""
-        found = {}
-        for path in self._evaluations(name):
-            with suppress(StudyError):
-                found[path.stem] = _read_evaluation(path)
-        return found
-
-    def _evaluations(self, name: str) -> list[Path]:
-        return sorted((self.trial(name) / "eval").glob("[!.]*.json"))
+        return evaluations_in(self.trial(name))
 
     def left_out(self, found: Results | None = None) -> list[str]:
         """What of the study does not count or can't be read: a line for each."""
@@ -291,7 +284,9 @@ class StudyDirectory:
         reads: list[Callable[[], object]] = [self._read_speeds]
         for record in found.records:
             reads.append(partial(self._read_routing, record.hash))
-            reads += [partial(_read_evaluation, path) for path in self._evaluations(record.hash)]
+            reads += [
+                partial(_read_evaluation, path) for path in _evaluations(self.trial(record.hash))
+            ]
         for read in reads:
             try:
                 read()
@@ -306,6 +301,19 @@ def _line(why: str, names: list[str]) -> str:
         return why
     more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
     return f"{why}: {', '.join(names[:NAMES_SHOWN])}{more}"
+
+
+def evaluations_in(trial: Path) -> dict[str, dict[str, Any]]:
+    """The same of a trial's folder, wherever it is."""
+    found = {}
+    for path in _evaluations(trial):
+        with suppress(StudyError):
+            found[path.stem] = _read_evaluation(path)
+    return found
+
+
+def _evaluations(trial: Path) -> list[Path]:
+    return sorted((trial / "eval").glob("[!.]*.json"))
 
 
 def _read_evaluation(path: Path) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from pydantic import ValidationError
 from modsearch.config.manifest import Manifest
 from modsearch.config.reading import parse_yaml, yaml_text
 from modsearch.config.runtime import Plugin
+from modsearch.config.samples import TaskSamples, facts_of
 from modsearch.errors import StudyError, shown
 from modsearch.store.directory import StudyDirectory
 from modsearch.store.files import write_bytes
@@ -39,9 +40,10 @@ NAMES = re.compile(
 )
 """What a packed study may hold, and nothing else: no name leads out of its folder."""
 
-EVALUATION = ("results", "versions", "n-shot", "n-samples", "higher_is_better", "config")
-"""What is kept of lm-eval's answer. Its `configs` say again what the suite says, for each model,
-and may hold paths: the chance that it states is kept of them."""
+EVALUATION = ("results", "versions", "n-shot", "n-samples", "higher_is_better", "config", "tasks")
+"""What is kept of lm-eval's answer, beside what items scored by metrics that models are compared
+by. Its `configs` say again what the suite says, for each model, and may hold paths: the chance
+that it states is kept of them."""
 
 MOST_PACKED = 2**26
 MOST_BYTES = 2**29
@@ -109,7 +111,26 @@ def _trial(directory: StudyDirectory, name: str, manifest: Manifest) -> dict[str
     for suite, answer in directory.evaluations(name).items():
         kept = {key: answer[key] for key in EVALUATION if key in answer}
         kept["configs"] = _chances(answer.get("configs"))
+        kept["samples"] = _compared(answer)
         found[f"{inside}/eval/{suite}.json"] = json.dumps(kept).encode()
+    return found
+
+
+def _compared(answer: Mapping[str, Any]) -> dict[str, object]:
+    """What items scored by the metrics that models are compared by."""
+    found: dict[str, object] = {}
+    for task, facts in facts_of(answer).items():
+        try:
+            samples = TaskSamples.model_validate(answer["samples"][task])
+        except (KeyError, TypeError, ValidationError):
+            continue
+        used = (facts.leading, facts.accuracy)
+        found[task] = samples.model_copy(
+            update={
+                "values": {key: text for key, text in samples.values.items() if key in used},
+                "weights": {key: text for key, text in samples.weights.items() if key in used},
+            }
+        ).model_dump()
     return found
 
 

@@ -30,7 +30,6 @@ from modsearch.evaluation.evaluate import (
     evaluate,
     evaluate_checkpoint,
     evaluate_winners,
-    ratio_error,
 )
 from modsearch.evaluation.lm import ModsearchLM
 from modsearch.evaluation.models import LanguageModel
@@ -269,9 +268,10 @@ def test_shipped_suites_name_tasks_that_exist(name: str) -> None:
     include: list[str | Path] = [collection / folder for folder in suite.include]
     known = TaskManager(include_path=include, include_defaults=False).all_tasks
     for task in suite.tasks:
+        assert task.leading or suite.leading
         source = str(task.definition.get("dataset_path", "")).removeprefix("modsearch:")
         if task.definition:
-            SOURCES[source](**task.definition["dataset_kwargs"])
+            SOURCES[source](**task.definition.get("dataset_kwargs", {}))
         else:
             assert task.task in known
 
@@ -285,7 +285,7 @@ def test_quick_suite_tells_a_trained_model_from_a_fresh_one(data: DataConfig) ->
     assert torch.equal(torch.get_rng_state(), states[2])
     assert model.training
     assert json.loads(json.dumps(before)) == before
-    assert "samples" not in before
+    assert set(before["samples"]) == set(before["tasks"]) == set(before["results"])
     fresh = before["results"]
     assert 7.5 < fresh["held_out_text"]["bits_per_byte,none"] < 9
     assert 0 < fresh["held_out_text"]["bits_per_byte_stderr,none"] < 0.2
@@ -300,7 +300,7 @@ def test_quick_suite_tells_a_trained_model_from_a_fresh_one(data: DataConfig) ->
     other = evaluate(model, "quick", data, "test")["results"]
     assert other["held_out_text"] != after["held_out_text"]
     # It depends on no text.
-    assert other["recall"] == after["recall"]
+    assert other["recall"] == pytest.approx(after["recall"], abs=1e-6)
 
 
 def train_briefly(model: Decoder, data: DataConfig) -> None:
@@ -344,15 +344,6 @@ def test_sources_are_pure_and_fair(data: DataConfig, tmp_path: Path) -> None:
     source = SOURCES["excerpts"](num=3, size=500)
     with pytest.raises(DataError, match="gives 2 documents, 3 are asked for"):
         source.documents(small)
-
-
-def test_error_of_a_ratio_agrees_with_repeated_draws() -> None:
-    generator = np.random.default_rng(0)
-    sizes = generator.integers(50, 150, (4000, 30))
-    nats = -sizes * 2.0 + generator.normal(0, 5, sizes.shape)
-    spread = float((nats.sum(1) / sizes.sum(1)).std())
-    stated = [ratio_error(list(zip(*rows, strict=True))) for rows in zip(nats, sizes, strict=True)]
-    assert np.mean(stated) == pytest.approx(spread, rel=0.05)
 
 
 def record_of(model: ModelConfig, data: DataConfig, trial_hash: str, stage: Stage) -> Record:

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import html
+import json
 import re
 import shlex
 import subprocess
@@ -10,14 +11,17 @@ import sys
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
+import numpy as np
 import pandas as pd
 import pytest
-from pages import table, tree, write
+from pages import named, table, tree, write
 from worlds import BUDGETS, WIDTHS, changed, law, manifest, params_of, study, trial
 
 from modsearch.analysis.claims import study_claims
+from modsearch.analysis.samples import text_of
 from modsearch.config.reading import override
 from modsearch.config.records import Stage, State
 from modsearch.errors import StudyError
@@ -27,6 +31,8 @@ from modsearch.reporting.page import _again, _here, compile_report
 from modsearch.reporting.parts import Table
 from modsearch.reporting.trial_tables import Size, exploration, left_out, trials, winners
 from modsearch.store.directory import StudyDirectory
+from modsearch.store.files import write_text
+from modsearch.store.packed import pack, unpacked
 
 ROOT = Path(__file__).resolve().parents[2]
 HOSTILE = "<script>alert('$x_{1}$')</script> | `arm` & \N{GREEK SMALL LETTER ALPHA}"
@@ -527,3 +533,67 @@ def test_compiles_without_torch_in_another_process_to_the_same_bytes(tmp_path: P
     )
     assert done.returncode == 0, done.stderr
     assert tree(tmp_path / "report") == expected
+
+
+def scored(value: float, seed: int, *, mode: str = "causal") -> dict[str, Any]:
+    """Results of a suite of two tasks, with what each of 40 items scored."""
+    generator = np.random.default_rng(0)
+    hard = generator.normal(0, 1, 40)
+    rows = hard + value + np.random.default_rng(seed).normal(0, 0.1, 40)
+    right = [float(each > 0) for each in rows]
+    facts = {"leading": "answer_margin", "higher_is_better": True, "accuracy": "acc"}
+    samples = {
+        "documents": "d",
+        "values": {"answer_margin": text_of(rows.tolist()), "acc": text_of(right)},
+    }
+    metrics = {"answer_margin,none": float(rows.mean()), "acc,none": float(np.mean(right))}
+    return {
+        "results": {"one": metrics, "two": metrics},
+        "tasks": {task: {**facts, "chance": 0.5} for task in ("one", "two")},
+        "samples": {"one": samples, "two": samples},
+        "config": {"mode": mode, "likelihood": mode == "causal"},
+    }
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_the_winners_are_compared_item_by_item(tmp_path: Path) -> None:
+    rows = [named(row) for row in study(sd=0.004, seeds=3)]
+    root = write(tmp_path / "one", rows)
+    directory = StudyDirectory(root)
+    for place, record in enumerate(row for row in rows if row.stage is Stage.CONFIRM):
+        better = 0.5 if record.arm == "mod" else 0.0
+        text = json.dumps(scored(better, place))
+        write_text(directory.trial(record.hash) / "eval" / "two.json", text)
+    page = compile_report(root)
+    found = table(page, "evaluation_differences")
+    assert [(row["task"], row["metric"]) for row in found] == [
+        ("average", "centred accuracy"), ("average", "answer_margin"),
+        ("one", "answer_margin"), ("two", "answer_margin"),
+    ]  # fmt: skip
+    for row in found[1:]:
+        low, value, high = (float(row[f"difference{end}"]) for end in (" low", "", " high"))
+        # Items scatter by 1, which the difference does not have.
+        assert 0.3 < low < value < high < 0.7
+        assert (row["arm"], row["against"], row["verdict"]) == ("mod", "dense", "better")
+    means = [row for row in table(page, "evaluation_means") if row["suite"] == "two"]
+    assert [row["role"] for row in means] == sorted(
+        (row["role"] for row in means), key=("average", "leads", "").index
+    )
+    wide = [row for row in means if row["task"] == "one" and row["role"] == "leads"]
+    assert all(float(row["mean high"]) - float(row["mean low"]) > 0.5 for row in wide)
+    again = tmp_path / "packed.tar.xz"
+    pack(directory, again)
+    with unpacked(again) as folder:
+        other = compile_report(folder, tmp_path / "other")
+        assert table(other, "evaluation_differences") == found
+        kept = StudyDirectory(folder).evaluations(rows[-1].hash)["two"]["samples"]["one"]
+        assert set(kept["values"]) == {"answer_margin", "acc"}
+
+
+def test_a_top_k_score_is_marked_as_no_likelihood() -> None:
+    results = {"a": {"two": scored(0.1, 0, mode="train")}}
+    means = evaluation_means(evaluations([trial(Stage.CONFIRM, name="a")], results), results)
+    assert all("top-k: no likelihood" in task for task in means["task"])
+    causal = {"a": {"two": scored(0.1, 0)}}
+    means = evaluation_means(evaluations([trial(Stage.CONFIRM, name="a")], causal), causal)
+    assert not any("top-k" in task for task in means["task"])

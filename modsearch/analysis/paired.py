@@ -1,0 +1,144 @@
+"""Differences of scores on the same documents: over documents, and over seeds and documents.
+
+Documents are items that all models answer, so that a difference is taken document by document
+(Miller 2024, arXiv 2411.00640). Where both sides are several seeds, seeds and documents are
+crossed random effects: other seeds, and other documents of the same kind, would have given
+another difference. Its variance is that over documents plus that over seeds, less the residual
+that both contain (Cornfield and Tukey 1956; the two-way clusters of Cameron, Gelbach and Miller
+2011, doi 10.1198/jbes.2010.07136), with Satterthwaite's degrees of freedom. Seeds are not paired:
+pairing does not reduce the noise of training. `benchmarks/paired.py` shows the coverage.
+
+Shapes: S seeds, D documents; a list goes over tasks, which are strata: documents of each are a
+sample, the tasks themselves are not.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import special
+
+from modsearch.analysis.noise import quantile
+from modsearch.analysis.samples import Array
+
+LEVEL = 0.05
+NOTHING = 1e-24
+"""Variance that is rounding alone."""
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """What the seeds of one side scored on the documents of one task."""
+
+    values_SD: Array
+    weights_D: Array
+    """What each document counts for in the task's mean."""
+
+    @property
+    def shares_D(self) -> Array:
+        """Weights that add up to 1."""
+        shares: Array = self.weights_D / self.weights_D.sum()
+        return shares
+
+    @property
+    def mean(self) -> float:
+        """Over seeds and documents."""
+        return float((self.values_SD @ self.shares_D).mean())
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A difference with its error."""
+
+    value: float
+    se: float
+    freedom: float
+    """Degrees of freedom."""
+    seeds_se: float | None
+    """The part of `se` that is the seeds; None where a side is a single run, so that the interval
+    is over documents alone and says nothing of other seeds."""
+
+    def interval(self, level: float = LEVEL) -> tuple[float, float]:
+        """The two-sided interval that misses the truth with this chance."""
+        half = -quantile(self.freedom, level / 2) * self.se
+        return self.value - half, self.value + half
+
+    @property
+    def p(self) -> float:
+        """Two-sided, of no difference."""
+        if self.se**2 < NOTHING:
+            return 1.0 if abs(self.value) < NOTHING else 0.0
+        return 2 * float(special.stdtr(self.freedom, -abs(self.value) / self.se))
+
+
+def ratio_error(values_D: Array, weights_D: Array) -> float:
+    """Standard error of a weighted mean over documents that were drawn together with their
+    weights; NaN of a single one.
+
+    The linearised ratio estimator (Cochran 1977, section 6.4), without the correction for a
+    finite population.
+    """
+    num = len(values_D)
+    if num < 2:
+        return math.nan
+    shares_D = weights_D / weights_D.sum()
+    rest_D = shares_D * (values_D - values_D @ shares_D)
+    return math.sqrt(num / (num - 1) * float(rest_D @ rest_D))
+
+
+def difference(
+    ours: Sequence[Sheet], theirs: Sequence[Sheet], scales: Sequence[float] | None = None
+) -> Difference:
+    """How much higher our mean over tasks is than theirs.
+
+    Args:
+        ours: a sheet for each task, seeds in the same order in all.
+        theirs: the same tasks and documents.
+        scales: what a task's scores are multiplied by, such as 1 / (1 - chance).
+    """
+    num = len(ours)
+    factors = [(1.0 if scales is None else scales[k]) / num for k in range(num)]
+    parts: list[tuple[float, float]] = []
+    for factor, one, other in zip(factors, ours, theirs, strict=True):
+        gap_D = one.values_SD.mean(0) - other.values_SD.mean(0)
+        parts.append(((factor * ratio_error(gap_D, one.weights_D)) ** 2, len(gap_D) - 1))
+    items = sum(part for part, _ in parts)
+    value, seeds_se, residual = 0.0, None, 0.0
+    seeds: list[tuple[float, float]] = []
+    for sign, sheets in ((1, ours), (-1, theirs)):
+        both = zip(factors, sheets, strict=True)
+        means_S = np.sum([f * sheet.values_SD @ sheet.shares_D for f, sheet in both], axis=0)
+        value += sign * float(np.mean(means_S))
+        if len(means_S) > 1:
+            seeds.append((float(np.var(means_S, ddof=1)) / len(means_S), len(means_S) - 1))
+            residual += sum(f**2 * _residual(s) for f, s in zip(factors, sheets, strict=True))
+    variance = items
+    if len(seeds) == 2:
+        over_seeds = sum(part for part, _ in seeds)
+        parts += seeds
+        variance = max(items, over_seeds, items + over_seeds - residual)
+        seeds_se = math.sqrt(over_seeds)
+    spread = sum(part**2 / freedom for part, freedom in parts if freedom > 0)
+    freedom = variance**2 / spread if spread > 0 else 1.0
+    return Difference(value, math.sqrt(variance), freedom, seeds_se)
+
+
+def _residual(sheet: Sheet) -> float:
+    """What the interaction of seeds and documents adds to the variance over either."""
+    S, D = sheet.values_SD.shape
+    if D < 2:
+        return 0.0
+    means_S, means_D = sheet.values_SD @ sheet.shares_D, sheet.values_SD.mean(0)
+    rest_SD = sheet.values_SD - means_S[:, None] - means_D + means_S.mean()
+    squares = float(((sheet.shares_D * rest_SD) ** 2).sum())
+    return float(squares / (S * (S - 1)) * D / (D - 1))
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """p-values that are adjusted for how many there are (Holm 1979)."""
+    found, least = [0.0] * len(values), 0.0
+    for rank, place in enumerate(sorted(range(len(values)), key=values.__getitem__)):
+        least = max(least, min(1.0, (len(values) - rank) * values[place]))
+        found[place] = least
+    return found

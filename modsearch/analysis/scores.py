@@ -1,0 +1,283 @@
+"""Models compared on the documents of a suite: each task's leading metric, and averages.
+
+Words are by p-values that are adjusted by Holm's method for all tasks and sides; intervals are
+Bonferroni's, which all hold at once: intervals that agree with Holm's steps exist, but say nothing
+of how large a told difference is (Guilbaud 2008, doi 10.1002/bimj.200710469). So a row whose
+interval just holds zero may still be told.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from modsearch.analysis.paired import LEVEL, Difference, Sheet, difference, holm
+from modsearch.analysis.samples import Scores, scores_of
+from modsearch.config.answers import (
+    Estimate,
+    Score,
+    ScoreComparison,
+    ScoreDifference,
+    ScoredTask,
+    Side,
+)
+from modsearch.config.samples import TaskFacts, facts_of
+from modsearch.errors import StudyError, shown
+
+AVERAGE = "average"
+CENTRED = "centred accuracy"
+"""(accuracy - chance) / (1 - chance), mean over tasks: 0 of guessing, 1 of being always right."""
+
+Results = Mapping[str, Any]
+"""lm-eval's answer with `tasks` and `samples`."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One side: what each of its seeds scored."""
+
+    name: str
+    results: Sequence[Results]
+
+
+@dataclass(frozen=True)
+class Line:
+    """What is compared in one row: a metric of one task, or of several, with their scales."""
+
+    shown: ScoredTask
+    parts: tuple[tuple[str, str, float], ...]
+    """Task, metric and factor of each."""
+
+
+def lines_of(facts: Mapping[str, TaskFacts]) -> list[Line]:
+    """Averages over tasks, where there are several, and the leading metric of each task."""
+    found = []
+    centred = tuple(
+        (task, each.accuracy, 1 / (1 - each.chance))
+        for task, each in facts.items()
+        if each.accuracy is not None and each.chance is not None
+    )
+    if len(centred) > 1:
+        found.append(_line(AVERAGE, CENTRED, centred))
+    leading = {each.leading for each in facts.values()}
+    if len(facts) > 1 and len(leading) == 1:
+        parts = tuple((task, each.leading, 1.0) for task, each in facts.items())
+        higher = all(each.higher_is_better for each in facts.values())
+        found.append(_line(AVERAGE, leading.pop(), parts, higher=higher))
+    for task, each in facts.items():
+        parts = ((task, each.leading, 1.0),)
+        found.append(
+            _line(task, each.leading, parts, higher=each.higher_is_better, note=each.note)
+        )
+    return found
+
+
+def line_of(task: str, metric: str) -> Line:
+    """Of one task, by any metric."""
+    return _line(task, metric, ((task, metric, 1.0),))
+
+
+def _line(
+    task: str,
+    metric: str,
+    parts: tuple[tuple[str, str, float], ...],
+    *,
+    higher: bool = True,
+    note: str | None = None,
+) -> Line:
+    shown = ScoredTask(
+        task=task, metric=metric, higher_is_better=higher, documents=0, chance=None, note=note
+    )
+    return Line(shown, parts)
+
+
+def sheets_of(contender: Contender, line: Line) -> list[Sheet] | None:
+    """What the seeds of a side scored, a sheet a task; None where one of them does not say."""
+    found = []
+    for task, metric, _ in line.parts:
+        known = [scores_of(results, task, metric) for results in contender.results]
+        rows = [each for each in known if each is not None]
+        if not rows or len(rows) < len(known) or not _agree(rows):
+            return None
+        found.append(Sheet(np.stack([row.values_D for row in rows]), rows[0].weights_D))
+    return found
+
+
+def _agree(rows: Sequence[Scores]) -> bool:
+    first = rows[0]
+    return all(
+        row.documents == first.documents and len(row.values_D) == len(first.values_D)
+        for row in rows
+    )
+
+
+def mean_over(contender: Contender, line: Line) -> Difference | None:
+    """The score of a side with its error over documents and seeds; None where that is not
+    known."""
+    sheets = sheets_of(contender, line)
+    if sheets is None:
+        return None
+    zeros = [Sheet(np.zeros_like(each.values_SD), each.weights_D) for each in sheets]
+    found = difference(sheets, zeros, [factor for *_, factor in line.parts])
+    if line.shown.metric != CENTRED:
+        return found
+    facts = facts_of(contender.results[0])
+    guesses = [factor * (facts[task].chance or 0.0) for task, _, factor in line.parts]
+    value = found.value - sum(guesses) / len(guesses)
+    return Difference(value, found.se, found.freedom, found.seeds_se)
+
+
+def averages(results: Results) -> dict[str, Estimate]:
+    """Of one model, by metric: centred accuracy, and what leads in all tasks."""
+    model = Contender("", [results])
+    found = {}
+    for line in lines_of(facts_of(results)):
+        mean = mean_over(model, line) if line.shown.task == AVERAGE else None
+        if mean is not None and math.isfinite(mean.se):
+            low, high = mean.interval()
+            found[line.shown.metric] = Estimate(value=mean.value, low=low, high=high)
+    return found
+
+
+def compare_scores(suite: str, contenders: Sequence[Contender]) -> ScoreComparison:
+    """Each side against the first, on the same documents.
+
+    Raises:
+        StudyError: sides have answered other documents, or what documents scored is not known.
+    """
+    first, *others = contenders
+    facts = facts_of(first.results[0])
+    lines = lines_of(facts)
+    for other in others:
+        _check_same(suite, first, other, facts)
+    scores: list[Score] = []
+    found: list[tuple[Line, Contender, Difference]] = []
+    for line in lines:
+        theirs = _sheets(suite, first, line)
+        factors = [factor for *_, factor in line.parts]
+        for each in contenders:
+            scores.append(_score(each, line))
+            if each is not first:
+                gap = difference(_sheets(suite, each, line), theirs, factors)
+                found.append((line, each, gap))
+    averages = [row for row in found if row[0].shown.task == AVERAGE]
+    tasks = [row for row in found if row[0].shown.task != AVERAGE]
+    return ScoreComparison(
+        suite=suite,
+        sides=[Side(name=each.name, runs=len(each.results)) for each in contenders],
+        tasks=[_shown(line, facts, first) for line in lines],
+        scores=scores,
+        differences=_told(tasks, first.name),
+        averages=[
+            row
+            for metric in dict.fromkeys(line.shown.metric for line, *_ in averages)
+            for row in _told([each for each in averages if each[0].shown.metric == metric],
+                             first.name)
+        ],
+        adjusted_for=len(tasks),
+        notes=_notes(contenders, facts),
+    )  # fmt: skip
+
+
+def _sheets(suite: str, contender: Contender, line: Line) -> list[Sheet]:
+    sheets = sheets_of(contender, line)
+    if sheets is None:
+        raise StudyError(
+            f"results of {shown(contender.name)} do not say what each document of suite "
+            f"`{suite}` scored by {line.shown.metric}\nscore it again with `modsearch eval`"
+        )
+    return sheets
+
+
+def _check_same(
+    suite: str, first: Contender, other: Contender, facts: Mapping[str, TaskFacts]
+) -> None:
+    theirs = facts_of(other.results[0])
+    for task, each in facts.items():
+        one = scores_of(first.results[0], task, each.leading)
+        two = scores_of(other.results[0], task, each.leading) if task in theirs else None
+        if one is not None and (two is None or one.documents != two.documents):
+            raise StudyError(
+                f"{shown(first.name)} and {shown(other.name)} have answered other documents of "
+                f"task `{task}`\nscore both with the same suite `{suite}`, on the same text"
+            )
+
+
+def _score(contender: Contender, line: Line) -> Score:
+    mean = mean_over(contender, line)
+    assert mean is not None
+    low, high = mean.interval()
+    return Score(
+        side=contender.name,
+        task=line.shown.task,
+        metric=line.shown.metric,
+        value=mean.value,
+        low=_finite(low),
+        high=_finite(high),
+    )
+
+
+def _shown(line: Line, facts: Mapping[str, TaskFacts], first: Contender) -> ScoredTask:
+    num = sum(
+        len(found.values_D)
+        for task, metric, _ in line.parts
+        if (found := scores_of(first.results[0], task, metric)) is not None
+    )
+    chance = facts[line.shown.task].chance if line.shown.task in facts else None
+    return line.shown.model_copy(update={"documents": num, "chance": chance})
+
+
+def _told(
+    rows: Sequence[tuple[Line, Contender, Difference]], against: str
+) -> list[ScoreDifference]:
+    """One family of comparisons, adjusted for how many they are."""
+    known = [gap for _, _, gap in rows if math.isfinite(gap.se)]
+    adjusted = dict(zip(map(id, known), holm([gap.p for gap in known]), strict=True))
+    found = []
+    for line, side, gap in rows:
+        sign = 1 if line.shown.higher_is_better else -1
+        p = adjusted.get(id(gap))
+        ends = sorted(sign * end for end in gap.interval(LEVEL / len(rows)))
+        value = sign * gap.value
+        told = p is not None and p < LEVEL
+        found.append(
+            ScoreDifference(
+                side=side.name,
+                against=against,
+                task=line.shown.task,
+                metric=line.shown.metric,
+                value=value,
+                low=_finite(ends[0]),
+                high=_finite(ends[1]),
+                p=p,
+                verdict=("better" if value > 0 else "worse") if told else "inconclusive",
+                over="documents" if gap.seeds_se is None else "seeds and documents",
+            )
+        )
+    return found
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _notes(contenders: Sequence[Contender], facts: Mapping[str, TaskFacts]) -> list[str]:
+    notes = [f"{task}: {each.note}" for task, each in facts.items() if each.note is not None]
+    single = [each.name for each in contenders if len(each.results) == 1]
+    if single:
+        notes.append(
+            f"{', '.join(single)}: one run, so that intervals are over documents alone: another "
+            f"seed of the same model would differ, too"
+        )
+    topk = [each.name for each in contenders if any(map(is_topk, each.results))]
+    if topk:
+        notes.append(f"{', '.join(topk)}: scored by top-k, which sees the future: no likelihood")
+    return notes
+
+
+def is_topk(results: Results) -> bool:
+    """Whether scores are by training's routing, which looks at later tokens."""
+    config = results.get("config")
+    return isinstance(config, Mapping) and config.get("likelihood") is False

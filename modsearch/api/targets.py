@@ -1,0 +1,155 @@
+"""What verbs are pointed at: a checkpoint, a trial, a study's winners, other weights, a text."""
+
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modsearch.config.arguments import check_path
+from modsearch.errors import ModsearchError
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from modsearch.config.data import DataConfig
+    from modsearch.config.records import TrialConfig
+    from modsearch.config.runtime import Plugin
+    from modsearch.store.directory import StudyDirectory
+
+
+@dataclass(frozen=True)
+class Run:
+    """One model."""
+
+    folder: Path
+    """Its weights, where they were kept; of imported ones their name."""
+    trial: Path | None
+    """The trial's folder, which keeps results; None of a bare checkpoint."""
+    data: "DataConfig | None"
+    """What it was trained on, where that is known."""
+    fingerprint: str | None
+    """Of the tokens."""
+    imported: bool = False
+    """Whether it is somebody else's model."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """One side of a comparison: a model, or seeds of one."""
+
+    name: str
+    runs: tuple[Run, ...]
+
+
+def open_target(
+    target: "str | PathLike[str]", plugins: "Sequence[Plugin]", files: ExitStack
+) -> list[Target]:
+    """The sides that a target stands for: of a study both winners of the headline, each with all
+    its seeds, or every confirmed arm where it has no headline; otherwise the one model.
+
+    Args:
+        target: where it is.
+        plugins: those that models were trained with.
+        files: what holds the files of a packed study as long as it is open.
+
+    Raises:
+        ModsearchError: there is nothing to compare, or plugins are other ones.
+    """
+    root = check_path("target", target)
+    from modsearch.evaluation.shapes import is_imported
+
+    if is_imported(str(root)):
+        return [Target(str(root), (Run(root, None, None, None, imported=True),))]
+    if not root.exists():
+        raise ModsearchError(f"no folder {root}\nname studies, trials or checkpoints")
+    from modsearch.store.directory import StudyDirectory
+    from modsearch.store.packed import unpacked
+
+    if root.is_file():
+        return _winners(root, StudyDirectory(files.enter_context(unpacked(root))), None)
+    if (root / "manifest.json").is_file():
+        return _winners(root, StudyDirectory(root), plugins)
+    folder, made = checkpoint_of(root, plugins)
+    run = Run(
+        folder=folder,
+        trial=None if made is None else folder.parent,
+        data=None if made is None else made.candidate.data,
+        fingerprint=None if made is None else made.fingerprint,
+    )
+    return [Target(str(root), (run,))]
+
+
+def _winners(
+    root: Path, study: "StudyDirectory", plugins: "Sequence[Plugin] | None"
+) -> list[Target]:
+    """Of a study; plugins are of no use where there are no weights."""
+    from modsearch.analysis.claims import study_claims
+    from modsearch.study.provenance import check_plugins
+
+    manifest = study.manifest()
+    claims = study_claims(manifest, study.records())
+    headline = claims.headline.comparison
+    if headline is not None:
+        arms = [headline.reference, headline.arm]
+    else:
+        largest = max((each.budget for each in claims.confirmed), default=None)
+        arms = [each for each in claims.confirmed if each.budget == largest]
+    if not arms:
+        raise ModsearchError(
+            f"{root} has no confirmed trials to compare\n"
+            f"its search is not that far, or its space has no `confirm`"
+        )
+    if plugins is not None:
+        models = [record.candidate.model for arm in arms for record in arm.records]
+        check_plugins(manifest.plugins, plugins, models, root)
+    return [
+        Target(
+            name=f"{root}:{arm.arm}",
+            runs=tuple(
+                Run(
+                    folder=study.trial(record.hash) / "checkpoint",
+                    trial=study.trial(record.hash),
+                    data=record.candidate.data,
+                    fingerprint=manifest.corpus.fingerprint,
+                )
+                for record in arm.records
+            ),
+        )
+        for arm in arms
+    ]
+
+
+def checkpoint_of(path: Path, plugins: "Sequence[Plugin]") -> "tuple[Path, TrialConfig | None]":
+    """The folder with weights, and what they were made with where that is written there.
+
+    Raises:
+        ModsearchError: they were made with other plugins.
+    """
+    from modsearch.registry.plugins import digests
+    from modsearch.store.trial import trial_config, weights_folder
+    from modsearch.study.provenance import check_plugins
+
+    folder = weights_folder(path)
+    config = folder.parent / "config.yaml"
+    if not config.is_file():
+        return folder, None
+    made = trial_config(config)
+    check_plugins(digests(made.plugins), plugins, [made.candidate.model], path)
+    return folder, made
+
+
+def corpus_of(corpus: "str | PathLike[str]") -> "DataConfig":
+    """What `--corpus` names."""
+    from pydantic import ValidationError
+
+    from modsearch.config.data import DataConfig
+    from modsearch.config.wording import first_error
+
+    corpus = os.fspath(corpus)
+    try:
+        return DataConfig(corpus=corpus)
+    except ValidationError as error:
+        wrong = first_error(error, DataConfig, {"corpus": corpus})
+        raise ModsearchError(f"--{wrong}") from error
