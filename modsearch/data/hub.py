@@ -3,13 +3,39 @@
 import hashlib
 import json
 import os
+import socket
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import zstandard
 
 from modsearch.config.data import HUB, SourceConfig
 from modsearch.errors import DataError, first_line, shown
+
+ADDRESS = "https://huggingface.co"
+PATIENCE = 2.0
+"""Seconds until the hub counts as out of reach; its own libraries try for minutes."""
+PROXIES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
+
+
+def offline_where_away() -> None:
+    """Where the hub does not answer, its libraries are to use what they have: they read that when
+    they are imported, and try for half a minute otherwise."""
+    if not hub_answers():
+        os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+def hub_answers() -> bool:
+    """Whether the hub is there; behind a proxy it is for the proxy to say."""
+    if os.environ.get("HF_HUB_OFFLINE") or any(os.environ.get(name) for name in PROXIES):
+        return True
+    at = urlsplit(os.environ.get("HF_ENDPOINT", ADDRESS))
+    try:
+        with socket.create_connection((at.hostname or "", at.port or 443), PATIENCE):
+            return True
+    except (OSError, ValueError):
+        return False
 
 
 def tokenizer_folder(name: str, files: Sequence[str]) -> Path:
@@ -65,12 +91,14 @@ def data_files(source: SourceConfig, cache: Path) -> list[Path]:
     Raises:
         DataError: it is not to be had, or has no such split.
     """
+    name = source.path.removeprefix(HUB)
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        offline_where_away()
     import datasets
 
     if source.streaming:
         return [_streamed(source, cache)]
-    name = source.path.removeprefix(HUB)
-    folder = Path(name).expanduser()
     try:
         if (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file():
             found = datasets.load_from_disk(str(folder))

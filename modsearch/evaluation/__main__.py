@@ -5,23 +5,15 @@
 lm-eval's parser has no entry point for models: importing the adapter registers it.
 """
 
-import os
-import socket
 import sys
-from urllib.parse import urlsplit
 
+from modsearch.data.hub import offline_where_away
 from modsearch.errors import ModsearchError, first_line
-
-HUB = "https://huggingface.co"
-PATIENCE = 2.0
-"""Seconds until the hub counts as out of reach; its own libraries try for minutes."""
-PROXIES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
 
 
 def main() -> None:
     """A mistake of the user is one or two lines and exit code 2."""
-    if not hub_answers():
-        os.environ["HF_HUB_OFFLINE"] = "1"  # read when the hub's libraries are imported
+    offline_where_away()
     if sys.argv[1:2] == ["run"] and not any(each in SIZED for each in _names(sys.argv)):
         sys.argv += ["--batch_size", "auto"]  # lm-eval would ask for 1
     from lm_eval.__main__ import cli_evaluate
@@ -47,18 +39,6 @@ SIZED = ("--batch_size", "-b", "--config", "-C")
 
 def _names(arguments: list[str]) -> list[str]:
     return [argument.partition("=")[0] for argument in arguments]
-
-
-def hub_answers() -> bool:
-    """Whether the hub is there; behind a proxy it is for the proxy to say."""
-    if os.environ.get("HF_HUB_OFFLINE") or any(os.environ.get(name) for name in PROXIES):
-        return True
-    at = urlsplit(os.environ.get("HF_ENDPOINT", HUB))
-    try:
-        with socket.create_connection((at.hostname or "", at.port or 443), PATIENCE):
-            return True
-    except (OSError, ValueError):
-        return False
 
 
 def _end(message: str) -> None:

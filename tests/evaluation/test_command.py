@@ -14,7 +14,8 @@ import yaml
 from lm_eval.tasks import TaskManager
 
 from modsearch.config.model import ModelConfig
-from modsearch.evaluation.__main__ import PROXIES, hub_answers, main
+from modsearch.data.hub import PROXIES, hub_answers
+from modsearch.evaluation.__main__ import main
 from modsearch.nn.model import Decoder
 from modsearch.training.checkpoint import save_model
 
