@@ -21,6 +21,7 @@ from modsearch.evaluation.evaluate import evaluate
 from modsearch.evaluation.lm import ModsearchLM
 from modsearch.evaluation.local_data import LocalData
 from modsearch.evaluation.suites import load_suite
+from modsearch.nn.contracts import Mode
 from modsearch.nn.model import Decoder
 
 NUM = 6
@@ -360,3 +361,24 @@ def test_a_host_that_no_one_knows_is_out_of_reach(monkeypatch: pytest.MonkeyPatc
     assert not network._reachable("http://127.0.0.1:9")
     monkeypatch.setattr(network, "getproxies", lambda: {"https": "http://127.0.0.1:9"})
     assert not network._reachable("https://huggingface.co")
+
+
+@pytest.mark.parametrize("mode", ["causal", "train"])
+@torch.no_grad()
+def test_a_top_k_score_is_no_likelihood_and_a_causal_one_is(mode: Mode) -> None:
+    """Probabilities of all bytes that may follow add up to 1, each with itself as an input: top-k
+    routes the tokens before it by what it is."""
+    torch.manual_seed(0)
+    routed = {"block": "mod", "router": "expert_choice", "every": 1, "capacity": 0.5}
+    config = ModelConfig.model_validate(
+        {"depth": 2, "width": 16, "num_heads": 1, "seq_len": 32, **routed}
+    )
+    model = Decoder(config).eval().double()
+    for parameter in model.parameters():
+        parameter.normal_(0, 0.5)  # fresh routers choose all alike
+    last = torch.arange(256)
+    context = torch.tensor(list(b"a text that goes on")).expand(256, -1)
+    logits_BTV = model(torch.cat([context, last[:, None]], 1), mode).logits_BTV
+    total = float(logits_BTV[:, -2].log_softmax(-1)[last, last].exp().sum())
+    assert (abs(total - 1) < 1e-9) == (mode == "causal"), total
+    assert ModsearchLM(model, mode).get_model_info()["likelihood"] == (mode == "causal")
