@@ -105,10 +105,15 @@ def _style() -> None:
 
 
 def panels(
-    num: int, height: float, extra: float, *, shared: bool = True
+    num: int,
+    height: float,
+    extra: float,
+    *,
+    shared: bool = True,
+    ratios: Sequence[float] | None = None,
 ) -> tuple[Figure, list[Axes]]:
     figure = Figure(figsize=(WIDTH, num * height + extra + 0.3), layout="constrained")
-    grid = figure.subplots(num, 1, sharex=shared, squeeze=False)
+    grid = figure.subplots(num, 1, sharex=shared, squeeze=False, height_ratios=ratios)
     return figure, [grid[i, 0] for i in range(num)]
 
 

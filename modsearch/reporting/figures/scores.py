@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from matplotlib.ticker import MaxNLocator
+
 from modsearch.analysis.numbers import decimal, interval
 from modsearch.config.answers import ScoreComparison, ScoreDifference
 from modsearch.reporting.figures.drawing import (
@@ -31,8 +33,11 @@ def differences(found: ScoreComparison) -> Drawing:
         metric: list(dict.fromkeys(row.task for row in rows if row.metric == metric))[::-1]
         for metric in metrics
     }
-    longest = max(map(len, tasks.values()))
-    figure, axes = panels(len(metrics), 0.75 + 0.26 * longest, 0.2, shared=False)
+    heights = [0.75 + 0.22 * len(each) for each in tasks.values()]
+    mean = sum(heights) / len(heights)
+    figure, axes = panels(len(metrics), mean, 0.2, shared=False, ratios=heights)
+    families = {row.task.partition("_")[0] for row in found.differences}
+    prefix = f"{families.pop()}_" if len(families) == 1 else ""  # as of all of BLiMP's
     hovers: dict[str, Sequence[str]] = {}
     for ax, metric in zip(axes, metrics, strict=True):
         for row in (each for each in rows if each.metric == metric):
@@ -45,7 +50,8 @@ def differences(found: ScoreComparison) -> Drawing:
                               c=colours[row.side])  # fmt: skip
             on_hover(hovers, bar[0], _said(row))
         ax.axvline(0, c="#222222", lw=1)
-        rows_of(ax, [short(task) for task in tasks[metric]])
+        rows_of(ax, [short(task.removeprefix(prefix), 34) for task in tasks[metric]])
+        ax.xaxis.set_major_locator(MaxNLocator(3))
         ax.set_title(metric.replace("_", " "), fontsize=10, loc="left")
     axes[-1].set_xlabel(
         "\N{LEFTWARDS ARROW} worse        difference        better \N{RIGHTWARDS ARROW}"
