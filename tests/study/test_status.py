@@ -145,7 +145,7 @@ def test_a_report_says_which_results_are_missing(tmp_path: Path) -> None:
     assert "Unfinished." in text
     assert "Measure of mod at 1e+11 FLOPs has 3 of 4 results." in text
     assert "Confirm of mod-random at 1e+11 FLOPs has 2 of 3 results." in text
-    assert "no result: `modsearch search` on the study trains it" in text
+    assert "no result: <code>modsearch search</code> on the study trains it" in text
 
 
 def test_a_cell_without_any_result_is_told_wherever_the_verdict_stands(tmp_path: Path) -> None:
