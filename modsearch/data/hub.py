@@ -3,39 +3,14 @@
 import hashlib
 import json
 import os
-import socket
 from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import zstandard
 
 from modsearch.config.data import HUB, SourceConfig
+from modsearch.data.network import known_network
 from modsearch.errors import DataError, first_line, shown
-
-ADDRESS = "https://huggingface.co"
-PATIENCE = 2.0
-"""Seconds until the hub counts as out of reach; its own libraries try for minutes."""
-PROXIES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
-
-
-def offline_where_away() -> None:
-    """Where the hub does not answer, its libraries are to use what they have: they read that when
-    they are imported, and try for half a minute otherwise."""
-    if not hub_answers():
-        os.environ["HF_HUB_OFFLINE"] = "1"
-
-
-def hub_answers() -> bool:
-    """Whether the hub is there; behind a proxy it is for the proxy to say."""
-    if os.environ.get("HF_HUB_OFFLINE") or any(os.environ.get(name) for name in PROXIES):
-        return True
-    at = urlsplit(os.environ.get("HF_ENDPOINT", ADDRESS))
-    try:
-        with socket.create_connection((at.hostname or "", at.port or 443), PATIENCE):
-            return True
-    except (OSError, ValueError):
-        return False
 
 
 def tokenizer_folder(name: str, files: Sequence[str]) -> Path:
@@ -75,7 +50,8 @@ def _snapshot(
     except ValueError as error:  # no name that the hub could have
         raise DataError(f"no {kind} {shown(name)}: {first_line(error)}") from error
     try:
-        return Path(snapshot_download(name, allow_patterns=list(files)))
+        with known_network():
+            return Path(snapshot_download(name, allow_patterns=list(files)))
     except Exception as error:  # of the network, of the hub, of the name
         raise DataError(
             f"{kind} {shown(name)} can't be had from the hub: {first_line(error)}\n{advice}"
@@ -93,8 +69,6 @@ def data_files(source: SourceConfig, cache: Path) -> list[Path]:
     """
     name = source.path.removeprefix(HUB)
     folder = Path(name).expanduser()
-    if not folder.is_dir():
-        offline_where_away()
     import datasets
 
     if source.streaming:
@@ -105,7 +79,8 @@ def data_files(source: SourceConfig, cache: Path) -> list[Path]:
             if isinstance(found, datasets.DatasetDict):
                 found = found[source.split]
         else:
-            found = datasets.load_dataset(name, source.subset, split=source.split)
+            with known_network():
+                found = datasets.load_dataset(name, source.subset, split=source.split)
     except KeyError as error:
         raise DataError(f"{source.path} has no split {shown(source.split)}") from error
     except Exception as error:  # of the network, of the hub, of the name, of the data set
@@ -130,9 +105,10 @@ def _streamed(source: SourceConfig, cache: Path) -> Path:
     draft = path.with_name(f".{name}.{os.getpid()}")
     dataset = source.path.removeprefix(HUB)
     try:
-        rows = datasets.load_dataset(
-            dataset, source.subset, split=source.split, streaming=True
-        ).select_columns([source.text])
+        with known_network():
+            rows = datasets.load_dataset(
+                dataset, source.subset, split=source.split, streaming=True
+            ).select_columns([source.text])
         with zstandard.open(draft, "wb") as file:
             for row in rows:
                 text = json.dumps({source.text: row[source.text]}, ensure_ascii=False)

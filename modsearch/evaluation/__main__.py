@@ -7,13 +7,12 @@ lm-eval's parser has no entry point for models: importing the adapter registers 
 
 import sys
 
-from modsearch.data.hub import offline_where_away
+from modsearch.data.network import known_network
 from modsearch.errors import ModsearchError, first_line
 
 
 def main() -> None:
     """A mistake of the user is one or two lines and exit code 2."""
-    offline_where_away()
     if sys.argv[1:2] == ["run"] and not any(each in SIZED for each in _names(sys.argv)):
         sys.argv += ["--batch_size", "auto"]  # lm-eval would ask for 1
     from lm_eval.__main__ import cli_evaluate
@@ -21,7 +20,8 @@ def main() -> None:
     import modsearch.evaluation.lm  # noqa: F401  # registers the adapter
 
     try:
-        cli_evaluate()
+        with known_network():
+            cli_evaluate()
     except ModsearchError as error:
         _end(str(error))
     except ConnectionError as error:

@@ -14,7 +14,7 @@ import yaml
 from lm_eval.tasks import TaskManager
 
 from modsearch.config.model import ModelConfig
-from modsearch.data.hub import PROXIES, hub_answers
+from modsearch.data.network import _reachable
 from modsearch.evaluation.__main__ import main
 from modsearch.nn.model import Decoder
 from modsearch.training.checkpoint import save_model
@@ -134,11 +134,9 @@ def test_the_old_name_of_the_command_goes_on_working(
 
 
 def test_a_hub_that_is_out_of_reach_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HF_HUB_OFFLINE", *PROXIES):
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("modsearch.data.network.getproxies", dict)
     with socket.create_server(("127.0.0.1", 0)) as server:
-        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
-        assert hub_answers()
-    assert not hub_answers()
-    monkeypatch.setenv("HF_ENDPOINT", "not an address")
-    assert not hub_answers()
+        assert _reachable(f"http://127.0.0.1:{server.getsockname()[1]}")
+        closed = f"http://127.0.0.1:{server.getsockname()[1]}/closed"
+    assert not _reachable(closed)
+    assert not _reachable("not an address")
