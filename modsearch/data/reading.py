@@ -9,7 +9,7 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -175,6 +175,20 @@ def documents_of(path: Path, field: str) -> Iterator[bytes]:
             )
             for text in texts:
                 yield cleaned((text or "").encode(errors="replace"), Seen())
+
+
+def together(pieces: Iterable[Piece], num_bytes: int) -> Iterator[list[Piece]]:
+    """Pieces in lists that end when they have so much text."""
+    found: list[Piece] = []
+    size = 0
+    for piece in pieces:
+        found.append(piece)
+        size += len(piece.text)
+        if size >= num_bytes:
+            yield found
+            found, size = [], 0
+    if found:
+        yield found
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modsearch.data.duplicates import Hashes, Partition, joined, shingles
-from modsearch.data.reading import Piece, Unit, pieces_of
+from modsearch.data.reading import Unit, pieces_of, together
 from modsearch.data.text import Seen
 from modsearch.store.files import write_bytes, write_text
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 BLOCK_TEXT = 16 * 1024 * 1024
 """Bytes whose shingles are made and kept together."""
-BATCH_TEXT = 1024 * 1024
 FINEST, FULL_RATE_BYTES = 16, 2**30
 """One shingle in so many, of a corpus of so many bytes; of a larger one fewer, so that what is
 kept of them has a bound."""
@@ -84,7 +83,7 @@ def scan(unit: Unit, number: int, folder: Path, tokenizer: "Tokenizer | None", r
     """Read a unit, and write what is in it; its last file says that all is there."""
     seen = Seen()
     count = 0
-    for block in _blocks(pieces_of(unit, tokenizer, seen)):
+    for block in together(pieces_of(unit, tokenizer, seen), BLOCK_TEXT):
         path = folder / f"{number:06}-{count:04}"
         texts = [piece.text for piece in block]
         hashes, places = _shingles(texts, rate)
@@ -122,19 +121,6 @@ def read_back(folder: Path, num_units: int) -> Reading:
 
 def _marker(folder: Path, number: int) -> Path:
     return folder / f"{number:06}.json"
-
-
-def _blocks(pieces: Iterator[Piece]) -> Iterator[list[Piece]]:
-    block: list[Piece] = []
-    size = 0
-    for piece in pieces:
-        block.append(piece)
-        size += len(piece.text)
-        if size >= BLOCK_TEXT:
-            yield block
-            block, size = [], 0
-    if block:
-        yield block
 
 
 def _row(text: bytes) -> tuple[int, int, int]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from modsearch.data.reading import Piece, Unit, pieces_of
+from modsearch.data.reading import Piece, Unit, pieces_of, together
 from modsearch.data.split import PARTS
 from modsearch.data.text import Seen
 from modsearch.store.files import naming
@@ -43,7 +43,7 @@ def encode(
     lengths: list[int] = []
     draft = _tokens(folder, number).with_suffix(f".{os.getpid()}")
     with naming(draft), draft.open("wb") as file:
-        for batch in _batches(_kept(pieces_of(unit, tokenizer, Seen()), kept)):
+        for batch in together(_kept(pieces_of(unit, tokenizer, Seen()), kept), ENCODED_TEXT):
             for tokens in _encoded(batch, tokenizer):
                 lengths.append(len(tokens) + 1)
                 file.write(np.append(tokens, tokenizer.end).astype(kind).tobytes())
@@ -130,19 +130,6 @@ def _kept(pieces: Iterator[Piece], kept: npt.NDArray[np.bool_]) -> Iterator[Piec
     for piece, wanted in zip(pieces, kept.tolist(), strict=True):
         if wanted:
             yield piece
-
-
-def _batches(pieces: Iterator[Piece]) -> Iterator[list[Piece]]:
-    batch: list[Piece] = []
-    size = 0
-    for piece in pieces:
-        batch.append(piece)
-        size += len(piece.text)
-        if size >= ENCODED_TEXT:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
 
 
 def _encoded(pieces: Sequence[Piece], tokenizer: "Tokenizer") -> Iterator[npt.NDArray[Any]]:
