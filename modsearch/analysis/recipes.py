@@ -21,7 +21,7 @@ def finished(record: Record) -> bool:
 
 
 def causal_loss(record: Record) -> float:
-    """The objective of a finished trial."""
+    """Of a finished trial."""
     assert record.scores is not None
     return record.scores.causal_loss
 
@@ -64,20 +64,23 @@ def measured(records: Sequence[Record], arm: str) -> list[Record]:
 def explored(records: Sequence[Record], arm: str) -> list[list[Record]]:
     """An arm's finished trials of `explore` at its largest budget, by recipe, best first.
 
-    A trial is as noisy as what recipes differ by, so that where all recipes were tried at the
-    same sizes, as in a grid, a recipe counts by its mean; elsewhere by its lowest loss.
+    Best is the lowest loss, or the best value of the objective where explore has one. A trial is
+    as noisy as what recipes differ by, so that where all recipes were tried at the same sizes, as
+    in a grid, a recipe counts by its mean; elsewhere by its best trial.
     """
     rows = [record for record in records if record.arm == arm and is_scored(record, Stage.EXPLORE)]
+    if any(record.objective is not None for record in rows):
+        rows = [record for record in rows if record.objective is not None]
     largest = max((record.budget.flops for record in rows), default=0.0)
     recipes: dict[str, list[Record]] = defaultdict(list)
-    for record in sorted(rows, key=lambda record: (causal_loss(record), record.hash)):
+    for record in sorted(rows, key=lambda record: (record.cost, record.hash)):
         if record.budget.flops == largest:
             recipes[recipe_key(record)].append(record)
     sizes = {tuple(sorted(map(size_of, group))) for group in recipes.values()}
 
     def rank(group: list[Record]) -> tuple[float, str]:
-        losses = [causal_loss(record) for record in group]
-        return (fmean(losses) if len(sizes) == 1 else losses[0], group[0].hash)
+        costs = [record.cost for record in group]
+        return (fmean(costs) if len(sizes) == 1 else costs[0], group[0].hash)
 
     return sorted(recipes.values(), key=rank)
 

@@ -37,6 +37,7 @@ def load_space(
 
 def outline(space: "SpaceLike", overrides: Sequence[str] = ()) -> "Space":
     """A space whose candidates are not built yet: what is wrong so far is told without torch."""
+    from modsearch.evaluation.local_data import LocalData
     from modsearch.evaluation.suites import load_suite
     from modsearch.space.space import Space, read_space
 
@@ -49,11 +50,19 @@ def outline(space: "SpaceLike", overrides: Sequence[str] = ()) -> "Space":
         source = _source(space)
         found = read_space(source, overrides)
         where = str(source) if isinstance(source, Path) else "space"
-    if found.suite is not None:
+    objective = found.explore.objective if found.explore is not None else None
+    suites: list[tuple[str, str, str | None]] = []
+    if (asked := found.asked_suite) is not None:
+        suites.append(("suite", asked.name, asked.data_dir))
+    if objective is not None:
+        suites.append(("explore.objective", objective.suite, objective.data_dir))
+    for key, suite, folder in suites:
         try:  # what is wrong with it is said now, not after hours of training
-            load_suite(found.suite)
+            load_suite(suite)
+            if folder is not None:
+                LocalData(Path(folder))
         except ModsearchError as error:
-            raise type(error)(f"{where}: suite: {error}") from error
+            raise type(error)(f"{where}: {key}: {error}") from error
     return found
 
 

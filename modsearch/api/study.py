@@ -31,9 +31,10 @@ if TYPE_CHECKING:
     from modsearch.engines.contract import MakeEngine
     from modsearch.planning.forecast import Forecast
     from modsearch.reporting.recipe import RecipeLike
+    from modsearch.space.space import Space
     from modsearch.study.events import OnEvent
-    from modsearch.study.runner import Runner
     from modsearch.study.status import StudyStatus
+    from modsearch.study.work import Scorer
 
 
 class Study:
@@ -444,10 +445,10 @@ def search(
             allow_mixed=allow_mixed,
             ledger=ledger,
             storage=storage,
+            scorer=_scorer(wanted),
             on_event=progress,
         )
         runner.run(Stage(stage) if stage else None)
-        _score_winners(runner)
     study = Study(root)
     study.report()
     return study
@@ -463,16 +464,11 @@ def _engine(kind: "EngineName", address: str | None) -> "MakeEngine":
     return local
 
 
-def _score_winners(runner: "Runner") -> None:
-    """With the space's suite, where it names one."""
-    from modsearch.analysis.claims import study_claims
+def _scorer(space: "Space") -> "Scorer | None":
+    """lm-eval, where a study needs it."""
+    objective = space.explore.objective if space.explore is not None else None
+    if space.suite is None and objective is None:
+        return None
+    from modsearch.evaluation.evaluate import Scorer  # takes seconds
 
-    suite, directory = runner.space.suite, runner.directory
-    claims = study_claims(runner.manifest, directory.records()) if suite is not None else None
-    records = [record for each in claims.confirmed for record in each.records] if claims else []
-    if suite is not None and records:
-        from modsearch.evaluation.evaluate import evaluate_winners  # takes seconds
-
-        runner.progress.note(f"evaluate: {len(records)} trials with suite {suite}")
-        device = runner.manifest.runtime.device
-        evaluate_winners(directory, records, suite, runner.space.data, device)
+    return Scorer()

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from modsearch.config.base import MOST_FLOPS, Frozen, Stated
 from modsearch.config.data import DataConfig, Validation
+from modsearch.config.evaluation import Ranked, Scoring
 from modsearch.config.model import ModelConfig
 from modsearch.config.optim import OptimConfig
 from modsearch.config.runtime import Plugin, Runtime
@@ -130,6 +131,16 @@ class Record(Frozen):
     reason: str | None = None
     plan: Plan | None = None
     scores: Scores | None = None
+    objective: Ranked | None = None
+    """What its cell is searched by, where that is a metric of a suite."""
+
+    @property
+    def cost(self) -> float:
+        """What explore makes small: the loss of a finished trial, unless it has an objective."""
+        if self.objective is not None:
+            return self.objective.cost
+        assert self.scores is not None
+        return self.scores.causal_loss
 
 
 IDENTITY = ("arm", "budget", "seed", "validation")
@@ -164,6 +175,8 @@ class Job(Frozen):
     plan: Plan | Infeasible
     plugins: tuple[Plugin, ...] = ()
     """Files that are run before the model is built, in whatever process."""
+    scoring: Scoring | None = None
+    """What the trained model is scored on; no part of what the trial is."""
 
     @property
     def hash(self) -> str:

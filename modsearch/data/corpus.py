@@ -22,13 +22,13 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
-from modsearch.config.data import BPE, HUB, CorpusFacts, DataConfig, SourceConfig, Validation
+from modsearch.config.data import BPE, CorpusFacts, DataConfig, Validation
 from modsearch.data.batches import Batches
 from modsearch.data.cache import cache_folder
-from modsearch.data.hub import data_files
+from modsearch.data.hub import files_of
 from modsearch.data.prepare import Source, Told, Work
 from modsearch.data.shards import token_type
-from modsearch.data.sources import file_digest, text_files
+from modsearch.data.sources import file_digest
 from modsearch.data.split import HELD_OUT_SHARE, PARTS
 from modsearch.data.text import BLOCK_BYTES, END_OF_TEXT
 from modsearch.data.tokenizers import BYTES, Tokenizer, open_tokenizer, read_tokenizer
@@ -186,17 +186,6 @@ def load_corpus(
             f"another version may have split the same text otherwise"
         )
     return _opened(cache / "shards" / content, config, facts, tokenizer)
-
-
-def files_of(source: SourceConfig) -> list[Path]:
-    """What a source has, on this machine; a data set of the hub is fetched.
-
-    Raises:
-        DataError: nothing is there, or the hub can't be reached.
-    """
-    if source.path.startswith(HUB):
-        return data_files(source, cache_folder())
-    return text_files(source.path)
 
 
 def _opened(

@@ -9,7 +9,9 @@ from pathlib import Path
 import zstandard
 
 from modsearch.config.data import HUB, SourceConfig
+from modsearch.data.cache import cache_folder
 from modsearch.data.network import known_network
+from modsearch.data.sources import text_files
 from modsearch.errors import DataError, first_line, shown
 
 
@@ -56,6 +58,17 @@ def _snapshot(
         raise DataError(
             f"{kind} {shown(name)} can't be had from the hub: {first_line(error)}\n{advice}"
         ) from error
+
+
+def files_of(source: SourceConfig) -> list[Path]:
+    """What a source has, on this machine; a data set of the hub is fetched.
+
+    Raises:
+        DataError: nothing is there, or the hub can't be reached.
+    """
+    if source.path.startswith(HUB):
+        return data_files(source, cache_folder())
+    return text_files(source.path)
 
 
 def data_files(source: SourceConfig, cache: Path) -> list[Path]:

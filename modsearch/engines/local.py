@@ -22,6 +22,8 @@ from modsearch.engines.contract import RunTrial
 TRIES = 3
 """Of a job whose worker dies."""
 
+ENDING_SECONDS = 5.0
+"""For an idle worker to end."""
 
 STARTING = threading.Lock()
 """Held while a worker starts: what it inherits is the whole process's."""
@@ -53,8 +55,13 @@ class LocalEngine:
             yield self
         finally:
             for worker in self._workers:
-                worker.process.kill()
+                if worker.job is None:  # it ends by itself, and tidies up what libraries made
+                    worker.pipe.close()
+                else:
+                    worker.process.kill()
             for worker in self._workers:
+                worker.process.join(ENDING_SECONDS)
+                worker.process.kill()
                 worker.process.join()
                 worker.pipe.close()
 

@@ -4,35 +4,36 @@ import json
 import logging
 import os
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 
 from modsearch.config.data import DataConfig
-from modsearch.config.records import Record, Stage, State
-from modsearch.config.samples import facts_of
+from modsearch.config.evaluation import Ranked, Scoring
+from modsearch.config.records import Job, Record, Stage, State
 from modsearch.data.corpus import load_corpus
 from modsearch.data.tokenizers import Tokenizer, read_tokenizer
 from modsearch.errors import StudyError
 from modsearch.evaluation.answers import Answers
+from modsearch.evaluation.asked import Asked, Part
 from modsearch.evaluation.documents import Origin
 from modsearch.evaluation.lm import ModsearchLM
 from modsearch.evaluation.local_data import LocalData
 from modsearch.evaluation.metrics import complete
 from modsearch.evaluation.models import LanguageModel
-from modsearch.evaluation.suites import load_suite
+from modsearch.evaluation.objectives import check_objective, ranked
+from modsearch.evaluation.suites import Suite, load_suite
 from modsearch.evaluation.tasks import BOOTSTRAP_DRAWS, Results, Tasks
 from modsearch.evaluation.texts import Texts, whole_texts
 from modsearch.nn.contracts import Mode
-from modsearch.store.directory import StudyDirectory
+from modsearch.store.directory import StudyDirectory, evaluations_in
 from modsearch.store.files import write_text
+from modsearch.store.trial import WEIGHTS
 from modsearch.training.checkpoint import load_model
-
-Part = Literal["validation", "test"]
 
 
 def evaluate(
@@ -72,14 +73,8 @@ def evaluate(
     lm = ModsearchLM(model, mode, tokenizer=tokenizer, answers=answers)
     try:
         with _untouched(), _quiet():
-            corpus = (
-                load_corpus(data, model.config.vocab_size, fingerprint)
-                if plan.needs_corpus
-                else None
-            )
-            held_out = corpus.text(part) if corpus else np.empty(0, np.uint8)
-            texts = whole_texts(data) if plan.needs_texts else Texts()
-            origin = Origin(held_out, seed, path.parent, texts.texts)
+            vocab_size = model.config.vocab_size
+            origin, text = _origin(plan, path, data, part, vocab_size, fingerprint, seed)
             tasks = Tasks(plan, path, origin, local)
             results = tasks.scored(lm)
     finally:
@@ -95,7 +90,7 @@ def evaluate(
         "suite": plan.name,
         "suite_hash": plan.identity(path.parent, local),
         "part": part,
-        "corpus": corpus.facts.fingerprint if corpus else texts.fingerprint,
+        "corpus": text,
         "seed": seed,
         "batch_size": lm.batch_size,
         "device": lm.device.type,
@@ -103,6 +98,23 @@ def evaluate(
     }
     plain: Results = json.loads(json.dumps(results, default=str))
     return plain
+
+
+def _origin(
+    plan: Suite,
+    path: Path,
+    data: DataConfig,
+    part: Part,
+    vocab_size: int,
+    fingerprint: str | None,
+    seed: int = 0,
+) -> tuple[Origin, str | None]:
+    """What a suite's own documents are made of, and the hash of that."""
+    corpus = load_corpus(data, vocab_size, fingerprint) if plan.needs_corpus else None
+    held_out = corpus.text(part) if corpus else np.empty(0, np.uint8)
+    texts = whole_texts(data) if plan.needs_texts else Texts()
+    text = corpus.facts.fingerprint if corpus else texts.fingerprint
+    return Origin(held_out, seed, path.parent, texts.texts), text
 
 
 @contextmanager
@@ -165,6 +177,72 @@ def evaluate_checkpoint(
     )
 
 
+class Scorer:
+    """Suites in the loop of a study: trials are scored where they are trained."""
+
+    def check(self, scoring: Scoring, data: DataConfig, vocab_size: int, fingerprint: str) -> None:
+        """Whether models can be scored as a study wants them to be: what is wrong with a suite or
+        its data is said before anything is trained.
+
+        Raises:
+            ConfigError: the suite, a task or the objective's metric is unknown or wrong.
+            DataError: a task's data is missing.
+        """
+        plan, path = load_suite(scoring.suite)
+        with _untouched(), _quiet():
+            origin, _ = _origin(plan, path, data, scoring.part, vocab_size, fingerprint)
+            tasks = Tasks(plan, path, origin, _local(scoring))
+        if scoring.objective is not None:
+            check_objective(scoring.objective, tasks.metrics, list(tasks.groups))
+
+    def score(self, trial: Path, job: Job) -> Ranked | None:
+        """Score a trained trial as its job says, and write `eval/SUITE.json`; what is there
+        already is kept.
+
+        Args:
+            trial: its folder.
+            job: with a scoring.
+
+        Returns:
+            What the trial's cell is searched by; None where that is its loss.
+
+        Raises:
+            ConfigError: the suite is unknown or wrong.
+            DataError: a task's data is missing, or the corpus is another one.
+            StudyError: there are no weights, or they are damaged.
+        """
+        scoring, data = job.scoring, job.candidate.data
+        assert scoring is not None
+        local = _local(scoring)
+        asked = Asked.of(scoring.suite, data, local)
+        found = evaluations_in(trial).get(asked.suite.name)
+        if found is None or not asked.is_answered(found, job.fingerprint, scoring.part):
+            device, part = job.runtime.device, scoring.part
+            found = _answered(trial, asked, data, part, device, job.fingerprint, local)
+        return None if scoring.objective is None else ranked(found, scoring.objective)
+
+
+def _local(scoring: Scoring) -> LocalData | None:
+    return None if scoring.data_dir is None else LocalData(Path(scoring.data_dir))
+
+
+def _answered(
+    trial: Path,
+    asked: Asked,
+    data: DataConfig,
+    part: Part,
+    device: str,
+    fingerprint: str,
+    local: LocalData | None,
+) -> Results:
+    """Score a trial, and write `eval/SUITE.json` into its folder."""
+    suite, folder = asked.file, trial / "checkpoint"
+    device = device if torch.cuda.is_available() else "cpu"
+    results = evaluate_checkpoint(folder, suite, data, part, device, fingerprint, local)
+    write_text(trial / "eval" / f"{asked.suite.name}.json", json.dumps(results, indent=2) + "\n")
+    return results
+
+
 def evaluate_winners(
     directory: StudyDirectory,
     records: Sequence[Record],
@@ -187,40 +265,23 @@ def evaluate_winners(
         DataError: a task's data is missing, or the corpus is not the study's.
         StudyError: no trial has its weights, or a checkpoint is damaged.
     """
-    plan, path = load_suite(suite)
-    folders = {
-        record.hash: directory.trial(record.hash) / "checkpoint"
+    asked = Asked.of(suite, data, local)
+    trials = {
+        record.hash: directory.trial(record.hash)
         for record in records
         if record.stage is Stage.CONFIRM and record.state is State.COMPLETE
     }
-    kept = {name: at for name, at in folders.items() if (at / "model.safetensors").is_file()}
+    kept = {name: at for name, at in trials.items() if (at / WEIGHTS).is_file()}
     if not kept:
         raise StudyError(
             f"no weights to score in {directory.root}\n"
             f"confirm trials keep theirs unless the search space says `keep: none`"
         )
     fingerprint = directory.manifest().corpus.fingerprint
-    text = fingerprint if plan.needs_corpus else None
-    if plan.needs_texts:
-        text = whole_texts(data).fingerprint
-    asked = (plan.identity(path.parent, local), text)
-    device = device if torch.cuda.is_available() else "cpu"
     found = {}
-    for name, folder in kept.items():
-        results = directory.evaluations(name).get(plan.name)
-        if results is None or _asked(results) != asked or not facts_of(results):
-            results = evaluate_checkpoint(folder, suite, data, "test", device, fingerprint, local)
-            write_text(
-                directory.trial(name) / "eval" / f"{plan.name}.json",
-                json.dumps(results, indent=2) + "\n",
-            )
+    for name, trial in kept.items():
+        results = directory.evaluations(name).get(asked.suite.name)
+        if results is None or not asked.is_answered(results, fingerprint):
+            results = _answered(trial, asked, data, "test", device, fingerprint, local)
         found[name] = results["results"]
     return found
-
-
-def _asked(results: Mapping[str, Any]) -> tuple[object, object]:
-    """The suite and the text that results are of."""
-    config = results.get("config")
-    return (
-        (config.get("suite_hash"), config.get("corpus")) if isinstance(config, dict) else ("", "")
-    )

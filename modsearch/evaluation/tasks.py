@@ -44,6 +44,8 @@ class Tasks:
         self.leading = suite.leading
         self.facts: dict[str, TaskFacts] = {}
         """How scores are read, by task."""
+        self.metrics: dict[str, list[str]] = {}
+        """What scores there are, by task."""
         with scratch("modsearch-tasks-") as folder:
             include: list[str | Path] = [_included(name, path) for name in suite.include]
             self._load(suite, include, folder)
@@ -137,6 +139,7 @@ class Tasks:
             if task.definition:
                 _check_choices(built, task, self.samples.get(name))
             self.facts[name] = _facts(built, task, self.leading)
+            self.metrics[name] = [*built.higher_is_better(), *own_metrics(built)]
 
     def _spec(self, task: SuiteTask) -> dict[str, Any]:
         """A definition for lm-eval, with documents where the source is ours."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from modsearch.config.data import DataConfig
-from modsearch.data.corpus import files_of
+from modsearch.data.hub import files_of
 from modsearch.data.reading import documents_of
 
 

@@ -22,7 +22,7 @@ from modsearch.analysis.scores import (
     lines_of,
     mean_over,
 )
-from modsearch.config.records import Record
+from modsearch.config.records import Record, Stage
 from modsearch.config.samples import facts_of
 from modsearch.errors import StudyError
 from modsearch.reporting.frames import Row, frame_of, interval_cells
@@ -61,15 +61,17 @@ def evaluation_means(frame: pd.DataFrame, results: Evaluations | None = None) ->
 
     All seeds answer the same items, so that the items' error does not become smaller with seeds:
     the intervals have it beside the scatter over seeds. Where it is known what each item scored,
-    both are told apart; the others add them, and are a little too wide.
+    both are told apart; the others add them, and are a little too wide. What explore ranked its
+    recipes by is in no mean: they are the best of many draws.
     """
+    table = [row for row in frame.to_dict("records") if row["stage"] != Stage.EXPLORE.value]
     groups: dict[tuple[str, ...], list[Mapping[Any, Any]]] = defaultdict(list)
     names = ["suite", "task", "metric", "budget", "arm", "stage"]
-    for row in frame.to_dict("records"):
+    for row in table:
         groups[tuple(str(row[name]) for name in names)].append(row)
     known = results or {}
     rows = [_evaluation_mean(names, group, known) for group in groups.values()]
-    seeds = {(str(row["hash"]), str(row["suite"])): row for row in frame.to_dict("records")}
+    seeds = {(str(row["hash"]), str(row["suite"])): row for row in table}
     sides: dict[tuple[str, ...], list[Mapping[Any, Any]]] = defaultdict(list)
     for row in seeds.values():
         sides[tuple(str(row[name]) for name in ("suite", "budget", "arm", "stage"))].append(row)

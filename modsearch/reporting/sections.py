@@ -95,8 +95,9 @@ LAWS = (
     "predict` does it for any other."
 )
 EXPLORE = (
-    "Ranks recipes within an arm, by causal validation loss. Its values are the best of many "
-    "draws: they enter no fit and no claim. Columns: what differs between recipes."
+    "Ranks recipes within an arm, by causal validation loss or by the objective whose column "
+    "stands before it. Its values are the best of many draws: they enter no fit and no claim. "
+    "Columns: what differs between recipes."
 )
 EVALUATION = (
     "lm-eval scores of finished trials. Of each suite first its average, accuracy centred on "

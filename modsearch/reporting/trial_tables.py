@@ -169,7 +169,7 @@ def exploration(records: Sequence[Record]) -> pd.DataFrame:
     rows = [record for record in records if record.stage is Stage.EXPLORE and finished(record)]
     flat = {record.hash: _flat_recipe(record) for record in rows}
     varying = _varying([(record.arm, flat[record.hash]) for record in rows])
-    rows.sort(key=lambda row: (row.arm, -row.budget.flops, causal_loss(row), row.hash))
+    rows.sort(key=lambda row: (row.arm, -row.budget.flops, row.cost, row.hash))
     ranks: dict[tuple[str, float], int] = defaultdict(int)
     table: list[Row] = []
     for record in rows:
@@ -180,6 +180,8 @@ def exploration(records: Sequence[Record]) -> pd.DataFrame:
             "rank": ranks[record.arm, record.budget.flops],
         }
         row |= {name: flat[record.hash].get(name) for name in varying}
+        if record.objective is not None:
+            row[record.objective.name] = record.objective.value
         table.append(row | {"causal loss": causal_loss(record), "hash": record.hash})
     return frame_of(table)
 

@@ -374,7 +374,7 @@ class Cell:
             trial.set_user_attr("untrained", True)
         if record.scores is not None:
             self._constrain(trial, 0)
-            self.study.tell(number, record.scores.causal_loss)
+            self.study.tell(number, record.cost)
         else:
             self._constrain(trial, 1)
             self.study.tell(number, state=TrialState.PRUNED)

@@ -24,6 +24,7 @@ from modsearch.config.base import (
 )
 from modsearch.config.data import BPE, DataConfig, Validation
 from modsearch.config.design import RUNS_PER_LOOK
+from modsearch.config.evaluation import AskedSuite, Objective
 from modsearch.config.model import ModelConfig
 from modsearch.config.optim import OptimConfig
 from modsearch.config.reading import Source, Tree, named, read, read_yaml
@@ -86,6 +87,8 @@ class Explore(Stated):
     """Trained trials of each cell; a grid has none, it runs whole."""
     windows: int = Field(64, gt=0, le=MOST_TOKENS)
     """Windows of `seq_len` validation tokens that a trial is scored on."""
+    objective: Objective | None = None
+    """A metric of a suite that recipes are ranked by, in the place of the validation loss."""
 
     @model_validator(mode="after")
     def _trials_are_stated(self) -> "Explore":
@@ -187,8 +190,8 @@ class Space(Stated):
     """Measures isoFLOP curves."""
     confirm: Confirm | None = None
     """Trains each arm's best size again: the headline."""
-    suite: str | None = None
-    """lm-eval suite for the winners."""
+    suite: str | AskedSuite | None = None
+    """lm-eval suite for the winners: its name, or a mapping with more about it."""
     resources: Resources = Resources()
     """How trials are executed."""
 
@@ -254,6 +257,11 @@ class Space(Stated):
                             f"measure ladder: name it in `arms` of a rung"
                         )
         return self
+
+    @property
+    def asked_suite(self) -> AskedSuite | None:
+        """The suite for the winners, and what else there is to say of it."""
+        return AskedSuite(name=self.suite) if isinstance(self.suite, str) else self.suite
 
     @property
     def learned_arms(self) -> list[str]:

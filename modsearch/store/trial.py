@@ -11,6 +11,8 @@ from modsearch.config.records import Job, TrialConfig
 from modsearch.config.wording import first_error
 from modsearch.errors import ConfigError
 
+WEIGHTS = "checkpoint/model.safetensors"
+"""Of a trained model, in its trial's folder."""
 LOGGED = ("step", "steps", "loss")
 
 
@@ -68,4 +70,4 @@ def trial_config(config: Path) -> TrialConfig:
 
 def job_config(job: Job) -> dict[str, object]:
     """What is written beside a result: the resolved configuration, as plain data."""
-    return job.model_dump(mode="json", exclude={"plan"})
+    return job.model_dump(mode="json", exclude={"plan", "scoring"})

@@ -9,7 +9,7 @@ from modsearch.sampling.ledger import Asked, Cell
 from modsearch.study.events import Trial
 from modsearch.study.progress import Progress
 from modsearch.study.stages import Stages
-from modsearch.study.trials import Trials
+from modsearch.study.trials import Trials, is_unscored
 
 
 class Driver:
@@ -83,7 +83,7 @@ class Driver:
                 cell.tell(asked.number, self.trials.reject(job, job.plan.reason))
             elif job.hash in self.in_flight:
                 self.in_flight[job.hash].append((cell, asked.number))
-            elif (known := self.trials.finished(job.hash)) is not None:
+            elif (known := self.trials.finished(job)) is not None:
                 repeat = cell.is_repeat(asked.number, job.hash)
                 cell.tell(asked.number, known, repeat=repeat)
             else:
@@ -98,6 +98,9 @@ class Driver:
         record = self.trials.fetch(job, record)
         self.progress.ended(job, record)
         self.check()
+        if is_unscored(job, record):  # its weights stay, so that only that is done again
+            self.failed += 1
+            return
         self.trials.settle(record)
         if record.state is State.FAILED:
             self.failed += 1

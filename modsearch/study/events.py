@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from modsearch.config.base import Frozen
+from modsearch.config.evaluation import Ranked
 from modsearch.config.records import Job, Stage, State
 
 
@@ -100,6 +101,8 @@ class TrialEnded(Told):
     trial: Trial
     state: State
     causal_loss: float | None
+    objective: Ranked | None = None
+    """What explore ranks it by, where that is not its loss."""
     reason: str | None
     done: int
     """Trials of the stage that have ended in this run."""
@@ -111,6 +114,10 @@ class TrialEnded(Told):
     def __str__(self) -> str:
         scored = self.causal_loss is not None
         result = f"loss {self.causal_loss:.4f}" if scored else f"{self.state}: {self.reason}"
+        if self.objective is not None:
+            result += f", {self.objective.name} {self.objective.value:.4g}"
+        elif scored and self.reason:
+            result += f", {self.reason}"
         left = f", {duration(self.seconds_left)} left in this stage" if self.seconds_left else ""
         return f"[{self.done}/{self.trials}] {self.trial}: {result}{left}"
 

@@ -93,6 +93,7 @@ class Progress:
                 trial=Trial.of(job),
                 state=record.state,
                 causal_loss=record.scores.causal_loss if record.scores else None,
+                objective=record.objective,
                 reason=record.reason,
                 done=self._done,
                 trials=self._trials,

@@ -150,7 +150,10 @@ def study_key(space: Space, manifest: Manifest) -> str:
 def stage_key(space: Space, stage: Stage) -> str:
     """What a stage is beside what may grow in it."""
     section = getattr(space, stage)
-    return _digest(section and section.model_dump(mode="json", exclude=EXTENSIBLE[stage]))
+    stated = section and section.model_dump(mode="json", exclude=EXTENSIBLE[stage])
+    if stated and stated.get("objective", ...) is None:  # as before there were objectives
+        del stated["objective"]
+    return _digest(stated)
 
 
 def _digest(value: object) -> str:

@@ -14,6 +14,7 @@ from modsearch.analysis.claims import Claim, choice_at, study_claims
 from modsearch.analysis.fits import fit_curves, noise
 from modsearch.analysis.noise import SEED_SD
 from modsearch.analysis.power import PAPER_EFFECT, chances
+from modsearch.config.data import CorpusFacts
 from modsearch.config.design import Chosen
 from modsearch.config.records import Stage, State
 from modsearch.config.runtime import EngineName, Runtime, Share
@@ -31,10 +32,11 @@ from modsearch.study.driver import Driver
 from modsearch.study.events import OnEvent
 from modsearch.study.progress import Progress
 from modsearch.study.provenance import open_manifest, stage_key, study_key
+from modsearch.study.scorings import Scorings
 from modsearch.study.stages import MOST_EXTENSIONS, Stages
 from modsearch.study.trials import Trials
+from modsearch.study.work import Scorer, run_job, run_mirrored
 from modsearch.training.machine import num_workers
-from modsearch.training.trial import run_mirrored, run_trial
 
 
 class Runner:
@@ -51,10 +53,12 @@ class Runner:
         allow_mixed: bool = False,
         ledger: str | None = None,
         storage: str | None = None,
+        scorer: Scorer | None = None,
         on_event: OnEvent | None = None,
     ) -> None:
         self.space = space
         self.make_engine = make_engine
+        self.scorer = scorer
         self.directory = StudyDirectory(root)
         # Opened before anything is written, so that a wrong address leaves no trace.
         server = Ledger(server_url(ledger)) if ledger else None
@@ -62,6 +66,8 @@ class Runner:
         corpus = load_corpus(space.data, space.vocab_size, told=self.progress.prepared)
         for sample, seq_len in space.samples():  # before anything is trained
             corpus.windows(sample, seq_len)
+        if scorer is not None:
+            _check_suites(scorer, space, corpus.facts, self.directory)
         plugins = load_plugins(space.plugins)
         self.manifest = open_manifest(
             self.directory,
@@ -87,7 +93,9 @@ class Runner:
             self.manifest.runtime,
             plugins,
         )
-        self.trials = Trials(self.directory, mirror, space.resources.keep)
+        suite = space.asked_suite
+        cells = suite is not None and suite.cells
+        self.trials = Trials(self.directory, mirror, space.resources.keep, cells=cells)
 
     def run(self, only: Stage | None = None) -> None:
         """Run or resume the stages that the space asks for, or one of them."""
@@ -102,10 +110,21 @@ class Runner:
             for stage in [only] if only else wanted:
                 for specs in self._rounds(stage):
                     self._train(stage, specs, engine)
+            self._score(engine)
         records = self.directory.records()
         self.progress.over(records)
         if any(record.state is State.FAILED for record in records):
             self.progress.note("failed trials are tried again by the same command")
+
+    def _score(self, engine: Engine) -> None:
+        """What the study's suite is asked of, on the workers that are there."""
+        if self.scorer is None:
+            return
+        scorings = Scorings(self.stages, self.trials, self.progress, self.manifest)
+        suite = self.space.asked_suite
+        if scorings.left and suite is not None:
+            self.progress.note(f"evaluate: {scorings.left} trials with suite {suite.name}")
+            engine.run(scorings.next_job, scorings.on_record)
 
     def _rounds(self, stage: Stage) -> Iterator[list[CellSpec]]:
         """What to train next in a stage, by what has come back of the round before."""
@@ -206,9 +225,9 @@ class Runner:
     def engine(self) -> Engine:
         """What executes this study's trials; not started yet."""
         share = _share(self.space, self.manifest.runtime)
-        run = partial(run_trial, self.directory.root.resolve())
+        run = partial(run_job, self.directory.root.resolve(), self.scorer)
         if self.trials.mirror is not None:
-            run = partial(run_mirrored, self.trials.mirror)
+            run = partial(run_mirrored, self.trials.mirror, self.scorer)
         return self.make_engine(run, self.workers, share)
 
 
@@ -219,3 +238,20 @@ def _share(space: Space, runtime: Runtime) -> Share:
         cpus=runtime.threads if cpus is None else cpus,
         gpus=float(runtime.device == "cuda") if gpus is None else gpus,
     )
+
+
+def _check_suites(
+    scorer: Scorer, space: Space, corpus: CorpusFacts, directory: StudyDirectory
+) -> None:
+    """Whether what is to be scored can be scored, before anything of it is trained.
+
+    Raises:
+        ConfigError: a suite, a task or the objective's metric is unknown or wrong.
+        DataError: a task's data is missing.
+    """
+    begun = {record.stage for record in directory.records()}
+    objective = space.explore.objective if space.explore is not None else None
+    suite = space.asked_suite if space.confirm is not None else None
+    for stage, asked in ((Stage.EXPLORE, objective), (Stage.CONFIRM, suite)):
+        if asked is not None and stage not in begun:
+            scorer.check(asked.scoring, space.data, corpus.vocab_size, corpus.fingerprint)

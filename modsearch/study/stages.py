@@ -12,6 +12,7 @@ from modsearch.analysis.fits import fit_curves
 from modsearch.analysis.recipes import best_recipe, recipe_key, size_of
 from modsearch.config.data import CorpusFacts
 from modsearch.config.design import Chosen, Size
+from modsearch.config.evaluation import Scoring
 from modsearch.config.reading import Tree
 from modsearch.config.records import Budget, Job, Record, Stage, State
 from modsearch.config.runtime import Plugin, Runtime
@@ -208,6 +209,8 @@ class Stages:
 
     def job(self, spec: CellSpec, values: Tree) -> Job:
         """The training that a trial of a cell means."""
+        explore = self.space.explore if spec.stage is Stage.EXPLORE else None
+        objective = explore.objective if explore is not None else None
         candidate = build(values, self.space.data)
         budget = Budget(flops=spec.budget)
         return Job(
@@ -221,6 +224,24 @@ class Stages:
             runtime=self.runtime,
             plan=plan(candidate, budget, self.corpus.train_tokens, self.corpus.vocab_size),
             plugins=self.plugins,
+            scoring=objective.scoring if objective is not None else None,
+        )
+
+    def scored(self, record: Record, scoring: Scoring) -> Job:
+        """A finished training as a job that is scored."""
+        assert record.plan is not None
+        return Job(
+            stage=record.stage,
+            arm=record.arm,
+            candidate=record.candidate,
+            budget=record.budget,
+            seed=record.seed,
+            validation=record.validation,
+            fingerprint=self.corpus.fingerprint,
+            runtime=self.runtime,
+            plan=record.plan,
+            plugins=self.plugins,
+            scoring=scoring,
         )
 
     def seconds(self, spec: CellSpec, point: dict[str, object]) -> float:

@@ -3,33 +3,41 @@
 from contextlib import suppress
 from typing import Literal
 
+from modsearch.analysis.recipes import is_scored
 from modsearch.config.records import Job, Record, Stage, State
 from modsearch.errors import first_line
 from modsearch.store.directory import StudyDirectory
 from modsearch.store.mirror import Mirror
-
-WEIGHTS = "checkpoint/model.safetensors"
+from modsearch.store.trial import WEIGHTS
 
 
 class Trials:
-    """Results by job; `mirror` is the storage that workers write to, where there is one."""
+    """Results by job; `mirror` is the storage that workers write to, where there is one, and
+    `cells` says whether each measured cell keeps its best weights."""
 
     def __init__(
         self,
         directory: StudyDirectory,
         mirror: Mirror | None,
         keep: Literal["all", "winners", "none"],
+        *,
+        cells: bool = False,
     ) -> None:
         self.directory = directory
         self.mirror = mirror
         self.keep = keep
+        self._best: dict[tuple[str, float], Record] | None = None
+        if cells:
+            self._best = {}
+            for record in directory.records():
+                self._note_best(record)
 
-    def finished(self, trial_hash: str) -> Record | None:
-        """The result of a training that need not be run again; without weights that are not
-        kept."""
-        record = self.directory.finished(trial_hash)
-        if record is not None:
-            self._drop_weights(record)
+    def finished(self, job: Job) -> Record | None:
+        """The result of a job that need not be run again; without weights that are not kept."""
+        record = self.directory.finished(job.hash)
+        if record is None or is_unscored(job, record):
+            return None
+        self._drop_weights(record)
         return record
 
     def reject(self, job: Job, reason: str) -> Record:
@@ -40,6 +48,7 @@ class Trials:
 
     def settle(self, record: Record) -> None:
         """Write a failure down where the disk allows it; drop weights that are not kept."""
+        self._note_best(record)
         if record.state is State.FAILED:
             with suppress(OSError):  # the disk may be what failed
                 self.directory.write_record(record)
@@ -50,6 +59,7 @@ class Trials:
         """What a worker gave back, with its directory here."""
         if self.mirror is None:
             return record
+        self._note_best(record)
         weights = () if self._keeps_weights(record) else (WEIGHTS,)
         try:
             folder = self.directory.trial(job.hash)
@@ -65,4 +75,23 @@ class Trials:
             (self.directory.trial(record.hash) / WEIGHTS).unlink(missing_ok=True)
 
     def _keeps_weights(self, record: Record) -> bool:
-        return self.keep == "all" or (self.keep == "winners" and record.stage is Stage.CONFIRM)
+        if self.keep == "all" or (self.keep == "winners" and record.stage is Stage.CONFIRM):
+            return True
+        return record in (self._best or {}).values()
+
+    def _note_best(self, record: Record) -> None:
+        """The one that was the best of its cell before keeps its weights no longer."""
+        if self._best is None or not is_scored(record, Stage.MEASURE):
+            return
+        cell = record.arm, record.budget.flops
+        before = self._best.get(cell)
+        if before is None or (record.cost, record.hash) < (before.cost, before.hash):
+            self._best[cell] = record
+            if before is not None:
+                self._drop_weights(before)
+
+
+def is_unscored(job: Job, record: Record) -> bool:
+    """Whether a trial is trained and lacks what its cell is searched by."""
+    searched = job.scoring is not None and job.scoring.objective is not None
+    return searched and record.state is State.COMPLETE and record.objective is None

@@ -25,14 +25,12 @@ from modsearch.config.runtime import Plugin, Runtime
 from modsearch.config.telemetry import RoutingReport
 from modsearch.data.corpus import load_corpus
 from modsearch.data.tokenizers import BYTES, Tokenizer
-from modsearch.errors import ConfigError, Diverged, first_line, printable
+from modsearch.errors import ConfigError, Diverged, printable
 from modsearch.nn.model import Decoder
 from modsearch.registry.plugins import load_plugins
 from modsearch.store.directory import StudyDirectory
 from modsearch.store.files import naming, write_text, write_yaml
 from modsearch.store.lock import alone
-from modsearch.store.mirror import Mirror
-from modsearch.store.scratch import scratch
 from modsearch.store.trial import job_config
 from modsearch.training.budget import plan
 from modsearch.training.machine import peak_memory
@@ -82,19 +80,6 @@ class _Listener:
                 self.on_log(row)
             except Exception as error:  # whatever a user's callback raises
                 self.error = error
-
-
-def run_mirrored(mirror: Mirror, job: Job) -> Record:
-    """The same in a folder of this machine, with a copy on a storage that others go on from."""
-    with scratch("modsearch-trial-") as root:
-        directory = StudyDirectory(root).trial(job.hash)
-        try:
-            with mirror.leased(job.hash):
-                mirror.pull(job.hash, directory)
-                with mirror.following(job.hash, directory, job.runtime.checkpoint_seconds):
-                    return run_trial(root, job)
-        except Exception as error:  # each file system has its own
-            return job.record(State.FAILED, reason=f"storage: {first_line(error)}")
 
 
 def _run(study: StudyDirectory, job: Job, on_log: OnLog) -> Record:

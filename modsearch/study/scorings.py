@@ -1,0 +1,90 @@
+"""Finished trials that are scored with the study's suite, by the engine that trained them."""
+
+import time
+from pathlib import Path
+
+from modsearch.analysis.claims import study_claims
+from modsearch.analysis.recipes import causal_loss, measured
+from modsearch.config.evaluation import UNSCORED
+from modsearch.config.manifest import Manifest
+from modsearch.config.records import Job, Record, State
+from modsearch.config.runtime import Signal
+from modsearch.evaluation.asked import Asked
+from modsearch.evaluation.local_data import LocalData
+from modsearch.store.directory import StudyDirectory
+from modsearch.store.trial import WEIGHTS
+from modsearch.study.events import Trial
+from modsearch.study.progress import Progress
+from modsearch.study.stages import Stages
+from modsearch.study.trials import Trials
+
+TOLD_SECONDS = 20.0
+"""Between lines about how far it is."""
+
+
+class Scorings:
+    """Hands out finished trials that have no results of the suite yet, and takes them back."""
+
+    def __init__(
+        self, stages: Stages, trials: Trials, progress: Progress, manifest: Manifest
+    ) -> None:
+        self.stages = stages
+        self.trials = trials
+        self.progress = progress
+        self.jobs = list(self._unscored(manifest)) if stages.space.suite is not None else []
+        self.left = len(self.jobs)
+        self._told = time.monotonic()
+
+    def _unscored(self, manifest: Manifest) -> list[Job]:
+        suite = self.stages.space.asked_suite
+        assert suite is not None
+        directory = self.trials.directory
+        wanted = _wanted(directory, manifest, cells=suite.cells)
+        if not wanted:
+            return []
+        local = None if suite.data_dir is None else LocalData(Path(suite.data_dir))
+        asked = Asked.of(suite.name, self.stages.space.data, local)
+        found = []
+        lost = 0
+        for record in wanted:
+            job = self.stages.scored(record, suite.scoring)
+            results = directory.evaluations(record.hash).get(asked.suite.name)
+            if results is not None and asked.is_answered(results, job.fingerprint):
+                continue
+            # What another version has trained may be named by what this one does not ask for.
+            if job.hash != record.hash or not (directory.trial(record.hash) / WEIGHTS).is_file():
+                lost += 1
+            else:
+                found.append(job)
+        if lost:
+            self.progress.note(f"evaluate: {lost} trials have no weights that can be scored")
+        return found
+
+    def next_job(self) -> Job | Signal:
+        """The next trial to be scored."""
+        return self.jobs.pop(0) if self.jobs else Signal.DONE
+
+    def on_record(self, job: Job, record: Record) -> None:
+        """A trial came back, with its results in its folder unless its reason says why not."""
+        record = self.trials.fetch(job, record)
+        self.left -= 1
+        if record.state is not State.COMPLETE or record.reason is not None:
+            why = (record.reason or "").removeprefix(UNSCORED)
+            self.progress.note(f"{Trial.of(job)} is not scored: {why}")
+        elif self.left and time.monotonic() - self._told > TOLD_SECONDS:
+            self._told = time.monotonic()
+            self.progress.note(f"evaluate: {self.left} left")
+
+
+def _wanted(directory: StudyDirectory, manifest: Manifest, *, cells: bool) -> list[Record]:
+    """Confirmed trials of the size that stands for an arm, and the best ones of measured cells."""
+    records = directory.records()
+    claims = study_claims(manifest, records)
+    found = [record for each in claims.confirmed for record in each.records]
+    if cells:
+        best: dict[tuple[str, float], Record] = {}
+        for arm in manifest.arms:
+            for record in sorted(measured(records, arm), key=lambda r: (causal_loss(r), r.hash)):
+                best.setdefault((arm, record.budget.flops), record)
+        found += best.values()
+    return found

@@ -1,0 +1,252 @@
+"""Suites in the loop of a study: explore ranks by a metric, and the engine that trains scores."""
+
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import yaml
+from inline import Inline, quietly
+from tiny import SPACE, SUITE
+
+from modsearch.analysis.recipes import best_recipe, explored
+from modsearch.config.evaluation import Objective, Ranked
+from modsearch.config.records import Job, Record, Stage, State
+from modsearch.config.runtime import Share
+from modsearch.engines.contract import RunTrial
+from modsearch.errors import ConfigError, DataError, ModsearchError
+from modsearch.evaluation.evaluate import Scorer
+from modsearch.evaluation.objectives import check_objective, ranked
+from modsearch.space.candidates import load_space
+from modsearch.space.space import Space
+from modsearch.store.directory import StudyDirectory
+from modsearch.study.provenance import stage_key
+from modsearch.study.runner import Runner
+
+OBJECTIVE = {"task": "text", "metric": "bits_per_byte"}
+EXPLORED = {
+    "arms": {"mod": {"model": {"block": "mod", "capacity": {"choice": [0.25, 0.5, 1.0]}}}},
+    "explore": {"budgets": [5e7], "size": {"depth": 2, "width": 4}, "windows": 2},
+    "measure": None,
+    "confirm": None,
+}
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(SUITE))
+    return path
+
+
+def space_of(changes: dict[str, Any]) -> Space:
+    return load_space({key: value for key, value in {**SPACE, **changes}.items() if value})
+
+
+def searched(suite: Path, **changes: object) -> Space:
+    objective = {"suite": str(suite), **OBJECTIVE, **changes}
+    return space_of({**EXPLORED, "explore": {**EXPLORED["explore"], "objective": objective}})
+
+
+def run(space: Space, root: Path, storage: Path | None = None) -> tuple[list[Job], list[str]]:
+    """A study to its end in this process: the jobs that were handed out, and the lines told."""
+    jobs: list[Job] = []
+    lines: list[str] = []
+
+    def engine(run_trial: RunTrial, workers: int | None, share: Share) -> Inline:
+        def noted(job: Job) -> Record:
+            jobs.append(job)
+            return run_trial(job)
+
+        return Inline(quietly, noted, workers, share)
+
+    at = str(storage) if storage is not None else None
+    made = Runner(
+        space,
+        root,
+        make_engine=engine,
+        storage=at,
+        scorer=Scorer(),
+        on_event=lambda told: lines.append(str(told)),
+    )
+    made.run()
+    return jobs, lines
+
+
+def bits(root: Path, name: str, suite: str = "tiny") -> float:
+    return float(StudyDirectory(root).evaluations(name)[suite]["results"]["text"][
+        "bits_per_byte,none"])  # fmt: skip
+
+
+def test_explore_goes_by_a_metric_of_a_suite(suite: Path, tmp_path: Path) -> None:
+    root = tmp_path / "study"
+    jobs, lines = run(searched(suite), root)
+    records = StudyDirectory(root).records()
+    assert len(records) == len(jobs) == 3
+    for record in records:
+        assert record.objective is not None
+        assert record.objective.value == record.cost == bits(root, record.hash)
+        config = StudyDirectory(root).evaluations(record.hash)["tiny"]["config"]
+        assert config["part"] == "validation", "test text is confirm's alone"
+        assert not (
+            StudyDirectory(root).trial(record.hash) / "checkpoint/model.safetensors"
+        ).exists()
+    storage = optuna.storages.RDBStorage(f"sqlite:///{root / 'ledger.db'}")
+    [told] = optuna.get_all_study_names(storage)
+    values = [each.value for each in optuna.load_study(study_name=told, storage=storage).trials]
+    assert sorted(value for value in values if value) == sorted(r.cost for r in records)
+    best = best_recipe(records, "mod")
+    assert best is not None
+    assert best.cost == min(record.cost for record in records)
+    assert sum("tiny.yaml text bits_per_byte" in line for line in lines) == 3
+    assert run(searched(suite), root)[0] == []
+
+
+def test_recipes_are_ranked_by_the_objective_and_not_by_the_loss(
+    suite: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "study"
+    run(searched(suite), root)
+    records = sorted(StudyDirectory(root).records(), key=lambda r: r.scores.causal_loss)  # type: ignore[union-attr]
+    turned = [
+        record.model_copy(
+            update={"objective": Ranked(name="acc", value=place, higher_is_better=True)}
+        )
+        for place, record in enumerate(records)
+    ]
+    assert [group[0].hash for group in explored(turned, "mod")] == [r.hash for r in records[::-1]]
+    plain = [record.model_copy(update={"objective": None}) for record in records]
+    assert [group[0].hash for group in explored(plain, "mod")] == [r.hash for r in records]
+    assert [g[0].hash for g in explored([*turned[:1], *plain[1:]], "mod")] == [records[0].hash]
+
+
+def test_a_trial_that_was_trained_and_not_scored_is_scored_alone(
+    suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "study"
+    tried: list[Job] = []
+
+    def broken(self: Scorer, trial: Path, job: Job) -> None:
+        tried.append(job)
+        raise DataError("the hub is away")
+
+    monkeypatch.setattr(Scorer, "score", broken)
+    jobs, lines = run(searched(suite), root)
+    assert len(jobs) == 6, "what failed is tried once more"
+    assert any("not scored: the hub is away" in line for line in lines)
+    records = StudyDirectory(root).records()
+    assert {(record.state, record.objective) for record in records} == {(State.COMPLETE, None)}
+    logs = [path.stat().st_mtime_ns for path in sorted(root.glob("trials/*/metrics.jsonl"))]
+    monkeypatch.undo()
+    assert len(run(searched(suite), root)[0]) == 3
+    assert all(record.objective for record in StudyDirectory(root).records())
+    again = [path.stat().st_mtime_ns for path in sorted(root.glob("trials/*/metrics.jsonl"))]
+    assert again == logs, "trained again"
+
+
+def test_a_trial_whose_weights_are_gone_before_it_was_scored_is_trained_again(
+    suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "study"
+    run(searched(suite), root)
+    whole = {r.hash: (r.scores and r.scores.causal_loss, r.cost)
+             for r in StudyDirectory(root).records()}  # fmt: skip
+    (root / "ledger.db").unlink()
+    for record in StudyDirectory(root).records():
+        StudyDirectory(root).write_record(record.model_copy(update={"objective": None}))
+    run(searched(suite), root)
+    found = StudyDirectory(root).records()
+    assert {r.hash: (r.scores and r.scores.causal_loss, r.cost) for r in found} == whole
+
+
+def test_what_is_wrong_with_a_suite_is_said_before_anything_is_trained(
+    suite: Path, tmp_path: Path
+) -> None:
+    for changes, words in (
+        ({"metric": "bits_per_bite"}, "task `text`: unknown metric `bits_per_bite`"),
+        ({"task": "txt"}, "unknown task `txt`"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            run(searched(suite, **changes), tmp_path / "study")
+    assert not list((tmp_path / "study").glob("trials/*"))
+    wrong = tmp_path / "hub.yaml"
+    wrong.write_text(yaml.safe_dump({**SUITE, "tasks": [{"task": "no_such"}]}))
+    with pytest.raises(ModsearchError, match="no_such"):
+        run(space_of({"suite": str(wrong)}), tmp_path / "other")
+    assert not list((tmp_path / "other").glob("trials/*"))
+
+
+def test_the_engine_that_trains_scores_the_confirmed_trials(suite: Path, tmp_path: Path) -> None:
+    root = tmp_path / "study"
+    space = space_of({"suite": str(suite)})
+    jobs, lines = run(space, root)
+    scored = [job.hash for job in jobs if job.scoring is not None]
+    confirmed = [r.hash for r in StudyDirectory(root).records() if r.stage is Stage.CONFIRM]
+    assert sorted(scored) == sorted(confirmed)
+    assert all(bits(root, name) > 0 for name in confirmed)
+    assert f"evaluate: {len(confirmed)} trials with suite {suite}" in lines
+    assert run(space, root)[0] == []
+    suite.write_text(yaml.safe_dump({**SUITE, "description": "Another."}))
+    assert sorted(job.hash for job in run(space, root)[0]) == sorted(confirmed)
+    weights = StudyDirectory(root).trial(confirmed[0]) / "checkpoint/model.safetensors"
+    weights.write_bytes(b"damaged")
+    suite.write_text(yaml.safe_dump({**SUITE, "description": "A third."}))
+    lines = run(space, root)[1]
+    assert sum("is not scored: " in line for line in lines) == 1, "one ends no study"
+
+
+@pytest.mark.parametrize("stored", [False, True], ids=["here", "on a storage"])
+def test_the_best_of_each_measured_cell_is_scored_and_keeps_its_weights(
+    suite: Path, tmp_path: Path, stored: bool
+) -> None:
+    root, storage = tmp_path / "study", tmp_path / "storage" if stored else None
+    space = space_of({"suite": {"name": str(suite), "cells": True}})
+    jobs, _ = run(space, root, storage)
+    records = StudyDirectory(root).records()
+    measured = [record for record in records if record.stage is Stage.MEASURE]
+    best = {
+        min((r for r in measured if r.arm == arm), key=lambda r: r.cost).hash
+        for arm in ("dense", "mod")
+    }
+    confirmed = {record.hash for record in records if record.stage is Stage.CONFIRM}
+    weights = {path.parent.parent.name for path in root.glob("trials/*/checkpoint/model.*ors")}
+    assert weights == best | confirmed
+    assert {job.hash for job in jobs if job.scoring} == weights
+    assert all(bits(root, name) > 0 for name in weights)
+    assert run(space, root, storage)[0] == []
+
+
+def test_explore_on_a_storage_goes_by_a_metric(suite: Path, tmp_path: Path) -> None:
+    for name, storage in (("here", None), ("there", tmp_path / "storage")):
+        run(searched(suite), tmp_path / name, storage)
+    found = [
+        {record.hash: record.objective for record in StudyDirectory(tmp_path / name).records()}
+        for name in ("here", "there")
+    ]
+    assert found[0] == found[1]
+    assert all(found[0].values())
+
+
+def test_a_mean_over_tasks_takes_the_metric_of_each() -> None:
+    results = {
+        "tasks": {"a": {}, "b": {}},
+        "results": {
+            "a": {"acc,none": 0.5, "acc_stderr,none": 0.1},
+            "b": {"acc,none": 0.7},
+            "both": {"acc,none": 0.65},
+        },
+        "higher_is_better": {"a": {"acc": True}, "b": {"acc": True}},
+    }
+    mean = ranked(results, Objective(suite="x", metric="acc"))
+    assert (mean.name, mean.value, mean.cost) == ("x acc", pytest.approx(0.6), -mean.value)
+    assert ranked(results, Objective(suite="x", task="both", metric="acc")).value == 0.65
+    with pytest.raises(ConfigError, match="no f1 of a, b"):
+        ranked(results, Objective(suite="x", metric="f1"))
+    check_objective(Objective(suite="x", task="both", metric="acc"), {"a": ["acc"]}, ["both"])
+    with pytest.raises(ConfigError, match="unknown metric `ac`"):
+        check_objective(Objective(suite="x", metric="ac"), {"a": ["acc"]}, [])
+
+
+def test_a_shared_ledger_knows_what_explored_before_there_were_objectives() -> None:
+    space = space_of(EXPLORED)
+    assert stage_key(space, Stage.EXPLORE) == "8959a1fc"
