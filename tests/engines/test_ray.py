@@ -11,10 +11,12 @@ from pathlib import Path
 
 import optuna
 import pytest
+import yaml
 from cluster import ROOT, Cluster, ray_cluster
 from inline import CORPUS
 from ray_jobs import run_with_others
 from test_local import Driver, run_and_die, starts
+from tiny import SUITE
 
 from modsearch.config.records import Job, Record, State
 from modsearch.config.runtime import Share, Signal
@@ -22,6 +24,7 @@ from modsearch.engines.contract import MakeEngine
 from modsearch.engines.local import local
 from modsearch.engines.ray import TRIES, RayEngine
 from modsearch.errors import StudyError
+from modsearch.evaluation.evaluate import Scorer
 from modsearch.nn.contracts import ROUTERS
 from modsearch.registry import plugins
 from modsearch.registry.plugins import load_plugins
@@ -42,7 +45,15 @@ def cluster() -> Iterator[Cluster]:
 PLUGIN = ROOT / "examples" / "my_router.py"
 
 
-def space(sampler: str, trials: int | None, workers: int, *, plugin: bool = False) -> Space:
+def space(
+    sampler: str,
+    trials: int | None,
+    workers: int,
+    *,
+    plugin: bool = False,
+    suite: Path | None = None,
+) -> Space:
+    objective = {"suite": str(suite), "metric": "bits_per_byte"}
     capacity = {"choice": [0.25, 0.5, 1.0]} if sampler == "grid" else {"float": [0.1, 0.9]}
     router = "staggered" if plugin else "expert_choice"
     return Space.model_validate(
@@ -61,6 +72,7 @@ def space(sampler: str, trials: int | None, workers: int, *, plugin: bool = Fals
                 "sampler": sampler,
                 "trials": trials,
                 "windows": 4,
+                "objective": objective if suite is not None else None,
             },
             "resources": {"workers": workers},
         }
@@ -74,7 +86,12 @@ def trials(out: Path) -> dict[str, list[tuple[object, ...]]]:
     for study in (optuna.load_study(study_name=None, storage=storage).trials,):
         found["ledger"] = [(t.number, t.params, t.value, t.state) for t in study]
     found["losses"] = [
-        (r.hash, r.state, r.scores and (r.scores.causal_loss, r.scores.train_mode_loss))
+        (
+            r.hash,
+            r.state,
+            r.scores and (r.scores.causal_loss, r.scores.train_mode_loss),
+            r.objective,
+        )
         for r in StudyDirectory(out).records()
     ]
     return found
@@ -95,22 +112,29 @@ def test_local_and_ray_give_the_same_trials(
         "local": local,
         "ray": partial(RayEngine, address=cluster.address),
     }
-    # With the components of a plugin file once, and where trials lie makes no difference either.
+    # With the components of a plugin file once, and by a suite's metric; where trials lie makes no
+    # difference either.
     plugin = sampler == "qmc"
+    suite = tmp_path / "tiny.yaml" if sampler == "qmc" else None
+    if suite is not None:
+        suite.write_text(yaml.safe_dump(SUITE))
     monkeypatch.setattr(plugins, "_LOADED", {})
     monkeypatch.setattr(ROUTERS, "_registered", {})
     load_plugins([PLUGIN] if plugin else [])
     for name, make_engine in engines.items():
         storage = str(tmp_path / "shared") if (name, sampler) == ("ray", "qmc") else None
         study = Runner(
-            space(sampler, count, workers, plugin=plugin),
+            space(sampler, count, workers, plugin=plugin, suite=suite),
             tmp_path / name,
             make_engine=make_engine,
             storage=storage,
+            scorer=Scorer() if suite is not None else None,
         )
         study.run()
     ours, theirs = trials(tmp_path / "local"), trials(tmp_path / "ray")
-    trained = [state for _, state, _ in ours["losses"] if state is not State.INFEASIBLE]
+    trained = [state for _, state, *_ in ours["losses"] if state is not State.INFEASIBLE]
+    scored = [objective for *_, objective in ours["losses"] if objective is not None]
+    assert len(scored) == (count if suite is not None else 0)
     assert trained == [State.COMPLETE] * (count or 6)
     assert ours == theirs
 
