@@ -16,7 +16,7 @@ import torch
 from modsearch.config.data import DataConfig, Validation
 from modsearch.config.records import Budget, Candidate, Job, Plan, Record, Stage
 from modsearch.config.runtime import Runtime
-from modsearch.data.corpus import load_corpus
+from modsearch.data.corpus import load_corpora, load_corpus
 from modsearch.nn.model import Decoder
 from modsearch.planning.costs import process_memory
 from modsearch.planning.speed import Speed, memory
@@ -71,7 +71,7 @@ def said(job: Job, base: int) -> tuple[float, float]:
     """Bytes and seconds of `plan`."""
     candidate: Candidate = job.candidate
     assert isinstance(job.plan, Plan)
-    speed = Speed([(candidate, job.plan)], job.runtime, load_corpus(candidate.data))
+    speed = Speed([(candidate, job.plan)], job.runtime, load_corpora(candidate.data, [256]))
     seconds = speed.seconds(candidate, job.plan, job.validation)
     return base + memory(candidate, job.plan, job.runtime), seconds
 

@@ -87,10 +87,10 @@ def walk(path: Path, folder: Path) -> None:
     """Read a space, ask for the cells of explore, plan all of them, count those of a study."""
     space = load_space(path, [])
     constants = runtime(space.resources)
-    stages = Stages(space, StudyDirectory(folder), FACTS, constants, ())
+    stages = Stages(space, StudyDirectory(folder), lambda _: FACTS, constants, ())
     if space.explore is not None:
         stages.cells(Stage.EXPLORE)
-    planned_cells(space, FACTS)
+    planned_cells(space, lambda _: FACTS)
     completeness.cells(space, [], {})
 
 

@@ -34,6 +34,7 @@ from modsearch.analysis.verdicts import (
 from modsearch.config.design import Chosen
 from modsearch.config.manifest import Manifest
 from modsearch.config.records import Record, Stage
+from modsearch.config.units import Unit, nats
 
 SECONDS_PER_HOUR = 3600.0
 
@@ -127,6 +128,8 @@ class Claims:
     """Every other comparison, largest budget first."""
     standings: tuple[Standing, ...]
     """Every confirmed routed arm, controls too, largest budget first."""
+    unit: Unit = "token"
+    """What losses and forward FLOPs are counted over."""
 
     @property
     def settled(self) -> dict[float, int]:
@@ -182,9 +185,7 @@ class _Study:
             manifest, self.records, self.curves, self.routed_arms, self.dense_arms
         )
         self.noise = moderated(seed_noise(self.records))
-        # Without a margin from before the first run nothing is equivalent.
-        margin = manifest.confirm.margin if manifest.confirm else 0.0
-        self.bounds = Bounds(margin, manifest.corpus.bigram_entropy)
+        self.bounds = Bounds.of(manifest)
 
     def claims(self) -> Claims:
         minima = self._dense_minima()
@@ -203,6 +204,7 @@ class _Study:
             standings=tuple(
                 each for stand in reversed(self.stands) for each in self._standings(stand)
             ),
+            unit=self.manifest.unit,
         )
 
     def _dense_minima(self) -> list[Optimum]:
@@ -245,7 +247,7 @@ class _Study:
                 f" at look {stand.number} of {len(stand.looks)}, and a later one would have a "
                 f"verdict with a chance of {percent(chance, 0)}"
             )
-        found, why_none = multiplier_of(comparison, along, verdict)
+        found, why_none = multiplier_of(comparison, along, verdict, self.manifest.unit)
         return Claim(
             budget=budget,
             verdict=verdict,
@@ -339,7 +341,8 @@ class _Study:
             if loss > 0:
                 notes.append(
                     f"{side.arm}: by what explore saw, another recipe may be up to {loss:.3f} "
-                    f"nats better than the one that it ranked first; that is in no interval"
+                    f"{nats(self.manifest.unit)} better than the one that it ranked first; that "
+                    f"is in no interval"
                 )
             marks = [*side.notes, *self._marks(stand, side)]
             notes += [f"{side.arm}: {mark}" for mark in marks]

@@ -46,6 +46,8 @@ from modsearch.analysis.parity import (
 )
 from modsearch.config.manifest import Manifest
 from modsearch.config.records import Record
+from modsearch.config.units import Unit as Over
+from modsearch.config.units import nats
 
 HALF = 0.5
 """Share of the dense optimum's forward FLOPs that parity is claimed at."""
@@ -61,6 +63,8 @@ class Pair:
     depths: Mapping[int, Fit]
     """Every fitted curve of the routed arm here."""
     noise: Noise
+    unit: Over = "token"
+    """What losses are counted over."""
 
     @property
     def who(self) -> str:
@@ -90,6 +94,7 @@ def pairs_of(
     found = roles(learned, kinds_of(records))
     minima = optima(curves)
     budgets = sorted({best.budget for best in minima}, reverse=True)
+    floors = {each.hash: manifest.bigram_entropy(each.candidate.model) for each in records}
     pairs, reasons = [], []
     for budget in budgets:
         routed, dense = (best_of(minima, arms, budget) for arms in (found.routed, found.reference))
@@ -100,13 +105,13 @@ def pairs_of(
         sides = (routed, dense)
         fits = [best.fit for best in sides if best.fit is not None]
         refused = [_refused(best) for best in sides if best.fit is None]
-        if max(best.loss for best in sides) >= manifest.corpus.bigram_entropy:
+        if any(best.loss >= floors[best.point.hash] for best in sides):
             refused = ["models do not beat the corpus's bigrams"]
         if refused or spread is None:
             reasons.append(f"at {scientific(budget)} FLOPs {' and '.join(refused)}")
             continue
         depths = _depths(curves, routed.arm, budget)
-        pairs.append(Pair(budget, fits[0], fits[1], depths, spread))
+        pairs.append(Pair(budget, fits[0], fits[1], depths, spread, manifest.unit))
     if not budgets:
         reasons.append("nothing is measured yet")
     return pairs, "; ".join(reasons)
@@ -167,7 +172,7 @@ def parity_claim(pair: Pair) -> Answer:
         what += "; the smallest fitted size is not told to be worse: no lower end"
     size, where = _at_half(pair)
     there = gap(pair.routed, size, pair.dense, pair.dense.minimum_params, pair.noise)
-    what += f"; {where} the routed loss is {apart(there)}"
+    what += f"; {where} the routed loss is {apart(there, pair.unit)}"
     smallest = REACH * (there.high - there.low) / 2
     reason = f"{pair.who}, ratio of forward FLOPs: {what}"
     return Answer(word, reason, found.value, found.low, found.high, smallest, Unit.NATS)
@@ -250,17 +255,19 @@ def crossing(pair: Pair) -> Answer:
     end = gap(pair.dense, large, pair.routed, large, pair.noise)
     reason = (
         f"{pair.who}: of the sizes of both fits, at the smallest, {count(small)} parameters, the "
-        f"dense loss is {apart(found)}, and at the largest, {count(large)}, {apart(end)}"
+        f"dense loss is {apart(found, pair.unit)}, and at the largest, {count(large)}, "
+        f"{apart(end, pair.unit)}"
     )
     return sided(found, reason)
 
 
-def apart(found: Interval) -> str:
+def apart(found: Interval, unit: Over) -> str:
     """How far a loss lies below another, or above it."""
     sign = 1 if found.value >= 0 else -1
     low, high = sorted((sign * found.low, sign * found.high))
     ends = interval(low, high)
-    return f"{decimal(sign * found.value, 3)} {ends} nats {'lower' if sign > 0 else 'higher'}"
+    way = "lower" if sign > 0 else "higher"
+    return f"{decimal(sign * found.value, 3)} {ends} {nats(unit)} {way}"
 
 
 JUDGES: tuple[tuple[Stated, Judge], ...] = (

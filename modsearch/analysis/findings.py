@@ -161,8 +161,7 @@ def integrated(claims: Claims, manifest: Manifest) -> Answer:
         dropping = next((each for each in here if _ffn(each) == "moe"), None)
         if with_noop is not None and dropping is not None:
             comparison = compare(with_noop, dropping)
-            margin = manifest.confirm.margin if manifest.confirm else 0.0
-            verdict, why = verdict_of(comparison, Bounds(margin, manifest.corpus.bigram_entropy))
+            verdict, why = verdict_of(comparison, Bounds.of(manifest))
             return _compared(comparison, verdict, f"{_who(comparison)}: {why}")
     return not_tested(
         "no confirmed pair of arms with no-op experts and with experts that drop tokens"

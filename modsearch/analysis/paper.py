@@ -12,6 +12,8 @@ from enum import StrEnum
 from modsearch.analysis.laws import Interval
 from modsearch.analysis.noise import NORMAL
 from modsearch.analysis.numbers import decimal, percent, percent_digits
+from modsearch.config.units import Unit as Over
+from modsearch.config.units import nats
 
 REACH = (NORMAL + 0.841621) / NORMAL
 """The effect that is seen with a power of 80 %, over half of a 95 % interval."""
@@ -145,9 +147,8 @@ class Finding:
     stated: Stated
     answer: Answer
 
-    @property
-    def number(self) -> str:
-        """The value with its interval; empty without any."""
+    def number(self, over: Over) -> str:
+        """The value with its interval, losses for each token or byte; empty without any."""
         found = self.answer
         if found.value is None and found.low is None and found.high is None:
             return ""
@@ -160,10 +161,9 @@ class Finding:
                 for each in (found.low, found.high)
             ]
             text += f" [{', '.join(ends)}]"
-        return f"{text} nats" if unit is Unit.NATS else text
+        return f"{text} {nats(over)}" if unit is Unit.NATS else text
 
-    @property
-    def reach(self) -> str:
+    def reach(self, over: Over) -> str:
         """The smallest effect; empty where it is not known."""
         smallest = self.answer.smallest
         if smallest is None:
@@ -172,7 +172,7 @@ class Finding:
         if unit is Unit.RATIO:
             return f"factor {decimal(smallest, 2)}"
         text = written(smallest, unit, [smallest])
-        return f"{text} nats" if unit is Unit.NATS else text
+        return f"{text} {nats(over)}" if unit is Unit.NATS else text
 
 
 def written(value: float, unit: Unit, beside: list[float]) -> str:

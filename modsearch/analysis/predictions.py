@@ -69,7 +69,9 @@ def study_predictions(
             f"measure a ladder of four sizes or more, with the lowest loss inside, at another "
             f"budget"
         )
-    return Predictions(study=manifest.name, flops=flops, arms=arms, without=without)
+    return Predictions(
+        study=manifest.name, flops=flops, arms=arms, without=without, unit=manifest.unit
+    )
 
 
 def _arm(

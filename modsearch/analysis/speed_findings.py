@@ -13,6 +13,7 @@ from modsearch.analysis.paper import DECODING, STEPS, Answer, Finding, not_teste
 from modsearch.analysis.speeds import Ratio, decode_ratio, doubts, step_ratio
 from modsearch.analysis.verdicts import Verdict
 from modsearch.config.speeds import Speeds
+from modsearch.config.units import Unit
 
 FASTER_DECODING = 1.5
 FASTER_STEPS = 1.6
@@ -31,7 +32,7 @@ def speed_findings(claims: Claims, speeds: Speeds | None) -> list[Finding]:
     steps = step_ratio(speeds, arm, dense, budget)
     rows = []
     if decoding[0] is not None:
-        told = ", ".join(_told(decoding))
+        told = ", ".join(_told(decoding, speeds.unit))
         rows.append(
             Finding(DECODING, _answer(decoding[0], FASTER_DECODING, f"{where}: {told}{caution}"))
         )
@@ -46,10 +47,10 @@ def speed_findings(claims: Claims, speeds: Speeds | None) -> list[Finding]:
     return rows
 
 
-def _told(ratios: list[Ratio | None]) -> Iterator[str]:
+def _told(ratios: list[Ratio | None], unit: Unit) -> Iterator[str]:
     for size, ratio in zip(BATCHES, ratios, strict=True):
         if ratio is not None:
-            yield f"{decimal(ratio.value, 2)} times the tokens a second at batch {size}"
+            yield f"{decimal(ratio.value, 2)} times the {unit}s a second at batch {size}"
 
 
 def _answer(ratio: Ratio, bar: float, reason: str) -> Answer:

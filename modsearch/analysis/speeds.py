@@ -72,8 +72,8 @@ def decoded(each: Timed | None, batch_size: int) -> Decoded | None:
     return next((row for row in rows if row.batch_size == batch_size), None)
 
 
-def tokens_per_second(found: Decoded) -> float:
-    """Of all sequences of a batch together."""
+def per_second(found: Decoded) -> float:
+    """Tokens, or bytes, of all sequences of a batch together."""
     return found.batch_size / typical(found.seconds)
 
 

@@ -1,14 +1,16 @@
 """What a comparison says, in a word and in a sentence, and what would settle it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from modsearch.analysis.arms import describe
-from modsearch.analysis.compare import MIN_SEEDS, Comparison, Multiplier, multiplier
+from modsearch.analysis.compare import MIN_SEEDS, Comparison, Confirmed, Multiplier, multiplier
 from modsearch.analysis.looks import ERROR
 from modsearch.analysis.numbers import decimal, interval, percent, percent_digits, scientific
 from modsearch.analysis.slopes import Slope
+from modsearch.config.manifest import Manifest
+from modsearch.config.units import Unit, nats, nats_per
 
 
 class Verdict(StrEnum):
@@ -31,18 +33,36 @@ class Bounds:
     """What a difference is held against."""
 
     margin: float
-    """Nats per token within which arms are equivalent."""
+    """Nats within which arms are equivalent."""
     bigram_entropy: float
-    """Nats per token that counting pairs of tokens reaches: a loss above it says nothing."""
+    """Nats that counting pairs of tokens reaches: a loss above it says nothing."""
+    others: Mapping[int, float] = field(default_factory=dict)
+    """The same of each vocabulary, where there are several."""
+    unit: Unit = "token"
+    """What nats are counted over."""
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> "Bounds":
+        """Of a study. Without a margin from before its first run nothing is equivalent."""
+        margin = manifest.confirm.margin if manifest.confirm else 0.0
+        validation = {
+            size: facts.bigram_entropy / facts.size(manifest.unit, "validation")
+            for size, facts in manifest.corpora.items()
+        }
+        return cls(margin, manifest.corpus.bigram_entropy, validation, manifest.unit)
+
+    def floor(self, side: Confirmed) -> float:
+        """What the loss of an arm must beat."""
+        return self.others.get(side.model.vocab_size, self.bigram_entropy)
 
 
 def verdict_of(comparison: Comparison, bounds: Bounds) -> tuple[Verdict, str]:
     """The verdict and its reason."""
     for side in (comparison.arm, comparison.reference):
-        if side.loss >= bounds.bigram_entropy:
+        if side.loss >= bounds.floor(side):
             return Verdict.UNTRAINED, (
-                f"the loss of {side.arm}, {side.loss:.3f} nats per token, does not beat the "
-                f"corpus's bigram entropy, {bounds.bigram_entropy:.3f}: a larger budget would"
+                f"the loss of {side.arm}, {side.loss:.3f} {nats_per(bounds.unit)}, does not beat "
+                f"the corpus's bigram entropy, {bounds.floor(side):.3f}: a larger budget would"
             )
     for side in (comparison.arm, comparison.reference):
         if side.num_runs < MIN_SEEDS:
@@ -53,14 +73,15 @@ def verdict_of(comparison: Comparison, bounds: Bounds) -> tuple[Verdict, str]:
     found = comparison.interval
     if found is None:
         return Verdict.NONE, "all seeds have the same loss, so they say nothing about noise"
-    ends = f"the 95 % interval of the difference, {interval(found.low, found.high)} nats,"
+    of = nats(bounds.unit)
+    ends = f"the 95 % interval of the difference, {interval(found.low, found.high)} {of},"
     if found.low > 0 or found.high < 0:
         verdict = Verdict.BETTER if found.low > 0 else Verdict.WORSE
         return verdict, f"{ends} excludes zero"
     if max(-found.inner[0], found.inner[1]) < bounds.margin:
         inner = interval(*found.inner)
         return Verdict.EQUIVALENT, (
-            f"the 90 % interval of the difference, {inner} nats, lies within the margin of "
+            f"the 90 % interval of the difference, {inner} {of}, lies within the margin of "
             f"{bounds.margin:g}"
         )
     return Verdict.INCONCLUSIVE, f"{ends} contains zero"
@@ -99,9 +120,10 @@ def sentence_of(comparison: Comparison, verdict: Verdict, reason: str) -> str:
 
 
 def multiplier_of(
-    comparison: Comparison, along: Slope | None, verdict: Verdict
+    comparison: Comparison, along: Slope | None, verdict: Verdict, unit: Unit = "token"
 ) -> tuple[Multiplier | None, str]:
-    """The compute multiplier, or None and why there is none."""
+    """The compute multiplier, or None and why there is none; `unit` is what losses are counted
+    over."""
     if verdict in (Verdict.NONE, Verdict.UNTRAINED):
         return None, "there is no verdict"
     if along is None:
@@ -112,7 +134,7 @@ def multiplier_of(
     if found is None:
         return None, (
             f"the dense minima do not fall with compute "
-            f"(slope {decimal(-along.value)} nats per e-fold)"
+            f"(slope {decimal(-along.value)} {nats(unit)} per e-fold)"
         )
     return found, ""
 

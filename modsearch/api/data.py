@@ -12,6 +12,7 @@ from modsearch.errors import ModsearchError, shown
 if TYPE_CHECKING:
     from modsearch.api.space import SpaceLike
     from modsearch.config.data import DataConfig
+    from modsearch.data.corpus import Corpus, load_corpora
 
 MOST_VOCABULARY = 1_048_576
 
@@ -70,10 +71,14 @@ def _loaded(
     *,
     prepare: bool,
 ) -> Prepared:
-    from modsearch.data.corpus import load_corpus
 
-    data, size = _asked(target, tokenizer, vocab_size, text, overrides)
-    corpus = load_corpus(data, size, told=progress, prepare=prepare)
+    data, sizes = _asked(target, tokenizer, vocab_size, text, overrides)
+    corpora = load_corpora(data, sizes, told=progress, prepare=prepare)
+    first, *others = map(_prepared, corpora.by_size.values())
+    return first.model_copy(update={"others": others})
+
+
+def _prepared(corpus: "Corpus") -> Prepared:
     return Prepared(
         corpus=corpus.facts,
         folder=str(corpus.folder),
@@ -87,26 +92,26 @@ def _asked(
     vocab_size: int | None,
     text: str | None,
     overrides: Sequence[str],
-) -> "tuple[DataConfig, int]":
+) -> "tuple[DataConfig, list[int]]":
     from modsearch.config.data import BPE, DataConfig
 
     options = {"--tokenizer": tokenizer, "--vocab-size": vocab_size, "--text": text}
     given = [name for name, value in options.items() if value is not None]
     if isinstance(target, DataConfig):
-        return target, vocab_size or 256
+        return target, [vocab_size or 256]
     if not _is_space(target):
         if overrides:
             raise ModsearchError(f"--set is for a search space, but {shown(target)} is text")
         if tokenizer == BPE and vocab_size is None:
             raise ModsearchError("--vocab-size is missing: a bpe is trained to so many tokens")
         size = check_count("vocab-size", vocab_size or 256, 2, MOST_VOCABULARY)
-        return _config(str(target), tokenizer or "bytes", text), size
+        return _config(str(target), tokenizer or "bytes", text), [size]
     from modsearch.api.space import outline
 
     if given:
         raise ModsearchError(f"{given[0]} is for a place of text: a search space says it in data")
     space = outline(target, overrides)
-    return space.data, space.vocab_size
+    return space.data, space.vocab_sizes
 
 
 def _is_space(target: object) -> bool:

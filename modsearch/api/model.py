@@ -208,8 +208,11 @@ def _evaluate_study(
     if (
         data is not None and plan.needs_corpus
     ):  # results that are there already are of its own text
-        facts = study.manifest().corpus
-        load_corpus(data, facts.vocab_size, facts.fingerprint)
+        manifest = study.manifest()
+        data = records[0].candidate.data.model_copy(update={"corpus": data.corpus})
+        for record in records:
+            model = record.candidate.model
+            load_corpus(data, model.vocab_size, manifest.facts_of(model).fingerprint)
     data = data or records[0].candidate.data
     scored = evaluate_winners(study, records, suite, data, local=local)
     kept = {name: study.evaluations(name).get(plan.name, {}) for name in scored}

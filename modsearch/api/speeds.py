@@ -64,20 +64,22 @@ def time_winners(
             f"its search is not that far, or its space has no `confirm`"
         )
     loaded = loaded_plugins(plugins)
-    from modsearch.config.data import DataConfig
-    from modsearch.data.corpus import load_corpus
+    from modsearch.data.corpus import Corpora, load_corpus
     from modsearch.study.provenance import check_plugins
     from modsearch.training.speed import measure
 
     check_plugins(manifest.plugins, loaded, [each.model for each in confirmed], root)
     data = confirmed[0].records[0].candidate.data
     if corpus is not None:
-        data = DataConfig(corpus=str(check_path("corpus", corpus)))
+        data = data.model_copy(update={"corpus": str(check_path("corpus", corpus))})
+    models = {each.model.vocab_size: each.model for each in confirmed}
+    facts = {size: manifest.facts_of(model) for size, model in models.items()}
+    tokens = {size: load_corpus(data, size, each.fingerprint) for size, each in facts.items()}
     found = measure(
         manifest.name,
         [_winner(directory, each) for each in confirmed],
         manifest.runtime,
-        load_corpus(data, manifest.corpus.vocab_size, manifest.corpus.fingerprint),
+        Corpora(tokens),
         rounds=rounds,
         seconds=seconds,
         told=progress or _untold,

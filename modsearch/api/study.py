@@ -16,6 +16,7 @@ from modsearch.config.arguments import (
     check_path,
     check_text,
 )
+from modsearch.config.units import nats_per
 from modsearch.errors import ModsearchError, StudyError, shown
 
 if TYPE_CHECKING:
@@ -170,13 +171,14 @@ class Study:
 
     def doubts(self, trial: "Record") -> list[str]:
         """What a user of a winner should know: a line for each."""
-        entropy = self.manifest.corpus.bigram_entropy
+        manifest = self.manifest
+        entropy = manifest.bigram_entropy(trial.candidate.model)
         loss = trial.scores.causal_loss if trial.scores is not None else None
         if loss is None or loss < entropy:
             return []
         return [
-            f"this model is untrained: its loss, {loss:.3f} nats per token, does not beat the "
-            f"corpus's bigram entropy, {entropy:.3f}; a larger budget would"
+            f"this model is untrained: its loss, {loss:.3f} {nats_per(manifest.unit)}, does not "
+            f"beat the corpus's bigram entropy, {entropy:.3f}; a larger budget would"
         ]
 
     def folder(self, trial: "Record | str") -> Path:
@@ -275,6 +277,7 @@ class Study:
             trials={state: states.count(state) for state in dict.fromkeys(states)},
             report=str(page) if page.is_file() else None,
             warnings=self.left_out(),
+            unit=self.manifest.unit,
         )
 
 

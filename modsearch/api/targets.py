@@ -112,7 +112,7 @@ def _winners(
                     folder=study.trial(record.hash) / "checkpoint",
                     trial=study.trial(record.hash),
                     data=record.candidate.data,
-                    fingerprint=manifest.corpus.fingerprint,
+                    fingerprint=manifest.facts_of(record.candidate.model).fingerprint,
                 )
                 for record in arm.records
             ),

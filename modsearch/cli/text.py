@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from modsearch.analysis.numbers import MISSING, count, decimal, interval, scientific
+from modsearch.config.units import Unit, nats, nats_per
 from modsearch.errors import shown
 
 if TYPE_CHECKING:
@@ -72,16 +73,17 @@ def forecast_text(result: "Forecast") -> str:
             f"routed: {', '.join(result.routed_arms)}; compared with: {several}"
             f"{', '.join(result.reference_arms)}"
         )
-    lines += map(_chance, result.chances)
+    lines += (_chance(row, result.unit) for row in result.chances)
     if result.margin is not None:
-        lines.append(f"equivalent: a difference of less than {result.margin:g} nats")
+        margin = f"{result.margin:g} {nats(result.unit)}"
+        lines.append(f"equivalent: a difference of less than {margin}")
     lines += [f"note: {note}" for note in result.notes]
     lines += _rejections(result.cells)
     lines += [f"warning: {warning}" for warning in result.warnings]
     return "\n".join(lines)
 
 
-def _chance(row: "Chance") -> str:
+def _chance(row: "Chance", unit: Unit) -> str:
     """What becomes of a difference."""
     ends = (
         (row.better, "better"), (row.worse, "worse"), (row.equivalent, "equivalent"),
@@ -89,8 +91,8 @@ def _chance(row: "Chance") -> str:
     )  # fmt: skip
     said = ", ".join(f"{word} {share:.0%}" for share, word in ends if share >= 0.005)
     return (
-        f"if routing gains {row.effect:g} nats and runs scatter by {row.sd:.2g}: {said}; confirm "
-        f"takes {row.runs:.0f} runs an arm in the mean, {row.flops:.3g} FLOPs"
+        f"if routing gains {row.effect:g} {nats(unit)} and runs scatter by {row.sd:.2g}: {said}; "
+        f"confirm takes {row.runs:.0f} runs an arm in the mean, {row.flops:.3g} FLOPs"
     )
 
 
@@ -161,6 +163,8 @@ def status_text(result: "StudyStatus") -> str:
         best = f"{row.best_causal_loss:.4f}" if row.best_causal_loss is not None else "-"
         other = ", ".join(f"{count} {state}" for state, count in states.items())
         lines.append(f"{row.stage:9}{row.arm:18}{row.budget:9.3g}{done:>10}{best:>12}  {other}")
+    if result.unit != "token":
+        lines.append(f"losses are in {nats_per(result.unit)}")
     lines += [_trial_text(row) for row in result.running]
     if result.verdict is not None:
         lines.append(result.verdict)
@@ -207,7 +211,7 @@ def predictions_text(result: "Predictions") -> str:
     if any(each.left_out for each in result.arms):
         lines.append(
             "left out: the largest error with which a measured minimum is foretold from the "
-            "arm's other budgets, nats"
+            f"arm's other budgets, {nats(result.unit)}"
         )
     for each in result.arms:
         lines += [f"{each.arm}: {line}" for line in _rests_on(each)]
@@ -327,9 +331,9 @@ def speeds_text(found: "Speeds", claims: "Claims") -> str:
     from modsearch.analysis.speeds import (
         decode_ratio,
         decoded,
+        per_second,
         reference_at,
         step_ratio,
-        tokens_per_second,
         typical,
     )
 
@@ -346,13 +350,13 @@ def speeds_text(found: "Speeds", claims: "Claims") -> str:
         told = f"{1000 * typical(each.step_seconds):.3g}"
         lines.append(_speeds_line(each, told, ratio, names).rstrip())
     for size in sorted({row.batch_size for each in found.arms for row in each.decoded}):
-        lines += _speeds_table(f"decoding, batch {size}", "tokens/s", "cache bytes")
+        lines += _speeds_table(f"decoding, batch {size}", f"{found.unit}s/s", "cache bytes")
         for each in found.arms:
             if (row := decoded(each, size)) is None:
                 continue
             against = names.get(each.budget, each.arm)
             ratio = decode_ratio(found, each.arm, against, each.budget, size)
-            line = _speeds_line(each, f"{tokens_per_second(row):,.0f}", ratio, names)
+            line = _speeds_line(each, f"{per_second(row):,.0f}", ratio, names)
             lines.append(f"{line}{row.cache_bytes:13,.0f}")
     return "\n".join(lines)
 
@@ -373,7 +377,11 @@ def _speeds_line(
 
 
 def data_text(found: "Prepared") -> str:
-    """What is in a corpus, for a terminal."""
+    """What is in a corpus, for a terminal; of several tokenizers one after the other."""
+    return "\n\n".join(map(_data_text, (found, *found.others)))
+
+
+def _data_text(found: "Prepared") -> str:
     facts = found.corpus
     total = facts.train_tokens + facts.validation_tokens + facts.test_tokens
     parts = ", ".join(

@@ -4,6 +4,7 @@ from typing import Any
 
 from modsearch.config.base import Frozen
 from modsearch.config.data import CorpusFacts
+from modsearch.config.units import Unit
 
 
 class Estimate(Frozen):
@@ -26,7 +27,7 @@ class Outcome(Frozen):
     budget: float | None
     """Training FLOPs at which arms were compared."""
     difference: float | None
-    """Nats per token by which the routed arm's loss is lower."""
+    """Nats by which the routed arm's loss is lower."""
     low: float | None
     """95 % interval of the difference."""
     high: float | None
@@ -40,6 +41,8 @@ class Outcome(Frozen):
     """The report's page."""
     warnings: list[str]
     """What of the study does not count or can't be read."""
+    unit: Unit
+    """What nats are counted over: `byte` where the study has several tokenizers."""
 
 
 class Packed(Frozen):
@@ -63,6 +66,8 @@ class Prepared(Frozen):
     """In the cache, shared by all studies of this text."""
     bytes: int
     """Of the shards."""
+    others: list["Prepared"] = []
+    """The same text as the tokens of a space's further tokenizers."""
 
 
 class Exported(Frozen):
@@ -102,7 +107,7 @@ class LeftOutBudget(Frozen):
     fitted_loss: float
     """Of the budget's own curve."""
     error: float
-    """Foretold minus fitted, nats per token."""
+    """Foretold minus fitted, nats."""
     params: Estimate
     fitted_params: float
 
@@ -142,7 +147,7 @@ class ArmPrediction(Frozen):
     tokens: float
     """That the budget pays at N*."""
     loss: Estimate
-    """At N*, nats per token, over seeds."""
+    """At N*, nats, over seeds."""
     budgets: list[float]
     """Those with a fitted minimum."""
     factor: float
@@ -152,7 +157,7 @@ class ArmPrediction(Frozen):
     left_out: list[LeftOutBudget]
     """Each of them foretold from the others; none where there are two."""
     largest_error: float | None
-    """The largest of these errors in size, nats per token."""
+    """The largest of these errors in size, nats."""
     params_exponent: Estimate
     """a of N* ~ C^a through the vertices."""
     surfaces: list[SurfaceAnswer]
@@ -168,6 +173,8 @@ class Predictions(Frozen):
     arms: list[ArmPrediction]
     without: dict[str, str]
     """Measured arms that nothing is foretold of, and why."""
+    unit: Unit
+    """What nats are counted over: `byte` where the study has several tokenizers."""
 
 
 class Generation(Frozen):

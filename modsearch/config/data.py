@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from modsearch.config.base import MOST_TOKENS, Frozen, Stated
+from modsearch.config.units import Unit
 from modsearch.errors import has_surrogates
 
 STDLIB = "stdlib"
@@ -71,8 +72,8 @@ class DataConfig(Stated):
     JSONL, Parquet or tokens, or `hub:NAME`; a mapping with more about it, or a list of these.
     Relative to the current folder."""
     tokenizer: Place = "bytes"
-    """`bytes`, `bpe` (trained on the corpus, with the model's `vocab_size`), a `tokenizer.json`, a
-    folder with one, or a name of the hub."""
+    """`bytes`, `bpe` (trained on the corpus, one for each `vocab_size` of the models; of 256 the
+    bytes themselves), a `tokenizer.json`, a folder with one, or a name of the hub."""
     end: str | None = Field(None, min_length=1)
     """The token that ends a document, where the tokenizer does not say so itself."""
 
@@ -165,3 +166,7 @@ class CorpusFacts(Frozen):
             "test": self.test_bytes_per_token,
         }
         return known.get(part) or self.bytes_per_token
+
+    def size(self, unit: Unit, part: str) -> float:
+        """Units of a token of a part, in the mean."""
+        return 1.0 if unit == "token" else self.bytes_per_token_of(part)

@@ -3,7 +3,9 @@
 from modsearch.config.base import Frozen
 from modsearch.config.data import CorpusFacts
 from modsearch.config.design import Design
+from modsearch.config.model import ModelConfig
 from modsearch.config.runtime import EngineName, Runtime
+from modsearch.config.units import Unit
 
 
 class Manifest(Frozen):
@@ -15,6 +17,11 @@ class Manifest(Frozen):
     """Arms in order; a control names the arm that it is the control of."""
     runtime: Runtime
     corpus: CorpusFacts
+    """Of the tokens; where the study has several tokenizers, of those of the first."""
+    corpora: dict[int, CorpusFacts] = {}
+    """Of each `model.vocab_size`, where the study has a tokenizer for each; else empty."""
+    unit: Unit = "token"
+    """What its losses are counted over: `byte` where it has several tokenizers."""
     code: str
     """Hash of the package's sources."""
     revision: str
@@ -42,3 +49,18 @@ class Manifest(Frozen):
     """Digest of each plugin file, by the name of its copy in `plugins/`."""
     packages: dict[str, str] = {}
     """Version and hash of the sources of each package whose components the space names."""
+
+    def facts_of(self, model: ModelConfig) -> CorpusFacts:
+        """Of the tokens of a model's tokenizer."""
+        return self.corpora.get(model.vocab_size, self.corpus)
+
+    def bigram_entropy(self, model: ModelConfig) -> float:
+        """What the loss of a model must beat to say anything, in the study's unit."""
+        facts = self.facts_of(model)
+        return facts.bigram_entropy / facts.size(self.unit, "validation")
+
+    @property
+    def fingerprints(self) -> list[str]:
+        """Of all its tokens."""
+        several = [facts.fingerprint for _, facts in sorted(self.corpora.items())]
+        return several or [self.corpus.fingerprint]

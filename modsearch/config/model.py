@@ -55,7 +55,8 @@ class ModelConfig(Stated):
     """Shape and parts of a decoder-only transformer."""
 
     vocab_size: int = Field(256, gt=1, le=MOST_TOKENS)
-    """Rows of the embedding and of the LM head; tokens are bytes, so 256 or more."""
+    """Rows of the embedding and of the LM head; tokens are bytes, so 256 or more. With
+    `data.tokenizer: bpe` each value, one or several, has a tokenizer that is trained for it."""
     seq_len: int = Field(256, gt=1, le=MOST_TOKENS)
     """Tokens of a training sequence."""
     depth: int = Field(2, gt=0, le=MOST_LAYERS)

@@ -1,6 +1,7 @@
 """A trial: what is trained, with what budget, and what became of it.
 
-Losses are in nats per token, FLOPs are plain counts, seconds are wall-clock.
+Losses are in nats per token, or per byte where a study has several tokenizers (`unit`), FLOPs are
+plain counts, seconds are wall-clock.
 """
 
 import hashlib
@@ -17,6 +18,7 @@ from modsearch.config.evaluation import Ranked, Scoring
 from modsearch.config.model import ModelConfig
 from modsearch.config.optim import OptimConfig
 from modsearch.config.runtime import Plugin, Runtime
+from modsearch.config.units import Unit
 
 
 class Candidate(Stated):
@@ -102,7 +104,7 @@ class Scores(Frozen):
     realised_capacity: float | None
     """Mean share of tokens in routed blocks under causal routing; None without routed blocks."""
     realised_forward_flops: float
-    """Forward FLOPs per token under causal routing, on the sample."""
+    """Forward FLOPs per token under causal routing, on the sample; per byte as losses are."""
     agreement: float | None
     """Share of (token, routed block) decisions on which both modes agree."""
     seconds: float
@@ -131,6 +133,8 @@ class Record(Frozen):
     reason: str | None = None
     plan: Plan | None = None
     scores: Scores | None = None
+    unit: Unit = "token"
+    """Of the scores: losses and forward FLOPs are for each."""
     objective: Ranked | None = None
     """What its cell is searched by, where that is a metric of a suite."""
 
@@ -155,6 +159,8 @@ def trial_hash(values: Mapping[str, Any], fingerprint: str, plugins: Iterable[st
     identity: dict[str, Any] = {name: values[name] for name in IDENTITY}
     identity["candidate"] = {part: values["candidate"][part] for part in ("model", "optim")}
     identity["fingerprint"] = fingerprint
+    if values.get("unit", "token") != "token":  # the same training has other numbers
+        identity["unit"] = values["unit"]
     if digests := sorted(set(plugins)):
         identity["plugins"] = digests
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
@@ -177,6 +183,8 @@ class Job(Frozen):
     """Files that are run before the model is built, in whatever process."""
     scoring: Scoring | None = None
     """What the trained model is scored on; no part of what the trial is."""
+    unit: Unit = "token"
+    """What scores are for each."""
 
     @property
     def hash(self) -> str:
@@ -184,7 +192,7 @@ class Job(Frozen):
 
         Where the trial ran does not count, nor where the corpus or a plugin lies.
         """
-        values = self.model_dump(mode="json", include={*IDENTITY, "candidate"})
+        values = self.model_dump(mode="json", include={*IDENTITY, "candidate", "unit"})
         return trial_hash(values, self.fingerprint, [plugin.digest for plugin in self.plugins])
 
     @property
@@ -208,6 +216,7 @@ class Job(Frozen):
             reason=reason,
             plan=self.plan if isinstance(self.plan, Plan) else None,
             scores=scores,
+            unit=self.unit,
         )
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from modsearch.config.base import Frozen
+from modsearch.config.units import Unit
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -22,7 +23,7 @@ class Decoded(Frozen):
     tokens: int
     """Of a sequence that are timed, one after the other, in each pass."""
     seconds: list[Seconds]
-    """Of one token of every sequence, the mean of a turn; by round."""
+    """Of one token of every sequence, or of one byte (`unit`), the mean of a turn; by round."""
     cache_bytes: float
     """Of the keys and values that a sequence holds at the end, mean over sequences."""
 
@@ -71,6 +72,8 @@ class Speeds(Frozen):
     load_after: float | None
     """The same at the end, with what was measured itself."""
     arms: list[Timed]
+    unit: Unit = "token"
+    """What decoding is told for each: `byte` where arms have several tokenizers."""
 
     @model_validator(mode="after")
     def _whole(self) -> Self:

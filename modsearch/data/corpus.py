@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ import numpy.typing as npt
 from pydantic import ValidationError
 
 from modsearch.config.data import BPE, CorpusFacts, DataConfig, Validation
+from modsearch.config.model import ModelConfig
 from modsearch.data.batches import Batches
 from modsearch.data.cache import cache_folder
 from modsearch.data.hub import files_of
@@ -31,7 +32,13 @@ from modsearch.data.shards import token_type
 from modsearch.data.sources import file_digest
 from modsearch.data.split import HELD_OUT_SHARE, PARTS
 from modsearch.data.text import BLOCK_BYTES, END_OF_TEXT
-from modsearch.data.tokenizers import BYTES, Tokenizer, open_tokenizer, read_tokenizer
+from modsearch.data.tokenizers import (
+    BYTES,
+    NUM_BYTES,
+    Tokenizer,
+    open_tokenizer,
+    read_tokenizer,
+)
 from modsearch.errors import DataError
 
 LAYOUT = 3
@@ -114,6 +121,37 @@ class Corpus:
         return [each for each in found if each[0]] or [(len(self.parts[part]), 1.0)]
 
 
+@dataclass(frozen=True)
+class Corpora:
+    """One corpus as the tokens of each tokenizer."""
+
+    by_size: Mapping[int, Corpus]
+    """By `model.vocab_size`, where there are several; else one, of models of any size."""
+
+    @property
+    def first(self) -> Corpus:
+        """The one, or that of the first vocabulary."""
+        return next(iter(self.by_size.values()))
+
+    def of(self, model: ModelConfig) -> Corpus:
+        """That of a model's tokenizer; of a model of no vocabulary of these, which stands in for
+        another to be timed, the tokens of the largest that it has room for."""
+        if len(self.by_size) == 1 or model.vocab_size in self.by_size:
+            return self.by_size.get(model.vocab_size, self.first)
+        fit = [size for size in self.by_size if size < model.vocab_size]
+        return self.by_size[max(fit, default=min(self.by_size))]
+
+    def facts_of(self, model: ModelConfig) -> CorpusFacts:
+        """Of that."""
+        return self.of(model).facts
+
+    @property
+    def facts(self) -> dict[int, CorpusFacts]:
+        """Of each, where there are several; else none."""
+        several = len(self.by_size) > 1
+        return {size: each.facts for size, each in self.by_size.items()} if several else {}
+
+
 def shared(count: int, weights: Sequence[float]) -> list[int]:
     """A count in whole shares by weight (largest remainders)."""
     exact = count * np.array(weights) / sum(weights)
@@ -138,7 +176,7 @@ def load_corpus(
 
     Args:
         config: where the texts are, and what their tokens are.
-        vocab_size: of a BPE that is trained on them.
+        vocab_size: of a BPE that is trained on them; one of 256 has no merges: it is the bytes.
         fingerprint: of the tokens that they must be, where that matters.
         told: how far the preparation is.
         prepare: make what is not there yet.
@@ -148,7 +186,9 @@ def load_corpus(
             others than they must be, or it is not prepared and is not to be.
         ConfigError: there is no such tokenizer.
     """
-    tokenizer = None if config.tokenizer == BPE else open_tokenizer(config.tokenizer, config.end)
+    trained = config.tokenizer == BPE and vocab_size != NUM_BYTES
+    plain = BYTES if config.tokenizer == BPE else config.tokenizer
+    tokenizer = None if trained else open_tokenizer(plain, config.end)
     sources = [
         Source(each.path, files_of(each), each.text, each.weight) for each in config.sources
     ]
@@ -186,6 +226,28 @@ def load_corpus(
             f"another version may have split the same text otherwise"
         )
     return _opened(cache / "shards" / content, config, facts, tokenizer)
+
+
+def load_corpora(
+    config: DataConfig,
+    sizes: Sequence[int],
+    told: Told | None = None,
+    *,
+    prepare: bool = True,
+) -> Corpora:
+    """Every set of tokens, made at the first use and cached.
+
+    Args:
+        config: where the texts are, and what their tokens are.
+        sizes: vocabularies; one where all models have the same tokens.
+        told: how far the preparation of each is.
+        prepare: make what is not there yet.
+
+    Raises:
+        DataError: one can't be made, as `load_corpus` says.
+        ConfigError: there is no such tokenizer.
+    """
+    return Corpora({size: load_corpus(config, size, told=told, prepare=prepare) for size in sizes})
 
 
 def _opened(

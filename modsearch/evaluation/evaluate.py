@@ -277,11 +277,12 @@ def evaluate_winners(
             f"no weights to score in {directory.root}\n"
             f"confirm trials keep theirs unless the search space says `keep: none`"
         )
-    fingerprint = directory.manifest().corpus.fingerprint
+    manifest = directory.manifest()
+    tokens = {row.hash: manifest.facts_of(row.candidate.model).fingerprint for row in records}
     found = {}
     for name, trial in kept.items():
         results = directory.evaluations(name).get(asked.suite.name)
-        if results is None or not asked.is_answered(results, fingerprint):
-            results = _answered(trial, asked, data, "test", device, fingerprint, local)
+        if results is None or not asked.is_answered(results, tokens[name]):
+            results = _answered(trial, asked, data, "test", device, tokens[name], local)
         found[name] = results["results"]
     return found

@@ -1,5 +1,6 @@
 """What a study's cells would train, and what they would reject."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from modsearch.analysis.arms import Kind, Roles, kind_of, roles
 from modsearch.config.base import Frozen
 from modsearch.config.data import CorpusFacts
+from modsearch.config.model import ModelConfig
 from modsearch.config.reading import Tree
 from modsearch.config.records import Budget, Candidate, Plan, Stage
 from modsearch.space.axes import spread
@@ -20,6 +22,9 @@ MOST_PLANNED = 200
 MOST_PLANS = 1500
 """Of a stage are planned where it has many cells, but `FEWEST_PLANNED` of each at the least."""
 FEWEST_PLANNED = 10
+
+FactsOf = Callable[[ModelConfig], CorpusFacts]
+"""What is known of the tokens of a model."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +67,12 @@ class Draft:
         return min(self.asked, able)
 
 
-def planned_cells(space: Space, facts: CorpusFacts) -> list[Draft]:
+def planned_cells(space: Space, facts_of: FactsOf) -> list[Draft]:
     """The cells of all stages, in the order in which the file has stages, budgets and arms."""
     cells: list[Draft] = []
     for budget in space.stated_budgets(Stage.EXPLORE):
         for arm in space.learned_arms:
-            cells.append(_explored(space, arm, budget, facts))
+            cells.append(_explored(space, arm, budget, facts_of))
     recipes = {arm: _recipe(space, arm, cells) for arm in space.learned_arms}
     for budget in space.stated_budgets(Stage.MEASURE):
         for arm in space.learned_arms:
@@ -78,7 +83,7 @@ def planned_cells(space: Space, facts: CorpusFacts) -> list[Draft]:
                 for size in spread(sizes, _most_planned(space, Stage.MEASURE))
             ]
             assert space.measure is not None
-            cell = _planned(Stage.MEASURE, arm, budget, len(sizes), candidates, facts)
+            cell = _planned(Stage.MEASURE, arm, budget, len(sizes), candidates, facts_of)
             cells.append(replace(cell, runs=space.measure.seeds))
     measured = {(cell.arm, cell.budget): cell for cell in cells if cell.stage is Stage.MEASURE}
     for budget in space.stated_budgets(Stage.CONFIRM):
@@ -91,7 +96,7 @@ def planned_cells(space: Space, facts: CorpusFacts) -> list[Draft]:
             ] or space.sizes(budget, base)
             middle = build({**tree, "size": sizes[len(sizes) // 2]}, space.data)
             assert space.confirm is not None
-            cell = _planned(Stage.CONFIRM, arm, budget, 1, [middle], facts)
+            cell = _planned(Stage.CONFIRM, arm, budget, 1, [middle], facts_of)
             cells.append(replace(cell, runs=space.confirm.looks[-1]))
     return cells
 
@@ -102,10 +107,11 @@ def _planned(
     budget: float,
     asked: int,
     candidates: list[Candidate],
-    facts: CorpusFacts,
+    facts_of: FactsOf,
 ) -> Draft:
     cell = Draft(stage, arm, budget, asked, [], [])
     for candidate in candidates:
+        facts = facts_of(candidate.model)
         spent = plan(candidate, Budget(flops=budget), facts.train_tokens, facts.vocab_size)
         if isinstance(spent, Plan):
             cell.planned.append((candidate, spent))
@@ -120,7 +126,7 @@ def _most_planned(space: Space, stage: Stage) -> int:
     return min(MOST_PLANNED, max(FEWEST_PLANNED, MOST_PLANS // cells))
 
 
-def _explored(space: Space, arm: str, budget: float, facts: CorpusFacts) -> Draft:
+def _explored(space: Space, arm: str, budget: float, facts_of: FactsOf) -> Draft:
     """A cell of explore: all of its points, or a sample of them where they are many."""
     explore = space.explore
     assert explore is not None
@@ -136,7 +142,7 @@ def _explored(space: Space, arm: str, budget: float, facts: CorpusFacts) -> Draf
         points = [drawn(tree, draws) for _ in range(most)]
     asked = min(asked, count) if count is not None else asked
     candidates = [build(point, space.data) for point in points]
-    cell = _planned(Stage.EXPLORE, arm, budget, asked, candidates, facts)
+    cell = _planned(Stage.EXPLORE, arm, budget, asked, candidates, facts_of)
     most_asks = None if explore.sampler == "grid" else ASKS_PER_TRIAL * asked
     return replace(cell, most_asks=most_asks, whole=whole)
 
@@ -197,6 +203,8 @@ class PlannedCell(Frozen):
     """Of one trial."""
     head_share: float
     """The largest share of the LM head in the forward FLOPs."""
+    head_shares: dict[int, float]
+    """The same of each `vocab_size`."""
     memory_bytes: int
     """The most that a trial takes, its process included."""
     rejected: list[Rejection]

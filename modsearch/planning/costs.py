@@ -38,6 +38,7 @@ def costs(space: Space, cell: Draft, speed: Speed, base: int) -> PlannedCell:
         seconds=cell.trials * sum(seconds) / len(seconds) if seconds else 0.0,
         longest_seconds=max(seconds, default=0.0),
         head_share=max((spent.head_share for spent in plans), default=0.0),
+        head_shares=_head_shares(cell),
         memory_bytes=base + max(needs, default=0),
         rejected=[
             Rejection(
@@ -49,6 +50,14 @@ def costs(space: Space, cell: Draft, speed: Speed, base: int) -> PlannedCell:
             for candidate, reason in cell.rejected
         ],
     )
+
+
+def _head_shares(cell: Draft) -> dict[int, float]:
+    found: dict[int, float] = {}
+    for candidate, spent in cell.planned:
+        size = candidate.model.vocab_size
+        found[size] = max(spent.head_share, found.get(size, 0.0))
+    return found
 
 
 def _differing(candidate: Candidate, space: Space, arm: str) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from modsearch.analysis.power import PAPER_EFFECT, Chances, chances, reachable_m
 from modsearch.config.base import Frozen
 from modsearch.config.records import Stage
 from modsearch.config.runtime import Runtime
-from modsearch.data.corpus import load_corpus
+from modsearch.config.units import Unit
+from modsearch.data.corpus import load_corpora
 from modsearch.errors import StudyError
 from modsearch.planning.cells import PlannedCell, planned_cells, roles_of
 from modsearch.planning.costs import costs, process_memory
@@ -62,6 +63,8 @@ class Forecast(Frozen):
     """Of an arm at most."""
     margin: float | None
     """Nats within which arms are equivalent; None without confirm."""
+    unit: Unit
+    """What nats are counted over: `byte` where the space has several tokenizers."""
     chances: list[Chance]
     """How confirm ends, by the true difference."""
     warnings: list[str]
@@ -74,18 +77,17 @@ def forecast(space: Space) -> Forecast:
     Hours come from a moment's training of some of the study's own sizes on this machine. What is
     rejected counts for nothing but the list of rejections.
     """
-    corpus = load_corpus(space.data, space.vocab_size)
-    facts = corpus.facts
-    warnings = [*too_small(space, corpus), *copied_text(corpus)]
+    corpora = load_corpora(space.data, space.vocab_sizes)
+    warnings = [*too_small(space, corpora), *copied_text(corpora.first)]
     try:
         constants = runtime(space.resources)
     except StudyError as error:
         why = "; ".join(str(error).splitlines())
         warnings.append(f"search will refuse this on this machine: {why}; hours are its CPU's")
         constants = runtime(space.resources.model_copy(update={"device": "cpu"}))
-    cells = planned_cells(space, facts)
+    cells = planned_cells(space, corpora.facts_of)
     base = process_memory(constants)
-    speed = Speed([sized for cell in cells for sized in cell.planned], constants, corpus)
+    speed = Speed([sized for cell in cells for sized in cell.planned], constants, corpora)
     if speed.guessed:
         first, *more = speed.guessed
         others = f" and {len(more)} other kinds" if more else ""
@@ -99,7 +101,8 @@ def forecast(space: Space) -> Forecast:
     largest = max((row.memory_bytes for row in rows), default=base)
     return Forecast(
         name=space.name,
-        corpus=facts.name,
+        corpus=corpora.first.facts.name,
+        unit=space.unit,
         cells=rows,
         routed_arms=list(found.routed),
         reference_arms=list(found.reference),
@@ -125,7 +128,7 @@ def forecast(space: Space) -> Forecast:
         warnings=[
             *warnings,
             *unlearned_choices(space),
-            *warnings_of(space, rows, found, facts.vocab_size),
+            *warnings_of(space, rows, found, corpora),
         ],
         notes=notes(space, cells),
     )

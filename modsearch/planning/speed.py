@@ -22,7 +22,7 @@ from modsearch.config.model import Component
 from modsearch.config.records import Budget, Candidate, Plan
 from modsearch.config.runtime import Runtime
 from modsearch.data.batches import Batches
-from modsearch.data.corpus import Corpus
+from modsearch.data.corpus import Corpora, Corpus
 from modsearch.errors import ConfigError, DataError
 from modsearch.nn.model import Decoder
 from modsearch.nn.parts import completed
@@ -77,9 +77,9 @@ class Timing:
 class Speed:
     """Seconds of trainings on this machine, one at a time."""
 
-    def __init__(self, sized: Iterable[Sized], runtime: Runtime, corpus: Corpus) -> None:
+    def __init__(self, sized: Iterable[Sized], runtime: Runtime, corpora: Corpora) -> None:
         self.runtime = runtime
-        self.corpus = corpus
+        self.corpora = corpora
         kinds: dict[str, dict[tuple[int, int], Sized]] = {}
         for candidate, spent in sized:
             sizes = kinds.setdefault(_kind(candidate), {})
@@ -91,7 +91,7 @@ class Speed:
         taken = longest = 0.0
         for kind, (candidate, spent) in _representatives(small):
             if taken + longest < SECONDS:
-                timing = timed(candidate, spent, runtime, corpus)
+                timing = timed(candidate, spent, runtime, corpora.of(candidate.model))
                 self._timed.setdefault(kind, []).append(timing)
                 before, taken = taken, time.perf_counter() - started
                 longest = max(longest, taken - before)
@@ -125,7 +125,8 @@ class Speed:
         else:
             step = float(fit[0] @ (1, depth, flops))
             window, causal_window = fit[1:] @ (1, depth, flops / candidate.optim.batch_size)
-        num_windows = self.corpus.num_windows(sample, candidate.model.seq_len)
+        corpus = self.corpora.of(candidate.model)
+        num_windows = corpus.num_windows(sample, candidate.model.seq_len)
         observed = min(num_windows, OBSERVED_WINDOWS)
         scoring = observed * window + (num_windows - observed) * causal_window
         return float(spent.flops / flops * step + scoring)

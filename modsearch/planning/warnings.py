@@ -8,7 +8,7 @@ from modsearch.analysis.arms import Roles
 from modsearch.analysis.compare import MIN_SEEDS
 from modsearch.analysis.curves import MIN_SIZES
 from modsearch.config.records import Stage
-from modsearch.data.corpus import Corpus
+from modsearch.data.corpus import Corpora, Corpus
 from modsearch.errors import DataError
 from modsearch.planning.cells import Draft, PlannedCell
 from modsearch.planning.flops import head_warning
@@ -27,7 +27,7 @@ SHORT, SMALL = 300, 5_000
 
 
 def notes(space: Space, cells: list[Draft]) -> list[str]:
-    """What stands for something else in a forecast."""
+    """What stands for something else in a forecast, and what its losses are counted over."""
     low, high = LONGER
     notes = [
         f"hours are those of training and scoring alone: real studies took {low} to {high} times "
@@ -35,6 +35,11 @@ def notes(space: Space, cells: list[Draft]) -> list[str]:
     ]
     if space.explore is not None and (space.measure or space.confirm):
         notes.append("measure and confirm are planned with the first recipe of explore")
+    if space.unit == "byte":
+        notes.append(
+            f"a tokenizer for each vocab_size ({', '.join(map(str, space.vocab_sizes))}), so that "
+            f"losses and margins are in nats per byte, forward FLOPs for each byte"
+        )
     for cell in cells:
         if cell.tried < cell.asked:
             notes.append(
@@ -44,23 +49,35 @@ def notes(space: Space, cells: list[Draft]) -> list[str]:
     return notes
 
 
-def _unused_vocabulary(space: Space, vocab_size: int) -> list[str]:
+def _unused_vocabulary(space: Space, corpora: Corpora) -> list[str]:
     """The head pays for tokens that never occur, too."""
     sizes = [space.recipe(arm)["model"].get("vocab_size", 0) for arm in space.learned_arms]
     largest = max((size for size in sizes if isinstance(size, int)), default=0)
-    if largest < vocab_size + FEW_UNUSED:
-        return []
+    asked = corpora.facts or {largest: corpora.first.facts}
     return [
-        f"vocab_size is {largest}, but the tokenizer has {vocab_size} tokens: others never occur, "
-        f"and the LM head pays for them"
+        f"vocab_size is {size}, but the tokenizer has {facts.vocab_size} tokens: others never "
+        f"occur, and the LM head pays for them"
+        for size, facts in asked.items()
+        if size >= facts.vocab_size + FEW_UNUSED
     ]
 
 
-def too_small(space: Space, corpus: Corpus) -> list[str]:
+def _large_heads(cells: Sequence[PlannedCell]) -> list[str]:
+    """A line, or one for each vocabulary where there are several."""
+    shares: dict[int, float] = {}
+    for cell in cells:
+        for size, share in cell.head_shares.items():
+            shares[size] = max(share, shares.get(size, 0.0))
+    several = len(shares) > 1
+    found = [(size, head_warning(share)) for size, share in sorted(shares.items())]
+    return [f"vocab_size {size}: {line}" if several else line for size, line in found if line]
+
+
+def too_small(space: Space, corpora: Corpora) -> list[str]:
     """A stand-in corpus serves for a plan, but not for the search."""
     try:
-        for sample, seq_len in space.samples():
-            corpus.windows(sample, seq_len)
+        for sample, model in space.samples():
+            corpora.of(model).windows(sample, model.seq_len)
     except DataError as error:
         return ["search will refuse this corpus: " + "; ".join(str(error).splitlines())]
     return []
@@ -78,10 +95,10 @@ def copied_text(corpus: Corpus) -> list[str]:
 
 
 def warnings_of(
-    space: Space, cells: Sequence[PlannedCell], found: Roles, vocab_size: int
+    space: Space, cells: Sequence[PlannedCell], found: Roles, corpora: Corpora
 ) -> list[str]:
     """What makes a study say less than it costs: a line for each."""
-    lines = _unused_vocabulary(space, vocab_size)
+    lines = _unused_vocabulary(space, corpora)
     lines += _no_comparison(space, found)
     few = [cell for cell in cells if min(cell.steps, default=FEW_STEPS) < FEW_STEPS]
     if few:
@@ -93,9 +110,7 @@ def warnings_of(
     epochs = max((cell.epochs for cell in cells), default=0.0)
     if epochs > MANY_EPOCHS:
         lines.append(f"up to {epochs:,.0f} epochs of the corpus: bring more text")
-    share = max((cell.head_share for cell in cells), default=0.0)
-    if warning := head_warning(share):
-        lines.append(warning)
+    lines += _large_heads(cells)
     if space.confirm is None or space.confirm.looks[-1] < MIN_SEEDS:
         lines.append(
             f"fewer than {MIN_SEEDS} confirm seeds: the report will give no interval and no "

@@ -5,8 +5,10 @@ import math
 from collections.abc import Sequence
 
 from modsearch.analysis.numbers import count, decimal
+from modsearch.config.data import CorpusFacts
 from modsearch.config.manifest import Manifest
 from modsearch.config.records import Record
+from modsearch.config.units import nats_per
 
 
 def facts(manifest: Manifest, records: Sequence[Record]) -> dict[str, str]:
@@ -26,19 +28,35 @@ def chance(manifest: Manifest, records: Sequence[Record]) -> str:
     """Losses that need no model."""
     corpus = manifest.corpus
     sizes = {record.candidate.model.vocab_size for record in records}
-    levels = {f"uniform over {size} tokens": math.log(size) for size in sorted(sizes)}
+    several = [
+        f"vocab_size {size}: {_levels([size], each, each.size(manifest.unit, 'validation'))}"
+        for size, each in sorted(manifest.corpora.items())
+    ]
+    said = "; ".join(several) or _levels(sorted(sizes), corpus, 1.0)
+    return f"{said} ({nats_per(manifest.unit)})"
+
+
+def _levels(sizes: Sequence[int], corpus: CorpusFacts, size: float) -> str:
+    """By one tokenizer, of whose tokens each has a size."""
+    levels = {f"uniform over {each} tokens": math.log(each) for each in sizes}
     levels |= {"by unigrams": corpus.unigram_entropy, "by bigrams": corpus.bigram_entropy}
-    each = ", ".join(f"{decimal(level, 3)} {name}" for name, level in levels.items())
-    return f"{each} (nats per token)"
+    return ", ".join(f"{decimal(level / size, 3)} {name}" for name, level in levels.items())
 
 
 def _text(manifest: Manifest) -> str:
-    corpus = manifest.corpus
+    several = sorted(manifest.corpora.items())
+    if several:
+        each = "; ".join(f"vocab_size {size}: {_parts(facts)}" for size, facts in several)
+        return f"{manifest.corpus.name}: {each}"
+    return f"{manifest.corpus.name}: {_parts(manifest.corpus)}"
+
+
+def _parts(corpus: CorpusFacts) -> str:
     parts = (corpus.train_tokens, corpus.validation_tokens, corpus.test_tokens)
     train, validation, test = map(count, parts)
     size = corpus.bytes_per_token
     tokens = "bytes" if size == 1 else f"tokens of {decimal(size, 2)} bytes"
-    return f"{corpus.name}: {train} {tokens} to train, {validation} to validate, {test} to test"
+    return f"{train} {tokens} to train, {validation} to validate, {test} to test"
 
 
 def _versions(manifest: Manifest) -> str:

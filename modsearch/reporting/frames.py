@@ -121,7 +121,7 @@ def _text(name: str, value: object) -> str:
         return _FORMATS[name](value)
     if name.startswith("against "):
         return decimal(value, 3)
-    if name.startswith("tokens/s"):
+    if name.startswith(("tokens/s", "bytes/s")):
         return f"{value:,.0f}"
     if "ratio" in name or name.startswith("time at"):
         return decimal(value, 3)

@@ -26,6 +26,7 @@ from modsearch.analysis.recipes import finished
 from modsearch.analysis.verdicts import Verdict
 from modsearch.config.manifest import Manifest
 from modsearch.config.records import Record, Stage, State
+from modsearch.config.units import Unit, nats
 from modsearch.errors import StudyError, first_line
 from modsearch.reporting.facts import facts
 from modsearch.reporting.figures.drawing import Files, render, styled
@@ -193,7 +194,7 @@ class _Page:
             verdict=headline.verdict.value,
             verdict_title=self.front.verdict,
             claim=headline,
-            needed=_needed_text(headline),
+            needed=_needed_text(headline, manifest.unit),
             missing=self.front.missing,
             left_out=self.front.left_out,
             counts=_counts(material.records),
@@ -215,7 +216,7 @@ class _Page:
         )
 
 
-def _needed_text(claim: Claim) -> str:
+def _needed_text(claim: Claim, unit: Unit) -> str:
     if claim.verdict is Verdict.UNTRAINED:
         return (
             "What it would take: a larger budget, so that models learn more than which token "
@@ -230,8 +231,8 @@ def _needed_text(claim: Claim) -> str:
             "to be told apart at this budget."
         )
     return (
-        f"What it would take: to tell a difference of {found.effect:.3f} nats in four of five "
-        f"studies (deviation of a run {found.sd:.3f}), another study with confirm.runs = "
+        f"What it would take: to tell a difference of {found.effect:.3f} {nats(unit)} in four of "
+        f"five studies (deviation of a run {found.sd:.3f}), another study with confirm.runs = "
         f"{found.runs}: at most {scientific(found.flops)} FLOPs for both arms, about "
         f"{found.hours:.2g} hours on one worker. More runs for this one would be a look too many."
     )

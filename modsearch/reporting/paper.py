@@ -71,7 +71,7 @@ def figure_3(material: Material) -> Section:
     controls, by_hash = _controls(material, pair), _by_hash(material)
     drawn = paper.at_one_budget(
         _best_depths(material, pair.budget, pair.dense.arm), controls, models, pair.dense.loss,
-        colours,
+        colours, material.claims.unit,
     )  # fmt: skip
     records = [by_hash[each.point.hash] for each in models]
     trials = {record.hash: (record, material.metrics(record)) for record in records}
@@ -106,10 +106,12 @@ def figure_4(material: Material) -> Section:
     ]  # fmt: skip
     right = paper.relative(
         "paper_relative",
-        "Loss against forward FLOPs per token under causal routing, both over the optimal dense "
-        "model's, each arm at its best depth; areas of marks go with parameters.",
+        f"Loss against forward FLOPs per {material.claims.unit} under causal routing, both over "
+        f"the optimal dense model's, each arm at its best depth; areas of marks go with "
+        f"parameters.",
         places,
         colours,
+        unit=material.claims.unit,
     )
     rows = [
         beside_figure_4(dense[each.budget], each)
@@ -117,7 +119,7 @@ def figure_4(material: Material) -> Section:
         if each.arm == pair.routed.arm and each.budget in dense
     ]
     return section_of(
-        title, (), [paper.over_budgets(curves, colours), right],
+        title, (), [paper.over_budgets(curves, colours, material.claims.unit), right],
         [Table("paper_figure_4", frame_of([*FIGURE_4, *rows]))], always=True,
     )  # fmt: skip
 
@@ -165,6 +167,7 @@ def figure_6(material: Material) -> Section:
         series,
         colours,
         FIGURE_6,
+        material.claims.unit,
     )
     right = training.accuracies(
         [(each, material.metrics(each)) for each in _last_routed(material)], colours
@@ -207,14 +210,15 @@ def figure_7(material: Material) -> Section:
     ]
     drawn = paper.relative(
         "paper_mode",
-        "Loss against forward FLOPs per token, both over the optimal dense model's, each arm at "
-        "its best depth.",
+        f"Loss against forward FLOPs per {material.claims.unit}, both over the optimal dense "
+        f"model's, each arm at its best depth.",
         [
             Series(curve.arm, curve.arm, curve.budget, _places(curve, best, material))
             for curve in curves
         ],
         colours_of(material.arms),
         FIGURE_7,
+        material.claims.unit,
     )
     return section_of(title, text, [drawn], always=True)
 
@@ -304,7 +308,9 @@ def _places(
         record = by_hash[point.hash]
         loss, flops = point.loss, point.forward_flops
         if in_training and record.scores is not None and record.plan is not None:
-            loss, flops = record.scores.train_mode_loss, record.plan.forward_flops
+            facts = material.manifest.facts_of(record.candidate.model)
+            size = facts.size(record.unit, record.validation.part)
+            loss, flops = record.scores.train_mode_loss, record.plan.forward_flops / size
         told = f"{curve.arm}, depth {point.depth}, width {point.width}: loss {decimal(loss)}"
         places.append(
             Place(point.params, flops / best.point.forward_flops, loss / best.loss, told)

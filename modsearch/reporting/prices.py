@@ -14,14 +14,15 @@ from modsearch.analysis.speeds import (
     decode_ratio,
     decoded,
     doubts,
+    per_second,
     reference_at,
     step_ratio,
     timed,
-    tokens_per_second,
     training_ratio,
     typical,
 )
 from modsearch.config.speeds import Speeds, Timed
+from modsearch.config.units import nats
 from modsearch.reporting.frames import Row, frame_of
 
 MIB = 2**20
@@ -56,7 +57,7 @@ def _row(claims: Claims, found: Speeds, each: Confirmed, at: Timed, sizes: Seque
     }
     for size in sizes:
         held = decoded(at, size)
-        row[f"tokens/s, batch {size}"] = tokens_per_second(held) if held else None
+        row[f"{found.unit}s/s, batch {size}"] = per_second(held) if held else None
         row |= _ends(f"speed ratio, batch {size}", decode_ratio(*where, size))
     row["cache bytes"] = round(at.decoded[-1].cache_bytes) if at.decoded else None
     row["parameter bytes"] = at.parameter_bytes
@@ -121,7 +122,7 @@ def told(claims: Claims, found: Speeds) -> list[str]:
         f"to the mean: the last {_tokens(found)} of a window of test text are timed, after all "
         f"that stands before them. Cache bytes are those that a sequence holds at the "
         f"end of the window. Ratios are to the dense winner of the budget: of a step, of the time "
-        f"that the same training FLOPs take, and of tokens a second, where more is faster."
+        f"that the same training FLOPs take, and of {found.unit}s a second, where more is faster."
     )
     cautions = [f"Caution: {line}." for line in doubts(found)]
     return [_headline(claims, found), *_decoding(claims, found), *cautions, how]
@@ -144,9 +145,9 @@ def _decoding(claims: Claims, found: Speeds) -> list[str]:
     ends = "" if both.interval is None else f" {interval(both.interval.low, both.interval.high)}"
     share = ours.decoded[-1].cache_bytes / theirs.decoded[-1].cache_bytes
     return [
-        f"It decodes at so many times the tokens a second: {', '.join(ratios)}; with "
+        f"It decodes at so many times the {found.unit}s a second: {', '.join(ratios)}; with "
         f"{percent(share, 0)} of the cache bytes, for a loss that is "
-        f"{decimal(both.difference, 3)} nats lower{ends}."
+        f"{decimal(both.difference, 3)} {nats(claims.unit)} lower{ends}."
     ]
 
 

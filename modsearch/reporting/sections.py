@@ -8,6 +8,7 @@ from modsearch.analysis.findings import findings
 from modsearch.analysis.noise import SEED_SD
 from modsearch.analysis.numbers import decimal, interval
 from modsearch.analysis.speed_findings import speed_findings
+from modsearch.config.units import Unit, nats
 from modsearch.reporting import (
     evaluation_tables,
     findings_table,
@@ -31,7 +32,7 @@ MODELS = (
     "took of the test sample."
 )
 FORWARD = (
-    "Realised forward FLOPs per token, under causal routing. Where a dense optimum is measured, "
+    "Realised forward FLOPs per {unit}, under causal routing. Where a dense optimum is measured, "
     "both axes are relative to it: x to its measured size, y to its minimum. Shaded: cheaper "
     "and better."
 )
@@ -67,7 +68,7 @@ CONTROLS = (
     "adjusted for all comparisons beside the headline, as above."
 )
 STANDINGS = (
-    "Confirmed arms that route, controls too. Differences are in nats per token with repeated "
+    "Confirmed arms that route, controls too. Differences are in nats per {unit} with repeated "
     "95 % intervals, each for itself: with many arms some exclude zero by chance. Positive: the "
     "arm has the lower loss. At the same budget an arm may have another size than a control that "
     "was made for another arm: the note says where."
@@ -123,6 +124,13 @@ CORPUS = (
     "Near-duplicates share a tenth of their text; what stands in train does so verbatim, 50 bytes "
     "at least."
 )
+SEVERAL = (
+    "A tokenizer for each vocab_size, 256 being the bytes themselves. Losses, margins and forward "
+    "FLOPs of this study are for each byte of text: those of a token over the mean bytes per "
+    "token of the part that is scored, the end of a document as one byte. Windows have the same "
+    "number of tokens, so that samples of explore and measure are other text for each tokenizer; "
+    "confirm, without a number of windows, scores the whole test part."
+)
 CONVENTIONS = (
     "Budgets are paid by the exact ledger. Other conventions, for comparison with other work: "
     "they move fitted exponents, and 6N charges a routed model for parameters that a skipped "
@@ -154,7 +162,7 @@ def _ledger(material: Material) -> Section:
     measured = speed_findings(claims, material.speeds)
     found = findings(claims, material.manifest, material.records, material.telemetry, measured)
     rows = found if claims.curves or claims.confirmed else []
-    tables = [Table("claims", findings_table.ledger(rows))]
+    tables = [Table("claims", findings_table.ledger(rows, claims.unit))]
     needs = "measured or confirmed trials"
     return section_of("Claims of the paper", LEDGER, tables=tables, needs=needs)
 
@@ -163,7 +171,7 @@ def _isoflop(material: Material) -> Section:
     claims = material.shown_claims
     return section_of(
         "IsoFLOP curves",
-        [_fit_rules()],
+        [_fit_rules(claims.unit)],
         [curves.isoflop(claims, material.arms)],
         [Table("minima", study_tables.minima(claims))],
         needs="measured trials",
@@ -198,7 +206,8 @@ def _laws(material: Material) -> Section:
 
 def _forward(material: Material) -> Section:
     drawn = curves.forward(material.shown_claims, material.arms, material.claims.dense_minima)
-    return section_of("Loss against forward FLOPs", [FORWARD], [drawn], needs="measured trials")
+    text = [FORWARD.format(unit=material.claims.unit)]
+    return section_of("Loss against forward FLOPs", text, [drawn], needs="measured trials")
 
 
 def _winners(material: Material) -> Section:
@@ -219,7 +228,8 @@ def _winners(material: Material) -> Section:
 def _standings(material: Material) -> Section:
     tables = [Table("standings", study_tables.standings(material.shown_claims))]
     needs = "confirmed routed arms beside the headline's"
-    return section_of("Routed arms", [STANDINGS], tables=tables, needs=needs)
+    text = [STANDINGS.format(unit=material.claims.unit)]
+    return section_of("Routed arms", text, tables=tables, needs=needs)
 
 
 def _controls(material: Material) -> Section:
@@ -302,8 +312,9 @@ def _evaluation(material: Material) -> Section:
 
 
 def _corpus(material: Material) -> Section:
+    text = [CORPUS, SEVERAL] if material.manifest.corpora else [CORPUS]
     return section_of(
-        "Corpus", [CORPUS], tables=[Table("corpus", study_tables.corpus(material.manifest))]
+        "Corpus", text, tables=[Table("corpus", study_tables.corpus(material.manifest))]
     )
 
 
@@ -356,17 +367,17 @@ WHOLE = ("models", "ledger", "multiplier", "prices", "corpus", "left_out", "mani
 """Those that are of a study as a whole: which arms a recipe shows changes nothing there."""
 
 
-def _fit_rules() -> str:
+def _fit_rules(unit: Unit) -> str:
     return (
         f"A parabola in ln(parameters) for each arm, budget and depth, through the points within "
         f"a factor of {WINDOW} of the lowest one, {MIN_POINTS} at least, from a ladder of "
         f"{MIN_SIZES} sizes or more; a trial far off the others is set aside, and the note "
         f"says so. N* is the vertex. Intervals are 95 %, by the run-to-run deviation of the fits' "
         f"residuals and confirm's seeds together, or of the seeds where that is larger; before "
-        f"there are seeds, that of residuals is moderated towards {SEED_SD} nats. measure trains "
-        f"all sizes with the same seeds, and what those shift alike no residual shows: minima of "
-        f"a budget may share an error of that size. An interval of N* ends where the ladder does, "
-        f"if nothing else bounds it. A "
+        f"there are seeds, that of residuals is moderated towards {SEED_SD} {nats(unit)}. "
+        f"measure trains all sizes with the same seeds, and what those shift alike no residual "
+        f"shows: minima of a budget may share an error of that size. An interval of N* ends where "
+        f"the ladder does, if nothing else bounds it. A "
         f"parabola is blind to skew: a wide or uneven grid moves its vertex (Czech et al. 2026, "
         f"arXiv 2603.22339)."
     )
@@ -381,7 +392,7 @@ def _multiplier_text(claims: Claims) -> list[str]:
     first = (
         f"The dense arm would need {decimal(found.value, 2)} times the training FLOPs "
         f"{_bounds(found.low, found.high)} for the routed arm's loss, at a slope of "
-        f"{decimal(found.slope.value)} nats per e-fold of compute "
+        f"{decimal(found.slope.value)} {nats(claims.unit)} per e-fold of compute "
         f"{_bounds(found.slope.low, found.slope.high, 4)}."
     )
     how = (

@@ -12,6 +12,7 @@ from modsearch.analysis.recipes import finished, is_scored, measured
 from modsearch.analysis.replication import Replication, replication
 from modsearch.analysis.verdicts import Verdict
 from modsearch.config.records import Record, Stage
+from modsearch.config.units import Unit, nats
 from modsearch.reporting.figures.studies import Headline, forest
 from modsearch.reporting.frames import Row, frame_of
 from modsearch.reporting.material import Material, gather
@@ -56,6 +57,11 @@ class Studies:
     """Those that differ by their seeds alone, two or more at a time."""
 
     @property
+    def unit(self) -> Unit:
+        """What the losses of all of them are counted over."""
+        return self.materials[0].manifest.unit
+
+    @property
     def names(self) -> list[str]:
         """What each is called on the page; one of its own."""
         plain = [f"{each.manifest.name}, seed {each.manifest.seed}" for each in self.materials]
@@ -98,7 +104,7 @@ class Studies:
         whole = len(self.repetitions) == 1 and len(self.repetitions[0]) == len(self.materials)
         found = _replications(self.repetitions[0]) if whole else []
         if found:
-            return _sentence(found[-1], len(self.materials))
+            return _sentence(found[-1], len(self.materials), self.unit)
         count = Counter(claim.verdict for each in self.materials for claim in claims_of(each))
         return (
             f"{len(self.materials)} studies, whose headlines are: {_verdicts(count)}. Each stands "
@@ -154,7 +160,7 @@ def _headlines(studies: Studies) -> Section:
         for claim in claims_of(material)
     ]
     rows.sort(key=lambda row: row[2].budget or 0.0)  # stable: by seed inside
-    drawn = forest([*_differences(rows), *_means(studies)])
+    drawn = forest([*_differences(rows), *_means(studies)], studies.unit)
     return Section(
         "Studies",
         [STUDIES, *_versions(studies)],
@@ -234,7 +240,7 @@ def _repeated(studies: Studies) -> Section:
     text, rows = [], []
     for group in studies.repetitions:
         for found in _replications(group):
-            text.append(f"{group[0].manifest.name}: {_sentence(found, len(group))}")
+            text.append(f"{group[0].manifest.name}: {_sentence(found, len(group), studies.unit)}")
             rows.append(_replication_row(group, found))
     return Section("Repeated studies", [*text, REPEATED], (), _tables("repeated", rows))
 
@@ -258,20 +264,21 @@ def _replication_row(group: Sequence[Material], found: Replication) -> Row:
     }
 
 
-def _sentence(found: Replication, studies: int) -> str:
+def _sentence(found: Replication, studies: int, unit: Unit) -> str:
     """What an honest reader wants to know of repetitions."""
     first = (
         f"{studies} studies at {scientific(found.budget)} FLOPs that differ by their seeds alone: "
         f"{_verdicts(found.verdicts)}."
     )
     if len(found.differences) < 2:
-        return f"{first} One of them has a difference, {decimal(found.differences[0], 3)} nats."
+        difference = f"{decimal(found.differences[0], 3)} {nats(unit)}"
+        return f"{first} One of them has a difference, {difference}."
     of = "" if len(found.differences) == studies else f" of {len(found.differences)} of them"
     ends = interval(found.mean.low, found.mean.high)
     known = f" {ends}" if found.mean.low is not None else ", too few for an interval"
     return (
-        f"{first} The mean difference{of} is {decimal(found.mean.value, 3)} nats{known}, its "
-        f"standard deviation over studies {decimal(found.sd, 3)}, and {found.holding} of "
+        f"{first} The mean difference{of} is {decimal(found.mean.value, 3)} {nats(unit)}{known}, "
+        f"its standard deviation over studies {decimal(found.sd, 3)}, and {found.holding} of "
         f"{found.intervals} own intervals hold that mean."
     )
 

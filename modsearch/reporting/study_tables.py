@@ -9,6 +9,7 @@ from modsearch.analysis.compare import Comparison
 from modsearch.analysis.curves import Curve, Fit, Refusal
 from modsearch.analysis.optima import Optimum
 from modsearch.analysis.verdicts import Verdict
+from modsearch.config.data import CorpusFacts
 from modsearch.config.manifest import Manifest
 from modsearch.reporting.frames import Row, frame_of, key_values
 
@@ -116,9 +117,18 @@ def conventions(claims: Claims) -> pd.DataFrame:
 
 
 def corpus(manifest: Manifest) -> pd.DataFrame:
-    """Facts of the text, with the losses that counting alone reaches."""
-    facts = manifest.corpus
-    rows = {
+    """Facts of the text, with the losses that counting alone reaches; of several tokenizers a
+    column for each vocabulary."""
+    if not manifest.corpora:
+        return key_values(_facts(manifest.corpus))
+    frames = {str(size): _facts(each) for size, each in sorted(manifest.corpora.items())}
+    keys = dict.fromkeys(key for rows in frames.values() for key in rows)
+    columns = {size: [rows.get(key) for key in keys] for size, rows in frames.items()}
+    return pd.DataFrame({"vocab_size": list(keys), **columns}, dtype=object)
+
+
+def _facts(facts: CorpusFacts) -> Row:
+    rows: Row = {
         "corpus": facts.name,
         "fingerprint": facts.fingerprint,
         "train tokens": facts.train_tokens,
@@ -131,12 +141,14 @@ def corpus(manifest: Manifest) -> pd.DataFrame:
         "validation text that stands in train": facts.validation_copied,
         "test text that stands in train": facts.test_copied,
     }
-    return key_values({key: value for key, value in rows.items() if value is not None})
+    return {key: value for key, value in rows.items() if value is not None}
 
 
 def provenance(manifest: Manifest) -> pd.DataFrame:
     """The manifest as keys and values."""
-    plain = manifest.model_dump(mode="json", exclude={"corpus", "arms", "explored", "confirm"})
+    plain = manifest.model_dump(
+        mode="json", exclude={"corpus", "corpora", "arms", "explored", "confirm"}
+    )
     if manifest.confirm is not None:
         plain["confirm"] = manifest.confirm.model_dump(mode="json", exclude={"chosen"})
     rows: Row = {}

@@ -15,6 +15,7 @@ from modsearch.config.manifest import Manifest
 from modsearch.config.model import Component
 from modsearch.config.records import Record, Stage, State
 from modsearch.config.telemetry import RoutingReport
+from modsearch.config.units import Unit
 from modsearch.errors import StudyError
 from modsearch.reporting.frames import Row, frame_of, interval_cells
 from modsearch.store.directory import StudyDirectory
@@ -122,12 +123,24 @@ MODEL = (
 
 def trials(records: Sequence[Record]) -> pd.DataFrame:
     """Every trial, in order of stage, budget, arm, size and seed."""
-    return frame_of([_trial(record) for record in sorted(records, key=trial_order)], TRIAL)
+    rows = [_trial(record) for record in sorted(records, key=trial_order)]
+    return _in(records[0].unit if records else "token", frame_of(rows, TRIAL))
 
 
 def winners(claims: Claims) -> pd.DataFrame:
     """What confirm trained: one row for each (budget, arm)."""
-    return frame_of([_winner(each) for each in claims.confirmed], WINNER)
+    return _in(claims.unit, frame_of([_winner(each) for each in claims.confirmed], WINNER))
+
+
+def _in(unit: Unit, frame: pd.DataFrame) -> pd.DataFrame:
+    """The same with what is realised named by what it is for each of."""
+    return frame.rename(columns=lambda name: name.replace(*_REALISED[unit]))
+
+
+_REALISED: dict[Unit, tuple[str, str]] = {
+    "token": ("", ""),
+    "byte": ("FLOPs per token, realised", "FLOPs per byte, realised"),
+}
 
 
 def models(claims: Claims, telemetry: Mapping[str, RoutingReport], precision: str) -> pd.DataFrame:
@@ -143,7 +156,7 @@ def models(claims: Claims, telemetry: Mapping[str, RoutingReport], precision: st
             "cache bytes per token": _cache_bytes(each, telemetry, precision),
         }
         rows.append({name: row[name] for name in MODEL})
-    return frame_of(rows)
+    return _in(claims.unit, frame_of(rows))
 
 
 def _cache_bytes(
@@ -201,8 +214,8 @@ def left_out(
         for record in _other_recipes(records)
     ]
     rows += _missing(records, ladder)
-    bigrams = manifest.corpus.bigram_entropy
     for record in _best_of_cells(records):
+        bigrams = manifest.bigram_entropy(record.candidate.model)
         if causal_loss(record) >= bigrams:
             reason = (
                 f"best loss {causal_loss(record):.3f} does not beat bigrams, {bigrams:.3f}: a "

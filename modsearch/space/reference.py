@@ -44,8 +44,9 @@ HEAD = """\
 
 A space is one YAML file; `search_spaces/quickstart.yaml` is one to copy. A key that stands
 nowhere below is an error, and so is a value of another type or out of its bounds. Times are in
-seconds, budgets in training FLOPs (forward and backward), losses in nats per token. `--set
-a.b=c` overrides one value of a file, lists as a whole.
+seconds, budgets in training FLOPs (forward and backward), losses in nats per token (per
+byte where a study has several tokenizers). `--set a.b=c` overrides one value of a file, lists as a
+whole.
 
 ## Stages
 

@@ -32,10 +32,12 @@ from modsearch.config.records import Stage
 from modsearch.config.rules import OWN, ShortName, once
 from modsearch.config.runtime import Resources
 from modsearch.config.seeds import MOST_MEASURED
+from modsearch.config.units import Unit
 from modsearch.config.wording import first_error
 from modsearch.errors import ConfigError, unknown
 from modsearch.space.axes import OpenTree, is_distribution
 from modsearch.space.points import is_finite, num_points
+from modsearch.space.vocabularies import NUM_BYTES, sizes_of, vocabularies
 
 WHAT = "space"
 """How errors name one that is no file."""
@@ -150,8 +152,8 @@ class Confirm(Stated):
     """Trials an arm at most, a multiple of six, over the chosen size and its two neighbours on the
     ladder. After every six the headline is looked at, and confirm ends when it is known."""
     margin: float | None = Field(None, gt=0, le=10)
-    """Nats per token: arms that differ by less are equivalent. Default: what so many runs can
-    tell; `plan` prints it."""
+    """Nats per token (per byte where vocabularies differ): arms that differ by less are
+    equivalent. Default: what so many runs can tell; `plan` prints it."""
     seeds: int | None = Field(None, gt=0, le=900)
     """Instead of `runs`: so many trials of the chosen size alone, and one look. Fewer than three
     give no interval."""
@@ -241,6 +243,7 @@ class Space(Stated):
             raise ValueError("a suite scores kept weights, but resources.keep is `none`")
         if self.explore is None and self.measure is None and self.confirm is None:
             raise ValueError("a space needs at least one of explore, measure, confirm")
+        _ = self.vocab_sizes  # refuses what can't be
         if self.confirm is not None:
             measured = {rung.budget for rung in self.measure.ladder} if self.measure else set()
             for budget in self.confirm.budgets:
@@ -269,26 +272,28 @@ class Space(Stated):
         return [name for name, arm in self.arms.items() if arm.control_of is None]
 
     @property
-    def vocab_size(self) -> int:
-        """Of the tokenizer that is trained on the corpus; that of bytes, where none is.
+    def unit(self) -> Unit:
+        """What losses are counted over: tokens of several tokenizers are not the same."""
+        return "byte" if len(self.vocab_sizes) > 1 else "token"
+
+    @property
+    def vocab_sizes(self) -> list[int]:
+        """Of every tokenizer that is trained on the corpus, smallest first; that of bytes alone,
+        where none is.
 
         Raises:
-            ConfigError: arms or axes differ in it.
+            ConfigError: some are no numbers, or too many.
         """
         if self.data.tokenizer != BPE:
-            return 256
-        sizes = {
-            repr(size): size
-            for arm in self.learned_arms
-            for size in [self.recipe(arm)["model"].get("vocab_size", 256)]
-        }
-        [size, *others] = sizes.values()
-        if others or not isinstance(size, int):
-            raise ConfigError(
-                "data.tokenizer: `bpe` has the model's vocab_size, and losses of different ones "
-                "can't be compared\nset one for all: fixed.model.vocab_size"
-            )
-        return size
+            return [NUM_BYTES]
+        return vocabularies(size for arm in self.arms for size in self._vocab_sizes(arm))
+
+    def _vocab_sizes(self, arm: str) -> list[int]:
+        """All that the models of an arm may have."""
+        settings = self.arms[arm]
+        model = over(self.recipe(settings.control_of or arm), settings)["model"]
+        own = ModelConfig().vocab_size
+        return sizes_of(model.get("vocab_size", own), f"model.vocab_size of arm `{arm}`")
 
     def recipe(self, arm: str) -> Tree:
         """The arm's tree of model and optimiser values, size left out."""
@@ -350,14 +355,15 @@ class Space(Stated):
         assert settings is not None
         return Validation(part="validation", windows=settings.windows)
 
-    def samples(self) -> Iterator[tuple[Validation, int]]:
-        """Every sample that a trial may be scored on, with the tokens of a window, where its
-        `seq_len` is not open."""
+    def samples(self) -> Iterator[tuple[Validation, ModelConfig]]:
+        """Every sample that a trial may be scored on, with the window and the vocabulary of the
+        models that it is for, where their `seq_len` is not open."""
         for stage in Stage:
             for arm in self.learned_arms if self.budgets(stage) else ():
                 seq_len = self.recipe(arm)["model"].get("seq_len", ModelConfig().seq_len)
-                if isinstance(seq_len, int):
-                    yield self.validation(stage), seq_len
+                sizes = self._vocab_sizes(arm) if self.unit == "byte" else self.vocab_sizes
+                for size in sizes if isinstance(seq_len, int) else ():
+                    yield self.validation(stage), ModelConfig(seq_len=seq_len, vocab_size=size)
 
 
 def over(base: Tree, section: Section | Arm) -> Tree:

@@ -197,7 +197,9 @@ class StudyDirectory:
             raise StudyError("not counted, these are copies of other trials")
         if record.scores is None or made_with is None:
             return record
-        tokens = made_with.corpus.fingerprint
+        if record.unit != made_with.unit:
+            raise StudyError(f"not counted, these have losses for each {record.unit}")
+        tokens = made_with.facts_of(record.candidate.model).fingerprint
         with suppress(KeyError):  # a result that lacks what it must have been written with
             if trial_hash(raw, tokens, made_with.plugins.values()) == name:
                 return record

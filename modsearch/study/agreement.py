@@ -24,7 +24,8 @@ def constants(manifest: Manifest, space: Space) -> dict[str, Any]:
         f"runtime.{name}": value
         for name, value in manifest.runtime.model_dump(mode="json", include={*RUNTIME}).items()
     }
-    found["corpus.fingerprint"] = manifest.corpus.fingerprint
+    found["unit of loss"] = manifest.unit
+    found["corpus.fingerprint"] = " ".join(manifest.fingerprints)
     found["versions.torch"] = manifest.versions.get("torch")
     found["plugins"] = dict(sorted(manifest.plugins.items()))
     found["packages"] = dict(sorted(manifest.packages.items()))

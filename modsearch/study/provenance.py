@@ -51,6 +51,7 @@ def open_manifest(
     directory: StudyDirectory,
     space: Space,
     corpus: CorpusFacts,
+    corpora: Mapping[int, CorpusFacts] | None = None,
     *,
     allow_mixed: bool,
     elsewhere: bool = False,
@@ -60,7 +61,8 @@ def open_manifest(
     """Make the manifest of a new study, or hold this run against the one that is there.
 
     `ledger` is where its database is, where that is not a file of the study directory.
-    `elsewhere`: trials run on other machines, whose devices this one can't see.
+    `elsewhere`: trials run on other machines, whose devices this one can't see. `corpora` are the
+    facts of each vocabulary, where the study has several tokenizers.
 
     Raises:
         StudyError: the study was made with another space, corpus, code, plugin, torch or device.
@@ -68,7 +70,8 @@ def open_manifest(
     plugins = load_plugins(space.plugins)
     fresh = _fresh_manifest(space, corpus, plugins, elsewhere=elsewhere, ledger=ledger)
     remade = ledger is None and directory.lost_ledger()
-    fresh = fresh.model_copy(update={"engine": engine, "ledger_remade": remade})
+    several = {"corpora": dict(corpora or {}), "unit": space.unit}
+    fresh = fresh.model_copy(update={"engine": engine, "ledger_remade": remade, **several})
     if not (directory.root / "manifest.json").exists():
         write_yaml(directory.space, space.model_dump(mode="json"))
         _keep_copies(directory, plugins)
@@ -78,10 +81,16 @@ def open_manifest(
     before = study_space(directory)
     begun = old.confirm is None or bool(old.confirm.chosen)
     _refuse_other_space(before, space, directory.root, begun=begun)
-    if fresh.corpus.fingerprint != old.corpus.fingerprint:
+    if fresh.unit != old.unit:
         raise StudyError(
-            f"the corpus has changed: {old.corpus.fingerprint} is now "
-            f"{fresh.corpus.fingerprint}, by its text or by how this version splits it\n"
+            f"{directory.root} has losses for each {old.unit}, and with vocabularies "
+            f"{', '.join(map(str, space.vocab_sizes))} they are for each {fresh.unit}: a study "
+            f"keeps its tokenizers\nuse another --out for the changed space"
+        )
+    if fresh.fingerprints != old.fingerprints:
+        raise StudyError(
+            f"the corpus has changed: {', '.join(old.fingerprints)} is now "
+            f"{', '.join(fresh.fingerprints)}, by its text or by how this version splits it\n"
             f"use another --out, or bring the old text back"
         )
     if fresh.ledger != old.ledger:
@@ -142,7 +151,7 @@ def study_key(space: Space, manifest: Manifest) -> str:
     """
     constant = space.resources.model_dump(mode="json", include=CONSTANT_RESOURCES)
     fixed = space.model_dump(mode="json", include={"seed", "fixed", "axes", "arms"})
-    made_with = [manifest.corpus.fingerprint, manifest.code, manifest.packages]
+    made_with = [*manifest.fingerprints, manifest.code, manifest.packages]
     made_with += [manifest.versions["torch"], manifest.runtime.device]
     return f"{space.name}-{_digest([fixed, constant, made_with])}"
 

@@ -18,7 +18,8 @@ from modsearch.config.data import CorpusFacts
 from modsearch.config.design import Chosen
 from modsearch.config.records import Stage, State
 from modsearch.config.runtime import EngineName, Runtime, Share
-from modsearch.data.corpus import load_corpus
+from modsearch.config.units import nats
+from modsearch.data.corpus import load_corpora
 from modsearch.engines.contract import Engine, MakeEngine
 from modsearch.engines.local import local
 from modsearch.errors import StudyError
@@ -63,16 +64,17 @@ class Runner:
         # Opened before anything is written, so that a wrong address leaves no trace.
         server = Ledger(server_url(ledger)) if ledger else None
         self.progress = Progress(self.directory, on_event)
-        corpus = load_corpus(space.data, space.vocab_size, told=self.progress.prepared)
-        for sample, seq_len in space.samples():  # before anything is trained
-            corpus.windows(sample, seq_len)
+        corpora = load_corpora(space.data, space.vocab_sizes, told=self.progress.prepared)
+        for sample, model in space.samples():  # before anything is trained
+            corpora.of(model).windows(sample, model.seq_len)
         if scorer is not None:
-            _check_suites(scorer, space, corpus.facts, self.directory)
+            _check_suites(scorer, space, corpora.first.facts, self.directory)
         plugins = load_plugins(space.plugins)
         self.manifest = open_manifest(
             self.directory,
             space,
-            corpus.facts,
+            corpora.first.facts,
+            corpora.facts,
             allow_mixed=allow_mixed,
             elsewhere=engine != "local",
             engine=engine,
@@ -89,7 +91,7 @@ class Runner:
         self.stages = Stages(
             space,
             self.directory,
-            corpus.facts,
+            corpora.facts_of,
             self.manifest.runtime,
             plugins,
         )
@@ -163,8 +165,9 @@ class Runner:
         sd = found.sd if found else SEED_SD
         told = chances(looks, design.margin, PAPER_EFFECT, sd)
         return (
-            f"runs scatter by some {sd:.3f} nats here: an effect of {PAPER_EFFECT} would be told "
-            f"with a chance of {told.better:.0%}, for {told.runs:.0f} runs an arm in the mean"
+            f"runs scatter by some {sd:.3f} {nats(self.manifest.unit)} here: an effect of "
+            f"{PAPER_EFFECT} would be told with a chance of {told.better:.0%}, for "
+            f"{told.runs:.0f} runs an arm in the mean"
         )
 
     def _claim(self, budget: float) -> Claim | None:
@@ -254,4 +257,4 @@ def _check_suites(
     suite = space.asked_suite if space.confirm is not None else None
     for stage, asked in ((Stage.EXPLORE, objective), (Stage.CONFIRM, suite)):
         if asked is not None and stage not in begun:
-            scorer.check(asked.scoring, space.data, corpus.vocab_size, corpus.fingerprint)
+            scorer.check(asked.scoring, space.data, space.vocab_sizes[0], corpus.fingerprint)

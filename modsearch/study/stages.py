@@ -5,7 +5,7 @@ go on in rounds: a ladder whose minimum lies at its end is extended, and confirm
 until the headline is known.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from modsearch.analysis.choice import at_the_ends, next_width
 from modsearch.analysis.fits import fit_curves
@@ -13,6 +13,7 @@ from modsearch.analysis.recipes import best_recipe, recipe_key, size_of
 from modsearch.config.data import CorpusFacts
 from modsearch.config.design import Chosen, Size
 from modsearch.config.evaluation import Scoring
+from modsearch.config.model import ModelConfig
 from modsearch.config.reading import Tree
 from modsearch.config.records import Budget, Job, Record, Stage, State
 from modsearch.config.runtime import Plugin, Runtime
@@ -39,13 +40,13 @@ class Stages:
         self,
         space: Space,
         directory: StudyDirectory,
-        corpus: CorpusFacts,
+        facts_of: Callable[[ModelConfig], CorpusFacts],
         runtime: Runtime,
         plugins: tuple[Plugin, ...],
     ) -> None:
         self.space = space
         self.directory = directory
-        self.corpus = corpus
+        self.facts_of = facts_of
         self.runtime = runtime
         self.plugins = plugins
         self._seconds: dict[tuple[str, str], float] = {}
@@ -213,6 +214,7 @@ class Stages:
         objective = explore.objective if explore is not None else None
         candidate = build(values, self.space.data)
         budget = Budget(flops=spec.budget)
+        tokens = self.facts_of(candidate.model)
         return Job(
             stage=spec.stage,
             arm=spec.arm,
@@ -220,10 +222,11 @@ class Stages:
             budget=budget,
             seed=trial_seed(self.space.seed, spec.stage, values.get("seed", 0)),
             validation=self.space.validation(spec.stage),
-            fingerprint=self.corpus.fingerprint,
+            fingerprint=tokens.fingerprint,
             runtime=self.runtime,
-            plan=plan(candidate, budget, self.corpus.train_tokens, self.corpus.vocab_size),
+            plan=plan(candidate, budget, tokens.train_tokens, tokens.vocab_size),
             plugins=self.plugins,
+            unit=self.space.unit,
             scoring=objective.scoring if objective is not None else None,
         )
 
@@ -237,10 +240,11 @@ class Stages:
             budget=record.budget,
             seed=record.seed,
             validation=record.validation,
-            fingerprint=self.corpus.fingerprint,
+            fingerprint=self.facts_of(record.candidate.model).fingerprint,
             runtime=self.runtime,
             plan=record.plan,
             plugins=self.plugins,
+            unit=record.unit,
             scoring=scoring,
         )
 

@@ -10,6 +10,7 @@ from modsearch.analysis.claims import study_claims
 from modsearch.analysis.recipes import causal_loss
 from modsearch.config.base import Frozen
 from modsearch.config.records import Record, Stage
+from modsearch.config.units import Unit
 from modsearch.errors import StudyError
 from modsearch.store.directory import StudyDirectory
 from modsearch.store.lock import is_held
@@ -62,6 +63,8 @@ class StudyStatus(Frozen):
     """Results that a stage which is over does not have."""
     left_out: list[str]
     """What lies in the study and does not count."""
+    unit: Unit
+    """What its losses are counted over: `byte` where it has several tokenizers."""
 
 
 def status(root: Path) -> StudyStatus:
@@ -94,6 +97,7 @@ def status(root: Path) -> StudyStatus:
         report=str(page) if page.is_file() else None,
         missing=list(lacking(found, stage)),
         left_out=directory.left_out(results),
+        unit=manifest.unit,
     )
 
 

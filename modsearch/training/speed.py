@@ -23,7 +23,7 @@ from modsearch.config.data import Validation
 from modsearch.config.records import Record
 from modsearch.config.runtime import Runtime
 from modsearch.config.speeds import Decoded, Speeds, Timed
-from modsearch.data.corpus import Corpus
+from modsearch.data.corpus import Corpora, Corpus
 from modsearch.errors import StudyError
 from modsearch.nn.generate import Decoding
 from modsearch.nn.model import Decoder
@@ -161,13 +161,15 @@ class _Works:
     steps: Steps
     passes: Sequence[Passes]
     parameter_bytes: int
+    size: float
+    """Of a token, in the unit of the study."""
 
 
 def measure(
     study: str,
     winners: Sequence[Winner],
     runtime: Runtime,
-    corpus: Corpus,
+    corpora: Corpora,
     *,
     rounds: int,
     seconds: float,
@@ -179,7 +181,7 @@ def measure(
         study: its name.
         winners: of all arms and budgets.
         runtime: device, precision, threads and passes of a step, as the study has them.
-        corpus: the study's.
+        corpora: the study's.
         rounds: turns of each arm.
         seconds: of a turn, about.
         told: is given a line for each round.
@@ -198,7 +200,10 @@ def measure(
     with threads(runtime.threads):
         for budget in sorted({winner.record.budget.flops for winner in winners}):
             here = [each for each in winners if each.record.budget.flops == budget]
-            works = [_works(winner, runtime, corpus) for winner in here]
+            works = [
+                _works(winner, runtime, corpora.of(winner.record.candidate.model))
+                for winner in here
+            ]
             arms += _timed(works, rounds, seconds, told)
     cuda = runtime.device == "cuda"
     return Speeds(
@@ -214,6 +219,7 @@ def measure(
         load_before=load_before,
         load_after=_load(),
         arms=arms,
+        unit=winners[0].record.unit,
     )
 
 
@@ -247,7 +253,9 @@ def _works(winner: Winner, runtime: Runtime, corpus: Corpus) -> _Works:
         num_tokens = max(1, min(MOST_TOKENS, config.seq_len // 4))
         passes = [Passes(decoder, tokens_NT, size, num_tokens) for size in BATCH_SIZES]
     held = sum(parameter.nbytes for parameter in model.parameters())
-    return _Works(winner, Steps(winner.record, model, runtime, corpus), passes, held)
+    steps = Steps(winner.record, model, runtime, corpus)
+    size = corpus.facts.size(winner.record.unit, "test")
+    return _Works(winner, steps, passes, held, size)
 
 
 def _windows(corpus: Corpus, seq_len: int) -> Tensor:
@@ -288,7 +296,7 @@ def _result(works: _Works, found: Mapping[Work, list[float]]) -> Timed:
                 batch_size=each.batch_size,
                 context=each.context,
                 tokens=each.num_tokens,
-                seconds=found[each],
+                seconds=[seconds / works.size for seconds in found[each]],
                 cache_bytes=fmean(each.cache_bytes),
             )
             for each in works.passes

@@ -70,8 +70,12 @@ class Trainer:
         warm-up of capacities has found that the model asks for none."""
         self.tail_loss = torch.zeros((), dtype=torch.float64, device=runtime.device)
 
-    def run(self, batches: Batches, seed: int, on_log: OnLog | None = None) -> Trained:
+    def run(
+        self, batches: Batches, seed: int, on_log: OnLog | None = None, size: float = 1.0
+    ) -> Trained:
         """Train to the last step, from the last checkpoint where there is one.
+
+        What is told of losses is for each unit of which a token has `size`.
 
         Raises:
             Diverged: a loss is NaN or infinite.
@@ -98,7 +102,7 @@ class Trainer:
                 if not math.isfinite(mean_loss):
                     raise Diverged(f"the loss is {mean_loss} at step {self.step}")
                 step_seconds.append((now - started) / num_steps)
-                row = self._row(mean_loss, norm.item(), step_seconds[-1])
+                row = self._row(mean_loss / size, norm.item(), step_seconds[-1])
                 log.write(json.dumps(row) + "\n")
                 log.flush()
                 if on_log is not None:
@@ -112,7 +116,7 @@ class Trainer:
         tail = self.tail_loss.item() / (self.plan.steps - tail_start)
         if not math.isfinite(tail):
             raise Diverged(f"the loss is {tail} at the end")
-        return Trained(tail, median(step_seconds) if step_seconds else 0.0)
+        return Trained(tail / size, median(step_seconds) if step_seconds else 0.0)
 
     def _tail_start(self) -> int:
         return self.plan.steps - max(1, self.plan.steps // 10)

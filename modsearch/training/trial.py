@@ -128,25 +128,27 @@ def _train_and_score(
     model = Decoder(candidate.model)
     trainer = Trainer(model, candidate.optim, plan, job.runtime, directory)
     batches = corpus.batches(candidate.model.seq_len, candidate.optim.batch_size, job.seed)
-    trained = trainer.run(batches, seed=job.seed * 1_000_003, on_log=on_log)
+    size = corpus.facts.size(job.unit, "train")
+    trained = trainer.run(batches, seed=job.seed * 1_000_003, on_log=on_log, size=size)
     loss = score(model, windows, job.runtime.device)
     if not math.isfinite(loss.causal + loss.train_mode):
         raise Diverged(f"the {job.validation.part} loss is {loss.causal}")
     trainer.save_model()
     corpus.tokenizer.save(directory / "checkpoint")
     per_token = corpus.facts.bytes_per_token_of(job.validation.part)
+    size = corpus.facts.size(job.unit, job.validation.part)
     scores = Scores(
-        causal_loss=loss.causal,
-        train_mode_loss=loss.train_mode,
+        causal_loss=loss.causal / size,
+        train_mode_loss=loss.train_mode / size,
         bits_per_byte=loss.causal / math.log(2) / per_token,
         final_train_loss=trained.final_train_loss,
         realised_capacity=loss.realised_capacity,
-        realised_forward_flops=loss.realised_forward_flops,
+        realised_forward_flops=loss.realised_forward_flops / size,
         agreement=loss.agreement,
         seconds=time.perf_counter() - started,
         step_seconds=trained.step_seconds,
         peak_memory=_peak_memory(job.runtime.device),
-        block_losses=loss.block_losses,
+        block_losses=[each / size for each in loss.block_losses],
     )
     return scores, _with_texts(loss.routing, corpus.tokenizer)
 

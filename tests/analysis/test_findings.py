@@ -182,7 +182,7 @@ def test_an_empty_study_tests_nothing() -> None:
     rows = ledger([])
     assert {row.answer.word for row in rows.values()} == {Word.NOT_TESTED}
     assert all(row.answer.reason for row in rows.values())
-    assert all((row.number, row.reach) == ("", "") for row in rows.values())
+    assert all((row.number("token"), row.reach("token")) == ("", "") for row in rows.values())
 
 
 # By fresh seeds
@@ -360,7 +360,7 @@ def test_numbers_are_written_by_their_units() -> None:
     def text(unit: Unit, *numbers: float | None, smallest: float = 0.5) -> tuple[str, str]:
         stated = Stated("c", "w", "p", unit, "s")
         row = Finding(stated, Answer(Word.UNDERPOWERED, "r", *numbers, smallest=smallest))
-        return row.number, row.reach
+        return row.number("token"), row.reach("token")
 
     assert text(Unit.NATS, 0.0341, -0.01, 0.078) == ("0.034 [-0.010, 0.078] nats", "0.500 nats")
     assert text(Unit.SHARE, 0.01, -0.004, 0.024) == ("1.0 % [-0.4 %, 2.4 %]", "50.0 %")

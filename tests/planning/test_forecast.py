@@ -17,7 +17,7 @@ from modsearch.cli.text import MOST_REJECTED, forecast_text
 from modsearch.config.data import DataConfig, Validation
 from modsearch.config.records import Budget, Plan, Stage, State
 from modsearch.config.runtime import Runtime
-from modsearch.data.corpus import load_corpus
+from modsearch.data.corpus import Corpora, load_corpus
 from modsearch.nn.contracts import FFNS
 from modsearch.nn.ffn.mlp import Mlp
 from modsearch.planning import cells, speed
@@ -321,8 +321,8 @@ def test_what_is_extrapolated_is_known_before_seconds_are_asked_for(corpus: Path
         assert isinstance(spent, Plan)
         sized.append((candidate, spent))
     known = load_corpus(data)
-    assert speed.Speed(sized, Runtime(), known).extrapolated
-    assert not speed.Speed(sized[:1], Runtime(), known).extrapolated
+    assert speed.Speed(sized, Runtime(), Corpora({256: known})).extrapolated
+    assert not speed.Speed(sized[:1], Runtime(), Corpora({256: known})).extrapolated
 
 
 def test_one_time_is_scaled_by_flops() -> None:
@@ -343,7 +343,7 @@ def test_a_whole_part_takes_longer_to_score_than_what_is_observed_of_it(
     known = load_corpus(data)
     spent = plan(candidate, Budget(flops=1e9), known.facts.train_tokens)
     assert isinstance(spent, Plan)
-    guess = speed.Speed([(candidate, spent)], Runtime(), known)
+    guess = speed.Speed([(candidate, spent)], Runtime(), Corpora({256: known}))
     [[one]] = guess._timed.values()
     none, some, whole = (
         guess.seconds(candidate, spent, Validation(part="test", windows=windows))

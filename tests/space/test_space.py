@@ -564,7 +564,7 @@ def test_a_rung_may_be_that_of_some_arms(tmp_path: Path) -> None:
     assert [size["depth"] for size in space.sizes(1e9, "dense")] == [1, 1, 2]
     assert [size["depth"] for size in space.sizes(1e9, "mod")] == [2]
     assert space.num_trials(Stage.MEASURE, "mod", 5e8) == 0
-    planned = [(c.arm, c.budget, c.asked) for c in planned_cells(space, FACTS)
+    planned = [(c.arm, c.budget, c.asked) for c in planned_cells(space, lambda _: FACTS)
                if c.stage is Stage.MEASURE]  # fmt: skip
     assert planned == [("dense", 1e9, 3), ("mod", 1e9, 1), ("dense", 5e8, 1)]
     told = completeness.cells(space, [], {}, {})

@@ -9,6 +9,7 @@ from modsearch.analysis.claims import Claims
 from modsearch.analysis.compare import Comparison, Confirmed
 from modsearch.analysis.numbers import count, decimal, interval, scientific
 from modsearch.analysis.verdicts import Verdict
+from modsearch.config.units import nats_per
 from modsearch.reporting.figures.drawing import (
     PALETTE,
     Drawing,
@@ -38,7 +39,7 @@ def confirm(claims: Claims, arms: Sequence[str]) -> Drawing | None:
             _confirmed_runs(ax, each, y, colour, hovers)
         rows_of(ax, [short(each.arm) for each in rows])
         ax.set_title(f"{scientific(budget)} training FLOPs", fontsize=10, loc="left")
-    axes[-1].set_xlabel("causal loss on the test part (nats per token)")
+    axes[-1].set_xlabel(f"causal loss on the test part ({nats_per(claims.unit)})")
     handles = [
         Line2D([], [], ls="", marker="o", mfc="none", c="#555555", label="one run"),
         Line2D([], [], marker="D", c="#555555", label="lowest loss, 95 % interval"),
@@ -115,7 +116,7 @@ def differences(claims: Claims) -> Drawing | None:
     rows_of(ax, [name for name, _, _ in rows])
     low, high = ax.get_xlim()
     ax.set_xlim(min(low, -0.1 * high), max(high, -0.1 * low))
-    ax.set_xlabel("difference in loss (nats per token)\n\N{LEFTWARDS ARROW} worse"
+    ax.set_xlabel(f"difference in loss ({nats_per(claims.unit)})\n\N{LEFTWARDS ARROW} worse"
                   "        first arm        better \N{RIGHTWARDS ARROW}")  # fmt: skip
     data: list[Row] = [
         {

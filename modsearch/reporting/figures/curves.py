@@ -17,6 +17,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from modsearch.analysis.curves import Curve, Fit, Point
 from modsearch.analysis.numbers import count, decimal, interval, scientific
+from modsearch.config.units import Unit, nats_per
 from modsearch.reporting.figures.drawing import (
     INK,
     PAPER,
@@ -48,7 +49,7 @@ def isoflop(claims: "Claims", arms: Sequence[str]) -> Drawing | None:
         for curve in panel.curves:
             _curve(drawn, panel.ax, curve)
         log_params(panel.ax, few=drawn.small)
-    titled_axes(drawn, "parameters", "causal loss (nats per token)")
+    titled_axes(drawn, "parameters", f"causal loss ({nats_per(claims.unit)})")
     fits = [curve for curve in claims.curves if isinstance(curve, Fit)]
     extra = [_star(SOFT, "minimum, 95 %")] * any(not fit.exact for fit in fits)
     if any(fit.exact for fit in fits):
@@ -61,7 +62,7 @@ def isoflop(claims: "Claims", arms: Sequence[str]) -> Drawing | None:
         "isoflop",
         "IsoFLOP curves: causal validation loss of measured trials against parameters.",
         drawn.figure,
-        table_of(claims.curves),
+        table_of(claims.curves, per=claims.unit),
         drawn.hovers,
     )
 
@@ -149,17 +150,17 @@ def forward(claims: "Claims", arms: Sequence[str], minima: "Sequence[Optimum]") 
         for curve in panel.behind:
             panel.ax.plot(*_priced(curve, units), c=GREY, lw=1.2, zorder=1)
         for curve in panel.curves:
-            _prices(drawn, panel.ax, curve, units)
+            _prices(drawn, panel.ax, curve, units, claims.unit)
         panel.ax.set_xscale("log")
-    _price_axes(drawn, bool(dense))
+    _price_axes(drawn, bool(dense), claims.unit)
     for panel in drawn.panels if dense else ():
         better_and_cheaper(panel.ax, named=panel is drawn.panels[0] and not drawn.small)
     drawn.finish([])
     return Drawing(
         "forward",
-        "Loss against realised forward FLOPs per token, measured trials.",
+        f"Loss against realised forward FLOPs per {claims.unit}, measured trials.",
         drawn.figure,
-        table_of(curves, dense),
+        table_of(curves, dense, claims.unit),
         drawn.hovers,
     )
 
@@ -178,7 +179,7 @@ def _priced(curve: Curve, units: tuple[float, float]) -> tuple[list[float], list
     )
 
 
-def _prices(drawn: Canvas, ax: Axes, curve: Curve, units: tuple[float, float]) -> None:
+def _prices(drawn: Canvas, ax: Axes, curve: Curve, units: tuple[float, float], per: Unit) -> None:
     colour = drawn.colours[curve.arm]
     x, y = _priced(curve, units)
     ax.plot(x, y, c=colour, lw=0.8 if drawn.small else 1.1)
@@ -190,12 +191,12 @@ def _prices(drawn: Canvas, ax: Axes, curve: Curve, units: tuple[float, float]) -
                       ms=3 if drawn.small else 5)  # fmt: skip
     on_hover(
         drawn.hovers, marks,
-        *(told(curve, point, f", {scientific(point.forward_flops)} forward FLOPs per token")
+        *(told(curve, point, f", {scientific(point.forward_flops)} forward FLOPs per {per}")
           for point in points),
     )  # fmt: skip
 
 
-def _price_axes(drawn: Canvas, relative: bool) -> None:
+def _price_axes(drawn: Canvas, relative: bool, per: Unit) -> None:
     for panel in drawn.panels:
         axis = panel.ax.xaxis
         if relative:
@@ -205,9 +206,10 @@ def _price_axes(drawn: Canvas, relative: bool) -> None:
             axis.set_major_formatter(FuncFormatter(lambda x, _: scientific(x)))
         axis.set_minor_locator(NullLocator())
     if relative:
-        titled_axes(drawn, "forward FLOPs per token / optimal dense", "loss / optimal dense")
+        titled_axes(drawn, f"forward FLOPs per {per} / optimal dense", "loss / optimal dense")
     else:
-        titled_axes(drawn, "realised forward FLOPs per token", "causal loss (nats per token)")
+        y = f"causal loss ({nats_per(per)})"
+        titled_axes(drawn, f"realised forward FLOPs per {per}", y)
 
 
 def better_and_cheaper(ax: Axes, *, named: bool = True) -> None:
@@ -224,9 +226,12 @@ def better_and_cheaper(ax: Axes, *, named: bool = True) -> None:
 
 
 def table_of(
-    curves: Sequence[Curve], dense: "Mapping[float, Optimum] | None" = None
+    curves: Sequence[Curve],
+    dense: "Mapping[float, Optimum] | None" = None,
+    per: Unit = "token",
 ) -> pd.DataFrame:
-    """Measured trials, over the optimal dense model of their budget where there is one."""
+    """Measured trials, over the optimal dense model of their budget where there is one; forward
+    FLOPs are for each token or byte."""
     rows: list[Row] = []
     for curve in curves:
         fit = curve if isinstance(curve, Fit) else None
@@ -239,7 +244,7 @@ def table_of(
                 "params": point.params,
                 "causal loss": point.loss,
                 "fitted loss": fit.at(point.params) if fit else None,
-                "forward FLOPs per token": point.forward_flops,
+                f"forward FLOPs per {per}": point.forward_flops,
             }
             if dense is not None and (best := dense.get(curve.budget)):
                 row["relative forward FLOPs"] = point.forward_flops / best.point.forward_flops

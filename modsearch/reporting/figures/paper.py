@@ -12,6 +12,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from modsearch.analysis.curves import Curve, Fit, Point
 from modsearch.analysis.numbers import count, decimal, scientific
+from modsearch.config.units import Unit, nats_per
 from modsearch.reporting.figures.curves import better_and_cheaper, curve_through, told
 from modsearch.reporting.figures.drawing import (
     INK,
@@ -50,6 +51,7 @@ def at_one_budget(
     models: Sequence[Named],
     best_dense: float,
     colours: Mapping[str, str],
+    unit: Unit = "token",
 ) -> Drawing:
     """Loss against parameters at one budget; the paper's figure 3, left. `best_dense` is the loss
     of the dense minimum: below it, the ground is shaded."""
@@ -70,7 +72,7 @@ def at_one_budget(
     ax.set_ylim(bottom=bottom)
     log_params(ax)
     ax.set_xlabel("parameters")
-    ax.set_ylabel("causal loss (nats per token)")
+    ax.set_ylabel(f"causal loss ({nats_per(unit)})")
     for model in models:
         _number(ax, model, colours[model.arm])
     handles = [
@@ -93,7 +95,9 @@ def at_one_budget(
     return Drawing("paper_loss", caption, figure, frame_of(data), hovers)
 
 
-def over_budgets(curves: Sequence[Curve], colours: Mapping[str, str]) -> Drawing:
+def over_budgets(
+    curves: Sequence[Curve], colours: Mapping[str, str], unit: Unit = "token"
+) -> Drawing:
     """Loss against parameters at all budgets; the paper's figure 4, left."""
     budgets = sorted({curve.budget for curve in curves})
     figure, [ax] = panels(1, 3.6, 0.2)
@@ -105,7 +109,7 @@ def over_budgets(curves: Sequence[Curve], colours: Mapping[str, str]) -> Drawing
     ]  # fmt: skip
     log_params(ax)
     ax.set_xlabel("parameters")
-    ax.set_ylabel("causal loss (nats per token)")
+    ax.set_ylabel(f"causal loss ({nats_per(unit)})")
     name_lines(figure, names, _pale(curves))
     data = [_row(curve, point) for curve in curves for point in curve.points]
     caption = "Loss against parameters at every budget, each arm at its best depth."
@@ -186,6 +190,7 @@ def relative(
     series: Sequence[Series],
     colours: Mapping[str, str],
     readings: Sequence[Reading] = (),
+    unit: Unit = "token",
 ) -> Drawing:
     """Loss against forward FLOPs, both over the optimal dense model's; areas of marks go with
     parameters. The paper's figures 4, right, 6, left, and 7."""
@@ -219,7 +224,7 @@ def relative(
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     ax.xaxis.set_minor_locator(NullLocator())
-    ax.set_xlabel("forward FLOPs per token / optimal dense")
+    ax.set_xlabel(f"forward FLOPs per {unit} / optimal dense")
     ax.set_ylabel("loss / optimal dense")
     handles = [
         Line2D([], [], ls="", marker=MARKERS[i % len(MARKERS)], c=SOFT,

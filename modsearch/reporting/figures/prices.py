@@ -10,8 +10,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from modsearch.analysis.claims import Claims
 from modsearch.analysis.compare import Confirmed
 from modsearch.analysis.numbers import count, scientific
-from modsearch.analysis.speeds import decoded, front, timed, tokens_per_second
+from modsearch.analysis.speeds import decoded, front, per_second, timed
 from modsearch.config.speeds import Speeds
+from modsearch.config.units import nats_per
 from modsearch.reporting.figures.drawing import (
     MARKERS,
     Drawing,
@@ -41,16 +42,19 @@ def pareto(claims: Claims, found: Speeds, arms: Sequence[str]) -> Drawing | None
 
     def speed(each: Confirmed) -> float | None:
         row = decoded(timed(found, each.arm, each.budget), BATCH)
-        return None if row is None else tokens_per_second(row)
+        return None if row is None else per_second(row)
 
     def cache(each: Confirmed) -> float | None:
         row = decoded(timed(found, each.arm, each.budget), BATCH)
         return None if row is None else row.cache_bytes
 
+    def forward(each: Confirmed) -> float:
+        return each.forward_flops
+
     left, right = "\N{LEFTWARDS ARROW}", "\N{RIGHTWARDS ARROW}"
     prices: list[tuple[str, str, Price, bool]] = [
-        ("forward FLOPs per token", f"{left} cheaper", lambda each: each.forward_flops, False),
-        (f"tokens per second, batch {BATCH}", f"faster {right}", speed, True),
+        (f"forward FLOPs per {claims.unit}", f"{left} cheaper", forward, False),
+        (f"{found.unit}s per second, batch {BATCH}", f"faster {right}", speed, True),
         ("cache bytes per sequence", f"{left} smaller", cache, False),
     ]
     prices = [row for row in prices if any(row[2](each) is not None for each in drawn)]
@@ -77,7 +81,8 @@ def pareto(claims: Claims, found: Speeds, arms: Sequence[str]) -> Drawing | None
         ax.set_ylabel("causal loss")
     legend(figure, _handles(drawn, colours, markers))
     caption = (
-        "Confirmed winners: lowest causal loss with its 95 % interval, in nats per token, against "
+        f"Confirmed winners: lowest causal loss with its 95 % interval, in "
+        f"{nats_per(claims.unit)}, against "
         "realised forward FLOPs, cached decoding and the bytes of keys and values at the end of a "
         "window. Filled and joined: no other arm of the budget has both a lower loss and a lower "
         "price; intervals that overlap may order them otherwise."

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from modsearch.analysis.verdicts import Verdict
+from modsearch.config.units import Unit, nats_per
 from modsearch.reporting.figures.drawing import PALETTE, Drawing, panels, rows_of
 from modsearch.reporting.frames import Row, frame_of
 
@@ -12,7 +13,7 @@ PALE = "#b0b0b0"
 
 @dataclass(frozen=True)
 class Headline:
-    """A row of the figure; all in nats per token."""
+    """A row of the figure; all in nats."""
 
     name: str
     budget: float
@@ -23,9 +24,9 @@ class Headline:
     high: float | None
 
 
-def forest(rows: Sequence[Headline]) -> Drawing | None:
-    """Differences with their 95 % intervals, the first row on top; means over studies are
-    diamonds."""
+def forest(rows: Sequence[Headline], unit: Unit = "token") -> Drawing | None:
+    """Differences, in nats for each token or byte, with their 95 % intervals, the first row on
+    top; means over studies are diamonds."""
     if not rows:
         return None
     shown = rows[::-1]
@@ -46,7 +47,7 @@ def forest(rows: Sequence[Headline]) -> Drawing | None:
     rows_of(ax, [row.name for row in shown])
     low, high = ax.get_xlim()
     ax.set_xlim(min(low, -0.1 * high), max(high, -0.1 * low))
-    ax.set_xlabel("difference in loss (nats per token)\n\N{LEFTWARDS ARROW} routed worse"
+    ax.set_xlabel(f"difference in loss ({nats_per(unit)})\n\N{LEFTWARDS ARROW} routed worse"
                   "        routed better \N{RIGHTWARDS ARROW}")  # fmt: skip
     data: list[Row] = [
         {

@@ -11,6 +11,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from modsearch.analysis.numbers import percent, scientific
 from modsearch.config.records import Record
+from modsearch.config.units import nats_per
 from modsearch.reporting.figures.drawing import SOFT, WIDTH, Drawing, on_hover, panels, short
 from modsearch.reporting.figures.labels import Name, name_lines
 from modsearch.reporting.frames import Row, frame_of
@@ -60,7 +61,8 @@ def progress(
     ax.set_xlim(0, ROOM * spent_most)
     ax.set_xticks([at for at in MaxNLocator(5).tick_values(0, spent_most) if at <= spent_most])
     ax.set_xlabel("training FLOPs")
-    ax.set_ylabel("training loss (nats per token)")
+    unit = trials[known[0].point.hash][0].unit
+    ax.set_ylabel(f"training loss ({nats_per(unit)})")
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: scientific(x)))
     hovers: dict[str, Sequence[str]] = {}
     records = [trials[each.point.hash][0] for each in known]
