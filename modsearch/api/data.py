@@ -12,7 +12,7 @@ from modsearch.errors import ModsearchError, shown
 if TYPE_CHECKING:
     from modsearch.api.space import SpaceLike
     from modsearch.config.data import DataConfig
-    from modsearch.data.corpus import Corpus, load_corpora
+    from modsearch.data.corpus import Corpus
 
 MOST_VOCABULARY = 1_048_576
 
@@ -71,6 +71,8 @@ def _loaded(
     *,
     prepare: bool,
 ) -> Prepared:
+
+    from modsearch.data.corpus import load_corpora
 
     data, sizes = _asked(target, tokenizer, vocab_size, text, overrides)
     corpora = load_corpora(data, sizes, told=progress, prepare=prepare)
