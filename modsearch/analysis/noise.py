@@ -14,7 +14,7 @@ from scipy import special
 
 SEED_SD = 0.018
 """Standard deviation of the loss over seeds, nats per token; small models on text, from
-`SEED_BUDGET` on."""
+`SEED_BUDGET` on. Their tokens were bytes: it is the same in nats per byte."""
 SEED_BUDGET = 3e11
 """FLOPs below which runs scatter more: 0.024 at 1.5e11, 0.037 at 5e10 (docs/measurements.md)."""
 PRIOR_FREEDOM = 4

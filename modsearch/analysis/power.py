@@ -47,10 +47,10 @@ class Chances(Frozen):
 
 
 def reachable_margin(looks: Sequence[int], sd: float) -> float:
-    """The margin of a study that states none, in nats: arms without a difference are told to be
-    equivalent in four of five studies, if runs scatter by `sd`, as foreseen. One such deviation
-    at least: a smaller difference is seldom worth knowing. It follows from the number of runs and
-    their budget alone, never from what they show."""
+    """The margin of a study that states none, in nats for each token or byte: arms without a
+    difference are told to be equivalent in four of five studies, if runs scatter by `sd`, as
+    foreseen. One such deviation at least: a smaller difference is seldom worth knowing. It follows
+    from the number of runs and their budget alone, never from what they show."""
     last = planned(len(looks))[-1]
     se = sd * math.sqrt(2 * VERTEX / looks[-1])
     reached = se * float(special.ndtri(0.5 + TARGET / 2) - special.ndtri(last.equivalence / 2))

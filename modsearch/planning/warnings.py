@@ -14,6 +14,7 @@ from modsearch.planning.cells import Draft, PlannedCell
 from modsearch.planning.flops import head_warning
 from modsearch.space.space import Space
 
+ENOUGH_WINDOWS = 256
 FEW_STEPS = 500
 FEW_UNUSED = 128
 """Tokens that nobody minds: vocabularies are often rounded up."""
@@ -40,6 +41,12 @@ def notes(space: Space, cells: list[Draft]) -> list[str]:
             f"a tokenizer for each vocab_size ({', '.join(map(str, space.vocab_sizes))}), so that "
             f"losses and margins are in nats per byte, forward FLOPs for each byte"
         )
+        if few := _few_windows(space):
+            notes.append(
+                f"{few} score windows of so many tokens, which are other text for each tokenizer: "
+                f"arms differ by that, too, and {ENOUGH_WINDOWS} `windows` halve it; confirm "
+                f"without a number of them scores the same text"
+            )
     for cell in cells:
         if cell.tried < cell.asked:
             notes.append(
@@ -47,6 +54,13 @@ def notes(space: Space, cells: list[Draft]) -> list[str]:
                 f"{cell.asked:,} were planned, and stand for all"
             )
     return notes
+
+
+def _few_windows(space: Space) -> str:
+    """Stages whose samples are small."""
+    stages = [stage for stage in Stage if space.budgets(stage)]
+    few = [s for s in stages if (space.validation(s).windows or ENOUGH_WINDOWS) < ENOUGH_WINDOWS]
+    return " and ".join(few)
 
 
 def _unused_vocabulary(space: Space, corpora: Corpora) -> list[str]:

@@ -37,6 +37,9 @@ class Size(NamedTuple):
     width: int
 
 
+VOCABULARY = "vocab_size"
+"""Column of studies with several tokenizers alone."""
+
 TRIAL = (
     "stage",
     "budget",
@@ -44,6 +47,7 @@ TRIAL = (
     "depth",
     "width",
     "seed",
+    VOCABULARY,
     "capacity",
     "every",
     "router",
@@ -67,6 +71,7 @@ WINNER = (
     "arm",
     "depth",
     "width",
+    VOCABULARY,
     "params",
     "capacity",
     "every",
@@ -97,6 +102,7 @@ MODEL = (
     "arm",
     "depth",
     "width",
+    VOCABULARY,
     "params",
     "capacity",
     "every",
@@ -133,14 +139,11 @@ def winners(claims: Claims) -> pd.DataFrame:
 
 
 def _in(unit: Unit, frame: pd.DataFrame) -> pd.DataFrame:
-    """The same with what is realised named by what it is for each of."""
-    return frame.rename(columns=lambda name: name.replace(*_REALISED[unit]))
-
-
-_REALISED: dict[Unit, tuple[str, str]] = {
-    "token": ("", ""),
-    "byte": ("FLOPs per token, realised", "FLOPs per byte, realised"),
-}
+    """The same with columns that say what is for each token, or for each byte."""
+    if unit == "token":
+        return frame.drop(columns=VOCABULARY)
+    per = ("FLOPs per token, realised", f"FLOPs per {unit}, realised")
+    return frame.rename(columns=lambda name: name.replace(*per))
 
 
 def models(claims: Claims, telemetry: Mapping[str, RoutingReport], precision: str) -> pd.DataFrame:
@@ -291,7 +294,7 @@ def _component(component: Component) -> str:
 
 def _trial(record: Record) -> Row:
     plan, scores = record.plan, record.scores
-    row = _place(record) | _recipe(record)
+    row = _place(record) | {VOCABULARY: record.candidate.model.vocab_size} | _recipe(record)
     row |= {
         "rate": record.candidate.optim.rate,
         "params": plan.params if plan else None,
@@ -315,6 +318,7 @@ def _winner(each: Confirmed) -> Row:
         "arm": each.arm,
         "depth": each.model.depth,
         "width": each.model.width,
+        VOCABULARY: each.model.vocab_size,
         "params": each.plan.params,
     }
     half = each.half_width

@@ -19,7 +19,7 @@ from modsearch.analysis.claims import study_claims
 from modsearch.config.data import DataConfig, Validation
 from modsearch.config.manifest import Manifest
 from modsearch.config.model import ModelConfig
-from modsearch.config.records import Budget, Candidate, Infeasible, Job, Record, Stage, State
+from modsearch.config.records import Budget, Candidate, Infeasible, Job, Record, Stage
 from modsearch.config.runtime import Runtime
 from modsearch.data import prepare
 from modsearch.data.corpus import load_corpus
