@@ -278,12 +278,8 @@ class Space(Stated):
 
     @property
     def vocab_sizes(self) -> list[int]:
-        """Of every tokenizer that is trained on the corpus, smallest first; that of bytes alone,
-        where none is.
-
-        Raises:
-            ConfigError: some are no numbers, or too many.
-        """
+        """Of every tokenizer that is trained on the corpus, smallest first; that of bytes alone
+        where none is. A ConfigError says what can't be."""
         if self.data.tokenizer != BPE:
             return [NUM_BYTES]
         return vocabularies(size for arm in self.arms for size in self._vocab_sizes(arm))

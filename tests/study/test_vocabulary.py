@@ -17,6 +17,7 @@ from tiny import SUITE
 import modsearch
 from modsearch.analysis.claims import study_claims
 from modsearch.config.data import DataConfig, Validation
+from modsearch.config.evaluation import Scoring
 from modsearch.config.manifest import Manifest
 from modsearch.config.model import ModelConfig
 from modsearch.config.records import Budget, Candidate, Infeasible, Job, Record, Stage
@@ -228,6 +229,12 @@ def test_winners_are_scored_on_the_text_of_their_own_tokens(
         assert record.scores is not None
         assert bits == pytest.approx(record.scores.bits_per_byte, rel=0.3)
     assert len(asked) == 1, "all answer the same documents"
+
+
+def test_a_finished_trial_is_scored_as_itself(text: Path, searched: StudyDirectory) -> None:
+    runner = Runner(load_space(space(text), []), searched.root)
+    for record in searched.records():
+        assert runner.stages.scored(record, Scoring(suite="quick")).hash == record.hash
 
 
 def test_a_study_with_several_tokenizers_is_packed_and_opened(
