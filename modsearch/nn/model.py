@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modsearch.config.model import ModelConfig
@@ -32,6 +31,7 @@ from modsearch.nn.contracts import (
 from modsearch.nn.cost import Cost
 from modsearch.nn.keys import running_keys
 from modsearch.nn.layers import RmsNorm
+from modsearch.nn.losses import head_loss
 from modsearch.nn.parts import base_name, completed, component_options, made
 from modsearch.nn.passes import Passes
 from modsearch.nn.selection import chosen_mask
@@ -41,12 +41,13 @@ LONGEST_TRY = 1024
 
 
 @dataclass(frozen=True)
-class Output:
-    """Of one forward pass."""
+class Trace:
+    """What the layers of one forward pass said."""
 
-    logits_BTV: Tensor
+    shape: tuple[int, int]
+    """Sequences and positions."""
     updates: Sequence[Update]
-    """What each layer said; their deltas are not kept."""
+    """Of each layer; their deltas are not kept."""
 
     @property
     def aux(self) -> Tensor | None:
@@ -56,23 +57,28 @@ class Output:
     @property
     def chosen(self) -> list[Tensor | None]:
         """For each layer which tokens entered its routed part (B, T); None where all did."""
-        num_positions = self.logits_BTV.shape[1]
         routings = [update.routing for update in self.updates]
         return [
-            None if r is None else chosen_mask(r.index_BK, r.valid_BK, num_positions)
+            None if r is None else chosen_mask(r.index_BK, r.valid_BK, self.shape[1])
             for r in routings
         ]
 
     @property
     def rows(self) -> list[list[Rows]]:
         """For each sequence and each layer, the rows that routed parts and experts processed."""
-        num_sequences = len(self.logits_BTV)
         layers = []
         for update, chosen_BT in zip(self.updates, self.chosen, strict=True):
-            routed = _counts(None if chosen_BT is None else chosen_BT.sum(1), num_sequences)
-            experts = _counts(update.expert_rows_B, num_sequences)
+            routed = _counts(None if chosen_BT is None else chosen_BT.sum(1), self.shape[0])
+            experts = _counts(update.expert_rows_B, self.shape[0])
             layers.append([Rows(*pair) for pair in zip(routed, experts, strict=True)])
         return [list(rows) for rows in zip(*layers, strict=True)]
+
+
+@dataclass(frozen=True)
+class Output(Trace):
+    """Of one forward pass."""
+
+    logits_BTV: Tensor
 
 
 def statistics(updates: Sequence[Update]) -> dict[str, Tensor]:
@@ -82,6 +88,10 @@ def statistics(updates: Sequence[Update]) -> dict[str, Tensor]:
         for name, value in update.statistics.items():
             found.setdefault(name, []).append(value)
     return {name: torch.stack(values).mean().detach() for name, values in sorted(found.items())}
+
+
+def _shape(tokens_BT: Tensor) -> tuple[int, int]:
+    return tokens_BT.shape[0], tokens_BT.shape[1]
 
 
 def _counts(counts_B: Tensor | None, num_sequences: int) -> Sequence[int | None]:
@@ -188,6 +198,20 @@ class Decoder(nn.Module):
             caches: one a layer, with what earlier calls processed; they are extended.
             passes: of the step that this is one pass of, if there are several.
         """
+        x_BTD, updates = self.hidden(tokens_BT, mode, seed, valid_BT, positions_BT, caches, passes)
+        return Output(_shape(tokens_BT), updates, self.head(x_BTD))
+
+    def hidden(
+        self,
+        tokens_BT: Tensor,
+        mode: Mode,
+        seed: int = 0,
+        valid_BT: Tensor | None = None,
+        positions_BT: Tensor | None = None,
+        caches: Sequence[LayerCache] | None = None,
+        passes: Passes | None = None,
+    ) -> tuple[Tensor, list[Update]]:
+        """What the head is given (B, T, D), and what the layers said; arguments of `forward`."""
         B, T = tokens_BT.shape
         if positions_BT is None:
             positions_BT = torch.arange(T, device=tokens_BT.device).expand(B, T)
@@ -203,7 +227,7 @@ class Decoder(nn.Module):
             update = block.delta(x_BTD, context)
             x_BTD = update.add_to(x_BTD)
             updates.append(replace(update, delta_BKD=x_BTD.new_empty(0)))
-        return Output(self.head(self.norm(x_BTD)), updates)
+        return self.norm(x_BTD), updates
 
     def logits(
         self,
@@ -225,11 +249,11 @@ class Decoder(nn.Module):
 
     def loss(
         self, tokens_BT: Tensor, targets_BT: Tensor, seed: int, passes: Passes | None = None
-    ) -> tuple[Tensor, Output]:
+    ) -> tuple[Tensor, Trace]:
         """Mean cross-entropy in nats, routing as in training, and the pass that it is of."""
-        output: Output = self(tokens_BT, "train", seed, passes=passes)
-        loss = F.cross_entropy(output.logits_BTV.flatten(0, 1).float(), targets_BT.flatten())
-        return loss, output
+        x_BTD, updates = self.hidden(tokens_BT, "train", seed, passes=passes)
+        loss = head_loss(x_BTD.flatten(0, 1), self.head.weight, targets_BT.flatten())
+        return loss, Trace(_shape(tokens_BT), updates)
 
     def cost(self, num_positions: int) -> Cost:
         """FLOPs of one training sequence."""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from modsearch.config.model import ModelConfig
 from modsearch.nn.contracts import Context, Mode, Router
-from modsearch.nn.model import Decoder, Output
+from modsearch.nn.model import Decoder, Output, Trace
 
 B, T = 3, 37
 BAR = 1e-10
@@ -102,9 +102,9 @@ def update_option(case: Case) -> object:
     return case.config.block.options.get("update", "delta")
 
 
-def backward(loss: Tensor, output: Output, share: float = 1.0) -> None:
+def backward(loss: Tensor, trace: Trace, share: float = 1.0) -> None:
     """Of a share of the loss and the auxiliary loss."""
-    total = loss if output.aux is None else loss + output.aux
+    total = loss if trace.aux is None else loss + trace.aux
     (share * total).backward()  # type: ignore[no-untyped-call]  # untyped in torch
 
 

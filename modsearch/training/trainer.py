@@ -27,7 +27,7 @@ from modsearch.config.runtime import Runtime
 from modsearch.data.batches import Batches
 from modsearch.errors import Diverged, StudyError
 from modsearch.nn.contracts import Update
-from modsearch.nn.model import Decoder, Output, statistics
+from modsearch.nn.model import Decoder, Trace, statistics
 from modsearch.nn.passes import Passes
 from modsearch.optim.adamw import adamw
 from modsearch.optim.rates import learning_rate
@@ -142,13 +142,13 @@ class Trainer:
         parts = torch.split(tokens_BT, self.runtime.micro_batch or len(tokens_BT))
         passes = None if len(parts) == 1 else self._gathered(parts, seed)
         for part_BT in parts:
-            loss, output = self._forward(part_BT, seed, passes)
-            aux = output.aux
+            loss, trace = self._forward(part_BT, seed, passes)
+            aux = trace.aux
             total = loss if aux is None else loss + aux
             share = len(part_BT) / len(tokens_BT)
             (share * total).backward()  # type: ignore[no-untyped-call]  # untyped in torch
             mean_loss += share * loss.detach()
-            self._updates.append((share, output.updates))
+            self._updates.append((share, trace.updates))
         return mean_loss
 
     @torch.no_grad()
@@ -165,7 +165,7 @@ class Trainer:
         self._sweeps = passes.end_sweep() or not warm
         return passes
 
-    def _forward(self, part_BT: Tensor, seed: int, passes: Passes | None) -> tuple[Tensor, Output]:
+    def _forward(self, part_BT: Tensor, seed: int, passes: Passes | None) -> tuple[Tensor, Trace]:
         with autocast(self.runtime):
             found = self.model.loss(part_BT[:, :-1], part_BT[:, 1:], seed, passes)
         if passes is not None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from modsearch.nn.contracts import Block, Update, num_selected
-from modsearch.nn.model import Decoder, Output
+from modsearch.nn.model import Decoder, Trace
 from modsearch.testing.probe import (
     MODES,
     Case,
@@ -98,8 +98,7 @@ def no_token_lost(case: Case) -> None:
         expect(torch.equal(after_BTD, wanted_BTD), f"{where}: a delta went to another row")
         expect(update.routing is not None, f"{where}: chosen rows without a routing")
         assert update.routing is not None
-        output = Output(x_BTD, [update])
-        [chosen_BT] = output.chosen
+        [chosen_BT] = Trace((x_BTD.shape[0], x_BTD.shape[1]), [update]).chosen
         assert chosen_BT is not None
         moved_BT = (after_BTD != x_BTD).any(dim=-1)
         lost = (chosen_BT & ~moved_BT).nonzero().tolist()
