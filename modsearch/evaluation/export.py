@@ -23,9 +23,9 @@ from modsearch.config.answers import Exported
 from modsearch.data.tokenizers import MODEL, NUM_BYTES, SETTINGS, ByteTokenizer, Tokenizer
 from modsearch.errors import ModsearchError
 from modsearch.nn.contracts import KINDS
-from modsearch.nn.layers import ROTARY_BASE
 from modsearch.nn.model import Decoder
 from modsearch.nn.parts import base_name
+from modsearch.nn.rotary import ROTARY_BASE
 from modsearch.registry import table
 from modsearch.store.files import write_bytes, write_text
 

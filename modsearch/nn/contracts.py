@@ -20,6 +20,7 @@ from modsearch.errors import ConfigError, shown
 from modsearch.nn.cache import LayerCache
 from modsearch.nn.cost import Cost, Flops
 from modsearch.nn.passes import Passes, ratio
+from modsearch.nn.rotary import Angles
 from modsearch.registry import table
 from modsearch.registry.registry import Registry, origin_of
 
@@ -61,6 +62,15 @@ class Context:
     key_BT: Tensor | None = None
     """In mode `causal`, for routers that are `keyed`: a 64-bit number made of each row's token
     and all before it, also in decoding. None elsewhere."""
+    angles: Angles | None = None
+    """Of the positions of all rows, for the layers that take them all."""
+
+    def angles_of(self, head: int, dtype: torch.dtype) -> Angles:
+        """Angles of the rows' positions, for heads of a width."""
+        known = self.angles
+        if known is not None and known.positions_BT is self.positions_BT and known.head == head:
+            return known
+        return Angles.of(self.positions_BT, head, dtype)
 
     @property
     def first_row(self) -> int:

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from modsearch.config.model import ModelConfig
 from modsearch.nn.contracts import Block, Context, Ffn, Rows, Update
 from modsearch.nn.cost import Cost, Flops
-
-ROTARY_BASE = 10_000.0
+from modsearch.nn.rotary import rotate
 
 
 class RmsNorm(nn.Module):
@@ -24,18 +23,6 @@ class RmsNorm(nn.Module):
     def forward(self, x_BTD: Tensor) -> Tensor:
         """Normalise the last dimension."""
         return F.rms_norm(x_BTD, self.weight.shape, self.weight, eps=1e-6)
-
-
-def rotate(x_BNTH: Tensor, positions_BT: Tensor) -> Tensor:
-    """Rotary position embedding (Su et al. 2021, arXiv 2104.09864), halves as pairs."""
-    half = x_BNTH.shape[-1] // 2
-    wide = torch.float64 if x_BNTH.dtype == torch.float64 else torch.float32
-    steps = torch.arange(half, device=x_BNTH.device, dtype=wide) / half
-    angle_BTH = positions_BT[..., None].to(wide) * ROTARY_BASE**-steps
-    cos, sin = angle_BTH.cos()[:, None], angle_BTH.sin()[:, None]
-    first, second = x_BNTH[..., :half], x_BNTH[..., half:]
-    rotated = torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
-    return rotated.to(x_BNTH.dtype)
 
 
 class Attention(nn.Module):
@@ -59,9 +46,9 @@ class Attention(nn.Module):
         B, T, D = x_BTD.shape
         qkv = self.qkv(x_BTD).view(B, T, -1, self.head).transpose(1, 2)
         num_turned = self.num_heads + self.num_kv_heads
-        q_and_k, v_BNTH = qkv[:, :num_turned], qkv[:, num_turned:]
-        turned = rotate(q_and_k, context.positions_BT)
-        q_BNTH, k_BNTH = turned[:, : self.num_heads], turned[:, self.num_heads :]
+        q_and_k, v_BNTH = torch.split(qkv, [num_turned, self.num_kv_heads], dim=1)
+        turned = rotate(q_and_k, context.angles_of(self.head, x_BTD.dtype))
+        q_BNTH, k_BNTH = torch.split(turned, [self.num_heads, self.num_kv_heads], dim=1)
         mask = None
         if context.cache is not None:
             keys, values, mask = context.cache.extend(

@@ -34,6 +34,7 @@ from modsearch.nn.layers import RmsNorm
 from modsearch.nn.losses import head_loss
 from modsearch.nn.parts import base_name, completed, component_options, made
 from modsearch.nn.passes import Passes
+from modsearch.nn.rotary import Angles
 from modsearch.nn.selection import chosen_mask
 
 LONGEST_TRY = 1024
@@ -220,10 +221,13 @@ class Decoder(nn.Module):
             first = None if caches is None else caches[0]
             key_BT = running_keys(tokens_BT, positions_BT, valid_BT, first)
         x_BTD = self.embedding(tokens_BT)
+        angles = Angles.of(positions_BT, self.config.width // self.config.num_heads, x_BTD.dtype)
         updates = []
         for layer, block in enumerate(self.stack()):
             cache = None if caches is None else caches[layer]
-            context = Context(mode, layer, positions_BT, valid_BT, seed, cache, passes, key_BT)
+            context = Context(
+                mode, layer, positions_BT, valid_BT, seed, cache, passes, key_BT, angles
+            )
             update = block.delta(x_BTD, context)
             x_BTD = update.add_to(x_BTD)
             updates.append(replace(update, delta_BKD=x_BTD.new_empty(0)))

@@ -6,6 +6,7 @@ Shapes: B sequences, T positions, K chosen rows, D width, V vocabulary.
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any, get_args
 
@@ -20,6 +21,7 @@ from modsearch.nn.blocks.mod import Mod
 from modsearch.nn.contracts import ROUTERS, Context, Mode, Options, Router, Routing, num_selected
 from modsearch.nn.model import Decoder, statistics
 from modsearch.nn.parts import block_names
+from modsearch.nn.rotary import Angles
 from modsearch.nn.routers.expert_choice import ExpertChoice
 from modsearch.nn.routers.threshold import Threshold
 from modsearch.nn.selection import Gate, pack, share, top_k
@@ -584,6 +586,16 @@ def test_rotary_attention_sees_distances_only() -> None:
     here, there = at(positions_BT), at(positions_BT + 1000)
     torch.testing.assert_close(here, there, rtol=0, atol=1e-11)
     assert (here - at(2 * positions_BT)).abs().max() > 1e-4
+
+
+def test_angles_that_are_given_are_of_these_positions_and_heads_or_not_used() -> None:
+    positions_BT = torch.arange(6).expand(2, 6)
+    angles = Angles.of(positions_BT, 8, torch.float32)
+    context = Context("train", 0, positions_BT, None, 0, angles=angles)
+    assert context.angles_of(8, torch.float32) is angles
+    later = replace(context, positions_BT=positions_BT + 1).angles_of(8, torch.float32)
+    torch.testing.assert_close(later.cos[0, 0, :-1], angles.cos[1:])
+    assert context.angles_of(4, torch.float32).cos.shape == (6, 2)
 
 
 # The model as a whole.
