@@ -20,6 +20,8 @@ class Runtime(Frozen):
     micro_batch: int | None = Field(None, gt=0)
     """Sequences in one pass: a step adds up the gradients of several, in less memory. None: the
     whole batch."""
+    compile: bool = False
+    """Whether the training loss goes through torch.compile."""
     checkpoint_seconds: float = Field(10.0, ge=0)
     """Between checkpoints of an unfinished trial."""
 
@@ -62,8 +64,8 @@ class Lease(Frozen):
 
 
 class Resources(Stated):
-    """How trials are executed; `threads`, `device`, `precision` and `micro_batch` are constants
-    of the study."""
+    """How trials are executed; `threads`, `device`, `precision`, `compile` and `micro_batch` are
+    constants of the study."""
 
     workers: Annotated[int, Field(gt=0, le=1024)] | Literal["auto"] = "auto"
     """Trials at once; `auto`: as many as the cores hold, one on a GPU."""
@@ -75,8 +77,12 @@ class Resources(Stated):
     """GPUs, also a fraction of one; null: one where the device is `cuda`."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto`: a GPU where torch sees one."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Of training's matrix products; weights, moments and scores are fp32."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Of training's matrix products; weights, moments and scores are fp32. `auto`: bf16 on a
+    GPU."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Whether training goes through torch.compile; `auto`: where that saves more time than the
+    study's shapes take to compile."""
     micro_batch: int | None = Field(None, gt=0, le=65_536)
     """Sequences in one pass, where a whole batch does not fit the memory."""
     checkpoint_seconds: float = Field(10.0, ge=0, le=1e6)

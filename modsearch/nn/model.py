@@ -113,6 +113,8 @@ class Decoder(nn.Module):
         """Of each layer, after warm-up; None where the layer is not routed."""
         self.embedding = nn.Embedding(config.vocab_size, config.width)
         self.blocks = nn.ModuleList(_block(config, capacity) for capacity in self.capacities)
+        self.is_warm = True
+        """Whether capacities have come down to their values."""
         self._keyed = any(isinstance(m, Router) and m.keyed for m in self.modules())
         self.norm = RmsNorm(config.width)
         self.head = nn.Linear(config.width, config.vocab_size, bias=False)
@@ -148,6 +150,7 @@ class Decoder(nn.Module):
     def set_progress(self, progress: float) -> None:
         """Set capacities for a point of training, from 0 at its start to 1 at its end."""
         stair = warmed_stair(self.schedule.warmup, progress)
+        self.is_warm = stair == 1
         for capacity, block in zip(self.capacities, self.stack(), strict=True):
             if capacity is not None:
                 for module in block.modules():

@@ -12,6 +12,7 @@ from modsearch.config.units import Unit
 from modsearch.data.corpus import load_corpora
 from modsearch.errors import StudyError
 from modsearch.planning.cells import PlannedCell, planned_cells, roles_of
+from modsearch.planning.compilation import constants as constants_of
 from modsearch.planning.costs import costs, process_memory
 from modsearch.planning.speed import Speed
 from modsearch.planning.warnings import copied_text, notes, too_small, warnings_of
@@ -71,6 +72,9 @@ class Forecast(Frozen):
     notes: list[str]
 
 
+COMPILED = "training will be compiled: hours are those without that, and an upper limit"
+
+
 def forecast(space: Space) -> Forecast:
     """Cells, trials, FLOPs, memory, hours and resolution of a study that was not run.
 
@@ -80,11 +84,12 @@ def forecast(space: Space) -> Forecast:
     corpora = load_corpora(space.data, space.vocab_sizes)
     warnings = [*too_small(space, corpora), *copied_text(corpora.first)]
     try:
-        constants = runtime(space.resources)
+        decided = constants_of(space)
     except StudyError as error:
         why = "; ".join(str(error).splitlines())
         warnings.append(f"search will refuse this on this machine: {why}; hours are its CPU's")
-        constants = runtime(space.resources.model_copy(update={"device": "cpu"}))
+        decided = runtime(space.resources.model_copy(update={"device": "cpu", "compile": "off"}))
+    constants = decided.model_copy(update={"compile": False})  # to time a size takes moments
     cells = planned_cells(space, corpora.facts_of)
     base = process_memory(constants)
     speed = Speed([sized for cell in cells for sized in cell.planned], constants, corpora)
@@ -130,7 +135,7 @@ def forecast(space: Space) -> Forecast:
             *unlearned_choices(space),
             *warnings_of(space, rows, found, corpora),
         ],
-        notes=notes(space, cells),
+        notes=[*notes(space, cells), *([COMPILED] if decided.compile else [])],
     )
 
 

@@ -23,19 +23,20 @@ from modsearch.config.design import Design
 from modsearch.config.manifest import Manifest
 from modsearch.config.model import ModelConfig
 from modsearch.config.records import Stage
-from modsearch.config.runtime import EngineName, Plugin
+from modsearch.config.runtime import EngineName, Plugin, Runtime
 from modsearch.config.shipped import PACKAGE
 from modsearch.errors import StudyError, redacted
 from modsearch.nn.contracts import KINDS
 from modsearch.nn.parts import base_name, words
+from modsearch.planning.compilation import constants
 from modsearch.registry.plugins import by_name, digests, load_plugins, plugin_source
 from modsearch.space.space import Arm, Section, Space
 from modsearch.store.directory import StudyDirectory
 from modsearch.store.files import write_bytes, write_yaml
 from modsearch.study.completeness import study_space
-from modsearch.training.machine import runtime
 
-CONSTANT_RESOURCES = {"threads", "device", "precision", "micro_batch"}
+CONSTANTS = ("threads", "precision", "micro_batch", "compile")
+"""Of a runtime; another device is told with what else has changed."""
 
 EXTENSIBLE = {
     "explore": {"budgets", "trials"},
@@ -81,6 +82,7 @@ def open_manifest(
     before = study_space(directory)
     begun = old.confirm is None or bool(old.confirm.chosen)
     _refuse_other_space(before, space, directory.root, begun=begun)
+    _refuse_other_runtime(old.runtime, fresh.runtime, space, directory.root)
     if fresh.unit != old.unit:
         raise StudyError(
             f"{directory.root} has losses for each {old.unit}, and with vocabularies "
@@ -149,7 +151,12 @@ def study_key(space: Space, manifest: Manifest) -> str:
 
     It is the same on every machine, and another one for whatever a result depends on.
     """
-    constant = space.resources.model_dump(mode="json", include=CONSTANT_RESOURCES)
+    constant = space.resources.model_dump(
+        mode="json", include={"threads", "device", "micro_batch"}
+    )
+    constant["precision"] = manifest.runtime.precision
+    if manifest.runtime.compile:
+        constant["compile"] = True
     fixed = space.model_dump(mode="json", include={"seed", "fixed", "axes", "arms"})
     made_with = [*manifest.fingerprints, manifest.code, manifest.packages]
     made_with += [manifest.versions["torch"], manifest.runtime.device]
@@ -240,19 +247,19 @@ def _fresh_manifest(
     elsewhere: bool,
     ledger: str | None,
 ) -> Manifest:
-    constants = runtime(space.resources, elsewhere=elsewhere)
+    runtime = constants(space, elsewhere=elsewhere)
     return Manifest(
         name=space.name,
         seed=space.seed,
         arms={name: arm.control_of for name, arm in space.arms.items()},
-        runtime=constants,
+        runtime=runtime,
         corpus=corpus,
         code=code_hash(),
         revision=_git_revision(),
         started=datetime.now(UTC).date().isoformat(),
         versions={"python": platform.python_version(), "modsearch": __version__}
         | {library: version(library) for library in LIBRARIES},
-        machine=_machine(constants.device),
+        machine=_machine(runtime.device),
         command=shlex.join([Path(sys.argv[0]).name, *map(redacted, sys.argv[1:])]),
         plugins=digests(plugins),
         packages=_packages(space),
@@ -334,12 +341,6 @@ def _refuse_other_space(old: Space, new: Space, root: Path, *, begun: bool) -> N
                 f"{root} was made with other `{name}`: a study may be extended, not changed\n"
                 f"use another --out for the changed space"
             )
-    constant = CONSTANT_RESOURCES
-    if old.resources.model_dump(include=constant) != new.resources.model_dump(include=constant):
-        raise StudyError(
-            f"{root} was made with other `resources`: {', '.join(sorted(constant))} are "
-            f"constants of a study\nuse another --out for the changed space"
-        )
     for stage, extensible in EXTENSIBLE.items():
         if stage == "confirm" and not begun:
             continue
@@ -364,6 +365,23 @@ def _refuse_other_space(old: Space, new: Space, root: Path, *, begun: bool) -> N
             f"{root} was made with more trials, sizes, budgets or seeds: a study may grow, not "
             f"shrink\nuse another --out for the smaller space"
         )
+
+
+def _refuse_other_runtime(old: Runtime, new: Runtime, space: Space, root: Path) -> None:
+    """What `auto` was decided to be stays, also where a study that has grown would decide anew.
+
+    Raises:
+        StudyError: a constant differs; the message names it.
+    """
+    was, now = old.model_dump(), new.model_dump()
+    for name in CONSTANTS:
+        before, after = was[name], now[name]
+        if before != after and not (name == "compile" and space.resources.compile == "auto"):
+            raise StudyError(
+                f"{root} was made with other `resources`: {name} {before} is now {after}, and "
+                f"{', '.join(sorted(CONSTANTS))} are constants of a study\n"
+                f"use another --out for the changed space"
+            )
 
 
 def _asked(space: Space, *, begun: bool) -> set[tuple[object, ...]]:

@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shutil
 import sys
 from pathlib import Path
 
@@ -19,25 +20,40 @@ def cores() -> int:
 
 
 def runtime(resources: Resources, *, elsewhere: bool = False) -> Runtime:
-    """The constants of a study, with the device that `auto` means here.
+    """The constants of a study, with the device and the precision that `auto` means here; `auto`
+    compiles nothing.
 
-    `elsewhere`: trials run on other machines, whose devices this one can't see.
+    `elsewhere`: trials run on other machines, which this one can't see.
 
     Raises:
-        StudyError: the device is not there.
+        StudyError: the device, or a compiler, is not there.
     """
     device = resources.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available() and not elsewhere:
         raise StudyError("device `cuda` is asked for, but torch sees none\nuse device: auto")
+    if resources.compile == "on" and not can_compile(device) and not elsewhere:
+        raise StudyError(
+            "compile: on needs a C++ compiler, but there is no g++\n"
+            "install one, name yours in CXX, or say compile: off"
+        )
+    precision = resources.precision
+    if precision == "auto":
+        precision = "bf16" if device == "cuda" else "fp32"
     return Runtime(
         device=device,
-        precision=resources.precision,
+        precision=precision,
+        compile=resources.compile == "on",
         threads=resources.threads,
         micro_batch=resources.micro_batch,
         checkpoint_seconds=resources.checkpoint_seconds,
     )
+
+
+def can_compile(device: str) -> bool:
+    """Whether torch.compile finds what it needs here; on a GPU that comes with torch."""
+    return device == "cuda" or shutil.which(os.environ.get("CXX", "g++")) is not None
 
 
 def num_workers(runtime: Runtime) -> int:

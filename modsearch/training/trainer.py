@@ -34,6 +34,7 @@ from modsearch.optim.rates import learning_rate
 from modsearch.store.files import write_bytes, write_text
 from modsearch.store.trial import metrics_of
 from modsearch.training.checkpoint import save_model
+from modsearch.training.compilation import CompiledLoss, Loss
 
 LOGS_PER_TRIAL = 100
 
@@ -56,6 +57,7 @@ class Trainer:
         self, model: Decoder, optim: OptimConfig, plan: Plan, runtime: Runtime, directory: Path
     ) -> None:
         self.model = model.to(runtime.device)
+        self._loss: Loss = CompiledLoss(model) if runtime.compile else model.loss
         self.optim = optim
         self.plan = plan
         self.runtime = runtime
@@ -167,7 +169,7 @@ class Trainer:
 
     def _forward(self, part_BT: Tensor, seed: int, passes: Passes | None) -> tuple[Tensor, Trace]:
         with autocast(self.runtime):
-            found = self.model.loss(part_BT[:, :-1], part_BT[:, 1:], seed, passes)
+            found = self._loss(part_BT[:, :-1], part_BT[:, 1:], seed, passes)
         if passes is not None:
             passes.next_pass(len(part_BT))
         return found
