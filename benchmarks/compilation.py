@@ -47,7 +47,7 @@ def main() -> None:
             found = in_turns(
                 [plain.seconds, compiled.seconds], options.rounds, 1.0, lambda _: None
             )
-            slow, fast = (found[each.seconds] for each in (plain, compiled))
+            slow, fast = (found[work] for work in works)
             ratio = median(one / two for one, two in zip(fast, slow, strict=True))
             step = median(slow)
             after = f"{first / (step * (1 - ratio)):,.0f}" if ratio < 1 else "never"
