@@ -6,7 +6,7 @@ REFERENCE = $(sort $(notdir $(patsubst %/,%,$(dir $(wildcard reports/*/*.tar.xz)
 PIP_INSTALL = $(BIN)/python -m pip install --quiet $(PIP_FLAGS) -c constraints/constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: setup demo reference test test-slow test-gpu check bench docs metrics clean help
+.PHONY: setup demo reference test test-slow test-tracking test-gpu check bench docs metrics clean help
 
 setup: .venv/.installed  ## make .venv with the package (editable) and the developer's tools
 
@@ -23,6 +23,10 @@ test: setup  ## run the fast tests, a file at a time on each core
 
 test-slow: setup  ## run the slow tests
 	$(BIN)/pytest -q -m slow
+
+test-tracking: setup  ## install the experiment trackers (1 GB) and run the tests that need them
+	$(PIP_INSTALL) tensorboard wandb mlflow trackio
+	$(BIN)/pytest -q -rs tests/study/test_tracking.py
 
 test-gpu: setup  ## run the tests that need a CUDA device
 	$(BIN)/pytest -q -rs -m gpu tests/training/test_gpu.py tests/testing/test_gpu_conformance.py

@@ -21,7 +21,7 @@ ROWS = (
     ("training",),
     ("engines", "evaluation", "planning", "sampling"),
     ("evaluate", "study"),
-    ("reporting", "testing"),
+    ("reporting", "testing", "tracking"),
     ("api",),
     ("cli",),
 )
@@ -55,6 +55,9 @@ QUARANTINE = {
     "huggingface_hub": ("data.hub", "data.network", "evaluation.*"),
     "pyarrow": ("data.tables", "evaluation.local_data"),
     "transformers": ("evaluation.*",),
+    "mlflow": ("tracking.mlflow",),
+    "trackio": ("tracking.trackio",),
+    "wandb": ("tracking.wandb",),
 }
 """Libraries that few places alone may import."""
 

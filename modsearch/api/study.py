@@ -15,6 +15,7 @@ from modsearch.config.arguments import (
     check_flops,
     check_path,
     check_text,
+    check_texts,
 )
 from modsearch.config.units import nats_per
 from modsearch.errors import ModsearchError, StudyError, shown
@@ -385,6 +386,7 @@ def search(
     allow_mixed: bool = False,
     overrides: Sequence[str] = (),
     plugins: Files = (),
+    track: Sequence[str] = (),
     progress: "OnEvent | None" = None,
 ) -> Study:
     """Run or resume a study, score its winners, and write its report.
@@ -404,6 +406,8 @@ def search(
         allow_mixed: resume under other code or another torch, which the report will show.
         overrides: values of the space to replace, such as `"confirm.runs=12"`.
         plugins: Python files with components.
+        track: experiment trackers that are told each trial: `tensorboard`, `wandb`, `mlflow`,
+            `trackio`.
         progress: called with each event (`modsearch.study.events`); `print` shows a line for
             each.
 
@@ -435,8 +439,11 @@ def search(
     refuse_inside(sketch.data, root)
     refuse_second(root)  # before anything heavy is imported
     wanted = checked_outline(sketch, space, plugins)
+    from modsearch.study.events import unheard
     from modsearch.study.runner import Runner
+    from modsearch.tracking.events import Tracking
 
+    tracking = Tracking(check_texts("track", track), wanted.name, root, progress or unheard)
     kind: EngineName = "ray" if engine == "ray" else "local"
     with locked(root):
         runner = Runner(
@@ -449,7 +456,7 @@ def search(
             ledger=ledger,
             storage=storage,
             scorer=_scorer(wanted),
-            on_event=progress,
+            on_event=tracking,
         )
         runner.run(Stage(stage) if stage else None)
     study = Study(root)

@@ -77,6 +77,13 @@ def search(
     confirm_seeds: FixedSeeds = None,
     sets: Sets = None,
     plugin: PluginFiles = None,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Tell trials to tensorboard, wandb, mlflow or trackio; repeatable.",
+        ),
+    ] = None,
     progress: Progress = Shown.TEXT,
     as_object: Json = False,
 ) -> None:
@@ -94,6 +101,7 @@ def search(
             allow_mixed=allow_mixed,
             overrides=[*(sets or ()), *_fixed(confirm_seeds)],
             plugins=plugin or (),
+            track=track or (),
             progress=on_event,
         )
     outcome = study.outcome()

@@ -40,7 +40,14 @@ SCHEDULES = {
     "explicit": "modsearch.nn.schedules:Explicit",
 }
 
+TRACKERS = {
+    "mlflow": "modsearch.tracking.mlflow:MLflow",
+    "tensorboard": "modsearch.tracking.tensorboard:TensorBoard",
+    "trackio": "modsearch.tracking.trackio:Trackio",
+    "wandb": "modsearch.tracking.wandb:WandB",
+}
+
 TABLES = {"block": BLOCKS, "ffn": FFNS, "router": ROUTERS, "schedule": SCHEDULES}
 
-GROUPS = {kind: f"modsearch.{kind}s" for kind in TABLES}
+GROUPS = {kind: f"modsearch.{kind}s" for kind in (*TABLES, "tracker")}
 """Of entry points of other packages."""

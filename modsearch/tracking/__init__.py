@@ -1,0 +1,1 @@
+"""Finished trials told to experiment trackers; none is required."""
