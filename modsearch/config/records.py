@@ -117,6 +117,8 @@ class Scores(Frozen):
     """Mean causal loss of each of at most 64 consecutive shares of the sample, in order, all of
     the same number of windows or of one more: for the error of a finite sample. None where that
     was not kept."""
+    micro_batch: int | None = None
+    """Sequences in one pass, where the memory held fewer than the study asked for."""
 
 
 class Record(Frozen):

@@ -11,7 +11,7 @@ from modsearch.config.records import Record, Stage
 from modsearch.errors import StudyError, shown
 from modsearch.space.space import SIZE, Space, over
 
-RUNTIME = ("device", "precision", "threads", "micro_batch")
+RUNTIME = ("device", "precision", "threads", "micro_batch", "compile")
 """What of the runtime moves a loss; how often it is saved does not."""
 
 OF_A_SEED = ("name", "seed", "data", "suite", "resources", "plugins")

@@ -3,8 +3,9 @@
 import math
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -35,7 +36,7 @@ from modsearch.store.trial import job_config
 from modsearch.training.budget import plan
 from modsearch.training.machine import peak_memory
 from modsearch.training.scoring import score
-from modsearch.training.trainer import OnLog, Trainer
+from modsearch.training.trainer import OnLog, Trained, Trainer
 
 
 def run_trial(root: Path, job: Job, on_log: OnLog | None = None) -> Record:
@@ -124,13 +125,15 @@ def _train_and_score(
     corpus = load_corpus(job.candidate.data, job.candidate.model.vocab_size, job.fingerprint)
     candidate = job.candidate
     windows = corpus.windows(job.validation, candidate.model.seq_len)
-    torch.manual_seed(job.seed)
-    model = Decoder(candidate.model)
-    trainer = Trainer(model, candidate.optim, plan, job.runtime, directory)
     batches = corpus.batches(candidate.model.seq_len, candidate.optim.batch_size, job.seed)
     size = corpus.facts.size(job.unit, "train")
-    trained = trainer.run(batches, seed=job.seed * 1_000_003, on_log=on_log, size=size)
-    loss = score(model, windows, job.runtime.device)
+    trainer, trained = _trained(
+        job,
+        plan,
+        directory,
+        partial(Trainer.run, batches=batches, seed=job.seed * 1_000_003, on_log=on_log, size=size),
+    )
+    loss = score(trainer.model, windows, job.runtime.device)
     if not math.isfinite(loss.causal + loss.train_mode):
         raise Diverged(f"the {job.validation.part} loss is {loss.causal}")
     trainer.save_model()
@@ -149,8 +152,32 @@ def _train_and_score(
         step_seconds=trained.step_seconds,
         peak_memory=_peak_memory(job.runtime.device),
         block_losses=[each / size for each in loss.block_losses],
+        micro_batch=None if trainer.runtime == job.runtime else trainer.runtime.micro_batch,
     )
     return scores, _with_texts(loss.routing, corpus.tokenizer)
+
+
+def _trained(
+    job: Job, plan: Plan, directory: Path, run: Callable[[Trainer], Trained]
+) -> tuple[Trainer, Trained]:
+    """A training to its end, in passes of as many sequences as the memory holds: where it runs
+    out, half of them go on from the last checkpoint, to the same loss."""
+    runtime = job.runtime
+    while True:
+        torch.manual_seed(job.seed)
+        model = Decoder(job.candidate.model)
+        trainer = Trainer(model, job.candidate.optim, plan, runtime, directory)
+        rows = runtime.micro_batch or job.candidate.optim.batch_size
+        try:
+            return trainer, run(trainer)
+        except Exception as error:
+            if rows == 1 or not _out_of_memory(error):
+                raise
+        # Not in the handler: the error holds what the step had made.
+        del model, trainer
+        if runtime.device == "cuda":
+            torch.cuda.empty_cache()
+        runtime = runtime.model_copy(update={"micro_batch": (rows + 1) // 2})
 
 
 def _with_texts(report: RoutingReport | None, tokenizer: Tokenizer) -> RoutingReport | None:

@@ -713,6 +713,33 @@ def test_memory_that_runs_out_is_a_state_of_its_own(corpus: Corpus, tmp_path: Pa
     failed(tmp_path, job(huge, corpus), State.OUT_OF_MEMORY)
 
 
+@pytest.mark.parametrize("name", ["dense", "random", "token_choice"])
+def test_where_memory_runs_out_smaller_passes_go_on_to_the_same_loss(
+    name: str, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the last checkpoint, where there is one."""
+    given = candidate(name, corpus, batch_size=4)
+    whole = run_trial(tmp_path / "whole", job(given, corpus, runtime=SAVING))
+    passes: list[tuple[int, int]] = []
+    real = Trainer._forward
+
+    def limited(self: Trainer, part_BT: torch.Tensor, *rest: Any) -> Any:
+        passes.append((self.step, len(part_BT)))
+        if len(part_BT) > 1 and self.step >= STEPS // 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(self, part_BT, *rest)
+
+    monkeypatch.setattr(Trainer, "_forward", limited)
+    record = run_trial(tmp_path / "parts", job(given, corpus, runtime=SAVING))
+    assert record.state is State.COMPLETE
+    assert record.scores is not None
+    assert whole.scores is not None
+    assert (whole.scores.micro_batch, record.scores.micro_batch) == (None, 1)
+    assert record.scores.causal_loss == pytest.approx(whole.scores.causal_loss, abs=1e-4)
+    assert {rows for step, rows in passes if step < STEPS // 2} == {4}, "it began anew"
+    assert [rows for step, rows in passes if step >= STEPS // 2][:3] == [4, 2, 1]
+
+
 def test_what_counts_as_memory_that_ran_out() -> None:
     assert _out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
     assert _out_of_memory(MemoryError())
