@@ -23,7 +23,7 @@ from modsearch.analysis.scores import (
     mean_over,
 )
 from modsearch.config.records import Record, Stage
-from modsearch.config.samples import facts_of
+from modsearch.config.samples import TaskFacts, facts_of
 from modsearch.errors import StudyError
 from modsearch.reporting.frames import Row, frame_of, interval_cells
 
@@ -184,12 +184,13 @@ def _evaluation_mean(
     side = _contender(group, results)
     task, metric = str(group[0]["task"]).removesuffix(TOP_K), str(group[0]["metric"])
     facts = facts_of(side.results[0]) if side is not None else {}
-    crossed = None
-    if side is not None and len(values) >= FEWEST and task in facts:
+    crossed, leads = None, task in facts and metric == facts[task].leading
+    # Of other metrics a packed study does not say what each item scored.
+    if side is not None and len(values) >= FEWEST and (leads or _is_accuracy(facts, task, metric)):
         crossed = _crossed(side, line_of(task, metric), fmean(values))
     return {
         **{name: group[0][name] for name in names},
-        "role": "leads" if task in facts and facts[task].leading == metric else "",
+        "role": "leads" if leads else "",
         **(crossed or interval_cells("mean", values, items or 0.0)),
         "chance": group[0]["chance"],
         "deviation over seeds": deviation(values),
@@ -197,6 +198,11 @@ def _evaluation_mean(
         "seeds": len(values),
         "note": "; ".join(notes),
     }
+
+
+def _is_accuracy(facts: Mapping[str, TaskFacts], task: str, metric: str) -> bool:
+    """Whether it is what the task's average centres on chance."""
+    return task in facts and metric == facts[task].accuracy
 
 
 def _chance(result: Mapping[str, Any], task: str) -> float | None:

@@ -544,9 +544,18 @@ def scored(value: float, seed: int, *, mode: str = "causal") -> dict[str, Any]:
     facts = {"leading": "answer_margin", "higher_is_better": True, "accuracy": "acc"}
     samples = {
         "documents": "d",
-        "values": {"answer_margin": text_of(rows.tolist()), "acc": text_of(right)},
+        "values": {
+            "answer_margin": text_of(rows.tolist()),
+            "acc": text_of(right),
+            "other": text_of(hard.tolist()),
+        },
     }
-    metrics = {"answer_margin,none": float(rows.mean()), "acc,none": float(np.mean(right))}
+    metrics = {
+        "answer_margin,none": float(rows.mean()),
+        "acc,none": float(np.mean(right)),
+        "other,none": float(hard.mean()),
+        "other_stderr,none": 0.1,
+    }
     return {
         "results": {"one": metrics, "two": metrics},
         "tasks": {task: {**facts, "chance": 0.5} for task in ("one", "two")},
@@ -586,6 +595,7 @@ def test_the_winners_are_compared_item_by_item(tmp_path: Path) -> None:
     with unpacked(again) as folder:
         other = compile_report(folder, tmp_path / "other")
         assert table(other, "evaluation_differences") == found
+        assert tree(other.parent) == tree(page.parent)
         kept = StudyDirectory(folder).evaluations(rows[-1].hash)["two"]["samples"]["one"]
         assert set(kept["values"]) == {"answer_margin", "acc"}
 
