@@ -21,29 +21,30 @@ import numpy as np
 from modsearch.analysis.noise import quantile
 from modsearch.analysis.paired import Sheet, difference, ratio_error
 
-NAMES = ("crossed", "documents", "seeds", "added")
+NAMES = ("crossed", "documents", "seeds", "added", "fixed")
 
 
 def drawn(
     generator: np.random.Generator, seeds: int, documents: int, seed_sd: float, *, binary: bool
-) -> tuple[Sheet, Sheet]:
-    """Both sides, equal in truth."""
+) -> tuple[Sheet, Sheet, Sheet]:
+    """Both sides and a fixed model, equal in truth."""
     weights_D = generator.uniform(0.5, 1.5, documents)
     document_D = generator.normal(0, 1, documents)
     sides = []
-    for _ in range(2):
+    for num, scatter in ((seeds, seed_sd), (seeds, seed_sd), (1, 0.0)):
         values_SD = (
             document_D
             + generator.normal(0, 0.3, documents)
-            + generator.normal(0, seed_sd, (seeds, 1))
-            + generator.normal(0, 0.5, (seeds, documents))
+            + generator.normal(0, scatter, (num, 1))
+            + generator.normal(0, 0.5, (num, documents))
         )
         sides.append(Sheet((values_SD > 0).astype(float) if binary else values_SD, weights_D))
-    return sides[0], sides[1]
+    return sides[0], sides[1], sides[2]
 
 
-def held(ours: Sheet, theirs: Sheet) -> list[bool]:
+def held(ours: Sheet, theirs: Sheet, fixed: Sheet) -> list[bool]:
     """Whether each interval holds zero."""
+    beside = difference([ours], [fixed], fixed=True).interval()
     found = difference([ours], [theirs])
     low, high = found.interval()
     gap_D = ours.values_SD.mean(0) - theirs.values_SD.mean(0)
@@ -59,6 +60,7 @@ def held(ours: Sheet, theirs: Sheet) -> list[bool]:
         value <= quantile(num_documents - 1, 0.975) * items,
         value <= quantile(2 * (num_seeds - 1), 0.975) * seeds,
         value <= quantile(float(freedom), 0.975) * added,
+        beside[0] <= 0 <= beside[1],
     ]
 
 

@@ -6,7 +6,9 @@ crossed random effects: other seeds, and other documents of the same kind, would
 another difference. Its variance is that over documents plus that over seeds, less the residual
 that both contain (Cornfield and Tukey 1956; the two-way clusters of Cameron, Gelbach and Miller
 2011, doi 10.1198/jbes.2010.07136), with Satterthwaite's degrees of freedom. Seeds are not paired:
-pairing does not reduce the noise of training. `benchmarks/paired.py` shows the coverage.
+pairing does not reduce the noise of training. A fixed side, such as somebody else's model, is no
+sample of seeds: the others' seeds and the documents alone are random then.
+`benchmarks/paired.py` shows the coverage.
 
 Shapes: S seeds, D documents; a list goes over tasks, which are strata: documents of each are a
 sample, the tasks themselves are not.
@@ -56,8 +58,8 @@ class Difference:
     freedom: float
     """Degrees of freedom."""
     seeds_se: float | None
-    """The part of `se` that is the seeds; None where a side is a single run, so that the interval
-    is over documents alone and says nothing of other seeds."""
+    """The part of `se` that is the seeds; None where a side that is not fixed is a single run, so
+    that the interval is over documents alone and says nothing of other seeds."""
 
     def interval(self, level: float = LEVEL) -> tuple[float, float]:
         """The two-sided interval that misses the truth with this chance."""
@@ -88,7 +90,11 @@ def ratio_error(values_D: Array, weights_D: Array) -> float:
 
 
 def difference(
-    ours: Sequence[Sheet], theirs: Sequence[Sheet], scales: Sequence[float] | None = None
+    ours: Sequence[Sheet],
+    theirs: Sequence[Sheet],
+    scales: Sequence[float] | None = None,
+    *,
+    fixed: bool = False,
 ) -> Difference:
     """How much higher our mean over tasks is than theirs.
 
@@ -96,6 +102,7 @@ def difference(
         ours: a sheet for each task, seeds in the same order in all.
         theirs: the same tasks and documents.
         scales: what a task's scores are multiplied by, such as 1 / (1 - chance).
+        fixed: whether a side that is a single run is meant itself, and not as one of many seeds.
     """
     num = len(ours)
     factors = [(1.0 if scales is None else scales[k]) / num for k in range(num)]
@@ -114,7 +121,7 @@ def difference(
             seeds.append((float(np.var(means_S, ddof=1)) / len(means_S), len(means_S) - 1))
             residual += sum(f**2 * _residual(s) for f, s in zip(factors, sheets, strict=True))
     variance = items
-    if len(seeds) == 2:
+    if len(seeds) == 2 or (fixed and seeds):
         over_seeds = sum(part for part, _ in seeds)
         parts += seeds
         variance = max(items, over_seeds, items + over_seeds - residual)

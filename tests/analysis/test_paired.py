@@ -72,6 +72,28 @@ def test_an_interval_over_documents_alone_is_too_short_for_seeds() -> None:
     assert held / 300 < 0.6
 
 
+@pytest.mark.parametrize("seed_sd", [0.0, 0.05, 0.2])
+def test_an_interval_against_a_fixed_model_is_over_the_seeds_of_the_other_side(
+    seed_sd: float,
+) -> None:
+    generator = np.random.default_rng(0)
+    held = alone = 0
+    for _ in range(400):
+        kept = [generator.normal(0, 1, 60) for _ in range(2)]
+        ours = shared(generator, crossed(generator, 3, 60, seed_sd), kept)
+        fixed = shared(generator, crossed(generator, 1, 60, 0.0), kept)
+        found = difference(ours, fixed, fixed=True)
+        assert found.seeds_se is not None
+        held += found.interval()[0] <= 0 <= found.interval()[1]
+        low, high = difference(ours, fixed).interval()
+        alone += low <= 0 <= high
+    assert held / 400 >= 0.925
+    assert alone / 400 > 0.9 or seed_sd > 0, "over documents alone it is right without seeds"
+    assert alone / 400 < 0.75 or seed_sd < 0.2
+    single = [Sheet(sheet.values_SD[:1], sheet.weights_D) for sheet in ours]
+    assert difference(single, fixed, fixed=True) == difference(single, fixed)
+
+
 def test_pairing_takes_out_what_documents_do_to_both() -> None:
     generator = np.random.default_rng(0)
     hard_D = generator.normal(0, 1, 500)
