@@ -153,6 +153,16 @@ class Claims:
             found.setdefault(each.arm.arm, each.arm)
         return tuple(found.values())
 
+    @property
+    def winners(self) -> tuple[Confirmed, ...]:
+        """Both of the headline, the dense one first; without a headline every arm that was
+        confirmed at the largest budget."""
+        found = self.headline.comparison
+        if found is not None:
+            return found.reference, found.arm
+        largest = max((each.budget for each in self.confirmed), default=None)
+        return tuple(each for each in self.confirmed if each.budget == largest)
+
 
 def study_claims(manifest: Manifest, records: Sequence[Record]) -> Claims:
     """Fits, comparisons and the headline of a study."""

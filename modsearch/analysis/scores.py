@@ -40,6 +40,8 @@ class Contender:
 
     name: str
     results: Sequence[Results]
+    fixed: bool = False
+    """Whether it is this very model, as somebody else's is, and not one of many seeds."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,8 @@ def compare_scores(suite: str, contenders: Sequence[Contender]) -> ScoreComparis
         for each in contenders:
             scores.append(_score(each, line))
             if each is not first:
-                gap = difference(_sheets(suite, each, line), theirs, factors)
+                fixed = each.fixed or first.fixed
+                gap = difference(_sheets(suite, each, line), theirs, factors, fixed=fixed)
                 found.append((line, each, gap))
     averages = [row for row in found if row[0].shown.task == AVERAGE]
     tasks = [row for row in found if row[0].shown.task != AVERAGE]
@@ -265,12 +268,15 @@ def _finite(value: float) -> float | None:
 
 def _notes(contenders: Sequence[Contender], facts: Mapping[str, TaskFacts]) -> list[str]:
     notes = [f"{task}: {each.note}" for task, each in facts.items() if each.note is not None]
-    single = [each.name for each in contenders if len(each.results) == 1]
+    single = [each.name for each in contenders if len(each.results) == 1 and not each.fixed]
     if single:
         notes.append(
             f"{', '.join(single)}: one run, so that intervals are over documents alone: another "
             f"seed of the same model would differ, too"
         )
+    fixed = [each.name for each in contenders if each.fixed]
+    if fixed:
+        notes.append(f"{', '.join(fixed)}: taken as it is, without other seeds of it")
     topk = [each.name for each in contenders if any(map(is_topk, each.results))]
     if topk:
         notes.append(f"{', '.join(topk)}: scored by top-k, which sees the future: no likelihood")

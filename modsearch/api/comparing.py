@@ -109,7 +109,8 @@ def _compared(
             if kept is None and progress is not None:
                 progress(f"evaluate: {run.trial or run.folder} with suite {asked.name}")
             results.append(kept if kept is not None else _scored(run, asked))
-        contenders.append(Contender(side.name, results))
+        fixed = all(run.imported for run in side.runs)
+        contenders.append(Contender(side.name, results, fixed))
     return compare_scores(asked.name, contenders)
 
 
@@ -159,7 +160,7 @@ def _kept(run: Run, asked: _Asked) -> Mapping[str, Any] | None:
     """Results that a trial has of just this."""
     if run.trial is None:
         return None
-    from modsearch.config.samples import facts_of
+    from modsearch.config.samples import dtype_of, facts_of
     from modsearch.store.directory import evaluations_in
 
     results = evaluations_in(run.trial).get(asked.name)
@@ -167,7 +168,8 @@ def _kept(run: Run, asked: _Asked) -> Mapping[str, Any] | None:
     if results is None or not isinstance(config, dict) or not facts_of(results):
         return None
     made = (config.get("suite_hash"), config.get("corpus"), config.get("mode"))
-    return results if made == (asked.identity, asked.fingerprint, "causal") else None
+    wanted = (asked.identity, asked.fingerprint, "causal")
+    return results if made == wanted and dtype_of(results) == "fp32" else None
 
 
 def _scored(run: Run, asked: _Asked) -> Mapping[str, Any]:

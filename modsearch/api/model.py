@@ -1,5 +1,6 @@
 """One configuration, and what was trained of it: counted, trained, scored, sampled, exported."""
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -8,10 +9,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modsearch.api.components import Files, loaded_plugins
+from modsearch.api.references import (
+    Documents,
+    documents_of_winners,
+    name_beside,
+    refuse_other,
+)
 from modsearch.api.targets import checkpoint_of, corpus_of
 from modsearch.config.answers import Evaluation, Exported, Generation
-from modsearch.config.arguments import check_count, check_flops, check_path, check_texts
-from modsearch.errors import ModsearchError
+from modsearch.config.arguments import (
+    check_count,
+    check_flops,
+    check_path,
+    check_text,
+    check_texts,
+)
+from modsearch.errors import ModsearchError, unknown
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -31,6 +44,8 @@ if TYPE_CHECKING:
 
 
 MOST_SEED = 2**41
+DTYPES = ("fp32", "bf16")
+"""Of matrix products where models are scored."""
 
 
 def flops(
@@ -91,10 +106,14 @@ def evaluate(
     corpus: "str | PathLike[str] | None" = None,
     data_dir: "str | PathLike[str] | None" = None,
     plugins: Files = (),
+    dtype: str = "fp32",
+    study: "str | PathLike[str] | None" = None,
+    name: str | None = None,
 ) -> Evaluation:
     """Score a study's winners or one model with lm-eval, in causal mode, on test text.
 
-    A study's results are written to its trials' folders, too.
+    A study's results are written to its trials' folders, too. With `study` one model is scored on
+    the documents that the study's winners have answered, and its report shows it beside them.
 
     Args:
         target: a study, a folder with a checkpoint or with Llama-shaped weights of
@@ -105,11 +124,19 @@ def evaluate(
         data_dir: a folder with data sets, in the place of the hub: NAME.jsonl, or
             NAME/SPLIT.jsonl, by the name of a task or of its data set.
         plugins: the plugin files that the model was trained with.
+        dtype: of matrix products: `fp32`, or `bf16`.
+        study: a study that the model stands beside, as a point of reference.
+        name: of the model in that study; default: the last part of `target`.
 
     Raises:
         ModsearchError: there is nothing to score, or the suite or the text is not right.
     """
     root = check_path("target", target)
+    if dtype not in DTYPES:
+        raise unknown("dtype", str(dtype), DTYPES)
+    beside = None if study is None else check_path("study", study)
+    if check_text("name", name) is not None and beside is None:
+        raise ModsearchError("--name is that of a model beside a study\nadd --study DIR")
     from modsearch.evaluation.local_data import LocalData
     from modsearch.evaluation.shapes import is_imported
 
@@ -125,10 +152,16 @@ def evaluate(
     local = None if data_dir is None else LocalData(check_path("data_dir", data_dir))
     if plan.needs_texts and data is None:
         raise ModsearchError(f"suite `{plan.name}` scores files of yours\nname them with --corpus")
+    if beside is not None:
+        folder = root if imported else checkpoint_of(_one_model(root), loaded)[0]
+        directory = StudyDirectory(beside)
+        asked = documents_of_winners(directory, suite, data, local)
+        called = name_beside(directory, root, name)
+        return _evaluate_beside(directory, asked, called, root, folder, suite, local, dtype)
     if imported:
-        return _evaluate_imported(str(root), suite, plan, data, local)
+        return _evaluate_imported(str(root), suite, plan, data, local, dtype)
     if (root / "manifest.json").is_file():
-        return _evaluate_study(StudyDirectory(root), suite, plan, data, loaded, local)
+        return _evaluate_study(StudyDirectory(root), suite, plan, data, loaded, local, dtype)
     folder, made = checkpoint_of(root, loaded)
     from modsearch.analysis.scores import averages
     from modsearch.evaluation.evaluate import evaluate_checkpoint
@@ -140,7 +173,9 @@ def evaluate(
         if made is None:
             raise ModsearchError(f"{root} does not say what it was trained on\nname a --corpus")
         data, fingerprint = made.candidate.data, made.fingerprint
-    found = evaluate_checkpoint(folder, suite, data, "test", fingerprint=fingerprint, local=local)
+    found = evaluate_checkpoint(
+        folder, suite, data, "test", fingerprint=fingerprint, local=local, dtype=dtype
+    )
     return Evaluation(
         suite=plan.name,
         corpus=data.name,
@@ -155,6 +190,7 @@ def _evaluate_imported(
     plan: "Suite",
     data: "DataConfig | None",
     local: "LocalData | None",
+    dtype: str,
 ) -> Evaluation:
     from modsearch.analysis.scores import averages
     from modsearch.config.data import DataConfig
@@ -168,13 +204,68 @@ def _evaluate_imported(
         )
     opened = open_model(target)
     used = data or DataConfig()
-    found = scored(opened.model, suite, used, "test", tokenizer=opened.tokenizer, local=local)
+    found = scored(
+        opened.model, suite, used, "test", tokenizer=opened.tokenizer, local=local, dtype=dtype
+    )
     corpus = "" if data is None else data.name
     return Evaluation(
         suite=plan.name,
         corpus=corpus,
         results={target: found["results"]},
         averages={target: averages(found)},
+    )
+
+
+def _one_model(target: Path) -> Path:
+    if (target / "manifest.json").is_file():
+        raise ModsearchError(
+            f"{target} is a study, and one model stands beside another study\n"
+            f"name one of its trials, or `modsearch compare` both studies"
+        )
+    return target
+
+
+def _evaluate_beside(
+    study: "StudyDirectory",
+    asked: Documents,
+    name: str,
+    target: Path,
+    folder: Path,
+    suite: str,
+    local: "LocalData | None",
+    dtype: str,
+) -> Evaluation:
+    """Score one model as the winners of a study were, and keep that with the study."""
+    from modsearch.analysis.scores import averages
+    from modsearch.config.references import Reference
+    from modsearch.evaluation.answers import Answers
+    from modsearch.evaluation.evaluate import evaluate as scored
+    from modsearch.evaluation.targets import open_model
+    from modsearch.store.files import write_text
+
+    opened = open_model(str(folder))
+    made = Reference(target=str(target), params=opened.model.num_params, digest=opened.digest)
+    refuse_other(study, name, made)
+    found = scored(
+        opened.model,
+        suite,
+        asked.text,
+        "test",
+        fingerprint=asked.fingerprint,
+        tokenizer=opened.tokenizer,
+        answers=Answers(study.reference(name) / "answers", made.digest),
+        local=local,
+        dtype=dtype,
+        vocab_size=asked.vocab_size,
+    )
+    file = study.reference(name) / f"{found['config']['suite']}.json"
+    write_text(file, json.dumps({**found, "reference": made.model_dump()}, indent=2) + "\n")
+    return Evaluation(
+        suite=found["config"]["suite"],
+        corpus=asked.text.name,
+        results={str(target): found["results"]},
+        averages={str(target): averages(found)},
+        file=str(file),
     )
 
 
@@ -185,6 +276,7 @@ def _evaluate_study(
     data: "DataConfig | None",
     plugins: "Sequence[Plugin]",
     local: "LocalData | None",
+    dtype: str,
 ) -> Evaluation:
     from modsearch.analysis.claims import study_claims
     from modsearch.analysis.scores import averages
@@ -214,7 +306,7 @@ def _evaluate_study(
             model = record.candidate.model
             load_corpus(data, model.vocab_size, manifest.facts_of(model).fingerprint)
     data = data or records[0].candidate.data
-    scored = evaluate_winners(study, records, suite, data, local=local)
+    scored = evaluate_winners(study, records, suite, data, local=local, dtype=dtype)
     kept = {name: study.evaluations(name).get(plan.name, {}) for name in scored}
     return Evaluation(
         suite=plan.name,

@@ -124,12 +124,14 @@ class Study:
 
     @property
     def evaluations(self) -> "pd.DataFrame":
-        """lm-eval's metrics of the trials that were scored."""
+        """lm-eval's metrics of the trials that were scored, and of models beside the study."""
+        from modsearch.analysis.references import comparable
         from modsearch.reporting import evaluation_tables
 
         trials = self.trials
         results = {each.hash: self.directory.evaluations(each.hash) for each in trials}
-        return evaluation_tables.evaluations(trials, results)
+        references, _ = comparable(self.directory.references(), results.values())
+        return evaluation_tables.evaluations(trials, results, references)
 
     @property
     def speeds(self) -> "Speeds | None":

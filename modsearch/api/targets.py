@@ -89,13 +89,7 @@ def _winners(
     from modsearch.study.provenance import check_plugins
 
     manifest = study.manifest()
-    claims = study_claims(manifest, study.records())
-    headline = claims.headline.comparison
-    if headline is not None:
-        arms = [headline.reference, headline.arm]
-    else:
-        largest = max((each.budget for each in claims.confirmed), default=None)
-        arms = [each for each in claims.confirmed if each.budget == largest]
+    arms = study_claims(manifest, study.records()).winners
     if not arms:
         raise ModsearchError(
             f"{root} has no confirmed trials to compare\n"

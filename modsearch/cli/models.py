@@ -79,15 +79,36 @@ def evaluate(
         str | None, typer.Option(help="Text of the tasks; default: what the trial was trained on.")
     ] = None,
     data_dir: DataDir = None,
+    dtype: Annotated[str, typer.Option(help="Of matrix products: fp32 or bf16.")] = "fp32",
+    study: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="A study whose report shows the model beside its winners."
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(help="Of the model in --study; default: the last part of its path."),
+    ] = None,
     plugin: PluginFiles = None,
     as_object: Json = False,
 ) -> None:
     """Score a study's winners or one model with lm-eval, in causal mode."""
     found = modsearch.evaluate(
-        target, suite, corpus=corpus, data_dir=data_dir, plugins=plugin or ()
+        target,
+        suite,
+        corpus=corpus,
+        data_dir=data_dir,
+        dtype=dtype,
+        study=study,
+        name=name,
+        plugins=plugin or (),
     )
     if as_object:
         print(as_json(found))
+    elif found.file is not None:
+        print(f"results: {found.file}")
+        print(f"`modsearch report {study}` shows them", file=sys.stderr)
     elif (target / "manifest.json").is_file():
         print(f"results: {target / 'trials'}/*/eval/{found.suite}.json")
     else:

@@ -96,6 +96,8 @@ class Evaluation(Frozen):
     """Metrics by model (a trial's hash, or a folder) and task, as lm-eval names them."""
     averages: dict[str, dict[str, Estimate]] = {}
     """By model and metric: over the suite's tasks, with 95 % intervals over documents."""
+    file: str | None = None
+    """Where results are kept, of a model that stands beside a study."""
 
 
 class LeftOutBudget(Frozen):

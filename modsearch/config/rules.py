@@ -24,7 +24,12 @@ def once(values: list[Any], info: ValidationInfo) -> list[Any]:
     return values
 
 
-def _short_name(text: str) -> str:
+def short_name(text: str) -> str:
+    """A name that is the name of a file, too.
+
+    Raises:
+        ValueError: it is none.
+    """
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}", text):
         raise ValueError(
             f"must be up to 100 letters, digits and . _ -, the first no . or -, "
@@ -33,5 +38,5 @@ def _short_name(text: str) -> str:
     return text
 
 
-ShortName = Annotated[str, AfterValidator(_short_name)]
+ShortName = Annotated[str, AfterValidator(short_name)]
 """A name that is the name of a file, too."""

@@ -36,6 +36,21 @@ class TaskSamples(Frozen):
     """By metric: what each document counts for in the mean (bytes), where that differs."""
 
 
+def asked_of(results: Mapping[str, Any]) -> tuple[object, ...]:
+    """What decides which documents results are of: the suite, the text, its part, the seed."""
+    config = results.get("config")
+    stated = config if isinstance(config, dict) else {}
+    return tuple(stated.get(key) for key in ("suite_hash", "corpus", "part", "seed"))
+
+
+def dtype_of(results: Mapping[str, Any]) -> str:
+    """The precision of matrix products that results were made in: `fp32`, also where none is
+    stated, or `bf16`."""
+    config = results.get("config")
+    stated = config.get("dtype") if isinstance(config, dict) else None
+    return "bf16" if stated == "bfloat16" else "fp32"
+
+
 def facts_of(results: Mapping[str, Any]) -> dict[str, TaskFacts]:
     """How the scores of a suite's tasks are read; empty where results do not say it."""
     try:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from modsearch.config.data import DataConfig
-from modsearch.config.samples import facts_of
+from modsearch.config.samples import dtype_of, facts_of
 from modsearch.evaluation.local_data import LocalData
 from modsearch.evaluation.suites import Suite, load_suite
 from modsearch.evaluation.texts import whole_texts
@@ -41,10 +41,12 @@ class Asked:
         those that it was trained with."""
         return tokens if self.suite.needs_corpus else self.whole_text
 
-    def is_answered(self, results: Mapping[str, Any], tokens: str, part: Part = "test") -> bool:
-        """Whether results are of this suite as it is now, and of this text."""
+    def is_answered(
+        self, results: Mapping[str, Any], tokens: str, part: Part = "test", dtype: str = "fp32"
+    ) -> bool:
+        """Whether results are of this suite as it is now, of this text, and in this precision."""
         config = results.get("config")
         if not isinstance(config, dict) or not facts_of(results):
             return False
         found = (config.get("suite_hash"), config.get("corpus"), config.get("part"))
-        return found == (self.identity, self.text(tokens), part)
+        return found == (self.identity, self.text(tokens), part) and dtype_of(results) == dtype

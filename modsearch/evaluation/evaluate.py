@@ -47,6 +47,8 @@ def evaluate(
     tokenizer: Tokenizer | None = None,
     answers: Answers | None = None,
     local: LocalData | None = None,
+    dtype: str = "fp32",
+    vocab_size: int | None = None,
 ) -> Results:
     """Score a model on a suite.
 
@@ -58,6 +60,8 @@ def evaluate(
         tokenizer: what the model was trained with; bytes where nothing is said.
         answers: what the model answered before, and is kept.
         local: data sets that stand in for those of the hub.
+        dtype: of matrix products, `fp32` or `bf16`.
+        vocab_size: of a BPE that is trained on the corpus; None: the model's.
 
     Returns:
         lm-eval's results as plain data, with our metrics, and an error of each metric; `config`
@@ -70,11 +74,11 @@ def evaluate(
     """
     plan, path = load_suite(suite)
     was_training = model.training
-    lm = ModsearchLM(model, mode, tokenizer=tokenizer, answers=answers)
+    lm = ModsearchLM(model, mode, tokenizer=tokenizer, answers=answers, dtype=dtype)
     try:
         with _untouched(), _quiet():
-            vocab_size = model.config.vocab_size
-            origin, text = _origin(plan, path, data, part, vocab_size, fingerprint, seed)
+            size = vocab_size or model.config.vocab_size
+            origin, text = _origin(plan, path, data, part, size, fingerprint, seed)
             tasks = Tasks(plan, path, origin, local)
             results = tasks.scored(lm)
     finally:
@@ -156,6 +160,7 @@ def evaluate_checkpoint(
     device: str = "cpu",
     fingerprint: str | None = None,
     local: LocalData | None = None,
+    dtype: str = "fp32",
 ) -> Results:
     """Score a checkpoint folder on a suite, in mode `causal`; what it answers is kept by task.
 
@@ -172,6 +177,7 @@ def evaluate_checkpoint(
         part,
         fingerprint=fingerprint,
         local=local,
+        dtype=dtype,
         tokenizer=read_tokenizer(folder),
         answers=Answers.beside(folder),
     )
@@ -234,11 +240,12 @@ def _answered(
     device: str,
     fingerprint: str,
     local: LocalData | None,
+    dtype: str = "fp32",
 ) -> Results:
     """Score a trial, and write `eval/SUITE.json` into its folder."""
     suite, folder = asked.file, trial / "checkpoint"
     device = device if torch.cuda.is_available() else "cpu"
-    results = evaluate_checkpoint(folder, suite, data, part, device, fingerprint, local)
+    results = evaluate_checkpoint(folder, suite, data, part, device, fingerprint, local, dtype)
     write_text(trial / "eval" / f"{asked.suite.name}.json", json.dumps(results, indent=2) + "\n")
     return results
 
@@ -250,12 +257,13 @@ def evaluate_winners(
     data: DataConfig,
     device: str = "cpu",
     local: LocalData | None = None,
+    dtype: str = "fp32",
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Score finished confirm trials on the test part, and write `eval/SUITE.json` of each.
 
     Trials whose weights were not kept are left out. What is there already is kept, unless the
-    suite has changed since or it was made of another text. `device` is what the study was trained
-    on; where it is not there, the CPU scores.
+    suite has changed since or it was made of another text or in another `dtype`. `device` is
+    what the study was trained on; where it is not there, the CPU scores.
 
     Returns:
         Metrics by trial and task.
@@ -282,7 +290,7 @@ def evaluate_winners(
     found = {}
     for name, trial in kept.items():
         results = directory.evaluations(name).get(asked.suite.name)
-        if results is None or not asked.is_answered(results, tokens[name]):
-            results = _answered(trial, asked, data, "test", device, tokens[name], local)
+        if results is None or not asked.is_answered(results, tokens[name], dtype=dtype):
+            results = _answered(trial, asked, data, "test", device, tokens[name], local, dtype)
         found[name] = results["results"]
     return found

@@ -1,5 +1,6 @@
 """What can be scored by its name: a checkpoint of ours, or weights of somebody else's."""
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ from modsearch.training.checkpoint import load_model
 
 FILES = (CONFIG, "model*.safetensors", WEIGHTS, INDEX, MODEL, SETTINGS)
 """Of a model on the hub; never a pickle."""
+PARTS = (CONFIG, "model.json", "model*.safetensors", MODEL, SETTINGS)
+"""Files that scores depend on."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +34,23 @@ class Opened:
     name: str
     model: Decoder | Llama
     tokenizer: Tokenizer
+    folder: Path
+    """With its files."""
+
+    @property
+    def digest(self) -> str:
+        """Of its weights, shape and tokenizer."""
+        found = hashlib.sha256()
+        for path in sorted(path for pattern in PARTS for path in self.folder.glob(pattern)):
+            found.update(path.name.encode() + b"\0")
+            with path.open("rb") as file:
+                found.update(hashlib.file_digest(file, "sha256").digest())
+        return found.hexdigest()
 
 
 def open_model(target: str, device: str = "cpu") -> Opened:
-    """A checkpoint's folder, a trial's, `hf:NAME`, or a folder with Llama-shaped weights.
+    """A checkpoint's folder, a trial's, `hf:NAME`, or a folder with Llama-shaped weights, which
+    may have `hf:` before it, too.
 
     Raises:
         ConfigError: its tokenizer can't be read.
@@ -43,11 +59,11 @@ def open_model(target: str, device: str = "cpu") -> Opened:
     """
     if is_imported(target):
         name = target.removeprefix(HUB)
-        folder = model_folder(name, FILES) if target.startswith(HUB) else Path(target)
+        folder = Path(name) if Path(name).is_dir() else model_folder(name, FILES)
         model = load_llama(folder, device)
-        return Opened(target, model, imported_tokenizer(folder, name))
+        return Opened(target, model, imported_tokenizer(folder, name), folder)
     folder = weights_folder(Path(target))
-    return Opened(target, load_model(folder, device), read_tokenizer(folder))
+    return Opened(target, load_model(folder, device), read_tokenizer(folder), folder)
 
 
 def imported_tokenizer(folder: Path, name: str) -> Tokenizer:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from modsearch.analysis.compare import Comparison, deviation
+from modsearch.analysis.compare import Comparison, Confirmed, deviation
 from modsearch.analysis.means import FEWEST, runs_note
 from modsearch.analysis.recipes import trial_order
 from modsearch.analysis.scores import (
@@ -23,6 +23,7 @@ from modsearch.analysis.scores import (
     mean_over,
 )
 from modsearch.config.records import Record, Stage
+from modsearch.config.references import FOLDER, Reference, References
 from modsearch.config.samples import TaskFacts, facts_of
 from modsearch.errors import StudyError
 from modsearch.reporting.frames import Row, frame_of, interval_cells
@@ -37,39 +38,68 @@ METRIC = (
 TOP_K = " (top-k: no likelihood)"
 """Behind tasks that were scored with training's routing, which sees later tokens."""
 
+REFERENCE = "reference"
+"""The stage of a model that stands beside the study."""
+
 Evaluations = Mapping[str, Mapping[str, Mapping[str, Any]]]
 """lm-eval's results by trial and suite."""
 
 
-def evaluations(records: Sequence[Record], results: Evaluations) -> pd.DataFrame:
-    """lm-eval's values, one row for each trial and metric."""
+def evaluations(
+    records: Sequence[Record], results: Evaluations, references: References | None = None
+) -> pd.DataFrame:
+    """lm-eval's values, one row for each trial and metric, and then for each model beside the
+    study: where there are any, all rows have the number of parameters."""
     rows: list[Row] = []
     for record in sorted(records, key=trial_order):
+        about: Row = {"budget": record.budget.flops, "arm": record.arm,
+                      "stage": record.stage.value, "seed": record.seed}  # fmt: skip
+        params = record.plan.params if record.plan else None
+        behind: Row = {"params": params} if references else {}
         for suite, result in sorted(results.get(record.hash, {}).items()):
-            for task, metrics in sorted(result.get("results", {}).items()):
-                rows += _metrics(record, suite, task, metrics, _chance(result, task))
-            if is_topk(result):
-                for row in rows:
-                    if (row["hash"], row["suite"]) == (record.hash, suite):
-                        row["task"] = f"{row['task']}{TOP_K}"
+            rows += _scores(about, suite, result, {"hash": record.hash, **behind})
+    for name, suites in sorted((references or {}).items()):
+        about = {"budget": None, "arm": name, "stage": REFERENCE, "seed": None}
+        for suite, result in sorted(suites.items()):
+            behind = {"hash": _key(name), "params": Reference(**result["reference"]).params}
+            rows += _scores(about, suite, result, behind)
     return frame_of(rows, METRIC)
 
 
-def evaluation_means(frame: pd.DataFrame, results: Evaluations | None = None) -> pd.DataFrame:
+def _key(reference: str) -> str:
+    """What stands for a model beside the study where a trial has its hash."""
+    return f"{FOLDER}/{reference}"
+
+
+def _scores(about: Row, suite: str, result: Mapping[str, Any], behind: Row) -> list[Row]:
+    topk = TOP_K if is_topk(result) else ""
+    rows: list[Row] = []
+    for task, metrics in sorted(result.get("results", {}).items()):
+        where: Row = {**about, "suite": suite, "task": f"{task}{topk}"}
+        rows += _metrics(where, metrics, _chance(result, task), behind)
+    return rows
+
+
+def evaluation_means(
+    frame: pd.DataFrame,
+    results: Evaluations | None = None,
+    references: References | None = None,
+) -> pd.DataFrame:
     """The same over seeds, so that arms stand under each other: of each suite its averages first,
     then what leads in its tasks, then other metrics.
 
     All seeds answer the same items, so that the items' error does not become smaller with seeds:
     the intervals have it beside the scatter over seeds. Where it is known what each item scored,
-    both are told apart; the others add them, and are a little too wide. What explore ranked its
-    recipes by is in no mean: they are the best of many draws.
+    both are told apart; the others add them, and are a little too wide. A model beside the study
+    is no sample of seeds: its intervals are over items. What explore ranked its recipes by is in
+    no mean: they are the best of many draws.
     """
     table = [row for row in frame.to_dict("records") if row["stage"] != Stage.EXPLORE.value]
     groups: dict[tuple[str, ...], list[Mapping[Any, Any]]] = defaultdict(list)
     names = ["suite", "task", "metric", "budget", "arm", "stage"]
     for row in table:
         groups[tuple(str(row[name]) for name in names)].append(row)
-    known = results or {}
+    known = {**(results or {}), **{_key(name): each for name, each in (references or {}).items()}}
     rows = [_evaluation_mean(names, group, known) for group in groups.values()]
     seeds = {(str(row["hash"]), str(row["suite"])): row for row in table}
     sides: dict[tuple[str, ...], list[Mapping[Any, Any]]] = defaultdict(list)
@@ -87,7 +117,8 @@ def _contender(group: Sequence[Mapping[Any, Any]], results: Evaluations) -> Cont
     suite = str(group[0]["suite"])
     found = [results.get(str(row["hash"]), {}).get(suite) for row in group]
     kept = [each for each in found if each is not None]
-    return Contender(str(group[0]["arm"]), kept) if len(kept) == len(group) else None
+    fixed = group[0]["stage"] == REFERENCE
+    return Contender(str(group[0]["arm"]), kept, fixed) if len(kept) == len(group) else None
 
 
 def _averages(
@@ -108,13 +139,14 @@ def _averages(
         rows.append(
             {
                 **{name: which.get(name, group[0][name]) for name in names},
+                **_params(group),
                 "role": "average",
                 **ends,
                 "chance": None,
                 "deviation over seeds": None,
                 "items' error": None,
                 "seeds": len(group),
-                "note": runs_note(len(group)),
+                "note": "" if side.fixed else runs_note(len(group)),
             }
         )
     return rows
@@ -129,7 +161,8 @@ def _crossed(side: Contender, line: Line, value: float | None = None) -> Row | N
     if found is None:
         return None
     found = found if value is None else replace(found, value=value)
-    low, high = found.interval() if len(side.results) >= FEWEST else (None, None)
+    told = side.fixed or len(side.results) >= FEWEST
+    low, high = found.interval() if told else (None, None)
     return {"mean": found.value, "mean low": low, "mean high": high}
 
 
@@ -139,35 +172,42 @@ def evaluation_differences(comparison: Comparison | None, results: Evaluations) 
     rows: list[Row] = []
     if comparison is None:
         return frame_of(rows)
-    ours, theirs = ([record.hash for record in each.records]
-                    for each in (comparison.arm, comparison.reference))  # fmt: skip
-    shared = [set(results.get(name, {})) for name in (*ours, *theirs)]
-    for suite in sorted(set.intersection(*shared)) if shared else ():
-        sides = [
-            Contender(each.arm, [results[name][suite] for name in names])
-            for each, names in ((comparison.reference, theirs), (comparison.arm, ours))
-        ]
-        try:
-            found = compare_scores(suite, sides)
-        except StudyError:  # scored before items were kept, or on other ones
-            continue
-        rows += [
-            {
-                "suite": suite,
-                "task": row.task,
-                "metric": row.metric,
-                "arm": row.side,
-                "against": row.against,
-                "difference": row.value,
-                "difference low": row.low,
-                "difference high": row.high,
-                "p": row.p,
-                "verdict": row.verdict,
-                "over": row.over,
-            }
-            for row in (*found.averages, *found.differences)
-        ]
+    winners = [winner(comparison.reference, results), winner(comparison.arm, results)]
+    for suite in sorted(set.intersection(*map(set, winners))):
+        rows += difference_rows(suite, [each[suite] for each in winners])
     return frame_of(rows)
+
+
+def winner(arm: Confirmed, results: Evaluations) -> dict[str, Contender]:
+    """What a confirmed arm scored, by suites that all of its seeds have answered."""
+    found = [results.get(record.hash, {}) for record in arm.records]
+    suites = set.intersection(*map(set, found)) if found else ()
+    return {suite: Contender(arm.arm, [each[suite] for each in found]) for suite in suites}
+
+
+def difference_rows(suite: str, sides: Sequence[Contender]) -> list[Row]:
+    """Of all sides from the first; none where they were scored before items were kept, or on
+    other ones."""
+    try:
+        found = compare_scores(suite, sides)
+    except StudyError:
+        return []
+    return [
+        {
+            "suite": suite,
+            "task": row.task,
+            "metric": row.metric,
+            "arm": row.side,
+            "against": row.against,
+            "difference": row.value,
+            "difference low": row.low,
+            "difference high": row.high,
+            "p": row.p,
+            "verdict": row.verdict,
+            "over": row.over,
+        }
+        for row in (*found.averages, *found.differences)
+    ]
 
 
 def _evaluation_mean(
@@ -178,7 +218,8 @@ def _evaluation_mean(
     known = (row["stderr"] for row in group)
     errors = [each for each in known if isinstance(each, float) and not math.isnan(each)]
     items = math.hypot(*errors) / math.sqrt(len(errors)) if errors else None
-    notes = [runs_note(len(values))] if runs_note(len(values)) else []
+    fixed = group[0]["stage"] == REFERENCE
+    notes = [runs_note(len(values))] if runs_note(len(values)) and not fixed else []
     if items is None:
         notes.append("the items' error is not known")
     side = _contender(group, results)
@@ -186,10 +227,11 @@ def _evaluation_mean(
     facts = facts_of(side.results[0]) if side is not None else {}
     crossed, leads = None, task in facts and metric == facts[task].leading
     # Of other metrics a packed study does not say what each item scored.
-    if side is not None and len(values) >= FEWEST and (leads or _is_accuracy(facts, task, metric)):
+    if side is not None and (leads or _is_accuracy(facts, task, metric)):
         crossed = _crossed(side, line_of(task, metric), fmean(values))
     return {
         **{name: group[0][name] for name in names},
+        **_params(group),
         "role": "leads" if leads else "",
         **(crossed or interval_cells("mean", values, items or 0.0)),
         "chance": group[0]["chance"],
@@ -198,6 +240,14 @@ def _evaluation_mean(
         "seeds": len(values),
         "note": "; ".join(notes),
     }
+
+
+def _params(group: Sequence[Mapping[Any, Any]]) -> Row:
+    """Parameters, where they are told: confirmed runs of an arm may have several sizes."""
+    if "params" not in group[0]:
+        return {}
+    sizes = {row["params"] for row in group}
+    return {"params": sizes.pop() if len(sizes) == 1 else None}
 
 
 def _is_accuracy(facts: Mapping[str, TaskFacts], task: str, metric: str) -> bool:
@@ -217,7 +267,7 @@ def _chance(result: Mapping[str, Any], task: str) -> float | None:
 
 
 def _metrics(
-    record: Record, suite: str, task: str, metrics: Mapping[str, Any], chance: float | None
+    where: Row, metrics: Mapping[str, Any], chance: float | None, behind: Row
 ) -> list[Row]:
     """Rows of one task; lm-eval writes `metric,filter` and `metric_stderr,filter`."""
     rows: list[Row] = []
@@ -228,17 +278,12 @@ def _metrics(
         stderr = metrics.get(f"{metric}_stderr,{used_filter}")
         rows.append(
             {
-                "budget": record.budget.flops,
-                "arm": record.arm,
-                "stage": record.stage.value,
-                "seed": record.seed,
-                "suite": suite,
-                "task": task,
+                **where,
                 "metric": metric if used_filter == "none" else f"{metric} ({used_filter})",
                 "value": float(value),
                 "stderr": float(stderr) if isinstance(stderr, int | float) else None,
                 "chance": chance if metric.startswith("acc") else None,
-                "hash": record.hash,
+                **behind,
             }
         )
     return rows

@@ -8,9 +8,11 @@ from typing import Any
 
 from modsearch.analysis.claims import Claims, study_claims
 from modsearch.analysis.compare import Comparison
+from modsearch.analysis.references import comparable
 from modsearch.analysis.speeds import current
 from modsearch.config.manifest import Manifest
 from modsearch.config.records import Record
+from modsearch.config.references import References
 from modsearch.config.speeds import Speeds
 from modsearch.config.telemetry import RoutingReport
 from modsearch.store.directory import StudyDirectory
@@ -29,6 +31,8 @@ class Material:
     claims: Claims
     evaluations: Mapping[str, Mapping[str, Mapping[str, Any]]]
     """lm-eval's results by trial and suite."""
+    references: References
+    """Of models that stand beside the study, on the same documents."""
     telemetry: Mapping[str, RoutingReport]
     """Of confirmed routed trials, by hash."""
     speeds: Speeds | None
@@ -105,14 +109,17 @@ def gather(root: Path) -> Material:
     outdated: list[str] = []
     if speeds is not None:
         speeds, outdated = current(speeds, claims.confirmed)
+    evaluations = {each.hash: directory.evaluations(each.hash) for each in counted.records}
+    references, others = comparable(directory.references(), evaluations.values())
     return Material(
         directory=directory,
         manifest=manifest,
         records=counted.records,
         claims=claims,
-        evaluations={each.hash: directory.evaluations(each.hash) for each in counted.records},
+        evaluations=evaluations,
+        references=references,
         telemetry=telemetry,
         speeds=speeds,
-        left_out=[*directory.left_out(counted), *outdated],
+        left_out=[*directory.left_out(counted), *outdated, *others],
         shown=list(manifest.arms),
     )

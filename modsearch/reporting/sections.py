@@ -14,6 +14,7 @@ from modsearch.reporting import (
     findings_table,
     law_tables,
     prices,
+    references,
     routing,
     study_tables,
     trial_tables,
@@ -21,6 +22,7 @@ from modsearch.reporting import (
 from modsearch.reporting.facts import chance
 from modsearch.reporting.figures import comparisons, curves
 from modsearch.reporting.figures import prices as price_figures
+from modsearch.reporting.figures import references as reference_figures
 from modsearch.reporting.figures import routing as maps
 from modsearch.reporting.material import Material
 from modsearch.reporting.parts import Section, Table, section_of
@@ -116,6 +118,13 @@ EVALUATION = (
     "arm is better, whether the metric is or not. Their intervals hold together at 95 % "
     "(Bonferroni), and words are by p adjusted for the suite's tasks (Holm 1979); averages are "
     "not adjusted.",
+)
+REFERENCES = (
+    "Rows of stage reference are models that stand beside the study, scored on the same items by "
+    "`modsearch eval TARGET --study`: weights of others, or a checkpoint. They cost what they "
+    "cost, and no budget was the same, so that they enter no claim. In the differences a positive "
+    "value means that the winner is better than the reference, which is taken as it is: intervals "
+    "are over the winner's seeds and over items, and are adjusted for each reference by itself."
 )
 MOST_BESIDE = 4
 """Winners up to which each has a column and not a row: they have two dozen properties."""
@@ -290,20 +299,23 @@ def _explore(material: Material) -> Section:
 
 
 def _evaluation(material: Material) -> Section:
-    found = evaluation_tables.evaluations(material.shown_records, material.evaluations)
-    means = evaluation_tables.evaluation_means(found, material.evaluations)
+    scored, others = material.evaluations, material.references
+    found = evaluation_tables.evaluations(material.shown_records, scored, others)
+    means = evaluation_tables.evaluation_means(found, scored, others)
     compared = material.claims.headline.comparison
     shown = compared is not None and {compared.arm.arm, compared.reference.arm} <= set(
         material.shown
     )
-    differences = evaluation_tables.evaluation_differences(
-        compared if shown else None, material.evaluations
-    )
+    differences = evaluation_tables.evaluation_differences(compared if shown else None, scored)
+    winners = [each for each in material.claims.winners if each.arm in material.shown]
+    beside = references.beside(winners, scored, others)
     return section_of(
         "Evaluation",
-        EVALUATION,
+        [*EVALUATION, REFERENCES] if others else EVALUATION,
+        [reference_figures.references(beside, material.arms)],
         tables=[
             Table("evaluation_differences", differences),
+            Table("reference_differences", references.reference_differences(beside)),
             Table("evaluation_means", means),
             Table("evaluations", found, folded=True),
         ],

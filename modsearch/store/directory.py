@@ -2,7 +2,7 @@
 
 space.yaml  manifest.json  ledger.db  plugins/*.py
 trials/HASH/config.yaml metrics.jsonl routing.json result.json checkpoint/ eval/*.json error.txt
-speeds.json  report/
+references/NAME/SUITE.json  speeds.json  report/
 """
 
 import json
@@ -18,6 +18,7 @@ from typing import Any
 
 from modsearch.config.manifest import Manifest
 from modsearch.config.records import Record, State, trial_hash
+from modsearch.config.references import FOLDER, Reference, References
 from modsearch.config.speeds import Speeds
 from modsearch.config.telemetry import RoutingReport
 from modsearch.errors import ConfigError, StudyError, printable
@@ -279,6 +280,19 @@ class StudyDirectory:
         """Results of lm-eval by suite, in its own shape; what is damaged is left out."""
         return evaluations_in(self.trial(name))
 
+    def reference(self, name: str) -> Path:
+        """Folder of a model that stands beside the study."""
+        return self.root / FOLDER / name
+
+    def references(self) -> References:
+        """What models beside the study scored, by their names and suite; what is damaged is left
+        out."""
+        found: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
+        for path in _references(self.root):
+            with suppress(StudyError):
+                found[path.parent.name][path.stem] = _read_reference(path)
+        return dict(found)
+
     def left_out(self, found: Results | None = None) -> list[str]:
         """What of the study does not count or can't be read: a line for each."""
         found = found or self.results()
@@ -289,6 +303,7 @@ class StudyDirectory:
             reads += [
                 partial(_read_evaluation, path) for path in _evaluations(self.trial(record.hash))
             ]
+        reads += [partial(_read_reference, path) for path in _references(self.root)]
         for read in reads:
             try:
                 read()
@@ -320,6 +335,25 @@ def _evaluations(trial: Path) -> list[Path]:
 
 def _read_evaluation(path: Path) -> dict[str, Any]:
     return read_file(path, _evaluation, "the same search or `modsearch eval` writes it again")
+
+
+def _references(root: Path) -> list[Path]:
+    return sorted((root / FOLDER).glob("[!.]*/[!.]*.json"))
+
+
+def _read_reference(path: Path) -> dict[str, Any]:
+    return read_file(path, _reference, "`modsearch eval TARGET --study DIR` writes it again")
+
+
+def _reference(data: bytes) -> dict[str, Any]:
+    """The same of a model beside the study, with what it is.
+
+    Raises:
+        ValueError: they are none, or do not say what they are of.
+    """
+    value = _evaluation(data)
+    Reference.model_validate(value.get("reference"))
+    return value
 
 
 def _evaluation(data: bytes) -> dict[str, Any]:

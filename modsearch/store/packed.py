@@ -2,6 +2,7 @@
 
 STUDY/{space.yaml manifest.json speeds.json} plugins/*.py
 trials/HASH/{result.json config.yaml routing.json metrics.jsonl eval/*.json}
+references/NAME/*.json
 
 Only results that count are in it. Weights, locks, reports and the ledger are not: the ledger
 says which results count, and those are the ones that are left, so that what comes out of the
@@ -22,6 +23,7 @@ from pydantic import ValidationError
 
 from modsearch.config.manifest import Manifest
 from modsearch.config.reading import parse_yaml, yaml_text
+from modsearch.config.references import FOLDER as REFERENCES
 from modsearch.config.runtime import Plugin
 from modsearch.config.samples import TaskSamples, facts_of
 from modsearch.errors import StudyError, shown
@@ -37,10 +39,14 @@ NAMES = re.compile(
     r"space\.yaml|manifest\.json|speeds\.json|plugins/[^/\0]{1,255}\.py"
     r"|trials/[0-9a-f]{16}/(result\.json|config\.yaml|routing\.json|metrics\.jsonl)"
     r"|trials/[0-9a-f]{16}/eval/(?!\.)[^/\0]{1,255}\.json"
+    r"|references/(?!\.)[^/\0]{1,255}/(?!\.)[^/\0]{1,255}\.json"
 )
 """What a packed study may hold, and nothing else: no name leads out of its folder."""
 
-EVALUATION = ("results", "versions", "n-shot", "n-samples", "higher_is_better", "config", "tasks")
+EVALUATION = (
+    "reference", "results", "versions", "n-shot", "n-samples", "higher_is_better", "config",
+    "tasks",
+)  # fmt: skip
 """What is kept of lm-eval's answer, beside what items scored by metrics that models are compared
 by. Its `configs` say again what the suite says, for each model, and may hold paths: the chance
 that it states is kept of them."""
@@ -94,6 +100,9 @@ def files_of(directory: StudyDirectory) -> dict[str, bytes]:
         found[f"plugins/{path.name}"] = path.read_bytes()
     for record in directory.records():
         found |= _trial(directory, record.hash, manifest)
+    for name, suites in directory.references().items():
+        for suite, answer in suites.items():
+            found[f"{REFERENCES}/{name}/{suite}.json"] = _kept(answer)
     return found
 
 
@@ -109,11 +118,16 @@ def _trial(directory: StudyDirectory, name: str, manifest: Manifest) -> dict[str
         rows = read_metrics(folder / "metrics.jsonl")
         found[f"{inside}/metrics.jsonl"] = "".join(map(_line, rows)).encode()
     for suite, answer in directory.evaluations(name).items():
-        kept = {key: answer[key] for key in EVALUATION if key in answer}
-        kept["configs"] = _chances(answer.get("configs"))
-        kept["samples"] = _compared(answer)
-        found[f"{inside}/eval/{suite}.json"] = json.dumps(kept).encode()
+        found[f"{inside}/eval/{suite}.json"] = _kept(answer)
     return found
+
+
+def _kept(answer: Mapping[str, Any]) -> bytes:
+    """Of lm-eval's results of a suite."""
+    kept = {key: answer[key] for key in EVALUATION if key in answer}
+    kept["configs"] = _chances(answer.get("configs"))
+    kept["samples"] = _compared(answer)
+    return json.dumps(kept).encode()
 
 
 def _compared(answer: Mapping[str, Any]) -> dict[str, object]:
