@@ -17,6 +17,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.registry import get_model
 from tiny import SUITE
 
+import modsearch
 from modsearch.config.data import DataConfig, Validation
 from modsearch.config.manifest import Manifest
 from modsearch.config.model import ModelConfig
@@ -408,6 +409,29 @@ def test_winners_are_scored_once(data: DataConfig, tmp_path: Path) -> None:
     assert written.stat().st_mtime_ns != stamp
     with pytest.raises(StudyError, match="no weights to score"):
         evaluate_winners(directory, records[1:], path, data)
+
+
+def test_precision_is_part_of_what_results_are(data: DataConfig, tmp_path: Path) -> None:
+    directory = study(tmp_path / "study", data)
+    records = [record_of(DENSE, data, "a", Stage.CONFIRM)]
+    folder = directory.trial("a") / "checkpoint"
+    save_model(decoder(DENSE), folder)
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(SUITE))
+    values = {}
+    for dtype in ("fp32", "bf16", "fp32"):
+        evaluate_winners(directory, records, path, data, dtype=dtype)
+        results = directory.evaluations("a")["tiny"]
+        assert results["config"]["dtype"] == {"fp32": "float32", "bf16": "bfloat16"}[dtype]
+        found = results["results"]["text"]["bits_per_byte,none"]
+        assert values.setdefault(dtype, found) == found
+    assert values["bf16"] != values["fp32"]
+    assert values["bf16"] == pytest.approx(values["fp32"], rel=0.01)
+    narrow = modsearch.evaluate(folder, str(path), corpus=data.corpus, dtype="bf16")
+    assert narrow.results[str(folder)]["text"]["bits_per_byte,none"] == values["bf16"]
+    assert len(list((folder.parent / "eval" / "answers").iterdir())) == 2
+    with pytest.raises(ModsearchError, match="unknown dtype `fp16`"):
+        modsearch.evaluate(folder, str(path), corpus=data.corpus, dtype="fp16")
 
 
 def test_winners_are_scored_on_the_text_of_the_study_alone(
