@@ -1,4 +1,5 @@
-"""A checkpoint as a folder of `transformers`: a Llama where it is one, else with a model of ours.
+"""A checkpoint as a folder of `transformers`: a Llama where it is one, else with a model of ours,
+which is read back, too.
 
 A dense model is a Llama with other names of its weights. A routed one is written with
 `modeling_modsearch.py`, which `transformers` runs where it is told to trust it. Neither needs
@@ -22,6 +23,7 @@ from modsearch import __version__
 from modsearch.config.answers import Exported
 from modsearch.data.tokenizers import MODEL, NUM_BYTES, SETTINGS, ByteTokenizer, Tokenizer
 from modsearch.errors import ModsearchError
+from modsearch.evaluation.shapes import CONFIG, OWN
 from modsearch.nn.contracts import KINDS
 from modsearch.nn.model import Decoder
 from modsearch.nn.parts import base_name
@@ -111,7 +113,7 @@ def _write(folder: Path, kind: Kind, model: Decoder, tokenizer: Tokenizer) -> No
     shape = llama_config(model) if kind == "llama" else own_config(model)
     dtype = str(model.embedding.weight.dtype).removeprefix("torch.")
     ends = {"bos_token_id": None, "eos_token_id": tokenizer.end, "pad_token_id": tokenizer.end}
-    _write_json(folder / "config.json", {**shape, **ends, "torch_dtype": dtype})
+    _write_json(folder / CONFIG, {**shape, **ends, "torch_dtype": dtype})
     _write_json(folder / "generation_config.json", ends)
     if kind == "modsearch":
         code = Path(__file__).with_name(f"{MODELING}.py").read_text(encoding="utf-8")
@@ -191,7 +193,7 @@ def own_config(model: Decoder) -> dict[str, Any]:
             "AutoConfig": f"{MODELING}.ModsearchConfig",
             "AutoModelForCausalLM": f"{MODELING}.ModsearchForCausalLM",
         },
-        "model_type": "modsearch",
+        "model_type": OWN,
         "modsearch_version": __version__,
         "vocab_size": config.vocab_size,
         "hidden_size": config.width,
@@ -205,6 +207,7 @@ def own_config(model: Decoder) -> dict[str, Any]:
         "ffn": {"name": config.ffn.name, **config.ffn.options},
         "router": {"name": config.router.name, **router},
         "capacities": model.capacities,
+        OWN: config.model_dump(mode="json"),
     }
 
 

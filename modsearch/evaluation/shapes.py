@@ -17,6 +17,9 @@ from modsearch.errors import DataError, shown
 CONFIG = "config.json"
 HUB = "hf:"
 """Before the name of a model on the hub."""
+OWN = "modsearch"
+"""The type of a model that `modsearch export` has written with code, and the key of its
+configuration."""
 QkNorm = Literal["none", "head", "all"]
 
 
@@ -112,11 +115,11 @@ def is_imported(target: str) -> bool:
     return (folder / CONFIG).is_file() and not (folder / "model.json").exists()
 
 
-def read_shape(folder: Path) -> Shape:
-    """The shape that a folder's `config.json` states.
+def read_config(folder: Path) -> dict[str, Any]:
+    """What a folder's `config.json` says.
 
     Raises:
-        DataError: there is none, it is damaged, or a part of it is none of Llama's shape.
+        DataError: there is none, or it is damaged.
     """
     path = folder / CONFIG
     try:
@@ -127,6 +130,16 @@ def read_shape(folder: Path) -> Shape:
         raise DataError(f"can't read {path}: it is no JSON") from error
     if not isinstance(stated, dict):
         raise DataError(f"can't read {path}: it is no mapping of keys to values")
+    return stated
+
+
+def read_shape(folder: Path) -> Shape:
+    """The shape that a folder's `config.json` states.
+
+    Raises:
+        DataError: there is none, it is damaged, or a part of it is none of Llama's shape.
+    """
+    path, stated = folder / CONFIG, read_config(folder)
     kind = stated.get("model_type")
     if not isinstance(kind, str) or kind not in FAMILIES:
         raise _misfit(path, f"model_type {shown(kind)}", f"one of {', '.join(FAMILIES)}")

@@ -5,6 +5,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from modsearch.config.model import ModelConfig
 from modsearch.data.hub import model_folder
 from modsearch.data.tokenizers import (
     MODEL,
@@ -16,10 +17,11 @@ from modsearch.data.tokenizers import (
 )
 from modsearch.errors import ConfigError
 from modsearch.evaluation.llama import INDEX, WEIGHTS, Llama, load_llama
-from modsearch.evaluation.shapes import CONFIG, HUB, is_imported
+from modsearch.evaluation.shapes import CONFIG, HUB, OWN, is_imported, read_config
 from modsearch.nn.model import Decoder
+from modsearch.store.files import read_file
 from modsearch.store.trial import weights_folder
-from modsearch.training.checkpoint import load_model
+from modsearch.training.checkpoint import load_model, model_of
 
 FILES = (CONFIG, "model*.safetensors", WEIGHTS, INDEX, MODEL, SETTINGS)
 """Of a model on the hub; never a pickle."""
@@ -49,8 +51,8 @@ class Opened:
 
 
 def open_model(target: str, device: str = "cpu") -> Opened:
-    """A checkpoint's folder, a trial's, `hf:NAME`, or a folder with Llama-shaped weights, which
-    may have `hf:` before it, too.
+    """A checkpoint's folder, a trial's, `hf:NAME`, or a folder with Llama-shaped weights or with
+    what `modsearch export` wrote, which may have `hf:` before it, too.
 
     Raises:
         ConfigError: its tokenizer can't be read.
@@ -60,10 +62,30 @@ def open_model(target: str, device: str = "cpu") -> Opened:
     if is_imported(target):
         name = target.removeprefix(HUB)
         folder = Path(name) if Path(name).is_dir() else model_folder(name, FILES)
-        model = load_llama(folder, device)
+        own = read_config(folder).get("model_type") == OWN
+        model = read_back(folder, device) if own else load_llama(folder, device)
         return Opened(target, model, imported_tokenizer(folder, name), folder)
     folder = weights_folder(Path(target))
     return Opened(target, load_model(folder, device), read_tokenizer(folder), folder)
+
+
+def read_back(folder: Path, device: str = "cpu") -> Decoder:
+    """The model of a folder that `modsearch export` has written with code, which is not run.
+
+    Raises:
+        ConfigError: a component of it is not known.
+        StudyError: its configuration is not there, or something is damaged.
+    """
+    remedy = "export the checkpoint again, or score the checkpoint itself"
+    parts = read_file(folder / CONFIG, _own_parts, remedy)
+    return model_of(parts, folder / WEIGHTS, device, remedy)
+
+
+def _own_parts(data: bytes) -> ModelConfig:
+    stated = json.loads(data)
+    if OWN not in stated:
+        raise ValueError(f"it has no key `{OWN}` with the model's configuration")
+    return ModelConfig.model_validate(stated[OWN])
 
 
 def imported_tokenizer(folder: Path, name: str) -> Tokenizer:

@@ -11,8 +11,9 @@ from modsearch.errors import ModsearchError, StudyError, first_line
 from modsearch.nn.model import Decoder
 from modsearch.store.files import read_model, write_bytes, write_model
 
-LATER_BUFFER = "router.salt"
-"""Of router `random`; weights from before it have none, and are read as if it were 0."""
+MAY_LACK = ("router.salt", "router.updates")
+"""Buffers that are read as 0 where weights have none: older ones lack the salt of router `random`,
+exported ones what training alone reads."""
 
 
 def save_model(model: Decoder, folder: Path) -> None:
@@ -35,17 +36,25 @@ def load_model(folder: Path, device: str = "cpu") -> Decoder:
             f"a checkpoint is a folder with model.safetensors and model.json"
         )
     remedy = "bring the file back; a trial's folder that is deleted is trained again"
-    parts = read_model(config, ModelConfig, remedy)
+    return model_of(read_model(config, ModelConfig, remedy), weights, device, remedy)
+
+
+def model_of(parts: ModelConfig, weights: Path, device: str, remedy: str) -> Decoder:
+    """A model with the weights of a file, in evaluation mode.
+
+    Raises:
+        StudyError: they are damaged, or of another model; says the remedy.
+    """
     try:
         tensors = safetensors.torch.load_file(weights, device=device)
         model = Decoder(parts).to(device)
         with torch.no_grad():
             for name, tensor in model.state().items():
-                if name not in tensors and name.endswith(LATER_BUFFER):
+                if name not in tensors and name.endswith(MAY_LACK):
                     tensor.zero_()
                     continue
                 if tensor.shape != tensors[name].shape:  # which might fit all the same
-                    raise ValueError(f"{name} has another shape than {config.name} says")
+                    raise ValueError(f"{name} has another shape than its configuration says")
                 tensor.copy_(tensors[name])
     except (ModsearchError, torch.OutOfMemoryError):
         raise

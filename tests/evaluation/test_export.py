@@ -20,6 +20,7 @@ from modsearch.config.model import ModelConfig
 from modsearch.data.tokenizers import ByteTokenizer, Tokenizer, read_tokenizer, train_bpe
 from modsearch.errors import ModsearchError
 from modsearch.evaluation.export import export
+from modsearch.evaluation.targets import open_model
 from modsearch.nn.contracts import FFNS, ROUTERS
 from modsearch.nn.generate import Sampling, generate
 from modsearch.nn.model import Decoder
@@ -110,6 +111,40 @@ def test_a_dense_checkpoint_is_a_llama_with_the_same_logits(
     tokens_BT = torch.randint(256, (3, 60))
     ours = model(tokens_BT, "causal").logits_BTV
     torch.testing.assert_close(theirs(tokens_BT).logits, ours, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("parts", ROUTED, ids=str)
+def test_what_was_exported_with_code_is_read_back(parts: dict[str, Any], tmp_path: Path) -> None:
+    model = decoder(**parts)
+    export(model, ByteTokenizer(), tmp_path / "out")
+    (tmp_path / "out" / "modeling_modsearch.py").write_text("raise SystemExit('it was run')")
+    found = open_model(str(tmp_path / "out"))
+    tokens_BT = torch.randint(256, (3, 60))
+    wanted = model(tokens_BT, "causal").logits_BTV
+    assert torch.equal(found.model.logits(tokens_BT, "causal"), wanted)
+    assert found.tokenizer.encode(TEXTS) == ByteTokenizer().encode(TEXTS)
+
+
+def test_an_export_that_does_not_say_its_model_is_told(tmp_path: Path) -> None:
+    export(decoder(**ROUTED[0]), ByteTokenizer(), tmp_path)
+    path = tmp_path / "config.json"
+    stated = json.loads(path.read_text())
+    for changed, message in (
+        ({**stated, "modsearch": {**stated["modsearch"], "width": 0}}, "width"),
+        (
+            {key: value for key, value in stated.items() if key != "modsearch"},
+            "no key `modsearch`",
+        ),
+    ):
+        path.write_text(json.dumps(changed))
+        with pytest.raises(ModsearchError, match=message) as caught:
+            open_model(str(tmp_path))
+        assert "score the checkpoint itself" in str(caught.value)
+    stated["modsearch"]["router"]["name"] = "elsewhere"
+    path.write_text(json.dumps(stated))
+    with pytest.raises(ModsearchError, match="unknown router `elsewhere`"):
+        open_model(str(tmp_path))
 
 
 @torch.no_grad()
