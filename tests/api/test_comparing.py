@@ -7,13 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from commands import Done
+from inline import CORPUS
 from tiny import SPACE, SUITE
 
 import modsearch as library
 from modsearch.config.answers import ScoreComparison
+from modsearch.config.model import ModelConfig
+from modsearch.data.tokenizers import train_bpe
 from modsearch.errors import ModsearchError
+from modsearch.nn.model import Decoder
+from modsearch.training.checkpoint import save_model
 
 ROWS = [
     {"question": f"{a}, then", "values": [f" {b}", f" {c}x"], "right": n % 2}
@@ -133,6 +139,79 @@ def test_trials_and_bare_checkpoints_are_compared_over_documents(
     assert any("one run" in note for note in found.notes)
     same = compared(world, mod, tmp_path / "bare")
     assert all((row.value, row.p) == (0, 1) for row in same.differences)
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A Llama that `transformers` made, and a checkpoint of ours, each with a BPE of its own."""
+    transformers = pytest.importorskip("transformers")
+    transformers.logging.disable_progress_bar()
+    root = tmp_path_factory.mktemp("others")
+    torch.manual_seed(1)
+    config = transformers.LlamaConfig(
+        vocab_size=300, hidden_size=16, intermediate_size=24, num_hidden_layers=2,
+        num_attention_heads=2, max_position_embeddings=64, bos_token_id=None, eos_token_id=0,
+        pad_token_id=None,
+    )  # fmt: skip
+    llama = transformers.AutoModelForCausalLM.from_config(config)
+    llama.save_pretrained(root / "llama")
+    train_bpe(["the cat sat on the mat, the end"] * 9, 300).save(root / "llama")
+    model = Decoder(ModelConfig(depth=1, width=8, num_heads=1, seq_len=48, vocab_size=280))
+    save_model(model, root / "bpe")
+    train_bpe(["def f(self): return self.x, self.y"] * 9, 280).save(root / "bpe")
+    return root / "llama", root / "bpe"
+
+
+def test_models_of_several_tokenizers_are_compared_by_bytes(
+    world: Path, others: tuple[Path, Path]
+) -> None:
+    llama, bpe = others
+    ours = trials_of(world, "dense")[0]
+    suite = str(world / "tiny.yaml")
+    found = compared(world, ours, llama, bpe)
+    known = {"bits_per_byte", "answer_margin", "answer_bits_per_byte", "centred accuracy"}
+    assert {row.metric for row in found.differences} <= known  # nothing is counted by tokens
+    assert [(row.side, row.task) for row in found.differences] == [
+        (str(llama), "text"), (str(bpe), "text"), (str(llama), "pick"), (str(bpe), "pick"),
+    ]  # fmt: skip
+    alone = {}
+    for model in (ours, llama, bpe):
+        results = library.evaluate(model, suite, corpus=CORPUS).results[str(model)]
+        alone[str(model)] = results["text"]["bits_per_byte,none"]
+    for row in found.differences[:2]:
+        assert row.value == pytest.approx(alone[str(ours)] - alone[row.side], rel=1e-3)
+        assert row.low is not None
+        assert row.high is not None
+        assert row.low < row.value < row.high
+        assert row.over == "documents"
+    [note] = [note for note in found.notes if "one run" in note]
+    assert str(llama) not in note
+    assert any(
+        note == f"{llama}: taken as it is, without other seeds of it" for note in found.notes
+    )
+
+
+def test_winners_are_compared_with_somebody_else_s_model_over_their_seeds(
+    world: Path, winners: ScoreComparison, others: tuple[Path, Path]
+) -> None:
+    found = compared(world, others[0], world / "study")
+    assert [side.runs for side in found.sides] == [1, 3, 3]
+    assert {row.over for row in found.differences} == {"seeds and documents"}
+    scores = {(row.side, row.task): row.value for row in found.scores}
+    for row in found.differences:
+        sign = -1 if row.metric == "bits_per_byte" else 1
+        gap = scores[row.side, row.task] - scores[row.against, row.task]
+        assert row.value == pytest.approx(sign * gap, abs=1e-9)
+
+
+def test_scores_in_bf16_are_not_compared_with_those_in_fp32(
+    world: Path, winners: ScoreComparison
+) -> None:
+    suite = str(world / "tiny.yaml")
+    library.evaluate(world / "study", suite, dtype="bf16")
+    told: list[str] = []
+    assert compared(world, world / "study", progress=told.append) == winners
+    assert len(told) == 6
 
 
 def test_the_terminal_the_figure_and_json_say_the_same(
