@@ -13,9 +13,9 @@ SECONDS = 3.0
 
 
 @contextmanager
-def known_network() -> Iterator[None]:
+def known_network() -> Iterator[bool]:
     """Without a way to the hub its libraries are offline inside: they take what is in their cache
-    and else say so at once, instead of trying again for half a minute."""
+    and else say so at once, instead of trying again for half a minute. Gives whether they are."""
     from datasets import config
     from huggingface_hub import constants
 
@@ -23,7 +23,7 @@ def known_network() -> Iterator[None]:
     if not any(before) and not _reachable(constants.ENDPOINT):
         constants.HF_HUB_OFFLINE = config.HF_HUB_OFFLINE = True
     try:
-        yield
+        yield constants.HF_HUB_OFFLINE or config.HF_HUB_OFFLINE
     finally:
         constants.HF_HUB_OFFLINE, config.HF_HUB_OFFLINE = before
 

@@ -18,9 +18,13 @@ def main() -> None:
     from lm_eval.__main__ import cli_evaluate
 
     import modsearch.evaluation.lm  # noqa: F401  # registers the adapter
+    from modsearch.evaluation.own_tasks import refuse_unreachable
 
     try:
-        with known_network():
+        with known_network() as offline:
+            if offline and sys.argv[1:2] == ["run"]:
+                tasks = _values(sys.argv, "--tasks", "-t")
+                refuse_unreachable(tasks, _values(sys.argv, "--include_path"))
             cli_evaluate()
     except ModsearchError as error:
         _end(str(error))
@@ -39,6 +43,19 @@ SIZED = ("--batch_size", "-b", "--config", "-C")
 
 def _names(arguments: list[str]) -> list[str]:
     return [argument.partition("=")[0] for argument in arguments]
+
+
+def _values(arguments: list[str], *options: str) -> list[str]:
+    """Of an option, which may stand behind it one by one or with commas between them."""
+    found: list[str] = []
+    inside = False
+    for argument in arguments:
+        name, _, value = argument.partition("=")
+        if argument.startswith("-"):
+            inside, argument = name in options, value
+        if inside:
+            found += [each for each in argument.split(",") if each]
+    return found
 
 
 def _end(message: str) -> None:

@@ -271,6 +271,36 @@ def test_a_saved_data_set_is_a_corpus(tmp_path: Path) -> None:
         load(f"hub:{tmp_path / 'several'}")
 
 
+def test_a_streamed_data_set_is_never_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Laid out as repositories of the hub are, with a column that nobody asks for."""
+    import datasets
+
+    theirs = tmp_path / "datasets"
+    monkeypatch.setenv("MODSEARCH_CACHE", str(tmp_path / "cache"))
+    for name in ("HF_DATASETS_CACHE", "DOWNLOADED_DATASETS_PATH", "EXTRACTED_DATASETS_PATH"):
+        monkeypatch.setattr(datasets.config, name, theirs)
+    folder = tmp_path / "repository"
+    (folder / "data").mkdir(parents=True)
+    half = len(TEXTS) // 2
+    for place, texts in enumerate((TEXTS[:half], TEXTS[half:])):
+        table = pa.table({"text": texts, "other": [f"nobody asks for {text}" for text in texts]})
+        parquet.write_table(table, folder / "data" / f"train-{place:05}-of-00002.parquet")
+    (folder / "README.md").write_text(
+        "---\nconfigs:\n- config_name: plain\n  data_files: data/train-*\n---\n"
+    )
+    source = {"path": f"hub:{folder}", "subset": "plain", "streaming": True}
+    streamed = load(source).facts.fingerprint
+    written_there = [path for path in theirs.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in written_there) == 0  # a lock has none
+    [kept] = (tmp_path / "cache" / "hub").iterdir()
+    with zstandard.open(kept, "rt", encoding="utf-8", newline="\n") as file:
+        assert [json.loads(line) for line in file] == [{"text": text} for text in TEXTS]
+    assert load({**source, "streaming": False}).facts.fingerprint == streamed
+    assert list(theirs.rglob("*.arrow")), "where nothing is streamed it is there"
+
+
 def test_a_data_set_may_be_streamed_for_its_text_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -89,6 +89,8 @@ def test_lm_evals_flags_run_on_a_trial(
     ("arguments", "message"),
     [
         ("--model_args checkpoint={} --tasks away", "needs data from the hub, which can't be"),
+        ("--model_args checkpoint={} --tasks hellaswag", "'Rowan/hellaswag' on the Hub"),
+        ("--model_args checkpoint={} --tasks=pick,ai2_arc", "'allenai/ai2_arc' on the Hub"),
         ("--model_args checkpoint={} --tasks nosuch", "Tasks not found: nosuch"),
         ("--model_args chekpoint={} --tasks pick", "did you mean `checkpoint`"),
         ("--model_args checkpoint={}/no --tasks pick", "no checkpoint in"),
