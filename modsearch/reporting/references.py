@@ -7,6 +7,7 @@ import pandas as pd
 from modsearch.analysis.compare import Confirmed
 from modsearch.analysis.scores import Contender
 from modsearch.config.references import References
+from modsearch.config.samples import asked_of
 from modsearch.reporting.evaluation_tables import Evaluations, difference_rows, winner
 from modsearch.reporting.figures.references import Beside
 from modsearch.reporting.frames import Row, frame_of
@@ -15,7 +16,8 @@ from modsearch.reporting.frames import Row, frame_of
 def beside(
     arms: Sequence[Confirmed], results: Evaluations, references: References
 ) -> list[Beside]:
-    """By suite: the winners, and models beside the study, that have answered it."""
+    """By suite: the winners, and models beside the study, that have answered the same documents:
+    winners of several tokenizers may have had others."""
     found = []
     scored = [winner(arm, results) for arm in arms]
     for suite in sorted({suite for suites in references.values() for suite in suites}):
@@ -24,7 +26,9 @@ def beside(
             for name, suites in sorted(references.items())
             if suite in suites
         ]
-        winners = [each[suite] for each in scored if suite in each]
+        asked = {asked_of(model.results[0]) for model in models}
+        known = [each[suite] for each in scored if suite in each]
+        winners = [each for each in known if asked_of(each.results[0]) in asked]
         if winners:
             found.append(Beside(suite, winners, models))
     return found
@@ -36,5 +40,7 @@ def reference_differences(found: Sequence[Beside]) -> pd.DataFrame:
     rows: list[Row] = []
     for each in found:
         for model in each.models:
-            rows += difference_rows(each.suite, [model, *each.winners])
+            asked = asked_of(model.results[0])
+            same = [side for side in each.winners if asked_of(side.results[0]) == asked]
+            rows += difference_rows(each.suite, [model, *same])
     return frame_of(rows)

@@ -167,6 +167,26 @@ def test_what_is_damaged_or_of_other_documents_is_told_and_breaks_nothing(
     assert tree(page.parent)["figures/references.svg"] == before["figures/references.svg"]
 
 
+@pytest.mark.usefixtures("no_figures")
+def test_a_winner_of_other_documents_is_held_against_nothing(
+    world: Path, study: Path, tmp_path: Path
+) -> None:
+    beside(world, study)
+    opened = library.open_study(study)
+    for row in opened.trials:
+        path = opened.directory.trial(row.hash) / "eval" / "tiny.json"
+        if row.arm == "mod" and path.is_file():
+            results = json.loads(path.read_text())
+            results["config"]["corpus"] = "of other tokens"
+            path.write_text(json.dumps(results))
+    page = library.report(study, tmp_path / "page")
+    gaps = table(page, "reference_differences")
+    assert [(row["arm"], row["against"]) for row in gaps] == [("dense", "small-llama")]
+    drawn = (page.parent / "figures" / "references.csv").read_text()
+    assert ",dense," in drawn
+    assert ",mod," not in drawn
+
+
 def test_what_can_not_stand_beside_a_study_is_refused(
     world: Path, study: Path, refused: Callable[..., str], tmp_path: Path
 ) -> None:
