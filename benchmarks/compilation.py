@@ -44,9 +44,8 @@ def main() -> None:
             started = time.perf_counter()
             compiled.seconds()
             first = time.perf_counter() - started
-            found = in_turns(
-                [plain.seconds, compiled.seconds], options.rounds, 1.0, lambda _: None
-            )
+            works = [plain.seconds, compiled.seconds]
+            found = in_turns(works, options.rounds, 1.0, lambda _: None)
             slow, fast = (found[work] for work in works)
             ratio = median(one / two for one, two in zip(fast, slow, strict=True))
             step = median(slow)
