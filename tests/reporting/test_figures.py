@@ -16,6 +16,7 @@ from modsearch.reporting.figures.drawing import MARKERS, PALETTE, Drawing, line,
 from modsearch.reporting.figures.labels import Name, name_lines, write_names
 from modsearch.reporting.figures.panels import MOST_CURVES
 from modsearch.reporting.figures.routing import _beyond, _scale
+from modsearch.reporting.parts import Table
 from modsearch.reporting.study_tables import minima
 
 ARMS = {"dense": None, "mod": None, "token-choice": None, "threshold": None, "mode": None}
@@ -205,3 +206,20 @@ def test_the_same_curves_give_the_same_bytes() -> None:
     assert first is not None
     assert second is not None
     assert render(first) == render(second)
+
+
+def test_a_figure_is_drawn_once_for_each_of_its_files() -> None:
+    claims, arms = many(2, (2, 4))
+    drawn = curves.isoflop(claims, arms)
+    assert drawn is not None
+    draws: list[object] = []
+    drawn.figure.canvas.mpl_connect("draw_event", draws.append)
+    render(drawn)
+    assert len(draws) == 4  # PNG, PDF, SVG with outlines, SVG with text
+
+
+def test_cells_of_a_table_are_rounded_once() -> None:
+    claims, _ = many(2, (2, 4))
+    table = Table("minima", minima(claims))
+    assert table.header is table.header
+    assert table.rows is table.rows
