@@ -41,7 +41,7 @@ class Table:
         if not self.turned:
             return found
         corner, *names = found.columns
-        heads = ["", *found[corner]]
+        heads = [corner, *found[corner]]
         rows = [[name, *found[name]] for name in names]
         return pd.DataFrame(rows, columns=heads, dtype=object)
 

@@ -117,7 +117,7 @@ EVALUATION = (
     "(Bonferroni), and words are by p adjusted for the suite's tasks (Holm 1979); averages are "
     "not adjusted.",
 )
-MOST_BESIDE = 4
+MOST_BESIDE = 10
 """Winners up to which each has a column and not a row: they have two dozen properties."""
 CORPUS = (
     "A cell whose best loss does not beat the bigram entropy is untrained and gets no verdict. "
