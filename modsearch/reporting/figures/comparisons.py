@@ -61,7 +61,7 @@ def confirm(claims: Claims, arms: Sequence[str]) -> Drawing | None:
         for loss in group.losses
     ]
     caption = (
-        "Confirmed runs, a line for each size, and the lowest loss of the parabola through them "
+        "Confirmed runs, a line for each size, and the lowest loss of the parabola fitted to them "
         "with its 95 % interval; of one size, their mean."
     )
     return Drawing("confirm", caption, figure, frame_of(data), hovers)
