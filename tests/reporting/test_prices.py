@@ -150,6 +150,19 @@ def test_the_front_is_drawn_and_has_its_data(root: Path) -> None:
     assert len(caches[caches["on the front"]]) == 2, "at either budget"
 
 
+def test_every_price_has_an_axis_that_can_be_read(root: Path) -> None:
+    material, speeds = gather(root), timed(root)
+    last = [each for each in speeds.arms if each.budget == BUDGETS[-1]]
+    with styled():
+        drawing = pareto(material.claims, speeds.model_copy(update={"arms": last}), material.arms)
+        assert drawing is not None
+        figure = drawing.figure
+        figure.draw_without_rendering()
+    for ax in figure.axes:
+        low, high = ax.get_xlim()
+        assert sum(low <= at <= high for at in ax.get_xticks()) >= 2, ax.get_xlabel()
+
+
 def test_without_weights_there_is_one_price_and_a_caution(no_figures: None, root: Path) -> None:
     StudyDirectory(root).write_speeds(timed(root, decoding=False, load=4.0))
     text = page(root)
