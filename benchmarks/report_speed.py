@@ -5,10 +5,11 @@
 STUDY is a directory or a packed study. It is copied, and made larger by trials like its own: of
 other seeds, with losses that are a little off, and with the routing statistics, logs and scores of
 the trial that each is made from. Seconds are those of the processor, on one thread, of user and
-system; they grow where others use the machine, the shares do not.
+system; they grow where others use the machine, the shares hardly do.
 """
 
 import argparse
+import cProfile
 import json
 import os
 import random
@@ -17,19 +18,16 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import count, cycle
 from pathlib import Path
+from types import CodeType
 
 import modsearch
 from modsearch.config.records import trial_hash
 from modsearch.reporting import page as pages
-from modsearch.reporting.figures.drawing import render, styled
+from modsearch.reporting.figures.drawing import render
 from modsearch.reporting.material import gather
-from modsearch.reporting.recipe import load_recipe
-from modsearch.reporting.sections import WHOLE
+from modsearch.reporting.parts import Table
 
 SCATTER = 0.01
 """Deviation of the losses of a copy from those of the trial it is made from, in nats."""
@@ -56,40 +54,36 @@ def enlarge(source: Path, out: Path, trials: int) -> None:
             shift = draw.gauss(0, SCATTER)
             for name in ("causal_loss", "train_mode_loss"):
                 values["scores"][name] += shift
-        values["hash"] = trial_hash(values, manifest.corpus.fingerprint, manifest.plugins.values())
+        tokens = manifest.facts_of(record.candidate.model).fingerprint
+        values["hash"] = trial_hash(values, tokens, manifest.plugins.values())
         copy = out / "trials" / values["hash"]
         shutil.copytree(out / "trials" / record.hash, copy)
         (copy / "result.json").write_text(json.dumps(values))
 
 
-def parts(root: Path, out: Path, recipe: str) -> dict[str, float]:
-    """Seconds of the processor by what they are spent on, in this process."""
-    seconds: dict[str, float] = {}
-
-    @contextmanager
-    def timed(name: str) -> Iterator[None]:
-        start = time.process_time()
-        yield
-        seconds[name] = seconds.get(name, 0.0) + time.process_time() - start
-
+def shares(root: Path, out: Path, recipe: str) -> dict[str, float]:
+    """Parts of one compilation under a profiler, which slows all of them."""
     pages.compile_report(root, out, recipe)  # what is loaded once is loaded now
-    with timed("read, fits and claims"):
-        material = gather(root)
-    found = load_recipe(recipe, pages.ALL, WHOLE, material.arms)
-    with styled():
-        for part in found.sections:
-            with timed("sections: tables and figures"):
-                section = pages.ALL[part.section](material)
-            with timed("files of figures"):
-                for figure in section.figures:
-                    render(figure)
-            with timed("tables as LaTeX"):
-                for table in section.tables:
-                    _ = table.latex
-    with timed("all"):
-        pages.compile_report(root, out, recipe)
-    seconds["page and the rest"] = seconds["all"] * 2 - sum(seconds.values())
-    return seconds
+    profile = cProfile.Profile()
+    profile.runcall(pages.compile_report, root, out, recipe)
+    profile.create_stats()
+    seconds = {key: row[3] for key, row in profile.stats.items()}  # type: ignore[attr-defined]
+
+    def of(code: CodeType) -> float:
+        return float(seconds.get((code.co_filename, code.co_firstlineno, code.co_name), 0.0))
+
+    everything = of(pages.compile_report.__code__)
+    latex = Table.latex.fget
+    assert latex is not None
+    found = {
+        "read, fits and claims": of(gather.__code__),
+        "tables and figures before they are written": of(pages._sections.__code__),
+        "files of figures": of(render.__code__),
+        "tables as LaTeX": of(latex.__code__),
+        "page, in HTML and Markdown": of(pages._Page.render.__code__),
+    }
+    shown = {name: each / everything for name, each in found.items()}
+    return shown | {"the rest": 1 - sum(shown.values())}
 
 
 def whole(root: Path, out: Path, recipe: str) -> float:
@@ -114,11 +108,8 @@ def main() -> None:
         enlarge(Path(options.study), root, options.trials)
         print(f"trials: {len(modsearch.open_study(root).trials)}")
         print(f"modsearch report: {whole(root, out, options.recipe):.2f} s of the processor")
-        seconds = parts(root, out, options.recipe)
-        everything = seconds.pop("all")
-        print(f"without starting Python and its imports: {everything:.2f} s, of which")
-        for name, each in seconds.items():
-            print(f"  {each / everything:6.1%}  {name}")
+        for name, share in shares(root, out, options.recipe).items():
+            print(f"  {share:6.1%}  {name}")
 
 
 if __name__ == "__main__":
