@@ -339,6 +339,7 @@ class _Study:
                 f"After an early end the difference itself is too large in the mean; the interval "
                 f"is not"
             )
+        notes += self._lower(stand, comparison)
         design = self.manifest.confirm
         if design is not None and design.earlier:
             counts = ", ".join(map(str, design.earlier))
@@ -357,6 +358,22 @@ class _Study:
             marks = [*side.notes, *self._marks(stand, side)]
             notes += [f"{side.arm}: {mark}" for mark in marks]
         return notes
+
+    def _lower(self, stand: Stand, comparison: Comparison) -> list[str]:
+        """Routed arms that fresh seeds put below the one of the headline."""
+        chosen = comparison.arm
+        found = [
+            f"{name} ({each.loss:.4f})"
+            for name, each in stand.arms.items()
+            if name in self.routed_arms and each.loss < chosen.loss
+        ]
+        if not found:
+            return []
+        return [
+            f"The routed arm is the one that measure ranked first; fresh seeds put lower than "
+            f"{chosen.arm} ({chosen.loss:.4f}): {', '.join(found)}. The headline keeps to what "
+            f"was chosen before them, and the others stand among the comparisons"
+        ]
 
     def _marks(self, stand: Stand, side: Confirmed) -> list[str]:
         marks: list[str] = []

@@ -61,7 +61,8 @@ class Pair:
     routed: Fit
     dense: Fit
     depths: Mapping[int, Fit]
-    """Every fitted curve of the routed arm here."""
+    """Fitted curves here of one routed arm: the same, unless another one alone has what a
+    comparison of depths takes."""
     noise: Noise
     unit: Over = "token"
     """What losses are counted over."""
@@ -110,7 +111,11 @@ def pairs_of(
         if refused or spread is None:
             reasons.append(f"at {scientific(budget)} FLOPs {' and '.join(refused)}")
             continue
-        depths = _depths(curves, routed.arm, budget)
+        others = sorted(
+            (best for best in minima if best.budget == budget and best.arm in found.routed),
+            key=lambda best: (best.arm != routed.arm, best.loss, best.arm),
+        )
+        depths = _depths(curves, [best.arm for best in others], budget, dense.point.depth)
         pairs.append(Pair(budget, fits[0], fits[1], depths, spread, manifest.unit))
     if not budgets:
         reasons.append("nothing is measured yet")
@@ -121,12 +126,20 @@ def _refused(best: Optimum) -> str:
     return f"{best.arm} has no fitted minimum ({best.refused})"
 
 
-def _depths(curves: Sequence[Curve], arm: str, budget: float) -> dict[int, Fit]:
-    return {
-        curve.depth: curve
-        for curve in curves
-        if isinstance(curve, Fit) and (curve.arm, curve.budget) == (arm, budget)
-    }
+def _depths(
+    curves: Sequence[Curve], arms: Sequence[str], budget: float, depth: int
+) -> dict[int, Fit]:
+    """Of the first arm with a fit at this depth and at a larger one; where none has them, of the
+    first arm."""
+    found = [
+        {
+            curve.depth: curve
+            for curve in curves
+            if isinstance(curve, Fit) and (curve.arm, curve.budget) == (arm, budget)
+        }
+        for arm in arms
+    ]
+    return next((each for each in found if depth in each and max(each) > depth), found[0])
 
 
 def _answer(pairs: Sequence[Pair], judge: Judge, reason: str) -> Answer:
@@ -240,6 +253,8 @@ def deeper(pair: Pair) -> Answer:
         f"depth {depth}, which is the dense optimum's; the lowest routed minimum has depth "
         f"{pair.routed.depth}"
     )
+    if best.arm != pair.routed.arm:
+        reason += f", of {pair.routed.arm}, which has no fit at a depth to compare"
     if len(others) > 1:
         reason += f"; the best of {len(others)} larger depths, and the interval knows"
     return sided(found, reason)

@@ -28,8 +28,11 @@ def count(value: float | None) -> str:
 
 
 def decimal(value: float | None, digits: int = 4) -> str:
-    """A number with a fixed count of decimals."""
-    return MISSING if value is None or math.isnan(value) else f"{value:.{digits}f}"
+    """A number with a fixed count of decimals; what rounds to zero has no sign."""
+    if value is None or math.isnan(value):
+        return MISSING
+    text = f"{value:.{digits}f}"
+    return text if float(text) else text.lstrip("-")
 
 
 def percent_digits(shares: Iterable[float]) -> int:

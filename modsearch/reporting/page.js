@@ -68,7 +68,7 @@ function edges(scroll) {
   const box = scroll.parentElement, rest = scroll.scrollWidth - scroll.clientWidth;
   box.classList.toggle("more", rest - scroll.scrollLeft > 1);
   box.classList.toggle("moved", scroll.scrollLeft > 1);
-  box.closest(".tabled").classList.toggle("wider", rest > 1);
+  box.closest(".tabled, figure").classList.toggle("wider", rest > 1);
 }
 const watch = new ResizeObserver((found) => found.forEach(({ target }) => edges(target)));
 all(".scroll").forEach((scroll) => {

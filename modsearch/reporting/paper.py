@@ -8,12 +8,14 @@ from modsearch.analysis.arms import Kind, kinds_of
 from modsearch.analysis.curves import Curve
 from modsearch.analysis.numbers import decimal, scientific
 from modsearch.analysis.optima import Optimum
+from modsearch.analysis.speeds import doubts, timed, typical
 from modsearch.config.records import Record, Stage
 from modsearch.reporting.figures import paper, training
 from modsearch.reporting.figures import routing as maps
 from modsearch.reporting.figures.drawing import Drawing, colours_of
 from modsearch.reporting.figures.paper import Control, Place, Series
 from modsearch.reporting.figures.schemes import schemes
+from modsearch.reporting.figures.training import Clocked
 from modsearch.reporting.frames import Row, frame_of
 from modsearch.reporting.material import Material
 from modsearch.reporting.named import Named, Pair, named_models, pair_of
@@ -75,7 +77,8 @@ def figure_3(material: Material) -> Section:
     )  # fmt: skip
     records = [by_hash[each.point.hash] for each in models]
     trials = {record.hash: (record, material.metrics(record)) for record in records}
-    followed = training.progress(models, trials, colours)
+    clocked = _clocked(material, pair, models)
+    followed = training.progress(models, trials, colours, clocked)
     steps = {
         model.number: record.plan.flops_per_step
         for model, record in zip(models, records, strict=True)
@@ -86,7 +89,8 @@ def figure_3(material: Material) -> Section:
         text.append("No routed model with fewer forward FLOPs is as good as the best dense one.")
     if followed is None:
         text.append(NO_LOGS)
-    tables = [Table("paper_figure_3", frame_of(beside_figure_3(pair, steps, controls)))]
+    rows = beside_figure_3(pair, steps, controls, clocked.steps_per_second if clocked else {})
+    tables = [Table("paper_figure_3", frame_of(rows))]
     return section_of(title, text, [drawn, followed], tables, always=True)
 
 
@@ -255,6 +259,25 @@ def _named_text(pair: Pair, models: Sequence[Named]) -> str:
         f"At {scientific(pair.budget)} FLOPs, {pair.routed.arm} against {pair.dense.arm}. "
         f"Models: {told}."
     )
+
+
+def _clocked(material: Material, pair: Pair, models: Sequence[Named]) -> Clocked | None:
+    """Of those models that `modsearch time` has timed, by their whole configuration; None where it
+    has timed none of them."""
+    speeds, by_hash = material.speeds, _by_hash(material)
+    found: dict[int, float] = {}
+    for model in models:
+        each = timed(speeds, model.arm, pair.budget) if speeds else None
+        ours = by_hash[each.trial].candidate if each is not None else None
+        if each is not None and ours == by_hash[model.point.hash].candidate:
+            found[model.number] = 1 / typical(each.step_seconds)
+    if speeds is None or not found:
+        return None
+    how = (
+        f"as modsearch time measured them on {speeds.machine} ({speeds.device}, "
+        f"{speeds.precision}), all in turns, of the confirmed winners that are among these models"
+    )
+    return Clocked(found, f"{how}; the machine was not quiet" if doubts(speeds) else how)
 
 
 def _pair(material: Material) -> Pair | None:

@@ -41,16 +41,16 @@ class Table:
         if not self.turned:
             return found
         corner, *names = found.columns
-        heads = ["", *found[corner]]
+        heads = [corner, *found[corner]]
         rows = [[name, *found[name]] for name in names]
         return pd.DataFrame(rows, columns=heads, dtype=object)
 
-    @property
+    @cached_property  # a page asks once for each cell
     def header(self) -> list[str]:
         """Names of the columns shown."""
         return [str(name) for name in self.shown.columns]
 
-    @property
+    @cached_property
     def rows(self) -> list[list[str]]:
         """Cells as rounded text."""
         return [[str(cell) for cell in row] for row in self.shown.to_numpy()]

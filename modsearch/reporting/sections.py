@@ -29,7 +29,8 @@ from modsearch.reporting.parts import Section, Table, section_of
 
 MODELS = (
     "The headline's two winners, each at the confirmed size nearest to its minimum; the causal "
-    "loss is that of the minimum itself, the other columns are those of this size. Cache: keys "
+    "loss is that of the fitted minimum itself, which may lie above the mean of one size, and the "
+    "other columns are those of this size. Cache: keys "
     "and values that decoding keeps of a token, by the share of tokens that each routed layer "
     "took of the test sample."
 )
@@ -49,12 +50,15 @@ LEDGER = (
     "Each row stands for itself: nothing is adjusted for how many there are, so that of twenty "
     "words one may be wrong. Only controls are adjusted, among the comparisons beside the "
     "headline. Differences in loss between arms are of fresh seeds. Where optima lie is read off "
-    "the curves: their parabolas may be skew, and the same trials have chosen arm and depth.",
+    "the curves, of the routed arm whose minimum is lowest at that budget: their parabolas may be "
+    "skew, and the same trials have chosen arm and depth. What is said of routing is answered by "
+    "an arm with the paper's own router, expert-choice top-k, where one is confirmed.",
 )
 CONFIRMED = (
     "The ladder size nearest to each arm's minimum and its two neighbours, trained on fresh seeds "
-    "and scored once on the test part; an arm's causal loss is the lowest of the parabola through "
-    "them, and the other columns are those of the size nearest to it. Only these rows make the "
+    "and scored once on the test part; an arm's causal loss is the lowest of a parabola fitted to "
+    "them, whose curvature leans on what measure saw of it, and the other columns are those of "
+    "the size nearest to it. Only these rows make the "
     "headline. Causal: no routing decision looks at a "
     "later token; train-mode loss may look ahead and ranks nothing. Brackets: 95 % intervals; of "
     "the causal loss the repeated one of the last look, of the other columns that of the mean "
@@ -126,7 +130,7 @@ REFERENCES = (
     "value means that the winner is better than the reference, which is taken as it is: intervals "
     "are over the winner's seeds and over items, and are adjusted for each reference by itself."
 )
-MOST_BESIDE = 4
+MOST_BESIDE = 10
 """Winners up to which each has a column and not a row: they have two dozen properties."""
 CORPUS = (
     "A cell whose best loss does not beat the bigram entropy is untrained and gets no verdict. "
@@ -402,8 +406,8 @@ def _multiplier_text(claims: Claims) -> list[str]:
     if found is None:
         return [f"None: {claim.no_multiplier or claim.reason}."]
     first = (
-        f"The dense arm would need {decimal(found.value, 2)} times the training FLOPs "
-        f"{_bounds(found.low, found.high)} for the routed arm's loss, at a slope of "
+        f"The dense arm would need {decimal(found.value, 3)} times the training FLOPs "
+        f"{_bounds(found.low, found.high, 3)} for the routed arm's loss, at a slope of "
         f"{decimal(found.slope.value)} {nats(claims.unit)} per e-fold of compute "
         f"{_bounds(found.slope.low, found.slope.high, 4)}."
     )

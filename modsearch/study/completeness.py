@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from modsearch.analysis.numbers import scientific
 from modsearch.analysis.recipes import causal_loss, size_of
 from modsearch.config.records import Record, Stage, State
 from modsearch.errors import ModsearchError, StudyError
@@ -139,7 +140,7 @@ def lacking(cells: Sequence[CellState], under_way: Stage | None = None) -> Itera
     for cell in cells:
         if order.index(cell.stage) > last or cell.stage is under_way:
             continue
-        where = f"{cell.stage} of {cell.arm} at {cell.budget:g} FLOPs has"
+        where = f"{cell.stage} of {cell.arm} at {scientific(cell.budget)} FLOPs has"
         if cell.missing and not (cell.stage is Stage.EXPLORE and cell.found):
             yield f"{where} {cell.wanted - cell.missing} of {cell.wanted} results"
         elif cell.best_causal_loss is None:

@@ -27,7 +27,7 @@ from modsearch.analysis.claims import Claims, study_claims
 from modsearch.analysis.curves import Fit, Refusal, with_noise
 from modsearch.analysis.fits import fit_curves, noise
 from modsearch.analysis.noise import PRIOR_FREEDOM, SEED_SD, Noise
-from modsearch.analysis.numbers import count, percent, percent_digits, scientific
+from modsearch.analysis.numbers import count, decimal, percent, percent_digits, scientific
 from modsearch.analysis.optima import optimum
 from modsearch.analysis.power import runs_for
 from modsearch.analysis.recipes import best_recipe, measured, missed, recipe_key
@@ -605,6 +605,9 @@ def test_measure_chooses_and_confirm_speaks() -> None:
     assert claims.headline.comparison.arm.arm == "mod"
     others = [each for each in claims.beside if each.role == "other arm"]
     assert {each.comparison.arm.arm for each in others} == {"mod-lucky"}
+    [told] = [note for note in claims.headline.notes if "fresh seeds put lower" in note]
+    assert "mod-lucky (" in told
+    assert not any("fresh seeds put lower" in note for note in headline(rows).headline.notes)
     pairs = [each.comparison for each in claims.beside if each.role == "pair"]
     assert [(each.arm.arm, each.reference.arm) for each in pairs] == [("mod", "mod-lucky")] * 2
 
@@ -715,5 +718,6 @@ def test_numbers() -> None:
         "812", "25.3k", "1.2M", "1M", "3B",
     ]  # fmt: skip
     assert percent(0.0081) == "0.8 %"
+    assert [decimal(x, 3) for x in (-0.0004, -0.0006, 0.0)] == ["0.000", "-0.001", "0.000"]
     assert percent_digits([0.008, 0.0004]) == 2
     assert percent_digits([0.008, 0.0]) == 1

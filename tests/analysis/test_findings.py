@@ -170,6 +170,27 @@ def test_without_a_fitted_minimum_no_curve_is_compared_and_the_reason_is_told() 
         assert "mod has no fitted minimum (edge minimum: the largest size" in found.reason
 
 
+def test_depths_are_compared_in_an_arm_that_has_them_where_the_best_one_has_not() -> None:
+    rows = ladders(deeper=0.1)
+    lower = [
+        changed(
+            trial(arm="other", budget=1e12, width=row.candidate.model.width, depth=4),
+            causal_loss=row.scores.causal_loss - 0.3,
+        )
+        for row in rows
+        if row.scores and row.arm == "mod" and row.candidate.model.depth == 2
+    ]
+    arms: dict[str, str | None] = {"dense": None, "other": None, "mod": None}
+    found = answer(paper.DEPTH, [*rows, *lower], made_with=manifest(arms))
+    assert found.word is Word.SUPPORTED
+    assert found.value == pytest.approx(0.1, abs=1e-6)
+    assert found.reason.startswith("minima of mod at 1e12 FLOPs: depth 4 against depth 2")
+    assert "of other, which has no fit at a depth to compare" in found.reason
+    alone = answer(paper.DEPTH, [row for row in [*rows, *lower] if row.arm != "mod"],
+                   made_with=manifest({"dense": None, "other": None}))  # fmt: skip
+    assert alone.word is Word.NOT_TESTED
+
+
 def test_untrained_models_answer_nothing() -> None:
     rows = ledger([*ladders(gain=0.1, cost=0.3), *study()], made_with=manifest(bigram=0.5))
     untrained = (paper.LOWER_LOSS, paper.PARITY, paper.LARGER, paper.CHEAPER, paper.RANDOM)
@@ -313,6 +334,31 @@ def test_claims_on_routing_have_the_word_that_their_figures_have(
     found = routing(stated, **figures)
     assert found.word is word, found
     assert answer(stated, study()).word is Word.NOT_TESTED, "there is no telemetry"
+
+
+def test_the_papers_router_answers_for_routing_though_another_one_has_the_headline() -> None:
+    """What a threshold does refutes nothing that was said of top-k."""
+    rows = study()
+    better = [
+        trial(
+            row.stage, "other", row.budget.flops, row.candidate.model.depth,
+            row.candidate.model.width, row.seed, loss=row.scores.causal_loss - 0.1,
+            router="threshold",
+        )
+        for row in rows
+        if row.scores and row.arm == "mod" and row.stage is not Stage.EXPLORE
+    ]  # fmt: skip
+    telemetry = {
+        row.hash: told(entropy=0.3 if row.arm == "mod" else -0.3)
+        for row in [*rows, *better]
+        if row.stage is Stage.CONFIRM and row.arm in ("mod", "other")
+    }
+    made_with = manifest({"dense": None, "other": None, "mod": None, "mod-random": "mod"})
+    found = ledger([*rows, *better], telemetry, made_with)
+    assert "other against dense" in found[paper.LOWER_LOSS.claim].answer.reason
+    entropy = found[paper.ENTROPY.claim].answer
+    assert entropy.reason.startswith("mod at")
+    assert entropy.word is Word.SUPPORTED
 
 
 def test_accuracy_stands_beside_what_is_right_without_looking() -> None:

@@ -1,6 +1,7 @@
 """Figures of curves and maps: what is drawn, where names stand, and how many panels there are."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from modsearch.reporting.figures.drawing import MARKERS, PALETTE, Drawing, line,
 from modsearch.reporting.figures.labels import Name, name_lines, write_names
 from modsearch.reporting.figures.panels import MOST_CURVES
 from modsearch.reporting.figures.routing import _beyond, _scale
+from modsearch.reporting.parts import Table
 from modsearch.reporting.study_tables import minima
 
 ARMS = {"dense": None, "mod": None, "token-choice": None, "threshold": None, "mode": None}
@@ -205,3 +207,37 @@ def test_the_same_curves_give_the_same_bytes() -> None:
     assert first is not None
     assert second is not None
     assert render(first) == render(second)
+
+
+def test_a_figure_is_drawn_once_for_each_of_its_files() -> None:
+    claims, arms = many(2, (2, 4))
+    drawn = curves.isoflop(claims, arms)
+    assert drawn is not None
+    draws: list[object] = []
+    drawn.figure.canvas.mpl_connect("draw_event", draws.append)
+    render(drawn)
+    assert len(draws) == 4  # PNG, PDF, SVG with outlines, SVG with text
+
+
+def test_cells_of_a_table_are_rounded_once() -> None:
+    claims, _ = many(2, (2, 4))
+    table = Table("minima", minima(claims))
+    assert table.header is table.header
+    assert table.rows is table.rows
+
+
+@pytest.mark.parametrize("budgets", [BUDGETS[:2], BUDGETS[:3]])
+def test_the_name_of_the_axis_lies_inside_of_a_figure_of_panels(
+    budgets: tuple[float, ...],
+) -> None:
+    claims, arms = many(5, (2, 4))
+    kept = [curve for curve in claims.curves if curve.budget in budgets]
+    minima = [each for each in claims.dense_minima if each.budget in budgets]
+    drawn = curves.forward(replace(claims, curves=tuple(kept)), arms, minima)
+    assert drawn is not None
+    render(drawn)
+    [name] = [ax.xaxis.label for ax in drawn.figure.axes if ax.get_xlabel()]
+    box, room = name.get_window_extent(), drawn.figure.bbox
+    assert room.x0 <= box.x0
+    assert box.x1 <= room.x1
+    assert (box.x0 + box.x1) / 2 == pytest.approx((room.x0 + room.x1) / 2, rel=0.15)

@@ -12,6 +12,7 @@ from worlds import BUDGETS, manifest, study, trial
 
 from modsearch.config.manifest import Manifest
 from modsearch.config.records import Record, Stage, State
+from modsearch.config.speeds import Speeds, Timed
 from modsearch.reporting import paper
 from modsearch.reporting.figures.drawing import Drawing, render, styled
 from modsearch.reporting.figures.paper import READ
@@ -104,6 +105,59 @@ def test_figure_3_follows_four_models_by_their_training_logs(full: Material) -> 
             [5 / step for step in range(1, 11)], rel=1e-5
         )
         assert list(rows["training FLOPs"]) == [plan.flops_per_step * s for s in range(1, 11)]
+
+
+def clock(of: Material, seconds: dict[str, float], *, load: float = 0.1) -> Speeds:
+    """What `modsearch time` would have measured of the confirmed winners of the last budget."""
+    arms = [
+        Timed(
+            arm=each.arm, budget=each.budget, trial=each.records[0].hash, depth=2,
+            width=each.model.width, parameter_bytes=1, flops_per_step=1,
+            step_seconds=[seconds[each.arm] * slower for slower in (0.98, 1 / 0.98)],
+        )
+        for each in of.claims.confirmed
+        if each.arm in seconds and each.budget == BUDGETS[-1]
+    ]  # fmt: skip
+    return Speeds(
+        study="synthetic", device="cpu", machine="a clock", precision="fp32", threads=1, cores=2,
+        torch="2", rounds=2, seconds=1, load_before=load, load_after=load + 1, arms=arms,
+    )  # fmt: skip
+
+
+def test_figure_3_takes_measured_step_times_of_the_models_that_were_timed(full: Material) -> None:
+    noisy = drawing("figure_3", "paper_training", full)
+    assert "noise" in noisy.caption
+    assert noisy.data["steps per second"].notna().all()
+    pair = pair_of(full.claims, ["mod"])
+    assert pair is not None
+    candidates = {record.hash: record.candidate for record in full.records}
+    speeds = clock(full, {"dense": 0.1, "mod": 0.05})
+    was_timed = [candidates[each.trial] for each in speeds.arms]
+    expected = {
+        each.number: {"dense": 10.0, "mod": 20.0}[each.arm]
+        for each in named_models(full.claims, pair)
+        if candidates[each.point.hash] in was_timed
+    }
+    assert expected
+    timed = replace(full, speeds=speeds)
+    drawn = drawing("figure_3", "paper_training", timed)
+    found = drawn.data.dropna(subset="steps per second").groupby("model")["steps per second"]
+    assert dict(found.mean()) == pytest.approx(expected)
+    assert "as modsearch time measured them on a clock" in drawn.caption
+    assert "noise" not in drawn.caption
+    titles = [ax.get_title(loc="left") for ax in drawn.figure.axes]
+    assert "steps per second (measured)" in titles
+    busy = replace(full, speeds=clock(full, {"dense": 0.1, "mod": 0.05}, load=3.0))
+    caution = "the machine was not quiet"
+    assert caution in drawing("figure_3", "paper_training", busy).caption
+    assert caution not in drawn.caption
+
+
+def test_figure_3_without_a_timed_model_shows_what_trials_saw_and_says_so(full: Material) -> None:
+    other = replace(full, speeds=clock(full, {"mod-random": 0.1}))
+    drawn = drawing("figure_3", "paper_training", other)
+    assert "noise" in drawn.caption
+    assert render(drawn) == render(drawing("figure_3", "paper_training", full))
 
 
 def test_figure_3_without_logs_or_a_cheaper_model_says_so(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 from pages import table, tree, write
 from worlds import BUDGETS, GAIN, study
 
@@ -12,7 +13,7 @@ from modsearch.analysis.paper import DECODING, Word
 from modsearch.analysis.paper import STEPS as FASTER_STEPS
 from modsearch.config.speeds import Decoded, Speeds, Timed
 from modsearch.reporting.figures.drawing import render, styled
-from modsearch.reporting.figures.prices import pareto
+from modsearch.reporting.figures.prices import _axis, pareto
 from modsearch.reporting.material import gather
 from modsearch.reporting.page import compile_report
 from modsearch.store.directory import StudyDirectory
@@ -148,6 +149,16 @@ def test_the_front_is_drawn_and_has_its_data(root: Path) -> None:
     # The routed arm has the lowest loss and the smallest cache.
     assert set(caches[caches["on the front"]]["arm"]) == {"mod"}
     assert len(caches[caches["on the front"]]) == 2, "at either budget"
+
+
+@pytest.mark.parametrize("ends", [(9.37e4, 1.38e5), (512, 572), (2500, 4000), (1, 100)])
+def test_an_axis_of_prices_has_labels_enough_to_be_read(ends: tuple[float, float]) -> None:
+    with styled():
+        ax = Figure().subplots()
+        ax.plot(ends, [1, 2])
+        _axis(ax)
+    low, high = ax.get_xlim()
+    assert sum(low <= at <= high for at in ax.get_xticks()) >= 3
 
 
 def test_without_weights_there_is_one_price_and_a_caution(no_figures: None, root: Path) -> None:

@@ -33,6 +33,11 @@ from modsearch.config.telemetry import Correlation, RoutingReport
 from modsearch.data.corpus import load_corpus
 from modsearch.nn.model import Decoder
 from modsearch.nn.parts import completed
+from modsearch.reporting.figures.drawing import render, styled
+from modsearch.reporting.figures.inline import LEAST_PIXELS_PER_POINT
+from modsearch.reporting.figures.routing import AROUND, positions
+from modsearch.reporting.figures.schemes import ACROSS, BYTES, schemes
+from modsearch.reporting.material import gather
 from modsearch.reporting.page import compile_report
 from modsearch.store.directory import StudyDirectory
 from modsearch.training import scoring
@@ -565,3 +570,34 @@ def test_arms_without_decisions_by_token_have_tables_and_no_maps(tmp_path: Path)
     assert "routing_positions" not in page.read_text()
     assert "<h2>Routing maps" not in page.read_text()
     assert "mod-random: no routing.json" in page.read_text()
+
+
+def test_letters_of_a_window_can_be_read_on_a_phone_and_stand_over_their_tokens(
+    full: Path,
+) -> None:
+    material = gather(full.parent.parent)
+    arms, reports = material.claims.routed, material.telemetry
+    assert (shown := reports[arms[0].records[0].hash].sample) is not None
+    in_bytes = {
+        name: each.model_copy(update={"vocab_size": BYTES}) for name, each in reports.items()
+    }
+    with styled():
+        drawn = schemes(arms, in_bytes)
+    assert drawn is not None
+    letters = [text for ax in drawn.figure.axes for text in ax.texts]
+    assert [text.get_position()[0] for text in letters] == [
+        place + 0.5 for place in range(len(shown.tokens))
+    ]
+    for ax in drawn.figure.axes:
+        low, high = ax.get_xlim()
+        assert all(low < text.get_position()[0] < high for text in ax.texts)
+        assert high - low == ACROSS
+    assert min(text.get_fontsize() for text in letters) * LEAST_PIXELS_PER_POINT > 7
+
+
+def test_layers_that_take_every_token_follow_the_theme(full: Path) -> None:
+    material = gather(full.parent.parent)
+    with styled():
+        drawn = positions(material.claims.routed, material.telemetry)
+        assert drawn is not None
+        assert f"var(--c-{AROUND[1:]})" in render(drawn).inline

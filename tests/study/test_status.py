@@ -143,8 +143,8 @@ def test_a_report_says_which_results_are_missing(tmp_path: Path) -> None:
     study(tmp_path, [*MEASURED[:-1], *CONFIRMED[:-1]])
     text = compile_report(tmp_path).read_text()
     assert "Unfinished." in text
-    assert "Measure of mod at 1e+11 FLOPs has 3 of 4 results." in text
-    assert "Confirm of mod-random at 1e+11 FLOPs has 2 of 3 results." in text
+    assert "Measure of mod at 1e11 FLOPs has 3 of 4 results." in text
+    assert "Confirm of mod-random at 1e11 FLOPs has 2 of 3 results." in text
     assert "no result: <code>modsearch search</code> on the study trains it" in text
 
 
@@ -156,9 +156,9 @@ def test_a_cell_without_any_result_is_told_wherever_the_verdict_stands(tmp_path:
     space = {**SPACE, "measure": {"ladder": ladder}}
     directory.space.write_text(yaml.safe_dump(space))
     lines = [
-        "measure of dense at 2e+11 FLOPs has no trial that has finished",
-        "measure of mod at 2e+11 FLOPs has 0 of 1 results",
-        "measure of dense at 1e+11 FLOPs has 0 of 4 results",
+        "measure of dense at 2e11 FLOPs has no trial that has finished",
+        "measure of mod at 2e11 FLOPs has 0 of 1 results",
+        "measure of dense at 1e11 FLOPs has 0 of 4 results",
     ]
     found = status(tmp_path)
     assert (found.stage, found.missing) == (None, lines)
@@ -235,7 +235,7 @@ def test_a_failed_trial_is_a_missing_result(tmp_path: Path) -> None:
     study(tmp_path, [*MEASURED, *rest, failed])
     assert status(tmp_path).stage == "confirm"
     assert (
-        "Confirm of mod at 1e+11 FLOPs has 2 of 3 results." in compile_report(tmp_path).read_text()
+        "Confirm of mod at 1e11 FLOPs has 2 of 3 results." in compile_report(tmp_path).read_text()
     )
 
 

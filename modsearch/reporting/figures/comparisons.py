@@ -60,7 +60,10 @@ def confirm(claims: Claims, arms: Sequence[str]) -> Drawing | None:
         for group in each.groups
         for loss in group.losses
     ]
-    caption = "Confirmed seeds, their means and 95 % intervals."
+    caption = (
+        "Confirmed runs, a line for each size, and the lowest loss of the parabola fitted to them "
+        "with its 95 % interval; of one size, their mean."
+    )
     return Drawing("confirm", caption, figure, frame_of(data), hovers)
 
 

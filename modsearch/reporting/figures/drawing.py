@@ -158,11 +158,18 @@ def short(name: str, limit: int = 32) -> str:
     return f" {line}" if line.startswith("_") else line
 
 
+def lay_out(figure: Figure) -> None:
+    """Give its axes their places, which costs a third of drawing it."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+
+
 def render(drawing: Drawing) -> Files:
     """All files of a drawing."""
     figure = drawing.figure
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # laid out once, not again for each file
+    lay_out(figure)
+    figure.set_layout_engine(None)  # not again for each file; "none" would draw each twice
     png = _saved(figure, "png", dpi=216, metadata={"Software": None})
     svg = _saved(figure, "svg", metadata={"Date": None, "Creator": None})
     pdf = _saved(figure, "pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})

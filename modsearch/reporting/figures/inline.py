@@ -18,6 +18,9 @@ READABLE = 4.5
 """Least contrast of a colour with the ground (WCAG 2)."""
 PIXELS_PER_POINT = 1.5
 """Widest that a figure is shown."""
+LEAST_PIXELS_PER_POINT = 0.87
+"""Narrowest, so that its letters can be read: a wide one is scrolled on a phone, and one of the
+usual width fits 360 pixels."""
 COLOUR = re.compile(r"#([0-9a-f]{6})\b")
 VARIABLE = re.compile(r"var\(--c-([0-9a-f]{6})\)")
 LONG_NUMBER = re.compile(r"-?\d+\.\d{3,}")
@@ -45,7 +48,8 @@ def inline(svg: bytes, name: str, label: str, hovers: Mapping[str, Sequence[str]
         "viewBox": root.attrib["viewBox"],
         "role": "img",
         "aria-label": label,
-        "style": f"max-width: {PIXELS_PER_POINT * width:.0f}px",
+        "style": f"min-width: {LEAST_PIXELS_PER_POINT * width:.0f}px; "
+        f"max-width: {PIXELS_PER_POINT * width:.0f}px",
     }
     for element in root.iter():  # no text but that of leaves has any meaning
         if len(element):

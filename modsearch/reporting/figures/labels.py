@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
-from modsearch.reporting.figures.drawing import legend, line
+from modsearch.reporting.figures.drawing import lay_out, legend, line
 
 FONT = 8.5
 GAP = 5.0
@@ -47,7 +47,7 @@ def write_names(figure: Figure, names: Sequence[Name]) -> bool:
     """
     if not names:
         return True
-    figure.draw_without_rendering()
+    lay_out(figure)
     axes = list(dict.fromkeys(name.ax for name in names))
     for ax in axes:
         ax.set_xlim(ax.get_xlim())

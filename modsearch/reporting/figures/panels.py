@@ -30,6 +30,8 @@ MOST_CURVES = 6
 """Of a panel that several arms share."""
 
 
+BETWEEN = -0.09
+"""Middle of the gap to the panel at the left, in widths of a panel."""
 GREY = "#a8a8a8"
 """Of the dense arm behind another one."""
 
@@ -161,5 +163,6 @@ def titled_axes(drawn: Canvas, x: str, y: str) -> None:
     bottom = drawn.figure.axes[
         -len({panel.budget for panel in drawn.panels}) if drawn.small else -1 :
     ]
-    bottom[len(bottom) // 2].set_xlabel(x, fontsize=drawn.font)
+    middle = 0.5 if len(bottom) % 2 else BETWEEN
+    bottom[len(bottom) // 2].set_xlabel(x, fontsize=drawn.font, x=middle, ha="center")
     drawn.figure.supylabel(y, fontsize=drawn.font)

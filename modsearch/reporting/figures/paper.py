@@ -89,8 +89,8 @@ def at_one_budget(
               "width": each.point.width, "params": each.point.params, "loss": each.point.loss,
               "what": each.title} for each in models]  # fmt: skip
     caption = (
-        "Loss against parameters at one budget, each arm at its best depth; numbers: the models "
-        "whose training is followed beside it."
+        "Loss against parameters at one budget, each arm at its best depth; rings with numbers: "
+        "means over seeds of the models whose training is followed beside it."
     )
     return Drawing("paper_loss", caption, figure, frame_of(data), hovers)
 
@@ -145,7 +145,9 @@ def _row(curve: Curve, point: Point) -> Row:
 
 
 def _number(ax: Axes, model: Named, colour: str) -> None:
-    """In a circle below the model's mark."""
+    """In a circle below a ring at its loss, a mean over seeds: its depth may not be drawn."""
+    ax.plot([model.point.params], [model.point.loss], ls="", marker="o", ms=6, mfc="none",
+            mec=INK, mew=1, zorder=3)  # fmt: skip
     ax.annotate(
         str(model.number), (model.point.params, model.point.loss), (0, -15), ha="center",
         va="center", textcoords="offset points", fontsize=8, color=INK,

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from modsearch.analysis.claims import Claims
 from modsearch.analysis.compare import Confirmed
@@ -26,6 +26,8 @@ from modsearch.reporting.frames import Row, frame_of
 BATCH = 1
 """Of the decoding that is drawn."""
 EDGE = "#555555"
+NARROW = 4.0
+"""Greatest price over the least below which an axis is labelled as a linear one."""
 
 Price = Callable[[Confirmed], float | None]
 
@@ -115,10 +117,12 @@ def _panel(
 
 
 def _axis(ax: Axes) -> None:
-    """Logarithmic, with a label at 1, 2 and 5 of a decade, and some room at the ends."""
+    """Logarithmic, with labels at round numbers, and some room at the ends."""
     ax.set_xscale("log")
     ax.margins(x=0.12)
-    ax.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+    low, high = ax.get_xlim()
+    within = high < NARROW * low  # a decade's round numbers would label one place, or none
+    ax.xaxis.set_major_locator(MaxNLocator(4) if within else LogLocator(subs=(1, 2, 3, 5, 7)))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: count(x)))
     ax.xaxis.set_minor_formatter(NullFormatter())
 

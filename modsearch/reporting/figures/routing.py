@@ -57,7 +57,7 @@ def positions(
     learned = [pair for arm, pair in maps.items() if arm not in controls] or list(maps.values())
     bottom, top = _scale(learned)
     beyond = _beyond(maps.values(), bottom, top)
-    colours = mpl.colormaps["viridis"].with_extremes(bad=AROUND)
+    colours = mpl.colormaps["viridis"]
     figure, axes = _grid([len(pair[0]) for pair in maps.values()], 2)
     image = None
     for row, (arm, pair) in zip(axes, maps.items(), strict=True):
@@ -67,6 +67,9 @@ def positions(
                 interpolation="nearest", extent=(0, decided[arm][0].positions, -0.5,
                                                  len(shares) - 0.5),
             )  # fmt: skip
+            for layer in np.flatnonzero(np.isnan(shares).all(axis=1)):
+                ax.axhspan(layer - 0.5, layer + 0.5, color=AROUND, lw=0)  # not in the picture:
+                # that would keep its grey in the dark
             _layer_axis(ax, len(shares))
             ax.set_title(f"{short(arm, 18)}, {mode}", fontsize=9, loc="left")
         row[0].set_ylabel("layer", fontsize=9)

@@ -2,6 +2,7 @@
 the one of training; after the paper's figures 3 and 6, right."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean
 
 import numpy as np
@@ -26,15 +27,27 @@ SHOWN_FROM = 0.1
 ROOM = 1.4
 """Times what was spent, on the axis: room for names."""
 ACCURACY = "membership_accuracy"
+AS_TRIALS_SAW = "as trials measured them, which is noise where they shared a machine"
+
+
+@dataclass(frozen=True)
+class Clocked:
+    """Steps per second that were measured apart from any trial, all models in turns."""
+
+    steps_per_second: Mapping[int, float]
+    """By the number of a model; of those that were timed."""
+    how: str
+    """What a caption says of it."""
 
 
 def progress(
     models: Sequence[Named],
     trials: Mapping[str, tuple[Record, Log]],
     colours: Mapping[str, str],
+    clocked: Clocked | None = None,
 ) -> Drawing | None:
     """Training losses of named models against training FLOPs, and what a step costs. `trials` by
-    hash."""
+    hash. Without a clock, steps per second are those that trials saw of themselves."""
     known = [each for each in models if trials[each.point.hash][1]]
     if not known:
         return None
@@ -51,7 +64,7 @@ def progress(
         names.append(Name(ax, model.title, colours[model.arm], spent, losses))
         late += losses[int(SHOWN_FROM * len(losses)) :]
         data += [
-            _model_row(model, record) | {"step": row["step"], "training FLOPs": flops,
+            _model_row(model, record, clocked) | {"step": row["step"], "training FLOPs": flops,
                                          "training loss": row["loss"], "smoothed loss": loss}
             for row, flops, loss in zip(log, spent, losses, strict=True)
         ]  # fmt: skip
@@ -67,21 +80,27 @@ def progress(
     hovers: dict[str, Sequence[str]] = {}
     records = [trials[each.point.hash][0] for each in known]
     per_step = [float(each.plan.flops_per_step) if each.plan else 0.0 for each in records]
-    speeds = [1 / each.scores.step_seconds if each.scores else 0.0 for each in records]
+    speeds = [_steps_per_second(*each, clocked) for each in zip(known, records, strict=True)]
     bars = [colours[each.arm] for each in known]
     numbers = [str(each.number) for each in known]
     _bars(grid["flops"], numbers, per_step, bars, "FLOPs per step", hovers)
-    _bars(grid["speed"], numbers, speeds, bars, "steps per second (noise)", hovers)
+    kind = "measured" if clocked else "noise"
+    _bars(grid["speed"], numbers, speeds, bars, f"steps per second ({kind})", hovers)
     name_lines(figure, names)
     caption = (
         "Training losses of named models against training FLOPs, running means over 5 % of the "
-        "log; FLOPs of a step; steps per second as trials measured them, which is noise where "
-        "they shared a machine."
+        f"log; FLOPs of a step; steps per second {clocked.how if clocked else AS_TRIALS_SAW}."
     )
     return Drawing("paper_training", caption, figure, frame_of(data), hovers)
 
 
-def _model_row(model: Named, record: Record) -> Row:
+def _steps_per_second(model: Named, record: Record, clocked: Clocked | None) -> float | None:
+    if clocked is not None:
+        return clocked.steps_per_second.get(model.number)
+    return 1 / record.scores.step_seconds if record.scores else None
+
+
+def _model_row(model: Named, record: Record, clocked: Clocked | None) -> Row:
     return {
         "model": model.number,
         "what": model.what,
@@ -89,21 +108,26 @@ def _model_row(model: Named, record: Record) -> Row:
         "depth": model.point.depth,
         "width": model.point.width,
         "FLOPs per step": record.plan.flops_per_step if record.plan else None,
-        "steps per second": 1 / record.scores.step_seconds if record.scores else None,
+        "steps per second": _steps_per_second(model, record, clocked),
     }
 
 
 def _bars(
     ax: Axes,
     numbers: Sequence[str],
-    values: Sequence[float],
+    values: Sequence[float | None],
     colours: Sequence[str],
     title: str,
     hovers: dict[str, Sequence[str]],
 ) -> None:
-    bars = ax.bar(numbers, values, color=colours, width=0.6)
+    """One for each model; a word in the place of what is not known."""
+    bars = ax.bar(numbers, [value or 0.0 for value in values], color=colours, width=0.6)
     for bar, number, value in zip(bars, numbers, values, strict=True):
-        on_hover(hovers, bar, f"{number}: {scientific(value)} {title}")
+        if value is None:
+            ax.annotate("not\ntimed", (number, 0), (0, 2), textcoords="offset points", ha="center",
+                        va="bottom", fontsize=8, color=SOFT)  # fmt: skip
+        else:
+            on_hover(hovers, bar, f"{number}: {scientific(value)} {title}")
     ax.set_title(title, fontsize=9, loc="left")
     ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: scientific(y)))
     ax.yaxis.set_major_locator(MaxNLocator(3))
