@@ -86,6 +86,7 @@ _FORMATS: dict[str, Callable[[float], str]] = {
     "realised capacity": lambda value: decimal(value, 3),
     "rate": lambda value: f"{value:g}",
     "step ms": lambda value: decimal(value, 2),
+    "GFLOP/s": lambda value: decimal(value, 2),
     "at equal time": lambda value: decimal(value, 2),
     "r2": lambda value: decimal(value, 3),
     "multiplier": lambda value: decimal(value, 2),

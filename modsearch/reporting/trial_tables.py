@@ -63,6 +63,8 @@ TRIAL = (
     "forward FLOPs per token, planned",
     "forward FLOPs per token, realised",
     "step ms",
+    "tokens/s",
+    "GFLOP/s",
     "state",
     "hash",
 )
@@ -308,8 +310,20 @@ def _trial(record: Record) -> Row:
         "forward FLOPs per token, planned": plan.forward_flops if plan else None,
         "forward FLOPs per token, realised": scores.realised_forward_flops if scores else None,
         "step ms": 1000 * scores.step_seconds if scores else None,
+        **_pace(record),
     }
     return row | {"state": record.state.value, "hash": record.hash}
+
+
+def _pace(record: Record) -> Row:
+    """Training tokens and FLOPs a second, by the exact ledger, wherever the trial ran."""
+    plan, scores = record.plan, record.scores
+    if plan is None or scores is None or not scores.step_seconds:
+        return {"tokens/s": None, "GFLOP/s": None}
+    return {
+        "tokens/s": plan.tokens / plan.steps / scores.step_seconds,
+        "GFLOP/s": plan.flops_per_step / scores.step_seconds / 1e9,
+    }
 
 
 def _winner(each: Confirmed) -> Row:

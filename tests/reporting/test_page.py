@@ -607,3 +607,15 @@ def test_a_top_k_score_is_marked_as_no_likelihood() -> None:
     causal = {"a": {"two": scored(0.1, 0)}}
     means = evaluation_means(evaluations([trial(Stage.CONFIRM, name="a")], causal), causal)
     assert not any("top-k" in task for task in means["task"])
+
+
+def test_a_trial_says_its_tokens_and_flops_a_second() -> None:
+    record = trial(Stage.MEASURE, name="a")
+    assert record.plan is not None
+    assert record.scores is not None
+    scores = record.scores.model_copy(update={"step_seconds": 0.02})
+    [row] = trials([record.model_copy(update={"scores": scores})]).to_dict("records")
+    assert row["tokens/s"] == pytest.approx(record.plan.tokens / record.plan.steps / 0.02)
+    assert row["GFLOP/s"] == pytest.approx(record.plan.flops_per_step / 0.02 / 1e9)
+    [untimed] = trials([record.model_copy(update={"scores": None})]).to_dict("records")
+    assert pd.isna(untimed["tokens/s"])
