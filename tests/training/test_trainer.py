@@ -266,15 +266,24 @@ def test_a_step_in_passes_is_the_step(
             assert found == pytest.approx(wanted, rel=0, abs=1e-6)
 
 
-def test_only_what_asks_for_means_over_the_step_is_swept(corpus: Corpus, tmp_path: Path) -> None:
+def test_only_what_asks_for_means_over_the_step_is_swept(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     counts = []
+    passes: list[bool] = []
+    hidden = Decoder.hidden
+
+    def counted(self: Decoder, *arguments: Any, **named: Any) -> Any:
+        passes.append(torch.is_grad_enabled())
+        return hidden(self, *arguments, **named)
+
+    monkeypatch.setattr(Decoder, "hidden", counted)
     for recipe in ({"block": "mod", "router": "random"}, {"block": "moe"}):
         given = candidate("dense", corpus, batch_size=4)
         model = Decoder(ModelConfig.model_validate({"width": 8, "num_heads": 1, **recipe}))
         runtime = Runtime(micro_batch=2)
         one = Trainer(model, given.optim, planned(given, 5), runtime, tmp_path / str(len(counts)))
-        passes: list[bool] = []
-        model.register_forward_hook(lambda *_, to=passes: to.append(torch.is_grad_enabled()))
+        passes.clear()
         one.run(Batches(corpus.parts["train"], SEQ_LEN, 4, seed=5), seed=9)
         counts.append((passes.count(True), passes.count(False)))
     assert counts == [(10, 2), (10, 10)]
