@@ -481,6 +481,6 @@ def _scorer(space: "Space") -> "Scorer | None":
     objective = space.explore.objective if space.explore is not None else None
     if space.suite is None and objective is None:
         return None
-    from modsearch.evaluation.evaluate import Scorer  # takes seconds
+    from modsearch.evaluation.scorer import Scorer
 
     return Scorer()

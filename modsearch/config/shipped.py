@@ -51,6 +51,11 @@ def shipped(folder: str, name: str) -> Path:
     raise unknown(what, name, known)
 
 
+def is_shipped(folder: str, path: Path) -> bool:
+    """Whether a file is one of those that come with an installation."""
+    return path.parent in _data_folders(folder)
+
+
 def shipped_names(folder: str) -> list[str]:
     """Bare names of what is shipped in a folder."""
     return sorted({file.stem for root in _data_folders(folder) for file in root.glob("*.yaml")})

@@ -13,8 +13,7 @@ import numpy as np
 import torch
 
 from modsearch.config.data import DataConfig
-from modsearch.config.evaluation import Ranked, Scoring
-from modsearch.config.records import Job, Record, Stage, State
+from modsearch.config.records import Record, Stage, State
 from modsearch.data.corpus import load_corpus
 from modsearch.data.tokenizers import Tokenizer, read_tokenizer
 from modsearch.errors import StudyError
@@ -25,12 +24,11 @@ from modsearch.evaluation.lm import ModsearchLM
 from modsearch.evaluation.local_data import LocalData
 from modsearch.evaluation.metrics import complete
 from modsearch.evaluation.models import LanguageModel
-from modsearch.evaluation.objectives import check_objective, ranked
 from modsearch.evaluation.suites import Suite, load_suite
 from modsearch.evaluation.tasks import BOOTSTRAP_DRAWS, Results, Tasks
 from modsearch.evaluation.texts import Texts, whole_texts
 from modsearch.nn.contracts import Mode
-from modsearch.store.directory import StudyDirectory, evaluations_in
+from modsearch.store.directory import StudyDirectory
 from modsearch.store.files import write_text
 from modsearch.store.trial import WEIGHTS
 from modsearch.training.checkpoint import load_model
@@ -183,56 +181,28 @@ def evaluate_checkpoint(
     )
 
 
-class Scorer:
-    """Suites in the loop of a study: trials are scored where they are trained."""
+def checked_metrics(
+    suite: str | Path,
+    data: DataConfig,
+    part: Part,
+    vocab_size: int,
+    fingerprint: str,
+    local: LocalData | None = None,
+) -> tuple[dict[str, list[str]], list[str]]:
+    """What scores each task of a suite has, and its groups of tasks; their data is there then.
 
-    def check(self, scoring: Scoring, data: DataConfig, vocab_size: int, fingerprint: str) -> None:
-        """Whether models can be scored as a study wants them to be: what is wrong with a suite or
-        its data is said before anything is trained.
-
-        Raises:
-            ConfigError: the suite, a task or the objective's metric is unknown or wrong.
-            DataError: a task's data is missing.
-        """
-        plan, path = load_suite(scoring.suite)
-        with _untouched(), _quiet():
-            origin, _ = _origin(plan, path, data, scoring.part, vocab_size, fingerprint)
-            tasks = Tasks(plan, path, origin, _local(scoring))
-        if scoring.objective is not None:
-            check_objective(scoring.objective, tasks.metrics, list(tasks.groups))
-
-    def score(self, trial: Path, job: Job) -> Ranked | None:
-        """Score a trained trial as its job says, and write `eval/SUITE.json`; what is there
-        already is kept.
-
-        Args:
-            trial: its folder.
-            job: with a scoring.
-
-        Returns:
-            What the trial's cell is searched by; None where that is its loss.
-
-        Raises:
-            ConfigError: the suite is unknown or wrong.
-            DataError: a task's data is missing, or the corpus is another one.
-            StudyError: there are no weights, or they are damaged.
-        """
-        scoring, data = job.scoring, job.candidate.data
-        assert scoring is not None
-        local = _local(scoring)
-        asked = Asked.of(scoring.suite, data, local)
-        found = evaluations_in(trial).get(asked.suite.name)
-        if found is None or not asked.is_answered(found, job.fingerprint, scoring.part):
-            device, part = job.runtime.device, scoring.part
-            found = _answered(trial, asked, data, part, device, job.fingerprint, local)
-        return None if scoring.objective is None else ranked(found, scoring.objective)
+    Raises:
+        ConfigError: the suite, or a task, is unknown or wrong.
+        DataError: a task's data is missing.
+    """
+    plan, path = load_suite(suite)
+    with _untouched(), _quiet():
+        origin, _ = _origin(plan, path, data, part, vocab_size, fingerprint)
+        tasks = Tasks(plan, path, origin, local)
+    return tasks.metrics, list(tasks.groups)
 
 
-def _local(scoring: Scoring) -> LocalData | None:
-    return None if scoring.data_dir is None else LocalData(Path(scoring.data_dir))
-
-
-def _answered(
+def answered(
     trial: Path,
     asked: Asked,
     data: DataConfig,
@@ -291,6 +261,6 @@ def evaluate_winners(
     for name, trial in kept.items():
         results = directory.evaluations(name).get(asked.suite.name)
         if results is None or not asked.is_answered(results, tokens[name], dtype=dtype):
-            results = _answered(trial, asked, data, "test", device, tokens[name], local, dtype)
+            results = answered(trial, asked, data, "test", device, tokens[name], local, dtype)
         found[name] = results["results"]
     return found

@@ -136,6 +136,11 @@ class Suite(Stated):
         """Whether a task scores the very files that `--corpus` names."""
         return any(task.own_source == WHOLE_TEXTS for task in self.tasks)
 
+    @property
+    def is_self_contained(self) -> bool:
+        """Whether each task has a source of ours."""
+        return all(task.own_source is not None for task in self.tasks)
+
     def identity(self, folder: Path, data: LocalData | None = None) -> str:
         """Hash of what is asked: the suite, the files beside it that it names, and local data.
         How scores are read (`leading`, `chance`, `note`) is not in it.

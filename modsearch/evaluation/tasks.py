@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modsearch.config.samples import TaskFacts
 from modsearch.data.network import known_network
@@ -19,13 +19,14 @@ from modsearch.errors import (
     shown,
     unknown,
 )
-from modsearch.evaluation import lm as lm_module
 from modsearch.evaluation.documents import JsonLines, Origin
-from modsearch.evaluation.lm import ModsearchLM
 from modsearch.evaluation.local_data import LocalData
 from modsearch.evaluation.metrics import OWN, leading_of, own_metrics
 from modsearch.evaluation.suites import Suite, SuiteTask
 from modsearch.store.scratch import scratch
+
+if TYPE_CHECKING:
+    from modsearch.evaluation.lm import ModsearchLM
 
 SPLIT = "held_out"
 Results = dict[str, Any]
@@ -150,7 +151,7 @@ class Tasks:
         documents = source.documents(self.origin)
         return {**spec, "custom_dataset": lambda **_: _dataset(documents)}
 
-    def scored(self, lm: ModsearchLM) -> Results:
+    def scored(self, lm: "ModsearchLM") -> Results:
         """What lm-eval finds.
 
         Raises:
@@ -172,7 +173,7 @@ class Tasks:
         return results
 
     def _scored(
-        self, lm: ModsearchLM, tasks: Mapping[str, Any], groups: Mapping[str, Any]
+        self, lm: "ModsearchLM", tasks: Mapping[str, Any], groups: Mapping[str, Any]
     ) -> Results:
         from lm_eval.evaluator import evaluate as lm_eval_evaluate
 
@@ -328,4 +329,4 @@ BOOTSTRAP_DRAWS = 1000
 def _in_model(error: Exception) -> bool:
     """Whether scoring itself failed, rather than what a task makes of it."""
     frames = traceback.extract_tb(error.__traceback__)
-    return any(frame.filename == lm_module.__file__ for frame in frames)
+    return any(frame.filename == str(Path(__file__).with_name("lm.py")) for frame in frames)

@@ -24,7 +24,7 @@ from modsearch.engines.contract import MakeEngine
 from modsearch.engines.local import local
 from modsearch.engines.ray import TRIES, RayEngine
 from modsearch.errors import StudyError
-from modsearch.evaluation.evaluate import Scorer
+from modsearch.evaluation.scorer import Scorer
 from modsearch.nn.contracts import ROUTERS
 from modsearch.registry import plugins
 from modsearch.registry.plugins import load_plugins

@@ -15,8 +15,8 @@ from modsearch.config.records import Job, Record, Stage, State
 from modsearch.config.runtime import Share
 from modsearch.engines.contract import RunTrial
 from modsearch.errors import ConfigError, DataError, ModsearchError
-from modsearch.evaluation.evaluate import Scorer
 from modsearch.evaluation.objectives import check_objective, ranked
+from modsearch.evaluation.scorer import Scorer
 from modsearch.space.candidates import load_space
 from modsearch.space.space import Space
 from modsearch.store.directory import StudyDirectory
