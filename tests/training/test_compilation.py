@@ -36,6 +36,9 @@ RECIPES: dict[str, dict[str, Any]] = {
     "mode_integrated": {"block": "mode_integrated"},
 }
 
+FEW = ("dense", "random", "threshold", "balance", "mode_integrated")
+"""Of each way in which a router or an ffn is made; all of them are among the slow tests."""
+
 # torch's compiler uses what torch deprecates.
 pytestmark = pytest.mark.filterwarnings("default")
 
@@ -70,7 +73,10 @@ def passed(model: Decoder, found: tuple[Tensor, Trace]) -> list[Tensor]:
     return [loss.detach(), torch.zeros(()) if trace.aux is None else trace.aux.detach(), *grads]
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize(
+    "name",
+    [name if name in FEW else pytest.param(name, marks=pytest.mark.slow) for name in RECIPES],
+)
 def test_a_loss_is_one_graph_that_models_of_a_shape_share(name: str, traced: list[object]) -> None:
     for place in range(2):
         torch.manual_seed(place)
