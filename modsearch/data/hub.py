@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import zstandard
 
@@ -82,6 +83,11 @@ def data_files(source: SourceConfig, cache: Path) -> list[Path]:
     """
     name = source.path.removeprefix(HUB)
     folder = Path(name).expanduser()
+    if "[" in source.split:  # its files would be read whole
+        raise DataError(
+            f"split {shown(source.split)} of {source.path} is a part of one\n"
+            f"name a whole split, such as {shown(source.split.partition('[')[0] or 'train')}"
+        )
     import datasets
 
     if source.streaming:
@@ -102,14 +108,17 @@ def data_files(source: SourceConfig, cache: Path) -> list[Path]:
 
 
 def _streamed(source: SourceConfig, cache: Path) -> Path:
-    """The text alone, as compressed lines in the cache; one file a data set, subset and split.
+    """The text alone, as compressed lines in the cache; one file a data set, subset and split. Of
+    a folder it is another one once that has changed.
 
     Raises:
         DataError: it is not to be had, or has no such field.
     """
     import datasets
 
-    key = [source.path, source.subset, source.split, source.text]
+    key: list[Any] = [source.path, source.subset, source.split, source.text]
+    if (folder := Path(source.path.removeprefix(HUB)).expanduser()).is_dir():
+        key.append(_stamps(folder))
     name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
     path = cache / "hub" / f"{name}.jsonl.zst"
     if path.is_file():
@@ -132,6 +141,12 @@ def _streamed(source: SourceConfig, cache: Path) -> Path:
     finally:
         draft.unlink(missing_ok=True)
     return path
+
+
+def _stamps(folder: Path) -> list[tuple[str, int, int]]:
+    """What changes with the files of a folder, and with the folder."""
+    files = [(path, path.stat()) for path in sorted(folder.rglob("*")) if path.is_file()]
+    return [(str(path.absolute()), at.st_size, at.st_mtime_ns) for path, at in files]
 
 
 def _not_had(name: str, error: Exception) -> DataError:

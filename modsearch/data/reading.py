@@ -302,10 +302,12 @@ def _of_document(text: str | None, seen: Seen) -> Iterator[Piece]:
 def _of_tokens(path: Path, unit: Unit, tokenizer: "Tokenizer", seen: Seen) -> Iterator[Piece]:
     """Documents of a shard, without their ends."""
     tokens = open_tokens(path, tokenizer)[unit.start : unit.stop]
-    if len(tokens) and int(tokens.max()) >= tokenizer.vocab_size:
+    ends = (int(tokens.min()), int(tokens.max())) if len(tokens) else (0, 0)
+    if ends[0] < 0 or ends[1] >= tokenizer.vocab_size:
         raise DataError(
-            f"{path} has token {int(tokens.max())}, but tokenizer {shown(tokenizer.name)} has "
-            f"{tokenizer.vocab_size}\nname the one that it was made with: data.tokenizer"
+            f"{path} has token {min(ends[0], 0) or ends[1]}, but tokenizer "
+            f"{shown(tokenizer.name)} has {tokenizer.vocab_size}\n"
+            f"name the one that it was made with: data.tokenizer"
         )
     for document in np.split(tokens, np.flatnonzero(tokens == tokenizer.end)):
         body = document[document != tokenizer.end]

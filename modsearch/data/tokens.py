@@ -17,12 +17,15 @@ PIECE_TOKENS = 16 * 1024
 MAGIC, HEADER_BYTES = 20240520, 1024
 """First number, and length, of what stands before the tokens in shards of llm.c."""
 MOST_OF_TWO_BYTES = 2**16
+LOOKED_AT, FEWEST_TOLD = 2**20, 64
+"""Numbers of two bytes by which a file's width is told."""
 
 Tokens = npt.NDArray[np.integer[Any]]
 
 
 def open_tokens(path: Path, tokenizer: "Tokenizer") -> Tokens:
-    """Memory-mapped; a `.bin` has two bytes a token, four where the tokenizer has more tokens.
+    """Memory-mapped; a `.bin` has two bytes a token, four where the tokenizer has more tokens or
+    every second number of two bytes is 0.
 
     Raises:
         DataError: it holds no tokens.
@@ -36,9 +39,10 @@ def open_tokens(path: Path, tokenizer: "Tokenizer") -> Tokens:
             raise DataError(f"{path} has {found.ndim} dimensions of {found.dtype}, not tokens")
         tokens: Tokens = found
         return tokens
-    kind = np.uint16 if tokenizer.vocab_size <= MOST_OF_TWO_BYTES else np.uint32
     size = path.stat().st_size
     start = HEADER_BYTES if _has_header(path) else 0
+    is_wide = tokenizer.vocab_size > MOST_OF_TWO_BYTES or _is_wide(path, start)
+    kind = np.uint32 if is_wide else np.uint16
     if (size - start) % np.dtype(kind).itemsize or size <= start:
         raise DataError(f"{path} holds no tokens of {np.dtype(kind).itemsize} bytes each")
     return np.memmap(path, kind, mode="r", offset=start)
@@ -47,6 +51,12 @@ def open_tokens(path: Path, tokenizer: "Tokenizer") -> Tokens:
 def _has_header(path: Path) -> bool:
     with path.open("rb") as file:
         return int.from_bytes(file.read(4), "little") == MAGIC
+
+
+def _is_wide(path: Path, start: int) -> bool:
+    """Whether small numbers have four bytes each."""
+    numbers = np.fromfile(path, np.uint16, LOOKED_AT, offset=start)
+    return len(numbers) >= FEWEST_TOLD and bool(numbers[::2].any()) and not numbers[1::2].any()
 
 
 def starts_of(path: Path, tokenizer: "Tokenizer") -> list[int]:

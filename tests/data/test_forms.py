@@ -216,7 +216,12 @@ def shard(path: Path, texts: list[str], kind: type[np.generic], header: bool = F
 
 @pytest.mark.parametrize(
     ("name", "kind", "header"),
-    [("a.bin", np.uint16, False), ("a.bin", np.uint16, True), ("a.npy", np.uint32, False)],
+    [
+        ("a.bin", np.uint16, False),
+        ("a.bin", np.uint16, True),
+        ("a.bin", np.uint32, False),
+        ("a.npy", np.uint32, False),
+    ],
 )
 def test_shards_of_tokens_are_the_corpus_of_their_text(
     tmp_path: Path, name: str, kind: type[np.generic], header: bool
@@ -254,6 +259,9 @@ def test_shards_need_the_tokenizer_that_they_were_made_with(tmp_path: Path) -> N
     (tmp_path / "odd.bin").write_bytes(b"123")
     with pytest.raises(DataError, match="holds no tokens of 2 bytes"):
         load(str(tmp_path / "odd.bin"))
+    np.save(tmp_path / "negative.npy", np.array([5, -1, 7]))
+    with pytest.raises(DataError, match=r"negative.npy has token -1, but tokenizer"):
+        load(str(tmp_path / "negative.npy"))
 
 
 def test_a_saved_data_set_is_a_corpus(tmp_path: Path) -> None:
@@ -316,6 +324,27 @@ def test_a_data_set_may_be_streamed_for_its_text_alone(
     with pytest.raises(DataError, match="can't be had from the hub"):
         load({**source, "text": "content"})
     assert list((tmp_path / "cache" / "hub").iterdir()) == [kept]
+
+
+def test_a_streamed_folder_is_read_again_where_it_is_another_or_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODSEARCH_CACHE", str(tmp_path / "cache"))
+    source = {"path": "hub:./set", "streaming": True}
+    found = []
+    for name, texts in (("one", TEXTS), ("other", TEXTS[:60])):
+        (tmp_path / name).mkdir()
+        written(tmp_path / name / "set", "train.jsonl", texts)
+        monkeypatch.chdir(tmp_path / name)
+        found.append(load(source).facts.documents)
+    written(tmp_path / "other" / "set", "train.jsonl", TEXTS[:90])
+    assert [*found, load(source).facts.documents] == [130, 60, 90]
+
+
+def test_a_part_of_a_split_is_refused_and_not_read_whole(tmp_path: Path) -> None:
+    written(tmp_path / "set", "train.jsonl", TEXTS)
+    with pytest.raises(DataError, match=r"is a part of one\nname a whole split, such as .train"):
+        load({"path": f"hub:{tmp_path / 'set'}", "split": "train[:50%]"})
 
 
 def test_without_a_network_one_is_told_of_local_copies(monkeypatch: pytest.MonkeyPatch) -> None:
