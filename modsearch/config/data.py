@@ -106,6 +106,8 @@ class SourceFacts(Frozen):
     train_tokens: int
     validation_tokens: int
     test_tokens: int
+    bytes_per_token: dict[str, float] = {}
+    """Of each part with tokens of it; empty where an earlier version did not note it."""
 
     def tokens(self, part: str) -> int:
         """Of a part."""
@@ -160,7 +162,15 @@ class CorpusFacts(Frozen):
     """Where there are several."""
 
     def bytes_per_token_of(self, part: str) -> float:
-        """Of what is scored."""
+        """Of what is trained on or scored: sources count there by their weights."""
+        weighted = [
+            (each.weight, each.bytes_per_token.get(part))
+            for each in self.sources
+            if each.tokens(part)
+        ]
+        sizes = [weight * size for weight, size in weighted if size is not None]
+        if sizes and len(sizes) == len(weighted):
+            return sum(sizes) / sum(weight for weight, _ in weighted)
         known = {
             "validation": self.validation_bytes_per_token,
             "test": self.test_bytes_per_token,

@@ -21,7 +21,7 @@ class Batches:
     in `CYCLE`, and epochs of its own.
 
     Raises:
-        DataError: a source has too few tokens for a window.
+        DataError: a source has too few tokens for a window, or no share of a cycle.
     """
 
     def __init__(
@@ -42,6 +42,12 @@ class Batches:
             _Stream(low, high, seq_len, seed, place) for place, (low, high) in enumerate(starts)
         ]
         self.pattern, self.ranks, self.counts = _pattern([weight for _, weight in shares])
+        if not all(self.counts):
+            weights = ", ".join(f"{weight:g}" for _, weight in shares)
+            raise DataError(
+                f"of the weights {weights} one is so small that its text would never be trained "
+                f"on\ngive it a {CYCLE}th of all or more, or leave that source out"
+            )
 
     @property
     def per_epoch(self) -> int:

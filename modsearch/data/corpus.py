@@ -43,6 +43,8 @@ from modsearch.errors import DataError
 
 LAYOUT = 3
 """Raised where the same texts would be split into other tokens."""
+BY_SOURCE = "bytes per token of each source"
+"""Noted of several: what was prepared before lacks it, and losses per byte need it."""
 MOST_TEXT = 4 * 1024 * 1024
 MOST_TRIES = 3
 SETTLED_NS = 2_000_000_000
@@ -271,7 +273,8 @@ def _how(sources: Sequence[Source], tokenizer: Tokenizer | None, vocab_size: int
     """What shards depend on beside the files."""
     fields = [(source.field, source.weight if len(sources) > 1 else 1.0) for source in sources]
     identity = f"{BPE}-{vocab_size}" if tokenizer is None else tokenizer.identity
-    return [LAYOUT, BLOCK_BYTES, HELD_OUT_SHARE, fields, identity]
+    noted = [BY_SOURCE] if len(sources) > 1 else []
+    return [LAYOUT, BLOCK_BYTES, HELD_OUT_SHARE, fields, identity, *noted]
 
 
 def _stamps(sources: Sequence[Source], how: list[Any]) -> tuple[str, int]:

@@ -68,10 +68,12 @@ class Division:
         sizes = np.bincount(self.roots_K)
         return int(sizes[sizes > 1].sum())
 
-    def bytes_per_part(self) -> npt.NDArray[np.int64]:
-        """Each end of a document is one."""
+    def bytes_of(self, num_sources: int) -> npt.NDArray[np.int64]:
+        """Of each part and source (parts, sources); each end of a document is one."""
         sizes_K = self.reading.sizes[self.first_K] + 1
-        return np.bincount(self.parts_K, sizes_K, len(PARTS)).astype(np.int64)
+        places_K = self.parts_K.astype(np.int64) * num_sources + self.sources_N[self.first_K]
+        found = np.bincount(places_K, sizes_K, len(PARTS) * num_sources)
+        return found.reshape(len(PARTS), num_sources).astype(np.int64)
 
     def first_of_train(self, num_bytes: int) -> npt.NDArray[np.bool_]:
         """Which pieces (N,) come first in the train part, up to so many bytes."""

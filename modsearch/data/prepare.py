@@ -174,7 +174,8 @@ class Work:
             tokenizer.vocab_size,
         )
         share = copied(found.partitions(), found.parts_K, TRAIN, len(PARTS))
-        per_token = found.bytes_per_part() / np.maximum(1, sums.sum(axis=1))
+        sizes = found.bytes_of(len(self.sources))
+        per_token = sizes.sum(axis=1) / np.maximum(1, sums.sum(axis=1))
         by_part = dict(zip(PARTS, per_token.tolist(), strict=True))
         return CorpusFacts(
             name=self.name,
@@ -197,10 +198,12 @@ class Work:
             crlf=found.reading.seen.crlf,
             boms=found.reading.seen.boms,
             split=found.rule,
-            sources=self._source_facts(sums),
+            sources=self._source_facts(sums, sizes),
         )
 
-    def _source_facts(self, sums: npt.NDArray[np.int64]) -> tuple[SourceFacts, ...]:
+    def _source_facts(
+        self, sums: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64]
+    ) -> tuple[SourceFacts, ...]:
         if len(self.sources) == 1:
             return ()
         padded = np.zeros((len(PARTS), len(self.sources)), np.int64)
@@ -210,6 +213,11 @@ class Work:
                 name=source.name,
                 weight=source.weight,
                 **{f"{part}_tokens": int(padded[row, place]) for row, part in enumerate(PARTS)},
+                bytes_per_token={
+                    part: float(sizes[row, place] / padded[row, place])
+                    for row, part in enumerate(PARTS)
+                    if padded[row, place]
+                },
             )
             for place, source in enumerate(self.sources)
         )

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from modsearch.config.data import DataConfig, SourceConfig
+from modsearch.config.data import DataConfig, SourceConfig, Validation
 from modsearch.data import reading, tokens
+from modsearch.data.batches import Batches
 from modsearch.data.corpus import Corpus, load_corpus
 from modsearch.data.reading import pieces_of, units_of
 from modsearch.data.split import PARTS
@@ -364,3 +365,30 @@ def test_sources_are_named_once_and_have_weights() -> None:
         DataConfig.model_validate({"corpus": ["a", "a"]})
     with pytest.raises(ValueError, match="one place or more"):
         DataConfig.model_validate({"corpus": []})
+
+
+def test_bytes_per_token_are_those_of_what_is_scored_where_sources_have_weights(
+    tmp_path: Path,
+) -> None:
+    long = ["one word and another word, time and again " * 9 + f"{n}\n" for n in range(150)]
+    short = ["".join(chr(33 + (n * m) % 90) for m in range(1, 400)) for n in range(150)]
+    sources = [
+        {"path": str(written(tmp_path, "a.jsonl", long)), "weight": 8},
+        {"path": str(written(tmp_path, "b.jsonl", short))},
+    ]
+    corpus = load(sources, tokenizer="bpe")
+    for part in ("validation", "test"):
+        sample = corpus.windows(Validation(part=part, windows=None), 15)
+        ends = int((sample == corpus.tokenizer.end).sum())
+        texts = [corpus.tokenizer.decode(window.tolist()) for window in sample]
+        size = sum(len(text.encode()) for text in texts) + ends
+        assert corpus.facts.bytes_per_token_of(part) == pytest.approx(size / sample.size, rel=0.08)
+    plain = corpus.facts.validation_bytes_per_token
+    assert plain is not None and corpus.facts.bytes_per_token_of("validation") > 1.2 * plain
+
+
+def test_a_source_that_would_never_be_trained_on_is_refused() -> None:
+    tokens = np.zeros(1000, np.uint8)
+    assert min(Batches(tokens, 7, 2, 0, [(500, 999.0), (500, 1.0)]).counts) == 1
+    with pytest.raises(DataError, match="of the weights 3000, 1 one is so small"):
+        Batches(tokens, 7, 2, 0, [(500, 3000.0), (500, 1.0)])
