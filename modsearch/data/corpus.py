@@ -45,7 +45,8 @@ LAYOUT = 3
 """Raised where the same texts would be split into other tokens."""
 BY_SOURCE = "bytes per token of each source"
 """Noted of several: what was prepared before lacks it, and losses per byte need it."""
-MOST_TEXT = 4 * 1024 * 1024
+MOST_TEXT = 16 * 1024 * 1024
+"""Bytes of a part that suites draw documents from."""
 MOST_TRIES = 3
 SETTLED_NS = 2_000_000_000
 """Of files that changed within this time a further change may leave the same stamps: their
@@ -65,15 +66,23 @@ class Corpus:
     """Of the shards."""
 
     def text(self, part: str) -> npt.NDArray[np.uint8]:
-        """UTF-8 of a part, or of its first `MOST_TEXT` tokens, which are a sample: documents
-        stand in the order of their hashes. A zero ends each."""
+        """UTF-8 of a part, or of its first documents with `MOST_TEXT` bytes, which are a sample:
+        they stand in the order of their hashes. A zero ends each. The same whatever the tokens
+        are, so that models of several tokenizers are asked the same."""
         tokens = self.parts[part]
         if self.tokenizer.name == BYTES:
-            return tokens.astype(np.uint8, copy=False)
-        tokens = tokens[:MOST_TEXT]
+            tokens = tokens.astype(np.uint8, copy=False)
+            last = np.flatnonzero(tokens[MOST_TEXT - 1 :] == END_OF_TEXT)[:1]
+            return tokens[: MOST_TEXT + int(last[0])] if len(last) else tokens
+        tokens = tokens[: MOST_TEXT + 2 * BLOCK_BYTES]  # enough: none has less than a byte
         documents = np.split(tokens, np.flatnonzero(tokens == self.tokenizer.end) + 1)
-        texts = [self.tokenizer.decode(each.tolist()).encode() for each in documents if len(each)]
-        return np.frombuffer(b"".join(text + bytes([END_OF_TEXT]) for text in texts), np.uint8)
+        found, size = [], 0
+        for document in documents:
+            if len(document) and size < MOST_TEXT:
+                text = self.tokenizer.decode(document.tolist()).encode()
+                found.append(text + bytes([END_OF_TEXT]))
+                size += len(found[-1])
+        return np.frombuffer(b"".join(found), np.uint8)
 
     def batches(self, seq_len: int, batch_size: int, seed: int) -> Batches:
         """Training batches, sources by their weights."""

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from modsearch.config.data import DataConfig, SourceConfig, Validation
+from modsearch.data import corpus as corpora
 from modsearch.data import reading, tokens
 from modsearch.data.batches import Batches
 from modsearch.data.corpus import Corpus, load_corpus
@@ -384,7 +385,20 @@ def test_bytes_per_token_are_those_of_what_is_scored_where_sources_have_weights(
         size = sum(len(text.encode()) for text in texts) + ends
         assert corpus.facts.bytes_per_token_of(part) == pytest.approx(size / sample.size, rel=0.08)
     plain = corpus.facts.validation_bytes_per_token
-    assert plain is not None and corpus.facts.bytes_per_token_of("validation") > 1.2 * plain
+    assert plain is not None
+    assert corpus.facts.bytes_per_token_of("validation") > 1.2 * plain
+
+
+@pytest.mark.parametrize("most", [1, 777, 3000, 10**6])
+def test_suites_draw_from_the_same_text_whatever_its_tokens_are(
+    most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(corpora, "MOST_TEXT", most)
+    path = str(written(tmp_path, "a.jsonl", TEXTS))
+    plain, several = (load(path, tokenizer=name).text("train") for name in ("bytes", "bpe"))
+    np.testing.assert_array_equal(plain, several)
+    assert len(plain) >= min(most, 3001)
+    assert plain[-1] == 0
 
 
 def test_a_source_that_would_never_be_trained_on_is_refused() -> None:
