@@ -167,8 +167,8 @@ def _kept(run: Run, asked: _Asked) -> Mapping[str, Any] | None:
     config = results.get("config") if results is not None else None
     if results is None or not isinstance(config, dict) or not facts_of(results):
         return None
-    made = (config.get("suite_hash"), config.get("corpus"), config.get("mode"))
-    wanted = (asked.identity, asked.fingerprint, "causal")
+    made = tuple(config.get(key) for key in ("suite_hash", "corpus", "mode", "part"))
+    wanted = (asked.identity, asked.fingerprint, "causal", "test")
     return results if made == wanted and dtype_of(results) == "fp32" else None
 
 

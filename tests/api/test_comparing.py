@@ -111,6 +111,24 @@ def test_what_is_scored_is_reused_and_means_are_those_of_eval(
                found.averages.values())  # fmt: skip
 
 
+def test_scores_on_the_validation_part_are_not_taken_for_those_on_test(
+    world: Path, winners: ScoreComparison, tmp_path: Path
+) -> None:
+    shutil.copytree(world / "study", tmp_path / "study")
+    pair = [tmp_path / "study" / "trials" / trials_of(world, arm)[0].name
+            for arm in ("dense", "mod")]  # fmt: skip
+    expected = compared(world, *pair)
+    for trial in pair:
+        path = trial / "eval" / "tiny.json"
+        found = json.loads(path.read_text())
+        found["config"]["part"] = "validation"
+        path.write_text(json.dumps(found))
+    told: list[str] = []
+    assert compared(world, *pair, progress=told.append).scores == expected.scores
+    assert len(told) == 2
+    assert json.loads((pair[0] / "eval" / "tiny.json").read_text())["config"]["part"] == "test"
+
+
 def test_a_packed_study_is_compared_without_weights(world: Path, winners: ScoreComparison) -> None:
     packed = world / "study.tar.xz"
     library.pack(world / "study", packed)
