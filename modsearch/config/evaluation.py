@@ -76,6 +76,8 @@ class Ranked(Frozen):
     """Suite, task and metric."""
     value: float
     higher_is_better: bool
+    suite_hash: str | None = None
+    """Of the suite as it was; None where that was not noted."""
 
     @property
     def cost(self) -> float:

@@ -50,6 +50,7 @@ def ranked(results: Mapping[str, Any], objective: Objective) -> Ranked:
         name=objective.name,
         value=fmean(value for value in values if value is not None),
         higher_is_better=all(better),
+        suite_hash=results.get("config", {}).get("suite_hash"),
     )
 
 

@@ -33,7 +33,7 @@ from modsearch.study.driver import Driver
 from modsearch.study.events import OnEvent
 from modsearch.study.progress import Progress
 from modsearch.study.provenance import open_manifest, stage_key, study_key
-from modsearch.study.scorings import Scorings
+from modsearch.study.scorings import Scorings, refuse_other_objective
 from modsearch.study.stages import MOST_EXTENSIONS, Stages
 from modsearch.study.trials import Trials
 from modsearch.study.work import Scorer, run_job, run_mirrored
@@ -194,6 +194,8 @@ class Runner:
         for _ in range(2):
             driver = self.driver(specs)
             left = driver.left()
+            if stage is Stage.EXPLORE and left:
+                refuse_other_objective(self.space, self.directory)
             self.progress.begin(stage, len(left), sum(left))
             engine.run(driver.next_job, driver.on_record)
             if not driver.failed:

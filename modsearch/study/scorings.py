@@ -9,8 +9,10 @@ from modsearch.config.evaluation import UNSCORED
 from modsearch.config.manifest import Manifest
 from modsearch.config.records import Job, Record, State
 from modsearch.config.runtime import Signal
+from modsearch.errors import StudyError
 from modsearch.evaluation.asked import Asked
 from modsearch.evaluation.local_data import LocalData
+from modsearch.space.space import Space
 from modsearch.store.directory import StudyDirectory
 from modsearch.store.trial import WEIGHTS
 from modsearch.study.events import Trial
@@ -74,6 +76,28 @@ class Scorings:
         elif self.left and time.monotonic() - self._told > TOLD_SECONDS:
             self._told = time.monotonic()
             self.progress.note(f"evaluate: {self.left} left")
+
+
+def refuse_other_objective(space: Space, directory: StudyDirectory) -> None:
+    """Values of two suites are not ranked together: whether that of explore's objective is as it
+    was when trials were scored with it.
+
+    Raises:
+        ConfigError: the suite is unknown or wrong.
+        DataError: a file can't be read.
+        StudyError: it has changed.
+    """
+    objective = space.explore.objective if space.explore is not None else None
+    if objective is None:
+        return
+    local = None if objective.data_dir is None else LocalData(Path(objective.data_dir))
+    now = Asked.of(objective.suite, space.data, local)
+    before = {each.objective.suite_hash for each in directory.records() if each.objective}
+    if before - {None, now.identity}:
+        raise StudyError(
+            f"suite {now.file} of explore.objective has changed since trials of {directory.root} "
+            f"were scored with it\nbring the old suite and its data back, or use another --out"
+        )
 
 
 def _wanted(directory: StudyDirectory, manifest: Manifest, *, cells: bool) -> list[Record]:

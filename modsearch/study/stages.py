@@ -192,7 +192,7 @@ class Stages:
         """The arm's one recipe: fixed by the space, or the best of explore.
 
         Raises:
-            StudyError: explore has no finished trial of the arm.
+            StudyError: explore has no finished trial of the arm, or none that was scored.
         """
         settings = self.space.arms[arm]
         base = settings.control_of or arm
@@ -204,6 +204,13 @@ class Stages:
                 raise StudyError(
                     f"no recipe for arm `{base}`: explore has no finished trial of it\n"
                     f"run the stage `explore` first, and look at `modsearch status`"
+                )
+            objective = self.space.explore.objective
+            if objective is not None and best.objective is None:
+                raise StudyError(
+                    f"no recipe for arm `{base}`: none of its trials in explore has been scored "
+                    f"with {objective.name}\nthe same command scores them; what was said of them "
+                    f"above is in the way"
                 )
             tree = _recipe_of(best)
         return tree if settings.control_of is None else over(tree, settings)

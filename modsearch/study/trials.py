@@ -77,7 +77,8 @@ class Trials:
     def _keeps_weights(self, record: Record) -> bool:
         if self.keep == "all" or (self.keep == "winners" and record.stage is Stage.CONFIRM):
             return True
-        return record in (self._best or {}).values()
+        # By name: one that could not be scored comes back with the reason.
+        return any(record.hash == best.hash for best in (self._best or {}).values())
 
     def _note_best(self, record: Record) -> None:
         """The one that was the best of its cell before keeps its weights no longer."""

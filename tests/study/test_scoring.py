@@ -14,7 +14,7 @@ from modsearch.config.evaluation import Objective, Ranked
 from modsearch.config.records import Job, Record, Stage, State
 from modsearch.config.runtime import Share
 from modsearch.engines.contract import RunTrial
-from modsearch.errors import ConfigError, DataError, ModsearchError
+from modsearch.errors import ConfigError, DataError, ModsearchError, StudyError
 from modsearch.evaluation.objectives import check_objective, ranked
 from modsearch.evaluation.scorer import Scorer
 from modsearch.space.candidates import load_space
@@ -193,6 +193,58 @@ def test_the_engine_that_trains_scores_the_confirmed_trials(suite: Path, tmp_pat
     suite.write_text(yaml.safe_dump({**SUITE, "description": "A third."}))
     lines = run(space, root)[1]
     assert sum("is not scored: " in line for line in lines) == 1, "one ends no study"
+
+
+def test_measure_does_not_go_by_the_loss_where_no_trial_could_be_scored(
+    suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: Scorer, trial: Path, job: Job) -> None:
+        raise DataError("the hub is away")
+
+    monkeypatch.setattr(Scorer, "score", broken)
+    objective = {"suite": str(suite), **OBJECTIVE}
+    explore = {**EXPLORED["explore"], "objective": objective}
+    space = space_of({"arms": EXPLORED["arms"], "explore": explore, "confirm": None})
+    with pytest.raises(StudyError, match="none of its trials in explore has been scored with"):
+        run(space, tmp_path / "study")
+    assert {r.stage for r in StudyDirectory(tmp_path / "study").records()} == {Stage.EXPLORE}
+    monkeypatch.undo()
+    run(space, tmp_path / "study")
+    found = StudyDirectory(tmp_path / "study").records()
+    assert {r.stage for r in found} == {Stage.EXPLORE, Stage.MEASURE}
+
+
+def test_values_of_a_suite_that_has_changed_are_not_ranked_with_those_before(
+    suite: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "study"
+    explore = {**EXPLORED["explore"], "objective": {"suite": str(suite), **OBJECTIVE}}
+    more = {**explore, "budgets": [*explore["budgets"], 4e7]}
+    run(space_of({**EXPLORED, "explore": explore}), root)
+    whole = suite.read_text()
+    suite.write_text(yaml.safe_dump({**SUITE, "description": "Another."}))
+    run(space_of({**EXPLORED, "explore": explore}), root)  # nothing is left to be scored
+    with pytest.raises(StudyError, match="has changed since trials"):
+        run(space_of({**EXPLORED, "explore": more}), root)
+    suite.write_text(whole)
+    assert len(run(space_of({**EXPLORED, "explore": more}), root)[0]) == 3
+
+
+def test_the_best_of_a_cell_keeps_its_weights_on_a_storage_where_it_could_not_be_scored(
+    suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: Scorer, trial: Path, job: Job) -> None:
+        raise DataError("the hub is away")
+
+    root, storage = tmp_path / "study", tmp_path / "storage"
+    space = space_of({"suite": {"name": str(suite), "cells": True}})
+    monkeypatch.setattr(Scorer, "score", broken)
+    run(space, root, storage)
+    monkeypatch.undo()
+    jobs, lines = run(space, root, storage)
+    assert {job.stage for job in jobs} == {Stage.MEASURE, Stage.CONFIRM}
+    assert not [line for line in lines if "not scored" in line]
+    assert all(bits(root, job.hash) > 0 for job in jobs)
 
 
 @pytest.mark.parametrize("stored", [False, True], ids=["here", "on a storage"])
