@@ -1,5 +1,6 @@
 """A model with its tokenizer as a model of lm-eval."""
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Self
@@ -12,7 +13,7 @@ from lm_eval.utils import simple_parse_args_string
 
 from modsearch import __version__
 from modsearch.data.tokenizers import ByteTokenizer, Tokenizer
-from modsearch.errors import ConfigError, shown, unknown
+from modsearch.errors import ConfigError, DataError, shown, unknown
 from modsearch.evaluation.answers import Answer, Answers
 from modsearch.evaluation.generation import Continuer, Prompt, Settings
 from modsearch.evaluation.likelihoods import Score, Scorer, batch_tokens
@@ -248,7 +249,11 @@ class ModsearchLM(TemplateLM):
         return self._score(rows, disable_tqdm)
 
     def _score(self, rows: Sequence[Sequence[Row]], quiet: bool) -> list[Score]:
-        """Of texts that have some rows each."""
+        """Of texts that have some rows each.
+
+        Raises:
+            DataError: the model gives no numbers.
+        """
         size = self.batch_size if isinstance(self.batch_size, int) else None
         scorer = Scorer(self.model, self.mode, size, self.dtype)
         found = iter(scorer.score([row for each in rows for row in each], quiet))
@@ -256,6 +261,11 @@ class ModsearchLM(TemplateLM):
         for each in rows:
             parts = [next(found) for _ in each]
             scores.append((sum(nats for nats, _ in parts), all(same for _, same in parts)))
+        if not all(math.isfinite(nats) for nats, _ in scores):  # an accuracy would hide it
+            raise DataError(
+                f"the model's logits are no numbers in {str(self.dtype).removeprefix('torch.')}\n"
+                f"its weights are damaged, or it needs another dtype"
+            )
         return scores
 
     def generate_until(

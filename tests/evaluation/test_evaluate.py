@@ -95,6 +95,17 @@ def test_loglikelihood_is_the_sum_of_log_softmax(config: ModelConfig) -> None:
         assert score == pytest.approx(direct(model, tokens, scored), abs=1e-4)
 
 
+def test_a_model_without_numbers_has_no_accuracy() -> None:
+    model = decoder(DENSE)
+    with torch.no_grad():
+        next(model.parameters()).fill_(math.nan)
+    lm = ModsearchLM(model)
+    with pytest.raises(DataError, match="logits are no numbers in float32"):
+        loglikelihood(lm, TEXTS)
+    with pytest.raises(DataError, match="logits are no numbers"):
+        lm.loglikelihood_rolling([request("loglikelihood_rolling", "a text")])
+
+
 def test_a_long_context_is_cut_from_the_left() -> None:
     model = decoder(DENSE).eval()
     context, continuation = "lorem ipsum, " * 20, "dolor"
