@@ -35,6 +35,8 @@ def run_job(root: Path, scorer: Scorer | None, job: Job) -> Record:
     record = run_trial(root, job)
     if job.scoring is None or scorer is None or record.state is not State.COMPLETE:
         return record
+    if job.scoring.objective is not None and record.objective is not None:
+        return record  # of an earlier run, whose weights may be gone
     study = StudyDirectory(root)
     trial = study.trial(job.hash)
     if job.scoring.objective is not None and not (trial / WEIGHTS).is_file():

@@ -1,5 +1,6 @@
 """Suites in the loop of a study: explore ranks by a metric, and the engine that trains scores."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -277,6 +278,19 @@ def test_explore_on_a_storage_goes_by_a_metric(suite: Path, tmp_path: Path) -> N
     ]
     assert found[0] == found[1]
     assert all(found[0].values())
+
+
+def test_what_a_storage_has_scored_is_not_trained_again(suite: Path, tmp_path: Path) -> None:
+    root, storage = tmp_path / "study", tmp_path / "storage"
+    run(searched(suite), root, storage)
+    lost = StudyDirectory(root).records()[0]
+    [log] = storage.rglob(f"{lost.hash}/metrics.jsonl")
+    before = log.stat().st_mtime_ns
+    shutil.rmtree(StudyDirectory(root).trial(lost.hash))
+    jobs, _ = run(searched(suite), root, storage)
+    assert [job.hash for job in jobs] == [lost.hash]
+    assert StudyDirectory(root).record(lost.hash) == lost
+    assert log.stat().st_mtime_ns == before
 
 
 def test_a_mean_over_tasks_takes_the_metric_of_each() -> None:
