@@ -239,6 +239,12 @@ def load_llama(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.flo
                 f"{folder}: weights {shown(name)} are {shown(list(found.shape))}, but its "
                 f"config.json means {shown(list(parameter.shape))}"
             )
+    known = dict(model.named_parameters())
+    for name in sorted(tensors):
+        if name.startswith("model.") and name not in known and not name.endswith("inv_freq"):
+            raise DataError(
+                f"{folder}: weights {shown(name)} have no place in what its config.json means"
+            )
     if tied:
         tensors[HEAD] = tensors[EMBEDDING]
     model.load_state_dict(tensors, strict=False, assign=True)

@@ -153,6 +153,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"intermediate_size": 96}, "are .* but its config.json means"),
     ({"model_type": "qwen2"}, "no weights .*q_proj.bias"),
     ({"vocab_size": 301}, "config.json means"),
+    ({"num_hidden_layers": 1}, r"weights .model.layers.1.input_layernorm.weight. have no place"),
 ]  # fmt: skip
 
 
