@@ -161,6 +161,16 @@ class CorpusFacts(Frozen):
     sources: tuple[SourceFacts, ...] = ()
     """Where there are several."""
 
+    @property
+    def without_text(self) -> list[str]:
+        """A line for each source that has nothing of its own to train on."""
+        return [
+            f"source {each.name} is not trained on, whatever its weight: its text stands in "
+            f"another source, or is too little"
+            for each in self.sources
+            if not each.train_tokens
+        ]
+
     def bytes_per_token_of(self, part: str) -> float:
         """Of what is trained on or scored: sources count there by their weights."""
         weighted = [

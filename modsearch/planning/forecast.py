@@ -83,6 +83,7 @@ def forecast(space: Space) -> Forecast:
     """
     corpora = load_corpora(space.data, space.vocab_sizes)
     warnings = [*too_small(space, corpora), *copied_text(corpora.first)]
+    warnings += corpora.first.facts.without_text
     try:
         decided = constants_of(space)
     except StudyError as error:

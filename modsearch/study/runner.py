@@ -65,6 +65,8 @@ class Runner:
         server = Ledger(server_url(ledger)) if ledger else None
         self.progress = Progress(self.directory, on_event)
         corpora = load_corpora(space.data, space.vocab_sizes, told=self.progress.prepared)
+        for line in corpora.first.facts.without_text:
+            self.progress.note(line)
         for sample, model in space.samples():  # before anything is trained
             corpora.of(model).windows(sample, model.seq_len)
         if scorer is not None:

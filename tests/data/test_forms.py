@@ -406,3 +406,11 @@ def test_a_source_that_would_never_be_trained_on_is_refused() -> None:
     assert min(Batches(tokens, 7, 2, 0, [(500, 999.0), (500, 1.0)]).counts) == 1
     with pytest.raises(DataError, match="of the weights 3000, 1 one is so small"):
         Batches(tokens, 7, 2, 0, [(500, 3000.0), (500, 1.0)])
+
+
+def test_a_source_whose_text_is_all_in_another_is_told(tmp_path: Path) -> None:
+    one, other = (str(written(tmp_path, name, TEXTS)) for name in ("a.jsonl", "b.jsonl"))
+    [line] = load([one, {"path": other, "weight": 9}]).facts.without_text
+    assert line.startswith(f"source {other} is not trained on, whatever its weight")
+    third = str(written(tmp_path, "c.jsonl", [text.upper() for text in TEXTS]))
+    assert load([one, third]).facts.without_text == []

@@ -1,6 +1,7 @@
 """What `plan` says: of this study's own trials, for this machine, and of what is rejected."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -255,6 +256,13 @@ def test_text_that_is_copied_from_training_is_said(tmp_path: Path) -> None:
         (tmp_path / f"{number}.txt").write_text("\n".join(map(str, range(2000))) + f" {number}")
     [said] = [each for each in forecast(space(tmp_path)).warnings if "verbatim" in each]
     assert "100% of the test text" in said
+
+
+def test_a_source_that_is_a_copy_of_another_is_said(corpus: Path, tmp_path: Path) -> None:
+    shutil.copytree(corpus, tmp_path / "copy")
+    sources = [str(corpus), str(tmp_path / "copy")]
+    warnings = forecast(space(corpus, data={"corpus": sources})).warnings
+    assert sum("is not trained on, whatever its weight" in each for each in warnings) == 1
 
 
 def test_tokens_that_never_occur_are_said(corpus: Path) -> None:
