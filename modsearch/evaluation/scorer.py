@@ -6,14 +6,20 @@ comes with the first trial that is scored.
 
 from pathlib import Path
 
+import numpy as np
+
 from modsearch.config.data import DataConfig
 from modsearch.config.evaluation import Ranked, Scoring
 from modsearch.config.records import Job
 from modsearch.config.shipped import is_shipped
-from modsearch.evaluation.asked import Asked
+from modsearch.data.corpus import load_corpus
+from modsearch.errors import DataError
+from modsearch.evaluation.asked import Asked, Part
+from modsearch.evaluation.documents import Origin
 from modsearch.evaluation.local_data import LocalData
 from modsearch.evaluation.objectives import check_objective, ranked
-from modsearch.evaluation.suites import load_suite
+from modsearch.evaluation.suites import Suite, load_suite
+from modsearch.evaluation.texts import whole_texts
 from modsearch.store.directory import evaluations_in
 
 
@@ -30,7 +36,8 @@ class Scorer:
         """
         plan, path = load_suite(scoring.suite)
         if scoring.objective is None and plan.is_self_contained and is_shipped("evals", path):
-            return  # there is nothing that can be wrong
+            _check_text(plan, path, data, scoring.part, vocab_size, fingerprint)
+            return  # nothing else can be wrong
         from modsearch.evaluation.evaluate import checked_metrics
 
         suite, part, local = scoring.suite, scoring.part, _local(scoring)
@@ -65,6 +72,27 @@ class Scorer:
             device, part = job.runtime.device, scoring.part
             found = answered(trial, asked, data, part, device, job.fingerprint, local)
         return None if scoring.objective is None else ranked(found, scoring.objective)
+
+
+def _check_text(
+    plan: Suite, path: Path, data: DataConfig, part: Part, vocab_size: int, fingerprint: str
+) -> None:
+    """Whether there is text enough for a suite's documents.
+
+    Raises:
+        DataError: there is too little.
+    """
+    held_out = np.empty(0, np.uint8)
+    if plan.needs_corpus:
+        held_out = load_corpus(data, vocab_size, fingerprint).text(part)
+    texts = whole_texts(data).texts if plan.needs_texts else ()
+    for task in plan.tasks:
+        source = task.source()
+        try:
+            if source is not None:
+                source.documents(Origin(held_out, 0, path.parent, texts))
+        except DataError as error:
+            raise DataError(f"{path}: task `{task.task}`: {error}") from error
 
 
 def _local(scoring: Scoring) -> LocalData | None:

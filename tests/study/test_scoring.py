@@ -177,6 +177,17 @@ def test_what_is_wrong_with_a_suite_is_said_before_anything_is_trained(
     assert not list((tmp_path / "other").glob("trials/*"))
 
 
+def test_too_little_text_for_the_winners_suite_is_said_before_anything_is_trained(
+    tmp_path: Path,
+) -> None:
+    for number in range(60):
+        (tmp_path / f"{number}.txt").write_text(f"some text of number {number}\n" * 9)
+    space = space_of({"suite": "quick", "data": {"corpus": str(tmp_path / "*.txt")}})
+    with pytest.raises(DataError, match=r"quick.yaml: task `held_out_text`: the held-out text of"):
+        run(space, tmp_path / "study")
+    assert not list((tmp_path / "study").glob("trials/*"))
+
+
 def test_the_engine_that_trains_scores_the_confirmed_trials(suite: Path, tmp_path: Path) -> None:
     root = tmp_path / "study"
     space = space_of({"suite": str(suite)})
