@@ -119,8 +119,13 @@ def checkpoint_of(path: Path, plugins: "Sequence[Plugin]") -> "tuple[Path, Trial
     """The folder with weights, and what they were made with where that is written there.
 
     Raises:
-        ModsearchError: they were made with other plugins.
+        ModsearchError: they were made with other plugins, or it is a study.
     """
+    if (path / "manifest.json").is_file():
+        raise ModsearchError(
+            f"{path} is a study: name one of its trials, {path / 'trials' / 'HASH'}\n"
+            f"`modsearch best {path} --json` says the hash of its winner"
+        )
     from modsearch.registry.plugins import digests
     from modsearch.store.trial import trial_config, weights_folder
     from modsearch.study.provenance import check_plugins

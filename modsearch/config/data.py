@@ -163,13 +163,21 @@ class CorpusFacts(Frozen):
 
     @property
     def without_text(self) -> list[str]:
-        """A line for each source that has nothing of its own to train on."""
-        return [
-            f"source {each.name} is not trained on, whatever its weight: its text stands in "
-            f"another source, or is too little"
-            for each in self.sources
-            if not each.train_tokens
-        ]
+        """A line for each source that has nothing of its own to train on, or to be scored on."""
+        lines = []
+        for each in self.sources:
+            scored = [part for part in ("validation", "test") if not each.tokens(part)]
+            if not each.train_tokens:
+                lines.append(
+                    f"source {each.name} is not trained on, whatever its weight: its text stands "
+                    f"in another source, or is too little"
+                )
+            elif scored:
+                lines.append(
+                    f"source {each.name} has no {' and no '.join(scored)} text: losses there are "
+                    f"those of the other sources; more documents of it would have some"
+                )
+        return lines
 
     def bytes_per_token_of(self, part: str) -> float:
         """Of what is trained on or scored: sources count there by their weights."""

@@ -72,7 +72,10 @@ class Forecast(Frozen):
     notes: list[str]
 
 
-COMPILED = "training will be compiled: hours are those without that, and an upper limit"
+COMPILED = (
+    "training will be compiled: hours are those without that; each shape takes up to a minute "
+    "more at its first trial"
+)
 
 
 def forecast(space: Space) -> Forecast:

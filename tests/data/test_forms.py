@@ -12,7 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from modsearch.config.data import DataConfig, SourceConfig, Validation
+from modsearch.config.data import (
+    CorpusFacts,
+    DataConfig,
+    SourceConfig,
+    SourceFacts,
+    Validation,
+)
 from modsearch.data import corpus as corpora
 from modsearch.data import reading, tokens
 from modsearch.data.batches import Batches
@@ -414,3 +420,15 @@ def test_a_source_whose_text_is_all_in_another_is_told(tmp_path: Path) -> None:
     assert line.startswith(f"source {other} is not trained on, whatever its weight")
     third = str(written(tmp_path, "c.jsonl", [text.upper() for text in TEXTS]))
     assert load([one, third]).facts.without_text == []
+
+
+def test_a_source_without_scored_text_is_told() -> None:
+    facts = {"train_tokens": 90, "validation_tokens": 0, "test_tokens": 5}
+    none = SourceFacts(name="code", weight=3, **facts)
+    whole = SourceFacts(name="text", weight=1, **{**facts, "validation_tokens": 4})
+    corpus = CorpusFacts(
+        name="both", fingerprint="f", train_tokens=180, validation_tokens=4, test_tokens=10,
+        bytes_per_token=1.0, unigram_entropy=3.0, bigram_entropy=2.0, sources=(none, whole),
+    )  # fmt: skip
+    [line] = corpus.without_text
+    assert line.startswith("source code has no validation text: losses there are those of the")
