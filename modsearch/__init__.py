@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from modsearch.api.components import check, components, describe
     from modsearch.api.data import prepare_data, show_data
     from modsearch.api.model import evaluate, export, flops, generate, train
+    from modsearch.api.planning import plan
     from modsearch.api.space import load_space
     from modsearch.api.speeds import time_winners
-    from modsearch.api.study import Study, open_study, pack, plan, predict, report, search
+    from modsearch.api.study import Study, open_study, pack, predict, report, search
     from modsearch.errors import ModsearchError
 
 __version__ = "0.1.0"
@@ -50,9 +51,10 @@ _HOMES = {
     "api.components": ("check", "components", "describe"),
     "api.data": ("prepare_data", "show_data"),
     "api.model": ("evaluate", "export", "flops", "generate", "train"),
+    "api.planning": ("plan",),
     "api.space": ("load_space",),
     "api.speeds": ("time_winners",),
-    "api.study": ("Study", "open_study", "pack", "plan", "predict", "report", "search"),
+    "api.study": ("Study", "open_study", "pack", "predict", "report", "search"),
     "errors": ("ModsearchError",),
 }
 

@@ -1,5 +1,8 @@
 """A study and a suite that take seconds, as plain data."""
 
+from pathlib import Path
+
+import numpy as np
 from inline import CORPUS
 
 SPACE = {
@@ -37,3 +40,26 @@ SUITE = {
         }
     ],
 }
+
+PICK = {
+    "task": "pick",
+    "dataset_path": "modsearch:jsonl",
+    "dataset_kwargs": {"file": "rows.jsonl"},
+    "test_split": "held_out",
+    "output_type": "multiple_choice",
+    "doc_to_text": "question",
+    "doc_to_choice": "values",
+    "doc_to_target": "right",
+    "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
+    "metadata": {"chance": 0.5},
+}
+"""Questions of `rows.jsonl` beside the suite."""
+
+
+def write_words(path: Path) -> Path:
+    """A JSONL file of words in random order, of which a small model learns something."""
+    draw = np.random.default_rng(0)
+    words = ["".join(draw.choice(list("abcdeghilmnorstu"), 5)) for _ in range(40)]
+    rows = [" ".join(draw.choice(words, 300)) for _ in range(150)]
+    path.write_text("".join(f'{{"text": "{row}"}}\n' for row in rows))
+    return path

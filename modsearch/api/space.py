@@ -59,8 +59,7 @@ def outline(space: "SpaceLike", overrides: Sequence[str] = ()) -> "Space":
     for key, suite, folder in suites:
         try:  # what is wrong with it is said now, not after hours of training
             load_suite(suite)
-            if folder is not None:
-                LocalData(Path(folder))
+            LocalData.at(folder)
         except ModsearchError as error:
             raise type(error)(f"{where}: {key}: {error}") from error
     return found

@@ -1,14 +1,14 @@
-"""A study: planned, searched, opened to be read, reported, packed."""
+"""A study: searched, opened to be read, reported, packed."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import finalize
 
 from modsearch.api.components import Files
-from modsearch.api.space import checked_outline, load_space, outline
+from modsearch.api.space import checked_outline, outline
+from modsearch.api.workers import engine_of, scorer_of
 from modsearch.config.answers import Outcome, Packed, Predictions
 from modsearch.config.arguments import (
     check_count,
@@ -30,13 +30,9 @@ if TYPE_CHECKING:
     from modsearch.config.records import Record
     from modsearch.config.runtime import EngineName
     from modsearch.config.speeds import Speeds
-    from modsearch.engines.contract import MakeEngine
-    from modsearch.planning.forecast import Forecast
     from modsearch.reporting.recipe import RecipeLike
-    from modsearch.space.space import Space
     from modsearch.study.events import OnEvent
     from modsearch.study.status import StudyStatus
-    from modsearch.study.work import Scorer
 
 
 class Study:
@@ -366,15 +362,6 @@ def predict(study: str | Path | Study, flops: float) -> Predictions:
     return (study if isinstance(study, Study) else Study(study)).predict(flops)
 
 
-def plan(space: "SpaceLike", *, overrides: Sequence[str] = (), plugins: Files = ()) -> "Forecast":
-    """Cells, trials, FLOPs, memory, hours and what the study can resolve; nothing is trained but
-    some sizes for a moment, to time them."""
-    wanted = load_space(space, overrides=overrides, plugins=plugins)
-    from modsearch.planning.forecast import forecast
-
-    return forecast(wanted)
-
-
 def search(
     space: "SpaceLike",
     out: str | Path | None = None,
@@ -451,36 +438,16 @@ def search(
         runner = Runner(
             wanted,
             root,
-            make_engine=_engine(kind, address),
+            make_engine=engine_of(kind, address),
             engine=kind,
             workers=workers,
             allow_mixed=allow_mixed,
             ledger=ledger,
             storage=storage,
-            scorer=_scorer(wanted),
+            scorer=scorer_of(wanted),
             on_event=tracking,
         )
         runner.run(Stage(stage) if stage else None)
     study = Study(root)
     study.report()
     return study
-
-
-def _engine(kind: "EngineName", address: str | None) -> "MakeEngine":
-    if kind == "ray":
-        from modsearch.engines.ray import RayEngine
-
-        return partial(RayEngine, address=address)
-    from modsearch.engines.local import local
-
-    return local
-
-
-def _scorer(space: "Space") -> "Scorer | None":
-    """lm-eval, where a study needs it."""
-    objective = space.explore.objective if space.explore is not None else None
-    if space.suite is None and objective is None:
-        return None
-    from modsearch.evaluation.scorer import Scorer
-
-    return Scorer()

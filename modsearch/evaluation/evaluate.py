@@ -14,19 +14,17 @@ import torch
 
 from modsearch.config.data import DataConfig
 from modsearch.config.records import Record, Stage, State
-from modsearch.data.corpus import load_corpus
 from modsearch.data.tokenizers import Tokenizer, read_tokenizer
 from modsearch.errors import StudyError
 from modsearch.evaluation.answers import Answers
 from modsearch.evaluation.asked import Asked, Part
-from modsearch.evaluation.documents import Origin
 from modsearch.evaluation.lm import ModsearchLM
 from modsearch.evaluation.local_data import LocalData
 from modsearch.evaluation.metrics import complete
 from modsearch.evaluation.models import LanguageModel
-from modsearch.evaluation.suites import Suite, load_suite
+from modsearch.evaluation.origins import origin_of
+from modsearch.evaluation.suites import load_suite
 from modsearch.evaluation.tasks import BOOTSTRAP_DRAWS, Results, Tasks
-from modsearch.evaluation.texts import Texts, whole_texts
 from modsearch.nn.contracts import Mode
 from modsearch.store.directory import StudyDirectory
 from modsearch.store.files import write_text
@@ -76,7 +74,7 @@ def evaluate(
     try:
         with _untouched(), _quiet():
             size = vocab_size or model.config.vocab_size
-            origin, text = _origin(plan, path, data, part, size, fingerprint, seed)
+            origin, text = origin_of(plan, path, data, part, size, fingerprint, seed)
             tasks = Tasks(plan, path, origin, local)
             results = tasks.scored(lm)
     finally:
@@ -100,23 +98,6 @@ def evaluate(
     }
     plain: Results = json.loads(json.dumps(results, default=str))
     return plain
-
-
-def _origin(
-    plan: Suite,
-    path: Path,
-    data: DataConfig,
-    part: Part,
-    vocab_size: int,
-    fingerprint: str | None,
-    seed: int = 0,
-) -> tuple[Origin, str | None]:
-    """What a suite's own documents are made of, and the hash of that."""
-    corpus = load_corpus(data, vocab_size, fingerprint) if plan.needs_corpus else None
-    held_out = corpus.text(part) if corpus else np.empty(0, np.uint8)
-    texts = whole_texts(data) if plan.needs_texts else Texts()
-    text = corpus.facts.fingerprint if corpus else texts.fingerprint
-    return Origin(held_out, seed, path.parent, texts.texts), text
 
 
 @contextmanager
@@ -197,7 +178,7 @@ def checked_metrics(
     """
     plan, path = load_suite(suite)
     with _untouched(), _quiet():
-        origin, _ = _origin(plan, path, data, part, vocab_size, fingerprint)
+        origin, _ = origin_of(plan, path, data, part, vocab_size, fingerprint)
         tasks = Tasks(plan, path, origin, local)
     return tasks.metrics, list(tasks.groups)
 

@@ -35,6 +35,11 @@ class LocalData:
             raise DataError(f"no folder {folder}\n--data-dir names one with data sets")
         self.folder = folder
 
+    @classmethod
+    def at(cls, folder: str | None) -> "LocalData | None":
+        """The folder that a user names, or none."""
+        return None if folder is None else cls(Path(folder))
+
     def digest(self) -> bytes:
         """Of all files that may be read."""
         found = hashlib.sha256()

@@ -6,20 +6,16 @@ comes with the first trial that is scored.
 
 from pathlib import Path
 
-import numpy as np
-
 from modsearch.config.data import DataConfig
 from modsearch.config.evaluation import Ranked, Scoring
 from modsearch.config.records import Job
 from modsearch.config.shipped import is_shipped
-from modsearch.data.corpus import load_corpus
 from modsearch.errors import DataError
 from modsearch.evaluation.asked import Asked, Part
-from modsearch.evaluation.documents import Origin
 from modsearch.evaluation.local_data import LocalData
 from modsearch.evaluation.objectives import check_objective, ranked
+from modsearch.evaluation.origins import origin_of
 from modsearch.evaluation.suites import Suite, load_suite
-from modsearch.evaluation.texts import whole_texts
 from modsearch.store.directory import evaluations_in
 
 
@@ -40,7 +36,7 @@ class Scorer:
             return  # nothing else can be wrong
         from modsearch.evaluation.evaluate import checked_metrics
 
-        suite, part, local = scoring.suite, scoring.part, _local(scoring)
+        suite, part, local = scoring.suite, scoring.part, LocalData.at(scoring.data_dir)
         metrics, groups = checked_metrics(suite, data, part, vocab_size, fingerprint, local)
         if scoring.objective is not None:
             check_objective(scoring.objective, metrics, groups)
@@ -63,7 +59,7 @@ class Scorer:
         """
         scoring, data = job.scoring, job.candidate.data
         assert scoring is not None
-        local = _local(scoring)
+        local = LocalData.at(scoring.data_dir)
         asked = Asked.of(scoring.suite, data, local)
         found = evaluations_in(trial).get(asked.suite.name)
         if found is None or not asked.is_answered(found, job.fingerprint, scoring.part):
@@ -82,18 +78,11 @@ def _check_text(
     Raises:
         DataError: there is too little.
     """
-    held_out = np.empty(0, np.uint8)
-    if plan.needs_corpus:
-        held_out = load_corpus(data, vocab_size, fingerprint).text(part)
-    texts = whole_texts(data).texts if plan.needs_texts else ()
+    origin, _ = origin_of(plan, path, data, part, vocab_size, fingerprint)
     for task in plan.tasks:
         source = task.source()
         try:
             if source is not None:
-                source.documents(Origin(held_out, 0, path.parent, texts))
+                source.documents(origin)
         except DataError as error:
             raise DataError(f"{path}: task `{task.task}`: {error}") from error
-
-
-def _local(scoring: Scoring) -> LocalData | None:
-    return None if scoring.data_dir is None else LocalData(Path(scoring.data_dir))

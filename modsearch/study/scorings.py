@@ -1,7 +1,6 @@
 """Finished trials that are scored with the study's suite, by the engine that trained them."""
 
 import time
-from pathlib import Path
 
 from modsearch.analysis.claims import study_claims
 from modsearch.analysis.recipes import causal_loss, measured
@@ -44,7 +43,7 @@ class Scorings:
         wanted = _wanted(directory, manifest, cells=suite.cells)
         if not wanted:
             return []
-        local = None if suite.data_dir is None else LocalData(Path(suite.data_dir))
+        local = LocalData.at(suite.data_dir)
         asked = Asked.of(suite.name, self.stages.space.data, local)
         found = []
         lost = 0
@@ -90,8 +89,7 @@ def refuse_other_objective(space: Space, directory: StudyDirectory) -> None:
     objective = space.explore.objective if space.explore is not None else None
     if objective is None:
         return
-    local = None if objective.data_dir is None else LocalData(Path(objective.data_dir))
-    now = Asked.of(objective.suite, space.data, local)
+    now = Asked.of(objective.suite, space.data, LocalData.at(objective.data_dir))
     before = {each.objective.suite_hash for each in directory.records() if each.objective}
     if before - {None, now.identity}:
         raise StudyError(

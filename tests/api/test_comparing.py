@@ -11,7 +11,7 @@ import torch
 import yaml
 from commands import Done
 from inline import CORPUS
-from tiny import SPACE, SUITE
+from tiny import PICK, SPACE, SUITE
 
 import modsearch as library
 from modsearch.config.answers import ScoreComparison
@@ -25,18 +25,6 @@ ROWS = [
     {"question": f"{a}, then", "values": [f" {b}", f" {c}x"], "right": n % 2}
     for n, (a, b, c) in enumerate(zip("abcdefgh", "ijklmnop", "qrstuvwx", strict=True))
 ]
-PICK = {
-    "task": "pick",
-    "dataset_path": "modsearch:jsonl",
-    "dataset_kwargs": {"file": "rows.jsonl"},
-    "test_split": "held_out",
-    "output_type": "multiple_choice",
-    "doc_to_text": "question",
-    "doc_to_choice": "values",
-    "doc_to_target": "right",
-    "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
-    "metadata": {"chance": 0.5},
-}
 
 
 @pytest.fixture(scope="module")

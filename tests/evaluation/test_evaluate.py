@@ -15,7 +15,7 @@ import torch
 import yaml
 from lm_eval.api.instance import Instance
 from lm_eval.api.registry import get_model
-from tiny import SUITE
+from tiny import PICK, SUITE
 
 import modsearch
 from modsearch.config.data import DataConfig, Validation
@@ -798,17 +798,7 @@ def test_a_right_answer_that_is_no_choice_is_refused(
     first = {"question": "a", "values": [" b", " c"], "right": 0}
     rows = [first, row] if said.startswith("from") else [row]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))
-    task = {
-        "task": "pick",
-        "dataset_path": "modsearch:jsonl",
-        "dataset_kwargs": {"file": "rows.jsonl"},
-        "test_split": "held_out",
-        "output_type": "multiple_choice",
-        "doc_to_text": "question",
-        "doc_to_choice": "values",
-        "doc_to_target": "right",
-        "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
-    }
+    task = {key: value for key, value in PICK.items() if key != "metadata"}
     suite = tmp_path / "pick.yaml"
     suite.write_text(yaml.safe_dump({"name": "pick", "description": "x", "tasks": [task]}))
     small = decoder(ModelConfig(width=8, num_heads=1, seq_len=16))

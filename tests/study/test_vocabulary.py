@@ -12,7 +12,7 @@ import pytest
 import yaml
 from inline import Inline, quietly
 from matplotlib.text import Text
-from tiny import SUITE
+from tiny import SUITE, write_words
 
 import modsearch
 from modsearch.analysis.claims import study_claims
@@ -42,12 +42,7 @@ SIZES = (256, 300)
 @pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Words in random order."""
-    draw = np.random.default_rng(0)
-    words = ["".join(draw.choice(list("abcdeghilmnorstu"), 5)) for _ in range(40)]
-    path = tmp_path_factory.mktemp("text") / "text.jsonl"
-    rows = [" ".join(draw.choice(words, 300)) for _ in range(150)]
-    path.write_text("".join(f'{{"text": "{row}"}}\n' for row in rows))
-    return path
+    return write_words(tmp_path_factory.mktemp("text") / "text.jsonl")
 
 
 ONE = {"ladder": [{"budget": 4e7, "depth": 2, "widths": [4]}], "windows": 4}

@@ -3,8 +3,8 @@
 import math
 from pathlib import Path
 
-import numpy as np
 import pytest
+from tiny import write_words
 
 import modsearch
 from modsearch.config.data import DataConfig
@@ -21,12 +21,7 @@ VOCABULARY = 300
 @pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Words in random order."""
-    draw = np.random.default_rng(0)
-    words = ["".join(draw.choice(list("abcdeghilmnorstu"), 5)) for _ in range(40)]
-    path = tmp_path_factory.mktemp("text") / "text.jsonl"
-    rows = [" ".join(draw.choice(words, 300)) for _ in range(150)]
-    path.write_text("".join(f'{{"text": "{row}"}}\n' for row in rows))
-    return path
+    return write_words(tmp_path_factory.mktemp("text") / "text.jsonl")
 
 
 def candidate(text: Path, vocab_size: int = VOCABULARY, block: str = "mod") -> Candidate:
