@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import finalize
 
 from modsearch.api.components import Files
 from modsearch.api.space import checked_outline, outline
-from modsearch.api.workers import engine_of, scorer_of
 from modsearch.config.answers import Outcome, Packed, Predictions
 from modsearch.config.arguments import (
     check_count,
@@ -30,9 +30,12 @@ if TYPE_CHECKING:
     from modsearch.config.records import Record
     from modsearch.config.runtime import EngineName
     from modsearch.config.speeds import Speeds
+    from modsearch.engines.contract import MakeEngine
     from modsearch.reporting.recipe import RecipeLike
+    from modsearch.space.space import Space
     from modsearch.study.events import OnEvent
     from modsearch.study.status import StudyStatus
+    from modsearch.study.work import Scorer
 
 
 class Study:
@@ -438,16 +441,37 @@ def search(
         runner = Runner(
             wanted,
             root,
-            make_engine=engine_of(kind, address),
+            make_engine=_engine(kind, address),
             engine=kind,
             workers=workers,
             allow_mixed=allow_mixed,
             ledger=ledger,
             storage=storage,
-            scorer=scorer_of(wanted),
+            scorer=_scorer(wanted),
             on_event=tracking,
         )
         runner.run(Stage(stage) if stage else None)
     study = Study(root)
     study.report()
     return study
+
+
+def _engine(kind: "EngineName", address: str | None) -> "MakeEngine":
+    """What executes trials."""
+    if kind == "ray":
+        from modsearch.engines.ray import RayEngine
+
+        return partial(RayEngine, address=address)
+    from modsearch.engines.local import local
+
+    return local
+
+
+def _scorer(space: "Space") -> "Scorer | None":
+    """lm-eval, where a study needs it."""
+    objective = space.explore.objective if space.explore is not None else None
+    if space.suite is None and objective is None:
+        return None
+    from modsearch.evaluation.scorer import Scorer
+
+    return Scorer()
