@@ -40,7 +40,7 @@ def main() -> None:
         for block in ("dense", "mod"):
             config = ModelConfig(vocab_size=256, **values, block=block)
             plain = Stepper(config, batch, Runtime(device=device))
-            compiled = Stepper(config, batch, Runtime(device=device), compiled=True)
+            compiled = Stepper(config, batch, Runtime(device=device, compile=True))
             started = time.perf_counter()
             compiled.seconds()
             first = time.perf_counter() - started

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from decoding import compare
+from served import Asked, timed
 from step_time import Stepper
 
 import modsearch
@@ -30,17 +31,23 @@ from modsearch.config.model import ModelConfig
 from modsearch.config.runtime import Runtime
 from modsearch.engines.local import local
 from modsearch.nn.contracts import ROUTERS
-from modsearch.nn.cost import conventions
 from modsearch.nn.model import Decoder
 from modsearch.study.events import Event, TrialEnded
 from modsearch.study.runner import Runner
 from modsearch.training.machine import cores
 
-SHAPE = {"depth": 12, "width": 768, "num_heads": 12, "seq_len": 1024}
-"""GPT-2 small, with bytes for tokens."""
+SHAPE = {"vocab_size": 50304, "depth": 12, "width": 768, "num_heads": 12, "seq_len": 1024}
+"""GPT-2 small."""
+LARGE = {"depth": 24, "width": 1024, "num_heads": 16}
+"""GPT-2 medium."""
+SMALL = {"vocab_size": 256, "depth": 4, "width": 64, "num_heads": 2, "seq_len": 256}
 ROUTED = {"block": "mod", "capacity": 0.125, "every": 2}
-STEPS = 3
+COMPILED = ["expert_choice", "token_choice", "threshold"]
+"""Routers of which a card's memory holds all graphs at once."""
+STEPS = 10
 """Between two looks at the clock."""
+COMPILING = 150.0
+"""Seconds that all have for their first steps."""
 
 
 @dataclass(frozen=True)
@@ -125,80 +132,38 @@ def configs(bench: Bench, routers: list[str]) -> dict[str, ModelConfig]:
 
 
 def steps(bench: Bench) -> None:
-    """Training steps of dense and of each router, eager, as the trainer runs them."""
-    bench.say(f"Training steps in bf16, {dict(bench.shape)}, batch {bench.batch}, eager:\n")
-    measured(bench, "steps", configs(bench, ROUTERS.names()), (False,), bench.batch)
-    small = max(1, bench.batch // 8)
-    bench.say(f"The same with batch {small}:\n")
-    measured(bench, "steps_small_batch", configs(bench, ["expert_choice"]), (False,), small)
+    """Training steps of dense and of each router, eager and compiled."""
+    asked = {}
+    for compiled in (False, True):
+        for router in [None, *(ROUTERS.names() if not compiled else COMPILED)]:
+            name = f"124M {'compiled' if compiled else 'eager'} {router or 'dense'}"
+            asked[name] = _asked(bench, bench.shape, router, bench.batch, compiled=compiled)
+    bench.say(f"Training steps in bf16, {dict(bench.shape)}:\n")
+    bench.table("steps", timed(asked, ceiling(bench), bench.rounds, STEPS, COMPILING))
 
 
-def compiled(bench: Bench) -> None:
-    """The same with and without torch.compile."""
-    bench.say(f"Training steps in bf16, batch {bench.batch}, eager and with torch.compile:\n")
-    both = configs(bench, ["expert_choice"])
-    measured(bench, "compiled", both, (False, True), bench.batch)
+def sizes(bench: Bench) -> None:
+    """The same for a larger model, and for one as small as those of a search."""
+    shapes = {"355M": (LARGE, bench.batch // 2), "0.2M": (SMALL, 8)}
+    asked = {}
+    for label, (shape, batch) in shapes.items():
+        shape = {**bench.shape, **(shape if bench.shape == SHAPE else {})}
+        for compiled in (False, True):
+            if label == "355M" and not compiled:
+                continue  # the card's memory holds no more
+            for router in (None, "expert_choice"):
+                name = f"{label} {'compiled' if compiled else 'eager'} {router or 'dense'}"
+                asked[name] = _asked(bench, shape, router, batch, compiled=compiled)
+    bench.say("Training steps of other sizes, in bf16:\n")
+    bench.table("sizes", timed(asked, ceiling(bench), bench.rounds, STEPS, COMPILING))
 
 
-def measured(
-    bench: Bench,
-    name: str,
-    models: Mapping[str, ModelConfig],
-    compiling: tuple[bool, ...],
-    batch: int,
-) -> None:
-    """A table of step times: each model beside the first one."""
-    runtime = Runtime.model_validate({"device": bench.device, "precision": "bf16"})
-    top = ceiling(bench)
-    steppers = {}
-    for label, config in models.items():
-        for each in compiling:
-            steppers[label + " compiled" * each] = Stepper(config, batch, runtime, compiled=each)
-    seconds: dict[str, list[float]] = {label: [] for label in steppers}
-    memory = dict.fromkeys(steppers, 0)
-    first: dict[str, float] = {}
-    for turn in range(bench.rounds + 2):
-        for label, stepper in steppers.items():
-            if bench.device == "cuda":
-                torch.cuda.reset_peak_memory_stats()
-            before = torch.cuda.memory_allocated() if bench.device == "cuda" else 0
-            spent = stepper.seconds(STEPS if turn else 1)
-            first.setdefault(label, spent)
-            if bench.device == "cuda":
-                memory[label] = torch.cuda.max_memory_allocated() - before
-            if turn > 1:
-                seconds[label].append(spent)
-    [dense, *_] = steppers.values()
-    rows = []
-    for label, stepper in steppers.items():
-        config, step = stepper.model.config, median(seconds[label])
-        pairs = zip(seconds[label], next(iter(seconds.values())), strict=True)
-        ratio, flops = median(a / b for a, b in pairs), stepper.flops / dense.flops
-        tokens = batch * config.seq_len / step
-        params, embedding = stepper.model.num_params, stepper.model.embedding.weight.numel()
-        per_token = conventions(
-            stepper.model.cost(config.seq_len), config.seq_len, params, embedding
-        )
-        rows.append(
-            {
-                "model": label,
-                "params": params,
-                "ms a step": 1e3 * step,
-                "time ratio": ratio,
-                "FLOP ratio": flops,
-                "time / FLOPs": ratio / flops,
-                "tokens/s": tokens,
-                "TFLOP/s": tokens * per_token["exact"] / 1e12,
-                "MFU": tokens * per_token["exact"] / top,
-                "MFU causal": tokens * per_token["causal_attention"] / top,
-                "MFU 6N": tokens * per_token["6N"] / top,
-                "activations GiB": memory[label] / 2**30,
-                "first step s": first[label],
-            }
-        )
-    bench.table(name, rows)
-    steppers.clear()
-    _emptied(bench)
+def _asked(
+    bench: Bench, shape: Mapping[str, Any], router: str | None, batch: int, *, compiled: bool
+) -> Asked:
+    routed = {} if router is None else {**ROUTED, "router": router}
+    runtime = {"device": bench.device, "precision": "bf16", "compile": compiled}
+    return Asked({**shape, **routed}, batch, runtime)
 
 
 def _emptied(bench: Bench) -> None:
@@ -215,7 +180,7 @@ def decoding(bench: Bench) -> None:
     dense, routed = (Decoder(each).to(bench.device).eval() for each in models.values())
     rows = []
     for batch in (1, 32):
-        tokens_BT = torch.randint(256, (batch, 512 + 64)).to(bench.device)
+        tokens_BT = torch.randint(256, (batch, 512 + 32)).to(bench.device)
         row, ratio = compare("forced", dense, routed, tokens_BT, 512)
         print(row, flush=True)
         rows.append({"batch": batch, "speed over dense": ratio, "all": row})
@@ -226,17 +191,17 @@ def decoding(bench: Bench) -> None:
 
 def trials(bench: Bench) -> None:
     """Trials a second of a small study, one at a time and side by side."""
-    bench.say("16 trials of width 56 to 84, 4 layers, some 100 steps of 8 x 256 tokens:\n")
+    bench.say("Trials of width 56 to 84, 4 layers, some 100 steps of 8 x 256 tokens:\n")
     rows = []
-    for workers in (1, 4):
-        rate = trials_a_second(bench.device, workers, 8 if bench.shape == SHAPE else 1)
+    for workers, seeds in ((1, 1), (4, 2), (8, 4)):
+        rate = trials_a_second(bench.device, workers, seeds, 8 if bench.shape == SHAPE else 1)
         rows.append({"device": bench.device, "at once": workers, "trials a second": rate})
         write_csv(bench.out / "trials.csv", rows)  # at once: the next kind may take too long
     bench.table("trials", rows)
 
 
-def trials_a_second(device: str, workers: int, batch: int) -> float:
-    """From when every worker has ended its first trial to the last one's end."""
+def trials_a_second(device: str, workers: int, seeds: int, batch: int) -> float:
+    """Of 16 trials a seed, from when every worker has ended its first one to the last one's end."""
     widths = list(range(56, 88, 4))
     space = {
         "name": "gpu",
@@ -248,6 +213,7 @@ def trials_a_second(device: str, workers: int, batch: int) -> float:
         "arms": {"dense": {}, "mod": {"model": {"block": "mod"}}},
         "measure": {
             "ladder": [{"budget": 6e10 * batch, "depth": 4, "widths": widths}],
+            "seeds": seeds,
             "windows": 16,
         },
         "resources": {"workers": workers, "device": device},
@@ -291,10 +257,10 @@ def _weights(stepper: Stepper) -> list[torch.Tensor]:
 PARTS: dict[str, Callable[[Bench], None]] = {
     "machine": machine,
     "steps": steps,
+    "sizes": sizes,
     "decoding": decoding,
     "trials": trials,
     "repeats": repeats,
-    "compiled": compiled,
 }
 
 
@@ -303,14 +269,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], default=list(PARTS))
     parser.add_argument("--out", type=Path, default=Path("runs/gpu"))
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--small", action="store_true", help="a small shape, to try the script")
     options = parser.parse_args()
     np.random.seed(0)
     options.out.mkdir(parents=True, exist_ok=True)
-    shape = {**SHAPE, "depth": 2, "width": 32, "num_heads": 2, "seq_len": 64}
+    shape = {**SMALL, "depth": 2, "width": 32, "seq_len": 64}
     bench = Bench(
         options.out,
         options.device,

@@ -21,7 +21,7 @@ tail -n 25 "$out/conformance.txt"
 cat "$out/conformance.txt" >>"$out/tests.txt" && rm "$out/conformance.txt"
 
 rm -f "$out/gpu.md"
-for part in "machine 30" "steps 70" "decoding 40" "trials 60" "repeats 30" "compiled 200"; do
+for part in "machine 30" "steps 150" "sizes 150" "trials 80" "decoding 40" "repeats 30"; do
     set -- $part
     echo "== $1"
     timeout "$2" "$python" benchmarks/gpu.py "$1" --out "$out" $GPU_OPTIONS 2>"$out/stderr" ||

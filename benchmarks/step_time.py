@@ -19,6 +19,7 @@ from modsearch.config.model import ModelConfig
 from modsearch.config.runtime import Runtime
 from modsearch.nn.contracts import ROUTERS
 from modsearch.nn.model import Decoder
+from modsearch.training.compilation import CompiledLoss, Loss
 from modsearch.training.speed import in_turns, wait
 from modsearch.training.trainer import autocast
 
@@ -31,13 +32,11 @@ SHAPES = {
 class Stepper:
     """One model and its optimiser."""
 
-    def __init__(
-        self, config: ModelConfig, batch: int, runtime: Runtime, *, compiled: bool = False
-    ) -> None:
+    def __init__(self, config: ModelConfig, batch: int, runtime: Runtime) -> None:
         torch.manual_seed(0)
         self.runtime = runtime
         self.model = Decoder(config).to(runtime.device)
-        self.loss = torch.compile(self.model.loss) if compiled else self.model.loss
+        self.loss: Loss = CompiledLoss(self.model) if runtime.compile else self.model.loss
         tokens_BT = torch.randint(config.vocab_size, (batch, config.seq_len + 1))
         self.tokens_BT = tokens_BT.to(runtime.device)
         groups = self.model.parameter_groups(0.1)
@@ -58,7 +57,7 @@ class Stepper:
         self.seed += 1
         tokens_BT = self.tokens_BT
         with autocast(self.runtime):
-            loss, output = self.loss(tokens_BT[:, :-1], tokens_BT[:, 1:], self.seed)
+            loss, output = self.loss(tokens_BT[:, :-1], tokens_BT[:, 1:], self.seed, None)
         (loss if output.aux is None else loss + output.aux).backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()

@@ -6,7 +6,7 @@ Shapes: B sequences, T positions, K rows that a routed block computes, D width.
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import wraps
 from typing import Any, ClassVar, Literal, ParamSpec, TypeVar
 
@@ -63,7 +63,20 @@ class Context:
     """In mode `causal`, for routers that are `keyed`: a 64-bit number made of each row's token
     and all before it, also in decoding. None elsewhere."""
     angles: Angles | None = None
-    """Of the positions of all rows, for the layers that take them all."""
+    """Of the positions of the rows, where they are known."""
+
+    def chosen(self, index_BK: Tensor, valid_BK: Tensor | None) -> "Context":
+        """Of the chosen rows, at their own positions."""
+        positions_BK = self.positions_BT.gather(1, index_BK)
+        known = self.angles
+        if known is not None and known.positions_BT is self.positions_BT:
+            angles = known.chosen(index_BK, positions_BK)
+        else:
+            angles = None
+        key_BK = None if self.key_BT is None else self.key_BT.gather(1, index_BK)
+        return replace(
+            self, positions_BT=positions_BK, valid_BT=valid_BK, key_BT=key_BK, angles=angles
+        )
 
     def angles_of(self, head: int, dtype: torch.dtype) -> Angles:
         """Angles of the rows' positions, for heads of a width."""

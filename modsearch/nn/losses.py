@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LOGITS_AT_ONCE = 2**24
-"""Of a training batch: 64 MiB in fp32, and as much again for each of their copies."""
+LOGITS_AT_ONCE = {"cpu": 2**24, "cuda": 2**28}
+"""Of a training batch: 64 MiB in fp32, and as much again for each of their copies. A GPU has the
+memory, and each turn adds to the gradient of the whole head."""
 
 
 def head_loss(x_ND: Tensor, head_VD: Tensor, targets_N: Tensor) -> Tensor:
@@ -20,10 +21,14 @@ def head_loss(x_ND: Tensor, head_VD: Tensor, targets_N: Tensor) -> Tensor:
     is found together with their loss, so that nothing is computed twice: the FLOPs are those of
     the plain way. (Liger Kernel, Hsu et al. 2024, arXiv 2410.10989, does so in one kernel.)
     """
-    if len(x_ND) * len(head_VD) <= LOGITS_AT_ONCE:
+    if len(x_ND) * len(head_VD) <= _logits_at_once(x_ND):
         return F.cross_entropy(F.linear(x_ND, head_VD).float(), targets_N)
     loss: Tensor = _HeadLoss.apply(x_ND, head_VD, targets_N)  # type: ignore[no-untyped-call]  # untyped in torch
     return loss
+
+
+def _logits_at_once(x_ND: Tensor) -> int:
+    return LOGITS_AT_ONCE["cuda" if x_ND.is_cuda else "cpu"]
 
 
 class _HeadLoss(torch.autograd.Function):
@@ -33,7 +38,7 @@ class _HeadLoss(torch.autograd.Function):
     def forward(ctx: Any, x_ND: Tensor, head_VD: Tensor, targets_N: Tensor) -> Tensor:
         """The loss; of what needs a gradient, that too."""
         wants_x, wants_head, _ = ctx.needs_input_grad
-        rows = max(1, LOGITS_AT_ONCE // len(head_VD))
+        rows = max(1, _logits_at_once(x_ND) // len(head_VD))
         total = x_ND.new_zeros((), dtype=torch.float32)
         grad_ND = torch.empty_like(x_ND) if wants_x else None
         grad_VD = torch.zeros_like(head_VD, dtype=torch.float32) if wants_head else None

@@ -214,8 +214,12 @@ class Decoder(nn.Module):
         positions_BT: Tensor | None = None,
         caches: Sequence[LayerCache] | None = None,
         passes: Passes | None = None,
+        angles: Angles | None = None,
     ) -> tuple[Tensor, list[Update]]:
-        """What the head is given (B, T, D), and what the layers said; arguments of `forward`."""
+        """What the head is given (B, T, D), and what the layers said; arguments of `forward`.
+
+        `angles`: those of positions 0, 1, 2, ..., where they are known.
+        """
         B, T = tokens_BT.shape
         if positions_BT is None:
             positions_BT = torch.arange(T, device=tokens_BT.device).expand(B, T)
@@ -224,7 +228,10 @@ class Decoder(nn.Module):
             first = None if caches is None else caches[0]
             key_BT = running_keys(tokens_BT, positions_BT, valid_BT, first)
         x_BTD = self.embedding(tokens_BT)
-        angles = Angles.of(positions_BT, self.config.width // self.config.num_heads, x_BTD.dtype)
+        if angles is None:
+            angles = self.angles(positions_BT)
+        else:
+            angles = replace(angles, positions_BT=positions_BT)
         updates = []
         for layer, block in enumerate(self.stack()):
             cache = None if caches is None else caches[layer]
@@ -254,11 +261,22 @@ class Decoder(nn.Module):
         """One a layer, for `forward` and `logits` in mode `causal`."""
         return [LayerCache.empty(num_sequences, self.device) for _ in self.blocks]
 
+    def angles(self, positions_BT: Tensor) -> Angles:
+        """By which attention turns rows at some positions."""
+        head = self.config.width // self.config.num_heads
+        return Angles.of(positions_BT, head, self.embedding.weight.dtype)
+
     def loss(
-        self, tokens_BT: Tensor, targets_BT: Tensor, seed: int, passes: Passes | None = None
+        self,
+        tokens_BT: Tensor,
+        targets_BT: Tensor,
+        seed: int,
+        passes: Passes | None = None,
+        angles: Angles | None = None,
     ) -> tuple[Tensor, Trace]:
-        """Mean cross-entropy in nats, routing as in training, and the pass that it is of."""
-        x_BTD, updates = self.hidden(tokens_BT, "train", seed, passes=passes)
+        """Mean cross-entropy in nats, routing as in training, and the pass that it is of;
+        `angles` as for `hidden`."""
+        x_BTD, updates = self.hidden(tokens_BT, "train", seed, passes=passes, angles=angles)
         loss = head_loss(x_BTD.flatten(0, 1), self.head.weight, targets_BT.flatten())
         return loss, Trace(_shape(tokens_BT), updates)
 

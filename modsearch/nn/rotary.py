@@ -3,7 +3,7 @@
 Shapes: B sequences, T rows, N heads, H head width.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -33,6 +33,19 @@ class Angles:
         steps = torch.arange(half, device=positions_BT.device, dtype=wide) / half
         angles = places[..., None].to(wide) * ROTARY_BASE**-steps
         return cls(positions_BT, head, angles.cos(), angles.sin())
+
+    def chosen(self, index_BK: Tensor, positions_BK: Tensor) -> "Angles":
+        """Those of some rows of each sequence, looked up: sines cost more than memory does."""
+        if self.cos.ndim == 2:
+            return replace(
+                self,
+                positions_BT=positions_BK,
+                cos=self.cos[index_BK][:, None],
+                sin=self.sin[index_BK][:, None],
+            )
+        index_B1K1 = index_BK[:, None, :, None].expand(-1, -1, -1, self.cos.shape[-1])
+        cos, sin = self.cos.gather(2, index_B1K1), self.sin.gather(2, index_B1K1)
+        return replace(self, positions_BT=positions_BK, cos=cos, sin=sin)
 
 
 def rotate(x_BNTH: Tensor, angles: Angles) -> Tensor:

@@ -15,6 +15,13 @@ from modsearch.nn.passes import Passes
 MOST_SHAPES = 1024
 """That one process compiles; the compiler's own limit is one for programs whose shapes grow."""
 
+GRAPHS: dict[str, str | int | bool | Callable[..., object]] = {
+    "triton.cudagraphs": True,
+    "triton.cudagraph_skip_dynamic_graphs": True,
+}
+"""A small model's step on a GPU is bound by launches; as CUDA graphs, a pass is one launch. Not for
+a router that draws: each step's seed would be a graph of its own."""
+
 Loss = Callable[[Tensor, Tensor, int, Passes | None], tuple[Tensor, Trace]]
 
 
@@ -25,7 +32,13 @@ class CompiledLoss:
         config = torch._dynamo.config
         config.recompile_limit = config.accumulated_recompile_limit = MOST_SHAPES
         self.model = model
-        self._compiled = torch.compile(model.loss, fullgraph=True)
+        self._compiled = torch.compile(
+            model.loss, fullgraph=True, options=GRAPHS if model.device.type == "cuda" else None
+        )
+        # Given, and not made inside: the compiler would make sines anew for each of the elements
+        # that are turned, in the backward pass, too.
+        positions_BT = torch.arange(model.config.seq_len, device=model.device)[None]
+        self._angles = model.angles(positions_BT.expand(2, -1))
 
     def __call__(
         self, tokens_BT: Tensor, targets_BT: Tensor, seed: int, passes: Passes | None = None
@@ -34,4 +47,5 @@ class CompiledLoss:
         them."""
         if passes is not None or not self.model.is_warm:
             return self.model.loss(tokens_BT, targets_BT, seed, passes)
-        return self._compiled(tokens_BT, targets_BT, seed)
+        angles = self._angles if tokens_BT.shape[1] == self.model.config.seq_len else None
+        return self._compiled(tokens_BT, targets_BT, seed, angles=angles)

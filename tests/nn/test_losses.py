@@ -46,7 +46,7 @@ def found(loss: Callable[..., Tensor], *, autocast: bool = False) -> list[Tensor
 
 @pytest.fixture(params=[1, 7, 36], ids=lambda rows: f"{rows} rows at once")
 def in_turns(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(losses, "LOGITS_AT_ONCE", request.param * VOCAB)
+    monkeypatch.setitem(losses.LOGITS_AT_ONCE, "cpu", request.param * VOCAB)
     return int(request.param)
 
 
@@ -105,7 +105,7 @@ def test_no_tensor_has_more_than_the_logits_of_a_turn(in_turns: int) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # by torch
 def test_compiled_it_is_one_graph(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(losses, "LOGITS_AT_ONCE", 7 * VOCAB)
+    monkeypatch.setitem(losses.LOGITS_AT_ONCE, "cpu", 7 * VOCAB)
     compiled = torch.compile(head_loss, fullgraph=True, backend="aot_eager")
     for ours, theirs in zip(found(compiled), found(plain), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)

@@ -598,6 +598,25 @@ def test_angles_that_are_given_are_of_these_positions_and_heads_or_not_used() ->
     assert context.angles_of(4, torch.float32).cos.shape == (6, 2)
 
 
+@pytest.mark.parametrize(
+    "own", [False, True], ids=["the same positions", "positions of their own"]
+)
+def test_angles_of_chosen_rows_are_looked_up(own: bool) -> None:
+    positions_BT = torch.arange(6).expand(2, 6)
+    if own:
+        positions_BT = positions_BT + torch.tensor([[0], [3]])
+    index_BK = torch.tensor([[0, 2, 5], [1, 2, 4]])
+    known = Angles.of(positions_BT, 8, torch.float32)
+    inside = Context("train", 0, positions_BT, None, 0, angles=known).chosen(index_BK, None)
+    anew = Context("train", 0, positions_BT, None, 0).chosen(index_BK, None)
+    assert inside.angles is not None
+    assert anew.angles is None
+    assert inside.angles_of(8, torch.float32) is inside.angles
+    there = anew.angles_of(8, torch.float32)
+    for one, other in ((inside.angles.cos, there.cos), (inside.angles.sin, there.sin)):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
 # The model as a whole.
 
 

@@ -25,6 +25,7 @@ from modsearch.data.batches import Batches
 from modsearch.data.corpus import Corpus, load_corpus
 from modsearch.nn.contracts import ROUTERS
 from modsearch.nn.generate import Sampling, generate
+from modsearch.nn.losses import LOGITS_AT_ONCE, head_loss
 from modsearch.nn.model import Decoder
 from modsearch.nn.parts import block_names, completed
 from modsearch.store.directory import StudyDirectory
@@ -237,6 +238,37 @@ def test_a_compiled_loss_is_the_loss(name: str) -> None:
     torch.testing.assert_close(fast_grads, eager_grads, rtol=1e-2, atol=1e-4)
 
 
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("name", ["dense", "mod", "token_choice", "random"])
+def test_trainings_of_a_shape_that_are_compiled_lose_what_eager_ones_do(
+    name: str, corpus: Corpus, tmp_path: Path
+) -> None:
+    recipe = FEW.get(name, ALL.get(f"mod {name}", {}))
+    recipe = {**recipe, "every": 2}
+    for seed in (5, 6):  # the second one has its parameters elsewhere in memory
+        found = {}
+        for compiled in (False, True):
+            runtime = Runtime(device=DEVICE, compile=compiled, checkpoint_seconds=600)
+            folder = tmp_path / f"{seed} {compiled}"
+            train(recipe, corpus, folder, runtime, seed=seed)
+            found[compiled] = losses(folder)
+        assert found[True] == pytest.approx(found[False], abs=1e-3)
+
+
+def test_a_head_loss_in_turns_is_the_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    x_ND, head_VD = torch.randn(512, 64, device=DEVICE), torch.randn(1000, 64, device=DEVICE)
+    targets_N = torch.randint(1000, (512,), device=DEVICE)
+    found = []
+    for at_once in (2**28, 2**14):
+        monkeypatch.setitem(LOGITS_AT_ONCE, DEVICE, at_once)
+        x, head = x_ND.clone().requires_grad_(), head_VD.clone().requires_grad_()
+        with torch.autocast(DEVICE, torch.bfloat16):
+            loss = head_loss(x, head, targets_N)
+        loss.backward()  # type: ignore[no-untyped-call]
+        found.append([loss.detach(), x.grad, head.grad])
+    torch.testing.assert_close(*found, rtol=2e-2, atol=2e-4)
+
+
 def single(recipe: Mapping[str, Any], corpus: Corpus, width: int = 32) -> Job:
     given = candidate(recipe, width)
     return Job(
@@ -282,6 +314,19 @@ def test_memory_that_runs_out_is_a_state_of_the_trial(
     assert record.state is State.OUT_OF_MEMORY, record.reason
     small = run_trial(tmp_path, single({}, corpus, 32))
     assert small.state is State.COMPLETE, small.reason
+
+
+def test_a_batch_that_is_too_large_is_taken_in_halves(
+    corpus: Corpus, tmp_path: Path, little_memory: None
+) -> None:
+    job = single({}, corpus, 256)
+    optim = job.candidate.optim.model_copy(update={"batch_size": 256})
+    candidate = job.candidate.model_copy(update={"optim": optim})
+    record = run_trial(tmp_path, job.model_copy(update={"candidate": candidate}))
+    assert record.state is State.COMPLETE, record.reason
+    assert record.scores is not None
+    assert record.scores.micro_batch is not None
+    assert record.scores.micro_batch < 256
 
 
 def test_a_study_reaches_its_report(tmp_path: Path) -> None:

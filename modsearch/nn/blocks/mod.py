@@ -122,14 +122,12 @@ class Mod(RoutedBlock):
         B, T, D = x_BTD.shape
         index_BK, valid_BK = routing.index_BK, routing.valid_BK
         rows_BKD = x_BTD.flatten(0, 1).index_select(0, flat_index(index_BK, T)).view(B, -1, D)
-        if self.options.positions == "original":
-            positions_BK = context.positions_BT.gather(1, index_BK)
-        else:
+        inside = context.chosen(index_BK, valid_BK)
+        if self.options.positions == "renumbered":
             positions_BK = torch.arange(index_BK.shape[1], device=x_BTD.device).expand(B, -1)
             if context.cache is not None:
                 positions_BK = positions_BK + context.cache.lengths_A[:, None]
-        key_BK = None if context.key_BT is None else context.key_BT.gather(1, index_BK)
-        inside = replace(context, positions_BT=positions_BK, valid_BT=valid_BK, key_BT=key_BK)
+            inside = replace(inside, positions_BT=positions_BK)
         inner_update = inner.delta(rows_BKD, inside)
         delta_BKD = inner_update.delta_BKD
         if self.options.update != "delta":

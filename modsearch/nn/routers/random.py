@@ -49,8 +49,10 @@ class Random(Router):
 def gaussian(counter: Tensor, seed: int, layer: int) -> Tensor:
     """Standard normal values, one a counter: a SplitMix64 hash (Steele et al. 2014) of
     (counter, seed, layer), mapped through the inverse error function."""
-    offset = seed * 0x9E3779B1 + layer * 0x85EBCA77 + 0x2545F491
-    # A tensor takes signed 64-bit numbers only, and a seed may be any integer.
-    state = hashed(counter + ((offset + (1 << 63)) % (1 << 64) - (1 << 63)))
+    if not -(1 << 63) <= seed < 1 << 63:  # a tensor takes no others, and a seed may be any integer
+        seed = (seed + (1 << 63)) % (1 << 64) - (1 << 63)
+    # As tensors, which wrap around: compiled, a seed is a C++ integer, whose overflow is not ours.
+    offset = torch.full((), seed, device=counter.device) * 0x9E3779B1
+    state = hashed(counter + offset + (layer * 0x85EBCA77 + 0x2545F491))
     uniform = ((state >> 12) & 0xFFFFFFFFFF).double() / (1 << 40)
     return math.sqrt(2) * torch.erfinv(2 * uniform.clamp(1e-12, 1 - 1e-12) - 1)
