@@ -201,7 +201,7 @@ def trials(bench: Bench) -> None:
 
 
 def trials_a_second(device: str, workers: int, seeds: int, batch: int) -> float:
-    """Of 16 trials a seed, from when every worker has ended its first one to the last one's end."""
+    """Of 16 trials a seed, from when every worker has ended its first one to the last end."""
     widths = list(range(56, 88, 4))
     space = {
         "name": "gpu",

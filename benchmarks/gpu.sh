@@ -9,16 +9,9 @@ python=${PYTHON:-python3}
 mkdir -p "$out"
 export PYTHONUNBUFFERED=1
 
-# Both at once: they are short of neither cores nor memory.
-timeout 140 "$python" -m pytest -W default -q -ra --tb=short --durations=10 -m gpu \
-    tests/training/test_gpu.py >"$out/tests.txt" 2>&1 &
-first=$!
-timeout 140 "$python" -m pytest -W default -q -ra --tb=short --durations=10 -m gpu \
-    tests/testing/test_gpu_conformance.py >"$out/conformance.txt" 2>&1
-wait "$first"
-tail -n 40 "$out/tests.txt"
-tail -n 25 "$out/conformance.txt"
-cat "$out/conformance.txt" >>"$out/tests.txt" && rm "$out/conformance.txt"
+timeout 150 "$python" -m pytest -p xdist -n 8 -W default -q -ra --tb=short --durations=10 -m gpu \
+    tests/training/test_gpu.py tests/testing/test_gpu_conformance.py >"$out/tests.txt" 2>&1
+tail -n 60 "$out/tests.txt"
 
 rm -f "$out/gpu.md"
 for part in "machine 30" "steps 150" "sizes 150" "trials 80" "decoding 40" "repeats 30"; do

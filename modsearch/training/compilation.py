@@ -19,8 +19,8 @@ GRAPHS: dict[str, str | int | bool | Callable[..., object]] = {
     "triton.cudagraphs": True,
     "triton.cudagraph_skip_dynamic_graphs": True,
 }
-"""A small model's step on a GPU is bound by launches; as CUDA graphs, a pass is one launch. Not for
-a router that draws: each step's seed would be a graph of its own."""
+"""A small model's step on a GPU is bound by launches; as CUDA graphs, a pass is one launch. Not
+for a router that draws: each step's seed would be a graph of its own."""
 
 Loss = Callable[[Tensor, Tensor, int, Passes | None], tuple[Tensor, Trace]]
 

@@ -252,7 +252,9 @@ def test_trainings_of_a_shape_that_are_compiled_lose_what_eager_ones_do(
             folder = tmp_path / f"{seed} {compiled}"
             train(recipe, corpus, folder, runtime, seed=seed)
             found[compiled] = losses(folder)
-        assert found[True] == pytest.approx(found[False], abs=1e-3)
+        assert found[True][:5] == pytest.approx(found[False][:5], abs=1e-3)
+        # Later on one token may be routed otherwise, as above.
+        assert found[True] == pytest.approx(found[False], abs=1e-2 if name == "dense" else 0.2)
 
 
 def test_a_head_loss_in_turns_is_the_loss(monkeypatch: pytest.MonkeyPatch) -> None:
