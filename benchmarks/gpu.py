@@ -46,7 +46,7 @@ COMPILED = ["expert_choice", "token_choice", "threshold"]
 """Routers of which a card's memory holds all graphs at once."""
 STEPS = 10
 """Between two looks at the clock."""
-COMPILING = 150.0
+COMPILING = 110.0
 """Seconds that all have for their first steps."""
 
 

@@ -9,7 +9,7 @@ python=${PYTHON:-python3}
 mkdir -p "$out"
 export PYTHONUNBUFFERED=1
 
-timeout 150 "$python" -m pytest -p xdist -n 8 -W default -q -ra --tb=short --durations=10 -m gpu \
+timeout 130 "$python" -m pytest -p xdist -n 8 -W default -q -ra --tb=short --durations=10 -m gpu \
     tests/training/test_gpu.py tests/testing/test_gpu_conformance.py >"$out/tests.txt" 2>&1
 tail -n 60 "$out/tests.txt"
 
