@@ -51,8 +51,20 @@ def gaussian(counter: Tensor, seed: int, layer: int) -> Tensor:
     (counter, seed, layer), mapped through the inverse error function."""
     if not -(1 << 63) <= seed < 1 << 63:  # a tensor takes no others, and a seed may be any integer
         seed = (seed + (1 << 63)) % (1 << 64) - (1 << 63)
-    # As tensors, which wrap around: compiled, a seed is a C++ integer, whose overflow is not ours.
+    drawn: Tensor = _drawn(counter, seed, layer)
+    return drawn
+
+
+# One operation to a compiler: of whole numbers that wrap around at 64 bits it makes other ones on
+# a CPU, and nothing that compiles on a GPU.
+@torch.library.custom_op("modsearch::gaussian", mutates_args=())
+def _drawn(counter: Tensor, seed: int, layer: int) -> Tensor:
     offset = torch.full((), seed, device=counter.device) * 0x9E3779B1
     state = hashed(counter + offset + (layer * 0x85EBCA77 + 0x2545F491))
     uniform = ((state >> 12) & 0xFFFFFFFFFF).double() / (1 << 40)
     return math.sqrt(2) * torch.erfinv(2 * uniform.clamp(1e-12, 1 - 1e-12) - 1)
+
+
+@_drawn.register_fake
+def _(counter: Tensor, seed: int, layer: int) -> Tensor:
+    return torch.empty_like(counter, dtype=torch.float64)
