@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         ScoreDifference,
         SurfaceAnswer,
     )
+    from modsearch.config.data import SourceFacts
     from modsearch.config.speeds import Speeds, Timed
     from modsearch.planning.cells import PlannedCell
     from modsearch.planning.flops import FlopLedger
@@ -381,6 +382,20 @@ def data_text(found: "Prepared") -> str:
     return "\n\n".join(map(_data_text, (found, *found.others)))
 
 
+SPLITS = {
+    "hash": "each document by its own hash: more text moves none",
+    "filled": "filled in the order of hashes, as few documents need: more text may move some",
+}
+
+
+def _source_text(source: "SourceFacts") -> str:
+    parts = ", ".join(
+        f"{source.tokens(part):,} {part}" for part in ("train", "validation", "test")
+    )
+    how = f"; {SPLITS[source.split]}" if source.split else ""
+    return f"weight {source.weight:g}; {parts} tokens{how}"
+
+
 def _data_text(found: "Prepared") -> str:
     facts = found.corpus
     total = facts.train_tokens + facts.validation_tokens + facts.test_tokens
@@ -392,10 +407,6 @@ def _data_text(found: "Prepared") -> str:
             ("test", facts.test_tokens),
         )
     )
-    split = {
-        "hash": "each document by its own hash: more text moves none",
-        "filled": "filled in the order of hashes, as few documents need: more text may move some",
-    }[facts.split]
     lines = {
         "corpus": facts.name,
         "tokenizer": f"{facts.tokenizer}, {facts.vocab_size:,} tokens",
@@ -403,18 +414,16 @@ def _data_text(found: "Prepared") -> str:
         "tokens": parts,
         "bytes per token": f"{facts.bytes_per_token:.3f}",
         "entropy": f"{facts.unigram_entropy:.3f} by unigrams, {facts.bigram_entropy:.3f} by "
-        f"bigrams (nats per token of the validation part)",
+        f"bigrams (nats per token of the validation part"
+        f"{', sources by their weights' if facts.sources else ''})",
         "duplicates": f"{facts.copies:,} exact copies left out, {facts.near_duplicates:,} pieces "
         f"share text with another and are in its part",
         "copied": f"{facts.validation_copied:.1%} of validation and {facts.test_copied:.1%} of "
         f"test stand verbatim in train",
         "mended": f"{facts.invalid:,} places that were no UTF-8, {facts.crlf:,} line ends of two "
         f"characters, {facts.boms:,} marks of a byte order",
-        "split": split,
-        **{
-            f"source {each.name}": f"weight {each.weight:g}, {each.train_tokens:,} train tokens"
-            for each in facts.sources
-        },
+        "split": SPLITS[facts.split],
+        **{f"source {each.name}": _source_text(each) for each in facts.sources},
         "fingerprint": facts.fingerprint,
         "shards": f"{found.folder} ({found.bytes:,} bytes)",
     }

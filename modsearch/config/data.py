@@ -16,6 +16,11 @@ HUB = "hub:"
 """Before the name of a data set."""
 
 
+Rule = Literal["hash", "filled"]
+"""`hash`: each document's part follows from itself alone, so that more text moves none. `filled`:
+the parts were filled in the order of hashes, as few documents need."""
+
+
 def _place(value: object) -> object:
     if isinstance(value, str) and (not value.strip() or "\0" in value or has_surrogates(value)):
         raise ValueError(
@@ -108,6 +113,8 @@ class SourceFacts(Frozen):
     test_tokens: int
     bytes_per_token: dict[str, float] = {}
     """Of each part with tokens of it; empty where an earlier version did not note it."""
+    split: Rule | None = None
+    """How its documents came into their parts; None where an earlier version did not note it."""
 
     def tokens(self, part: str) -> int:
         """Of a part."""
@@ -155,9 +162,11 @@ class CorpusFacts(Frozen):
     """Line ends of two characters that are one now."""
     boms: int | None = None
     """Marks of a byte order that are left out."""
-    split: Literal["hash", "filled"] = "filled"
-    """`hash`: each document's part follows from itself alone, so that more text moves none.
-    `filled`: the parts were filled in the order of hashes, as a corpus of few documents needs."""
+    split: Rule = "filled"
+    """Of all sources, `filled` where one is."""
+    by_source: bool = False
+    """Whether each of several sources has its own parts, and not the corpus as a whole, as earlier
+    versions had it."""
     sources: tuple[SourceFacts, ...] = ()
     """Where there are several."""
 

@@ -6,12 +6,7 @@ and measure see `validation`, confirm sees `test`. Each ends with the tokenizer'
 
 import errno
 import fcntl
-import hashlib
-import json
-import os
-import re
 import shutil
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -29,8 +24,8 @@ from modsearch.data.cache import cache_folder
 from modsearch.data.hub import files_of
 from modsearch.data.prepare import Source, Told, Work
 from modsearch.data.shards import token_type
-from modsearch.data.sources import file_digest
 from modsearch.data.split import HELD_OUT_SHARE, PARTS
+from modsearch.data.stamps import Stamps, key_of
 from modsearch.data.text import BLOCK_BYTES, END_OF_TEXT
 from modsearch.data.tokenizers import (
     BYTES,
@@ -43,14 +38,13 @@ from modsearch.errors import DataError
 
 LAYOUT = 3
 """Raised where the same texts would be split into other tokens."""
-BY_SOURCE = "bytes per token of each source"
+OF_SOURCES = "bytes per token of each source"
 """Noted of several: what was prepared before lacks it, and losses per byte need it."""
+PARTS_OF_SOURCES = "parts of each source"
+"""Noted where each has its own: what was prepared before has those of the corpus as a whole."""
 MOST_TEXT = 16 * 1024 * 1024
 """Bytes of a part that suites draw documents from."""
 MOST_TRIES = 3
-SETTLED_NS = 2_000_000_000
-"""Of files that changed within this time a further change may leave the same stamps: their
-content is read again."""
 
 Tokens = npt.NDArray[np.unsignedinteger[Any]]
 
@@ -133,6 +127,76 @@ class Corpus:
 
 
 @dataclass(frozen=True)
+class Shards:
+    """Where the tokens of some files are kept, by what is in the files and what becomes of it."""
+
+    name: str
+    """Of the corpus."""
+    sources: Sequence[Source]
+    tokenizer: Tokenizer | None
+    vocab_size: int
+    by_source: bool
+    """Whether each source has its own parts."""
+
+    @property
+    def how(self) -> list[Any]:
+        """What shards depend on beside the files."""
+        several = len(self.sources) > 1
+        fields = [(each.field, each.weight if several else 1.0) for each in self.sources]
+        identity = (
+            f"{BPE}-{self.vocab_size}" if self.tokenizer is None else self.tokenizer.identity
+        )
+        noted = [OF_SOURCES] if several else []
+        noted += [PARTS_OF_SOURCES] if self.by_source else []
+        return [LAYOUT, BLOCK_BYTES, HELD_OUT_SHARE, fields, identity, *noted]
+
+    def found(self) -> tuple[Path, CorpusFacts | None]:
+        """Their folder, and what they are; None where they are not made.
+
+        Raises:
+            DataError: a file can't be read.
+        """
+        stamps = Stamps.of(self.sources, self.how)
+        content = stamps.content() or key_of(self.sources, self.how)
+        folder = cache_folder() / "shards" / content
+        facts = _cached_facts(folder)
+        if facts is not None:
+            stamps.remember(content)
+        return folder, facts
+
+    def made(self, told: Told) -> tuple[Path, CorpusFacts]:
+        """The same, made where they are not.
+
+        Raises:
+            DataError: a file can't be read or changes meanwhile, or there is too little text.
+        """
+        stamps = Stamps.of(self.sources, self.how)
+        folder, facts = self.found()
+        tries = 0
+        while facts is None:  # another process may move damaged ones away meanwhile
+            if tries == MOST_TRIES:
+                raise DataError(f"can't keep tokens in {cache_folder()}: what was written is gone")
+            tries += 1
+            content = key_of(self.sources, self.how)
+            folder = cache_folder() / "shards" / content
+            work = Work(
+                self.name,
+                self.sources,
+                self.tokenizer,
+                self.vocab_size,
+                self.by_source,
+                cache_folder() / "work" / content,
+                told,
+            )
+            _make_shards(work, folder)
+            if key_of(self.sources, self.how) != content:
+                raise DataError(f"corpus `{self.name}` has changed while it was read\nstart again")
+            facts = _cached_facts(folder)
+        stamps.remember(folder.name)
+        return folder, facts
+
+
+@dataclass(frozen=True)
 class Corpora:
     """One corpus as the tokens of each tokenizer."""
 
@@ -180,6 +244,7 @@ def load_corpus(
     told: Told | None = None,
     *,
     prepare: bool = True,
+    by_source: bool | None = None,
 ) -> Corpus:
     """The corpus as memory-mapped shards, made at the first use and cached.
 
@@ -191,6 +256,8 @@ def load_corpus(
         fingerprint: of the tokens that they must be, where that matters.
         told: how far the preparation is.
         prepare: make what is not there yet.
+        by_source: whether each of several sources has its own parts; None: it has, unless the
+            tokens must be those of an earlier version, or no others are there.
 
     Raises:
         DataError: nothing is there, a file can't be read, it is too small to split, its tokens are
@@ -203,40 +270,32 @@ def load_corpus(
     sources = [
         Source(each.path, files_of(each), each.text, each.weight) for each in config.sources
     ]
-    cache = cache_folder()
-    started = time.time_ns()
-    how = _how(sources, tokenizer, vocab_size)
-    stamps, newest = _stamps(sources, how)
-    seen = cache / "seen" / stamps
-    content = _seen_content(seen) or _key(sources, how)
-    facts = _cached_facts(cache / "shards" / content)
-    tries = 0
-    while facts is None:  # another process may move damaged ones away meanwhile
-        if not prepare:
-            raise DataError(
-                f"corpus `{config.name}` is not prepared\n`modsearch data prepare` does that"
-            )
-        if tries == MOST_TRIES:
-            raise DataError(f"can't keep tokens in {cache}: what was written is gone")
-        tries += 1
-        content = _key(sources, how)
-        work = Work(
-            config.name, sources, tokenizer, vocab_size, cache / "work" / content, told or _untold
-        )
-        _make_shards(work, cache / "shards" / content)
-        if _key(sources, how) != content:
-            raise DataError(f"corpus `{config.name}` has changed while it was read\nstart again")
-        facts = _cached_facts(cache / "shards" / content)
-    if newest < started - SETTLED_NS:
-        _remember(seen, content)
-    if fingerprint not in (None, facts.fingerprint):
+    several = len(sources) > 1
+    rules = [several] if by_source is None else [several and by_source]
+    if several and by_source is None and (fingerprint is not None or not prepare):
+        rules.append(False)
+    shards = [Shards(config.name, sources, tokenizer, vocab_size, rule) for rule in rules]
+    if len(shards) > 1 or not prepare:
+        for each in shards:
+            folder, facts = each.found()
+            if facts is not None and fingerprint in (None, facts.fingerprint):
+                return _opened(folder, config, facts, tokenizer)
+    if not prepare:
         raise DataError(
-            f"the text of corpus `{config.name}` is not what it was trained on: its tokens are "
-            f"{facts.fingerprint}, those were {fingerprint}\n"
-            f"bring the old text back; a relative path counts from the current folder, and "
-            f"another version may have split the same text otherwise"
+            f"corpus `{config.name}` is not prepared\n`modsearch data prepare` does that"
         )
-    return _opened(cache / "shards" / content, config, facts, tokenizer)
+    found = []
+    for each in shards:
+        folder, facts = each.made(told or _untold)
+        if fingerprint in (None, facts.fingerprint):
+            return _opened(folder, config, facts, tokenizer)
+        found.append(facts.fingerprint)
+    raise DataError(
+        f"the text of corpus `{config.name}` is not what it was trained on: its tokens are "
+        f"{found[0]}, those were {fingerprint}\n"
+        f"bring the old text back; a relative path counts from the current folder, and "
+        f"another version may have split the same text otherwise"
+    )
 
 
 def load_corpora(
@@ -245,6 +304,7 @@ def load_corpora(
     told: Told | None = None,
     *,
     prepare: bool = True,
+    by_source: bool | None = None,
 ) -> Corpora:
     """Every set of tokens, made at the first use and cached.
 
@@ -253,12 +313,18 @@ def load_corpora(
         sizes: vocabularies; one where all models have the same tokens.
         told: how far the preparation of each is.
         prepare: make what is not there yet.
+        by_source: whether each of several sources has its own parts, as `load_corpus` says.
 
     Raises:
         DataError: one can't be made, as `load_corpus` says.
         ConfigError: there is no such tokenizer.
     """
-    return Corpora({size: load_corpus(config, size, told=told, prepare=prepare) for size in sizes})
+    return Corpora(
+        {
+            size: load_corpus(config, size, told=told, prepare=prepare, by_source=by_source)
+            for size in sizes
+        }
+    )
 
 
 def _opened(
@@ -276,53 +342,6 @@ def _opened(
 
 def _untold(what: str, done: int, total: int) -> None:
     """Nobody asked."""
-
-
-def _how(sources: Sequence[Source], tokenizer: Tokenizer | None, vocab_size: int) -> list[Any]:
-    """What shards depend on beside the files."""
-    fields = [(source.field, source.weight if len(sources) > 1 else 1.0) for source in sources]
-    identity = f"{BPE}-{vocab_size}" if tokenizer is None else tokenizer.identity
-    noted = [BY_SOURCE] if len(sources) > 1 else []
-    return [LAYOUT, BLOCK_BYTES, HELD_OUT_SHARE, fields, identity, *noted]
-
-
-def _stamps(sources: Sequence[Source], how: list[Any]) -> tuple[str, int]:
-    """What changes with the files, without reading them, and with what becomes of them; and the
-    newest change of one, in ns."""
-    rows: list[Any] = []
-    newest = 0
-    for source in sources:
-        for path in source.files:
-            at = path.stat()
-            changed = (at.st_size, at.st_mtime_ns, at.st_ctime_ns)
-            newest = max(newest, at.st_ctime_ns)
-            rows.append((os.path.abspath(path), at.st_dev, at.st_ino, *changed))
-        rows.append(source.name)
-    return hashlib.sha256(json.dumps([how, rows]).encode()).hexdigest()[:32], newest
-
-
-def _seen_content(seen: Path) -> str | None:
-    """The key of the shards that files with these stamps had; None where that is not known."""
-    try:
-        key = seen.read_text()
-    except (OSError, UnicodeDecodeError):
-        return None
-    return key if re.fullmatch("[0-9a-f]{32}", key) else None
-
-
-def _remember(seen: Path, content: str) -> None:
-    # It only saves time: a cache that others filled may be read-only.
-    draft = seen.with_name(f".{seen.name}.{os.getpid()}")
-    with suppress(OSError):
-        seen.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(content)
-        draft.replace(seen)
-
-
-def _key(sources: Sequence[Source], how: list[Any]) -> str:
-    """The name of a corpus's shards: what its files have in them, and what becomes of that."""
-    contents = [sorted({file_digest(path).hex() for path in each.files}) for each in sources]
-    return hashlib.sha256(json.dumps([how, contents]).encode()).hexdigest()[:32]
 
 
 def _cached_facts(folder: Path) -> CorpusFacts | None:

@@ -1,17 +1,18 @@
 """Which pieces of a corpus are kept, and in which part.
 
-Shapes: N pieces in the order of units, K of them kept: all but exact copies.
+Shapes: N pieces in the order of units, K of them kept: all but exact copies; S sources.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from modsearch.config.data import Rule
 from modsearch.data.duplicates import Partition, labels
-from modsearch.data.split import PARTS, TRAIN, Parts, split
+from modsearch.data.split import PARTS, TRAIN, Parts, split, split_sources
 
 if TYPE_CHECKING:
     from modsearch.data.reading import Unit
@@ -41,12 +42,16 @@ class Division:
     """The place of each piece in that order; -1: a copy."""
     roots_K: npt.NDArray[np.int64]
     parts_K: Parts
-    rule: Literal["hash", "filled"]
+    rules: Sequence[Rule]
+    """How that was found of each source."""
     sources_N: npt.NDArray[np.int64]
 
     @classmethod
-    def of(cls, reading: "Reading", units: "Sequence[Unit]") -> "Division":
-        """Of all that was read. Where two pieces are the same, the first is kept."""
+    def of(
+        cls, reading: "Reading", units: "Sequence[Unit]", num_sources: int, *, by_source: bool
+    ) -> "Division":
+        """Of all that was read, parts of the whole or of each source. Where two pieces are the
+        same, the first is kept."""
         digests_N = reading.digests
         order_N = np.lexsort((digests_N[:, 1], digests_N[:, 0]))
         same = (digests_N[order_N[1:]] == digests_N[order_N[:-1]]).all(axis=1)
@@ -54,9 +59,17 @@ class Division:
         ranks_N = np.full(len(digests_N), -1, np.int32)
         ranks_N[first_K] = np.arange(len(first_K))
         roots_K = labels(reading.partitions(ranks_N), len(first_K))
-        parts_K, rule = split(digests_N[first_K, 0], reading.sizes[first_K], roots_K)
         sources = np.array([unit.source for unit in units] or [0], np.int64)
-        return cls(reading, first_K, ranks_N, roots_K, parts_K, rule, sources[reading.units])
+        sources_N = sources[reading.units]
+        hashes_K, sizes_K = digests_N[first_K, 0], reading.sizes[first_K]
+        if by_source:
+            parts_K, rules = split_sources(
+                hashes_K, sizes_K, roots_K, sources_N[first_K], num_sources
+            )
+        else:
+            parts_K, rule = split(hashes_K, sizes_K, roots_K)
+            rules = [rule] * num_sources
+        return cls(reading, first_K, ranks_N, roots_K, parts_K, rules, sources_N)
 
     def partitions(self) -> Iterator[Partition]:
         """Shingles of kept pieces."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,10 @@ import numpy.typing as npt
 from modsearch.config.data import CorpusFacts, SourceFacts
 from modsearch.data.division import Division
 from modsearch.data.duplicates import copied
-from modsearch.data.entropies import entropies
+from modsearch.data.entropies import Segment, entropies
 from modsearch.data.reading import UNIT_BYTES, Unit, pieces_of, units_of
 from modsearch.data.scan import is_scanned, rate_of, read_back, scan
-from modsearch.data.shards import assemble, chunks, encode, is_encoded, token_type
+from modsearch.data.shards import Tokens, assemble, chunks, encode, is_encoded, token_type
 from modsearch.data.split import PARTS, TRAIN
 from modsearch.data.text import BLOCK_BYTES, Seen
 from modsearch.data.tokenizers import Tokenizer, train_bpe
@@ -63,6 +63,8 @@ class Work:
     """None: a BPE is trained."""
     vocab_size: int
     """Of that BPE."""
+    by_source: bool
+    """Whether each source has its own parts, or the corpus as a whole."""
     folder: Path
     """Where it goes on from."""
     told: Told
@@ -96,7 +98,12 @@ class Work:
             "reading", scan, is_scanned, scans,
             [(unit, number, scans, self.tokenizer, rate) for number, unit in units],
         )  # fmt: skip
-        found = Division.of(read_back(scans, len(self.units)), self.units)
+        found = Division.of(
+            read_back(scans, len(self.units)),
+            self.units,
+            len(self.sources),
+            by_source=self.by_source,
+        )
         self._check(found)
         tokenizer = self.tokenizer or self._bpe(found)
         kept = found.kept_by_unit(len(self.units))
@@ -106,7 +113,7 @@ class Work:
         )  # fmt: skip
         self.told("writing", 0, 1)
         places = found.places([int(each.sum()) for each in kept])
-        sums = assemble(places, tokens, out, tokenizer.vocab_size)
+        sums = assemble(places, tokens, out, tokenizer.vocab_size, len(self.sources))
         tokenizer.save(out)
         facts = self._facts(found, tokenizer, sums, out)
         write_text(out / "facts.json", facts.model_dump_json(indent=2))
@@ -169,8 +176,9 @@ class Work:
                 while block := file.read(UNIT_BYTES):
                     digest.update(block)
         unigram, bigram = entropies(
-            lambda: chunks(out / "train.bin", tokenizer.vocab_size),
-            parts["validation"],
+            _segments(
+                self.sources, sums, out / "train.bin", parts["validation"], tokenizer.vocab_size
+            ),
             tokenizer.vocab_size,
         )
         share = copied(found.partitions(), found.parts_K, TRAIN, len(PARTS))
@@ -197,30 +205,51 @@ class Work:
             invalid=found.reading.seen.invalid,
             crlf=found.reading.seen.crlf,
             boms=found.reading.seen.boms,
-            split=found.rule,
-            sources=self._source_facts(sums, sizes),
+            split="filled" if "filled" in found.rules else "hash",
+            by_source=self.by_source,
+            sources=self._source_facts(sums, sizes, found),
         )
 
     def _source_facts(
-        self, sums: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64]
+        self, sums: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64], found: "Division"
     ) -> tuple[SourceFacts, ...]:
         if len(self.sources) == 1:
             return ()
-        padded = np.zeros((len(PARTS), len(self.sources)), np.int64)
-        padded[:, : sums.shape[1]] = sums
         return tuple(
             SourceFacts(
                 name=source.name,
                 weight=source.weight,
-                **{f"{part}_tokens": int(padded[row, place]) for row, part in enumerate(PARTS)},
+                **{f"{part}_tokens": int(sums[row, place]) for row, part in enumerate(PARTS)},
                 bytes_per_token={
-                    part: float(sizes[row, place] / padded[row, place])
+                    part: float(sizes[row, place] / sums[row, place])
                     for row, part in enumerate(PARTS)
-                    if padded[row, place]
+                    if sums[row, place]
                 },
+                split=found.rules[place],
             )
             for place, source in enumerate(self.sources)
         )
+
+
+def _segments(
+    sources: Sequence[Source],
+    sums: npt.NDArray[np.int64],
+    train: Path,
+    validation: Tokens,
+    vocab_size: int,
+) -> list[Segment]:
+    """What each source has in shards, by how many tokens (parts, sources) it has there."""
+    rows = [PARTS.index("train"), PARTS.index("validation")]
+    stops = np.cumsum(sums, axis=1)[rows].T.tolist()
+    starts = (np.cumsum(sums, axis=1) - sums)[rows].T.tolist()
+    return [
+        Segment(
+            partial(chunks, train, vocab_size, start[0], stop[0]),
+            validation[start[1] : stop[1]],
+            source.weight,
+        )
+        for source, start, stop in zip(sources, starts, stops, strict=True)
+    ]
 
 
 def _finished(

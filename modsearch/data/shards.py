@@ -55,12 +55,15 @@ def encode(
     draft.replace(path)
 
 
-def chunks(path: Path, vocab_size: int) -> Iterator[Tokens]:
-    """Tokens of a shard, some at a time, each with the last one before them."""
-    kind = token_type(vocab_size)
+def chunks(path: Path, vocab_size: int, start: int, stop: int) -> Iterator[Tokens]:
+    """Tokens of a shard from one to another, some at a time, each with the last one before
+    them."""
+    kind = np.dtype(token_type(vocab_size))
     last = np.empty(0, kind)
     with naming(path), path.open("rb") as file:
-        while len(found := np.fromfile(file, kind, CHUNK)):
+        file.seek(start * kind.itemsize)
+        while len(found := np.fromfile(file, kind, min(CHUNK, stop - start))):
+            start += len(found)
             yield np.concatenate([last, found])
             last = found[-1:]
 
@@ -70,7 +73,9 @@ def is_encoded(folder: Path, number: int) -> bool:
     return _lengths(folder, number).is_file()
 
 
-def assemble(places: "Places", tokens: Path, out: Path, vocab_size: int) -> npt.NDArray[np.int64]:
+def assemble(
+    places: "Places", tokens: Path, out: Path, vocab_size: int, num_sources: int
+) -> npt.NDArray[np.int64]:
     """Write the shard of each part from the tokens of units: sources one after the other, and
     pieces in their order.
 
@@ -85,7 +90,6 @@ def assemble(places: "Places", tokens: Path, out: Path, vocab_size: int) -> npt.
         ]
     )
     starts_K = np.empty_like(lengths_K)
-    num_sources = int(places.sources_K.max()) + 1 if len(places.sources_K) else 1
     sums = np.zeros((len(PARTS), num_sources), np.int64)
     for part in range(len(PARTS)):
         start = 0

@@ -64,7 +64,13 @@ class Runner:
         # Opened before anything is written, so that a wrong address leaves no trace.
         server = Ledger(server_url(ledger)) if ledger else None
         self.progress = Progress(self.directory, on_event)
-        corpora = load_corpora(space.data, space.vocab_sizes, told=self.progress.prepared)
+        begun = (root / "manifest.json").exists()
+        corpora = load_corpora(
+            space.data,
+            space.vocab_sizes,
+            told=self.progress.prepared,
+            by_source=self.directory.manifest().corpus.by_source if begun else None,
+        )
         for line in corpora.first.facts.without_text:
             self.progress.note(line)
         for sample, model in space.samples():  # before anything is trained

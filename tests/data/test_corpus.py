@@ -15,10 +15,11 @@ import pytest
 
 from modsearch.config.data import CorpusFacts, DataConfig, Validation
 from modsearch.data import corpus as data
+from modsearch.data import stamps
 from modsearch.data.batches import Batches
 from modsearch.data.cache import cache_folder
 from modsearch.data.corpus import Corpus, _put, load_corpus
-from modsearch.data.entropies import entropies
+from modsearch.data.entropies import Segment, entropies
 from modsearch.data.split import PARTS
 from modsearch.data.text import BLOCK_BYTES
 from modsearch.errors import DataError
@@ -345,7 +346,7 @@ def test_entropies_by_hand() -> None:
     held_out = np.frombuffer(b"ab", np.uint8)
     total = 3 + 256
     p_a, p_b = 3 / total, 2 / total
-    unigram, bigram = entropies(lambda: [train], held_out)
+    unigram, bigram = entropies([Segment(lambda: [train], held_out)])
     assert unigram == pytest.approx(-(math.log(p_a) + math.log(p_b)) / 2, abs=1e-12)
     # `a` was followed once by a and once by b.
     assert bigram == pytest.approx(-math.log((1 + p_b) / (2 + 1)), abs=1e-12)
@@ -355,14 +356,14 @@ def test_entropies_of_random_bytes_are_those_of_a_fair_die() -> None:
     draw = np.random.default_rng(0)
     train = draw.integers(256, size=4_000_000, dtype=np.uint8)
     held_out = draw.integers(256, size=200_000, dtype=np.uint8)
-    unigram, bigram = entropies(lambda: [train], held_out)
+    unigram, bigram = entropies([Segment(lambda: [train], held_out)])
     assert unigram == pytest.approx(math.log(256), abs=1e-3)
     assert bigram == pytest.approx(math.log(256), abs=0.02)
 
 
 def test_bigrams_see_what_unigrams_do_not() -> None:
     pattern = np.tile(np.arange(256, dtype=np.uint8), 200)
-    unigram, bigram = entropies(lambda: [pattern], pattern[:5000])
+    unigram, bigram = entropies([Segment(lambda: [pattern], pattern[:5000])])
     assert unigram == pytest.approx(math.log(256), abs=1e-3)
     assert bigram < 0.05
 
@@ -404,7 +405,7 @@ def test_two_processes_may_make_the_same_shards_at_once(tmp_path: Path) -> None:
 @pytest.fixture
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files just written count as old ones, whose stamps are trusted."""
-    monkeypatch.setattr(data, "SETTLED_NS", -(10**18))
+    monkeypatch.setattr(stamps, "SETTLED_NS", -(10**18))
 
 
 @pytest.mark.usefixtures("settled")
@@ -441,7 +442,7 @@ def test_files_are_not_read_again_while_nothing_changes(
     def read(*_: object) -> bytes:
         raise AssertionError("a file was read")
 
-    monkeypatch.setattr(data, "file_digest", read)
+    monkeypatch.setattr(stamps, "file_digest", read)
     assert load(folder).facts == before
     for path in (cache_folder() / "seen").iterdir():
         path.write_text("no key")

@@ -8,7 +8,7 @@ import pytest
 
 from modsearch.config.data import DataConfig
 from modsearch.data import corpus as data
-from modsearch.data import duplicates, split
+from modsearch.data import duplicates, split, stamps
 from modsearch.data.corpus import Corpus, load_corpus
 from modsearch.data.duplicates import SHINGLE, labels, shingles
 from modsearch.data.text import BLOCK_BYTES
@@ -162,7 +162,7 @@ def test_little_of_the_standard_library_is_copied() -> None:
 
 def test_another_layout_splits_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the files have not changed since they were read."""
-    monkeypatch.setattr(data, "SETTLED_NS", 0)
+    monkeypatch.setattr(stamps, "SETTLED_NS", 0)
     folder = write(tmp_path, [text(seed, 400) for seed in range(120)])
     before = load(folder).facts.fingerprint
     monkeypatch.setattr(data, "LAYOUT", data.LAYOUT + 1)

@@ -1,5 +1,6 @@
 """Preparation: parts that more text does not move, kills that lose nothing, sources by weight."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -11,10 +12,10 @@ from modsearch.config.data import DataConfig, Validation
 from modsearch.data import prepare, scan
 from modsearch.data.batches import CYCLE, Batches
 from modsearch.data.corpus import Corpus, load_corpus, shared
-from modsearch.data.entropies import entropies
+from modsearch.data.entropies import Segment, entropies
 from modsearch.data.scan import rate_of
 from modsearch.data.shards import chunks
-from modsearch.data.split import PARTS, split
+from modsearch.data.split import PARTS, TRAIN, split, split_sources
 from modsearch.data.tokenizers import FileTokenizer, train_bpe
 from modsearch.errors import DataError
 
@@ -25,7 +26,7 @@ def text(seed: int, size: int = 3000) -> bytes:
     return letters[np.random.default_rng(seed).integers(len(letters), size=size)].tobytes()
 
 
-def write(folder: Path, seeds: range, size: int = 3000) -> Path:
+def write(folder: Path, seeds: Iterable[int], size: int = 3000) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for seed in seeds:
         (folder / f"{seed:04}.txt").write_bytes(text(seed, size))
@@ -87,6 +88,95 @@ def test_hashes_alone_decide_where_they_can_and_parts_are_filled_where_they_can_
     parts, rule = split(few, np.ones(5), np.arange(5))
     assert rule == "filled"
     assert sorted(parts) == [0, 0, 0, 1, 2]
+
+
+def two_sources(tmp_path: Path) -> list[str]:
+    """A large one, and one of which hashes alone hold nothing out."""
+    trained = [seed for seed in range(5000, 5030) if place(text(seed)) > 0.1][:12]
+    write(tmp_path / "large", range(400))
+    return [str(tmp_path / "large"), str(write(tmp_path / "small", trained))]
+
+
+def place(document: bytes) -> float:
+    """Of its hash among all."""
+    return int.from_bytes(hashlib.sha256(document).digest()[:8], "big") / 2**64
+
+
+def test_each_source_has_scored_text_of_its_own(tmp_path: Path) -> None:
+    corpus = two_sources(tmp_path)
+    large, small = load(corpus).facts.sources
+    assert (large.split, small.split) == ("hash", "filled")
+    assert small.validation_tokens == small.test_tokens == 3001
+    assert small.train_tokens == 10 * 3001
+    data = DataConfig.model_validate({"corpus": corpus})
+    [line] = load_corpus(data, by_source=False).facts.without_text
+    assert line.startswith(f"source {corpus[1]} has no validation and no test text")
+
+
+def test_more_text_of_one_source_moves_no_document_of_another(tmp_path: Path) -> None:
+    corpus = two_sources(tmp_path)
+    before = homes(load(corpus))
+    write(tmp_path / "large", range(400, 500))
+    now = homes(load(corpus))
+    assert all(now[each] == part for each, part in before.items())
+    write(tmp_path / "small", range(5030, 5036))
+    now = homes(load(corpus))
+    assert all(now[text(seed)] == before[text(seed)] for seed in range(400))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_groups_of_several_sources_stay_together(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    count = int(draw.integers(20, 600))
+    hashes = np.sort(draw.integers(2**64, size=count, dtype=np.uint64))
+    groups = draw.integers(draw.integers(10, 2 * count), size=count)
+    _, first, of = np.unique(groups, return_index=True, return_inverse=True)
+    roots = first[of].astype(np.int64)
+    sources = draw.choice(3, size=count, p=[0.8, 0.15, 0.05])
+    sizes = draw.integers(1, 2000, size=count)
+    parts, rules = split_sources(hashes, sizes, roots, sources, 3)
+    assert len(rules) == 3
+    assert {PARTS[part] for part in parts} == set(PARTS)
+    if "filled" not in rules or len(np.unique(roots)) > 100:
+        assert (parts == parts[roots]).all()
+    for source in range(3):
+        mine = sources == source
+        trained = sizes[mine & (parts == TRAIN)].sum() / max(1, sizes[mine].sum())
+        assert trained > 0.4
+
+
+def test_a_source_of_few_documents_is_trained_on() -> None:
+    hashes = np.arange(103, dtype=np.uint64) << np.uint64(57)
+    sources = np.repeat([0, 1], [100, 3])
+    parts, rules = split_sources(hashes, np.ones(103), np.arange(103), sources, 2)
+    assert rules[1] == "filled"
+    assert (parts[sources == 1] == TRAIN).all()
+    assert len(set(parts[sources == 0])) == 3
+
+
+def test_tokens_of_an_earlier_version_are_found_by_their_fingerprint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODSEARCH_CACHE", str(tmp_path / "cache"))
+    data = DataConfig.model_validate({"corpus": two_sources(tmp_path)})
+    before = load_corpus(data, by_source=False)
+    assert load_corpus(data, prepare=False).folder == before.folder, "nothing newer is there"
+    now = load_corpus(data)
+    assert now.facts.fingerprint != before.facts.fingerprint
+    assert load_corpus(data, prepare=False).folder == now.folder
+    wanted = before.facts.fingerprint
+    assert load_corpus(data, fingerprint=wanted).folder == before.folder
+    monkeypatch.setenv("MODSEARCH_CACHE", str(tmp_path / "empty"))
+    assert load_corpus(data, fingerprint=wanted).facts.by_source is False
+    with pytest.raises(DataError, match="is not what it was trained on"):
+        load_corpus(data, fingerprint="another")
+
+
+def test_one_source_keeps_its_tokens_and_their_place(tmp_path: Path) -> None:
+    facts = load(str(write(tmp_path / "c", range(130)))).facts
+    assert facts.fingerprint == "5fa22e8589462eae"
+    few = load(str(write(tmp_path / "few", range(5)))).facts
+    assert few.fingerprint == "255bd32a2a9a60a2"
 
 
 def test_a_group_goes_by_its_first_document() -> None:
@@ -301,11 +391,50 @@ def test_entropies_do_not_depend_on_how_pairs_are_counted(monkeypatch: pytest.Mo
     draw = np.random.default_rng(0)
     train = draw.choice(50, size=20_000, p=np.arange(1, 51) / 1275).astype(np.uint16)
     held_out = train[:3000][::-1]
-    table = entropies(lambda: [train], held_out, 60)
+    table = entropies([Segment(lambda: [train], held_out)], 60)
     cut = [train[max(0, start - 1) : start + 777] for start in range(0, len(train), 777)]
-    assert entropies(lambda: cut, held_out, 60) == pytest.approx(table, rel=1e-12)
+    assert entropies([Segment(lambda: cut, held_out)], 60) == pytest.approx(table, rel=1e-12)
     monkeypatch.setattr("modsearch.data.entropies.MOST_IN_TABLE", 10)
-    assert entropies(lambda: cut, held_out, 60) == pytest.approx(table, rel=1e-12)
+    assert entropies([Segment(lambda: cut, held_out)], 60) == pytest.approx(table, rel=1e-12)
+
+
+@pytest.mark.parametrize("in_table", [10**6, 1])
+def test_entropies_take_sources_by_weight(in_table: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modsearch.data.entropies.MOST_IN_TABLE", in_table)
+    draw = np.random.default_rng(0)
+    kinds = [draw.choice([1, 2], 30_000), draw.choice([2, 3, 4, 5], 3_000)]
+    segments = [
+        Segment(lambda train=train: [train[:-500]], train[-500:], weight)
+        for train, weight in zip(kinds, [1.0, 3.0], strict=True)
+    ]
+    unigram, bigram = entropies(segments, 6)
+    # A fourth of the first source, three of the second: 2 stands in both.
+    shares = {1: 1 / 8, 2: 1 / 8 + 3 / 16, 3: 3 / 16, 4: 3 / 16, 5: 3 / 16}
+    one = -np.mean(np.log([shares[1], shares[2]]))
+    other = -np.mean(np.log([shares[each] for each in (2, 3, 4, 5)]))
+    assert unigram == pytest.approx(one / 4 + 3 * other / 4, abs=0.02)
+    assert bigram < unigram
+    alone = entropies([Segment(segments[1].train, segments[1].held_out)], 6)
+    assert alone == pytest.approx((np.log(4), np.log(4)), abs=0.02)
+    heavy = [segments[0], Segment(segments[1].train, segments[1].held_out, 1e6)]
+    assert entropies(heavy, 6) == pytest.approx(alone, abs=0.02)
+
+
+def test_the_entropies_of_a_corpus_are_those_of_what_is_trained_on_and_scored(
+    tmp_path: Path,
+) -> None:
+    easy = tmp_path / "easy"
+    easy.mkdir()
+    for seed in range(12):
+        letters = np.random.default_rng(seed).integers(ord("a"), ord("c"), 3000, np.uint8)
+        (easy / f"{seed}.txt").write_bytes(letters.tobytes())
+    hard = str(write(tmp_path / "hard", range(400)))
+    alone = [load(each).facts.bigram_entropy for each in (hard, str(easy))]
+    for weight in (1, 9):
+        facts = load([hard, {"path": str(easy), "weight": weight}]).facts
+        expected = (alone[0] + weight * alone[1]) / (1 + weight)
+        # Letters of both do not say which source they are of.
+        assert expected < facts.bigram_entropy < expected + 0.15
 
 
 def test_shards_are_read_in_chunks_that_share_a_token(
@@ -313,5 +442,7 @@ def test_shards_are_read_in_chunks_that_share_a_token(
 ) -> None:
     monkeypatch.setattr("modsearch.data.shards.CHUNK", 4)
     np.arange(10, dtype=np.uint16).tofile(tmp_path / "a.bin")
-    found = [each.tolist() for each in chunks(tmp_path / "a.bin", 300)]
+    found = [each.tolist() for each in chunks(tmp_path / "a.bin", 300, 0, 10)]
     assert found == [[0, 1, 2, 3], [3, 4, 5, 6, 7], [7, 8, 9]]
+    found = [each.tolist() for each in chunks(tmp_path / "a.bin", 300, 2, 7)]
+    assert found == [[2, 3, 4, 5], [5, 6]]
