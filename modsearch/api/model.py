@@ -82,7 +82,9 @@ def train(
     loaded = loaded_plugins(plugins)
     candidate = _candidate(config, overrides, loaded)
     from modsearch.config.records import State
+    from modsearch.data.corpus import load_corpus
     from modsearch.data.sources import refuse_inside
+    from modsearch.planning.vocabularies import unused
     from modsearch.store.directory import StudyDirectory
     from modsearch.study.progress import Progress
     from modsearch.training.trial import run_trial, single_job
@@ -90,6 +92,9 @@ def train(
     refuse_inside(candidate.data, root)
     job = single_job(candidate, flops, seed, loaded)
     told = Progress(StudyDirectory(root), progress)
+    facts = load_corpus(candidate.data, candidate.model.vocab_size, job.fingerprint).facts
+    for line in (*facts.without_text, *unused(candidate.model.vocab_size, facts)):
+        told.note(line)
     told.begin(job.stage, 1, 0.0)
     told.started(job)
     record = run_trial(root, job, partial(told.logged, job))

@@ -10,6 +10,8 @@ from modsearch.errors import has_surrogates
 
 STDLIB = "stdlib"
 """The source text of Python's standard library."""
+BYTES = "bytes"
+"""The tokenizer that needs no file."""
 BPE = "bpe"
 """A tokenizer that is trained on the corpus."""
 HUB = "hub:"

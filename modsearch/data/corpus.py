@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
-from modsearch.config.data import BPE, CorpusFacts, DataConfig, Validation
+from modsearch.config.data import BPE, BYTES, CorpusFacts, DataConfig, Validation
 from modsearch.config.model import ModelConfig
 from modsearch.data.batches import Batches
 from modsearch.data.cache import cache_folder
@@ -28,13 +28,12 @@ from modsearch.data.split import HELD_OUT_SHARE, PARTS
 from modsearch.data.stamps import Stamps, key_of
 from modsearch.data.text import BLOCK_BYTES, END_OF_TEXT
 from modsearch.data.tokenizers import (
-    BYTES,
     NUM_BYTES,
     Tokenizer,
     open_tokenizer,
     read_tokenizer,
 )
-from modsearch.errors import DataError
+from modsearch.errors import DataError, shown
 
 LAYOUT = 3
 """Raised where the same texts would be split into other tokens."""
@@ -290,10 +289,11 @@ def load_corpus(
         if fingerprint in (None, facts.fingerprint):
             return _opened(folder, config, facts, tokenizer)
         found.append(facts.fingerprint)
+    tokenizer_too = "" if plain == BYTES else f", or tokenizer {shown(config.tokenizer)},"
     raise DataError(
-        f"the text of corpus `{config.name}` is not what it was trained on: its tokens are "
-        f"{found[0]}, those were {fingerprint}\n"
-        f"bring the old text back; a relative path counts from the current folder, and "
+        f"the text of corpus `{config.name}`{tokenizer_too} is not what it was trained on: its "
+        f"tokens are {found[0]}, those were {fingerprint}\n"
+        f"bring back what it was; a relative path counts from the current folder, and "
         f"another version may have split the same text otherwise"
     )
 

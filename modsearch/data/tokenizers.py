@@ -16,13 +16,11 @@ import numpy.typing as npt
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from modsearch.config.data import BPE
+from modsearch.config.data import BPE, BYTES
 from modsearch.data.hub import tokenizer_folder
 from modsearch.errors import ConfigError, first_line, shown
 from modsearch.store.files import write_text
 
-BYTES = "bytes"
-"""The name of the one that needs no file."""
 NUM_BYTES = 256
 LEAST_BPE = NUM_BYTES + 1
 """All bytes and the end of a document."""

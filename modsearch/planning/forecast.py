@@ -15,7 +15,7 @@ from modsearch.planning.cells import PlannedCell, planned_cells, roles_of
 from modsearch.planning.compilation import constants as constants_of
 from modsearch.planning.costs import costs, process_memory
 from modsearch.planning.speed import Speed
-from modsearch.planning.warnings import copied_text, notes, too_small, warnings_of
+from modsearch.planning.warnings import copied_text, notes, unfit, warnings_of
 from modsearch.space.candidates import unlearned_choices
 from modsearch.space.space import Confirm, Space
 from modsearch.training.machine import cores, num_workers, runtime
@@ -85,7 +85,7 @@ def forecast(space: Space) -> Forecast:
     rejected counts for nothing but the list of rejections.
     """
     corpora = load_corpora(space.data, space.vocab_sizes)
-    warnings = [*too_small(space, corpora), *copied_text(corpora.first)]
+    warnings = [*unfit(space, corpora), *copied_text(corpora.first)]
     warnings += corpora.first.facts.without_text
     try:
         decided = constants_of(space)

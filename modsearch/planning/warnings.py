@@ -9,15 +9,14 @@ from modsearch.analysis.compare import MIN_SEEDS
 from modsearch.analysis.curves import MIN_SIZES
 from modsearch.config.records import Stage
 from modsearch.data.corpus import Corpora, Corpus
-from modsearch.errors import DataError
+from modsearch.errors import ModsearchError
 from modsearch.planning.cells import Draft, PlannedCell
 from modsearch.planning.flops import head_warning
+from modsearch.planning.vocabularies import refuse_too_few, unlike
 from modsearch.space.space import Space
 
 ENOUGH_WINDOWS = 256
 FEW_STEPS = 500
-FEW_UNUSED = 128
-"""Tokens that nobody minds: vocabularies are often rounded up."""
 LONGER = (1.4, 2.3)
 """Times as long as said did real studies take (docs/measurements.md)."""
 MANY_EPOCHS = 4
@@ -63,19 +62,6 @@ def _few_windows(space: Space) -> str:
     return " and ".join(few)
 
 
-def _unused_vocabulary(space: Space, corpora: Corpora) -> list[str]:
-    """The head pays for tokens that never occur, too."""
-    sizes = [space.recipe(arm)["model"].get("vocab_size", 0) for arm in space.learned_arms]
-    largest = max((size for size in sizes if isinstance(size, int)), default=0)
-    asked = corpora.facts or {largest: corpora.first.facts}
-    return [
-        f"vocab_size is {size}, but the tokenizer has {facts.vocab_size} tokens: others never "
-        f"occur, and the LM head pays for them"
-        for size, facts in asked.items()
-        if size >= facts.vocab_size + FEW_UNUSED
-    ]
-
-
 def _large_heads(cells: Sequence[PlannedCell]) -> list[str]:
     """A line, or one for each vocabulary where there are several."""
     shares: dict[int, float] = {}
@@ -87,12 +73,13 @@ def _large_heads(cells: Sequence[PlannedCell]) -> list[str]:
     return [f"vocab_size {size}: {line}" if several else line for size, line in found if line]
 
 
-def too_small(space: Space, corpora: Corpora) -> list[str]:
+def unfit(space: Space, corpora: Corpora) -> list[str]:
     """A stand-in corpus serves for a plan, but not for the search."""
     try:
+        refuse_too_few(space, corpora)
         for sample, model in space.samples():
             corpora.of(model).windows(sample, model.seq_len)
-    except DataError as error:
+    except ModsearchError as error:
         return ["search will refuse this corpus: " + "; ".join(str(error).splitlines())]
     return []
 
@@ -112,7 +99,7 @@ def warnings_of(
     space: Space, cells: Sequence[PlannedCell], found: Roles, corpora: Corpora
 ) -> list[str]:
     """What makes a study say less than it costs: a line for each."""
-    lines = _unused_vocabulary(space, corpora)
+    lines = unlike(space, corpora)
     lines += _no_comparison(space, found)
     few = [cell for cell in cells if min(cell.steps, default=FEW_STEPS) < FEW_STEPS]
     if few:

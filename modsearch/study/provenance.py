@@ -34,6 +34,7 @@ from modsearch.space.space import Arm, Section, Space
 from modsearch.store.directory import StudyDirectory
 from modsearch.store.files import write_bytes, write_yaml
 from modsearch.study.completeness import study_space
+from modsearch.study.tokens import refuse_other_tokens
 
 CONSTANTS = ("threads", "precision", "micro_batch", "compile")
 """Of a runtime; another device is told with what else has changed."""
@@ -83,18 +84,7 @@ def open_manifest(
     begun = old.confirm is None or bool(old.confirm.chosen)
     _refuse_other_space(before, space, directory.root, begun=begun)
     _refuse_other_runtime(old.runtime, fresh.runtime, space, directory.root)
-    if fresh.unit != old.unit:
-        raise StudyError(
-            f"{directory.root} has losses for each {old.unit}, and with vocabularies "
-            f"{', '.join(map(str, space.vocab_sizes))} they are for each {fresh.unit}: a study "
-            f"keeps its tokenizers\nuse another --out for the changed space"
-        )
-    if fresh.fingerprints != old.fingerprints:
-        raise StudyError(
-            f"the corpus has changed: {', '.join(old.fingerprints)} is now "
-            f"{', '.join(fresh.fingerprints)}, by its text or by how this version splits it\n"
-            f"use another --out, or bring the old text back"
-        )
+    refuse_other_tokens(old, fresh, space.vocab_sizes, directory.root)
     if fresh.ledger != old.ledger:
         raise StudyError(
             f"the ledger of {directory.root} is {old.ledger or directory.ledger}, not "

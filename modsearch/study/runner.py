@@ -23,6 +23,7 @@ from modsearch.data.corpus import load_corpora
 from modsearch.engines.contract import Engine, MakeEngine
 from modsearch.engines.local import local
 from modsearch.errors import StudyError
+from modsearch.planning.vocabularies import refuse_too_few, unlike
 from modsearch.registry.plugins import load_plugins
 from modsearch.sampling.ledger import Cell, CellSpec, Ledger, place, server_url
 from modsearch.space.space import Space
@@ -71,7 +72,8 @@ class Runner:
             told=self.progress.prepared,
             by_source=self.directory.manifest().corpus.by_source if begun else None,
         )
-        for line in corpora.first.facts.without_text:
+        refuse_too_few(space, corpora)
+        for line in (*corpora.first.facts.without_text, *unlike(space, corpora)):
             self.progress.note(line)
         for sample, model in space.samples():  # before anything is trained
             corpora.of(model).windows(sample, model.seq_len)

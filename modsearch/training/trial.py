@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from modsearch.config.data import Validation
+from modsearch.config.data import BYTES, Validation
 from modsearch.config.records import (
     Budget,
     Candidate,
@@ -25,7 +25,7 @@ from modsearch.config.records import (
 from modsearch.config.runtime import Plugin, Runtime
 from modsearch.config.telemetry import RoutingReport
 from modsearch.data.corpus import load_corpus
-from modsearch.data.tokenizers import BYTES, Tokenizer
+from modsearch.data.tokenizers import Tokenizer
 from modsearch.errors import ConfigError, Diverged, printable
 from modsearch.nn.model import Decoder
 from modsearch.registry.plugins import load_plugins

@@ -19,11 +19,13 @@ from modsearch.config.data import DataConfig, Validation
 from modsearch.config.records import Budget, Plan, Stage, State
 from modsearch.config.runtime import Runtime
 from modsearch.data.corpus import Corpora, load_corpus
+from modsearch.errors import ConfigError
 from modsearch.nn.contracts import FFNS
 from modsearch.nn.ffn.mlp import Mlp
 from modsearch.planning import cells, speed
 from modsearch.planning.forecast import forecast
 from modsearch.planning.speed import Timing
+from modsearch.planning.vocabularies import unlike
 from modsearch.space.candidates import build
 from modsearch.space.space import Space
 from modsearch.study.runner import Runner
@@ -273,6 +275,36 @@ def test_tokens_that_never_occur_are_said(corpus: Path) -> None:
         for warning in result.warnings
     )
     assert not any("never occur" in warning for warning in forecast(space(corpus)).warnings)
+
+
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [(257, True), (512, True), (256, False), ({"choice": [256, 300]}, True)],
+)
+def test_no_row_beyond_bytes_goes_without_a_word(corpus: Path, size: object, said: bool) -> None:
+    fixed = {"model": {"seq_len": 16, "num_heads": 1}, "optim": {"min_steps": 1}}
+    arms = {**ARMS, "dense": {"model": {"block": "dense", "vocab_size": size}}}
+    found = space(corpus, fixed=fixed, arms=arms)
+    corpora = Corpora({256: load_corpus(found.data)})
+    lines = [each for each in unlike(found, corpora) if "`bpe` would use them" in each]
+    assert len(lines) == said
+
+
+def test_an_arm_without_a_row_for_each_token_is_refused_before_anything_is_trained(
+    corpus: Path, tmp_path: Path
+) -> None:
+    arms = {**ARMS, "random": {"control_of": "mod", "model": {"vocab_size": 200}}}
+    wrong = space(corpus, arms=arms)
+    refused = "model.vocab_size of arm `random` is 200, less than the 256 tokens of tokenizer"
+    with pytest.raises(ConfigError, match=refused):
+        Runner(wrong, tmp_path / "study")
+    [said] = [each for each in forecast(wrong).warnings if refused in each]
+    assert said.startswith("search will refuse this")
+    some = {"model": {"block": "dense", "vocab_size": {"choice": [200, 256]}}}
+    [line] = unlike(
+        space(corpus, arms={**ARMS, "dense": some}), Corpora({256: load_corpus(wrong.data)})
+    )
+    assert line.startswith("vocab_size 200 of arm `dense` is less than the 256 tokens")
 
 
 def test_workers_are_those_of_the_search(corpus: Path) -> None:

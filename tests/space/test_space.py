@@ -1028,6 +1028,23 @@ def test_another_text_is_refused(tmp_path: Path) -> None:
         opened(tmp_path, other, allow_mixed=True)
 
 
+def test_another_tokenizer_is_not_blamed_on_the_text(tmp_path: Path) -> None:
+    opened(tmp_path, FACTS)
+    other = {"fingerprint": "1" * 16, "tokenizer": "bpe-300", "vocab_size": 300}
+    with pytest.raises(StudyError, match='made with tokenizer "bytes" of 256 tokens, not "bpe-3'):
+        opened(tmp_path, FACTS.model_copy(update=other))
+    same = {"fingerprint": FACTS.fingerprint, "tokenizer": "elsewhere", "vocab_size": 256}
+    opened(tmp_path, FACTS.model_copy(update=same))
+
+
+def test_a_tokenizer_that_may_have_changed_under_its_name_is_named(tmp_path: Path) -> None:
+    mine = FACTS.model_copy(update={"tokenizer": "tok", "vocab_size": 300})
+    opened(tmp_path, mine)
+    other = mine.model_copy(update={"fingerprint": "1" * 16})
+    with pytest.raises(StudyError, match='by its text, by tokenizer "tok" or by how'):
+        opened(tmp_path, other)
+
+
 def test_other_code_is_refused_unless_it_is_allowed_and_written_down(tmp_path: Path) -> None:
     opened(tmp_path, FACTS)
     directory = StudyDirectory(tmp_path / "study")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -11,8 +12,11 @@ from typing import Any
 
 import optuna
 import pytest
+from tiny import SPACE
 
+from modsearch.config.model import ModelConfig
 from modsearch.config.records import Job, Stage, State
+from modsearch.data.corpus import load_corpus
 from modsearch.errors import DataError, StudyError
 from modsearch.sampling.ledger import open_storage
 from modsearch.space.candidates import load_space
@@ -376,3 +380,25 @@ def test_kill_a_worker(whole: Path, grid_space: Path, tmp_path: Path) -> None:
 
 def arguments(pid: str) -> str:
     return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+
+
+def test_a_study_goes_on_with_the_parts_that_it_was_begun_with(tmp_path: Path) -> None:
+    draw = random.Random(0)
+    sources = []
+    for name, count in (("large", 300), ("small", 9)):
+        (tmp_path / name).mkdir()
+        for number in range(count):
+            words = " ".join("".join(draw.choices("abcdefgh", k=5)) for _ in range(60))
+            (tmp_path / name / f"{number}.txt").write_text(words)
+        sources.append(str(tmp_path / name))
+    space = load_space({**SPACE, "data": {"corpus": sources}})
+    root = tmp_path / "study"
+    fresh = Runner(space, root).manifest.corpus
+    earlier = load_corpus(space.data, by_source=False).facts
+    assert earlier.fingerprint != fresh.fingerprint
+    directory = StudyDirectory(root)
+    directory.write_manifest(directory.manifest().model_copy(update={"corpus": earlier}))
+    resumed = Runner(space, root)
+    assert resumed.manifest.corpus == earlier
+    job_facts = resumed.stages.facts_of(ModelConfig())
+    assert job_facts.fingerprint == earlier.fingerprint

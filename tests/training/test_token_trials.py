@@ -92,3 +92,11 @@ def test_a_vocabulary_that_is_smaller_than_the_tokenizer_is_told(text: Path) -> 
     )
     with pytest.raises(ModsearchError, match="vocab_size 299 is less than the 300 tokens of"):
         single_job(smaller, 3e8, 0)
+
+
+def test_rows_that_no_token_uses_are_told_before_training(text: Path, tmp_path: Path) -> None:
+    made = candidate(text).model_copy(update={"data": DataConfig(corpus=str(text))})
+    told: list[str] = []
+    modsearch.train(made, 1e8, out=tmp_path, progress=lambda event: told.append(str(event)))
+    [place] = [place for place, line in enumerate(told) if "but the tokenizer has 256" in line]
+    assert place < next(place for place, line in enumerate(told) if "single" in line)
