@@ -15,6 +15,23 @@ from modsearch.data.network import known_network
 from modsearch.data.sources import text_files
 from modsearch.errors import DataError, first_line, shown
 
+HUB_NAME = "a name of the hub is NAME or OWNER/NAME"
+
+
+def is_path(name: str) -> bool:
+    """Whether a name is that of a place here, and can be none of the hub."""
+    return (
+        name.startswith((".", "~", "/"))
+        or name.endswith((".json", "/"))
+        or "\\" in name
+        or name.count("/") > 1
+    )
+
+
+def looked_for(name: str) -> str:
+    """Where a place that is not there was looked for."""
+    return "" if Path(name).expanduser().is_absolute() else f" in {Path.cwd()}"
+
 
 def tokenizer_folder(name: str, files: Sequence[str]) -> Path:
     """The folder of the hub's cache with files of a tokenizer, fetched where they are not there.
@@ -41,6 +58,8 @@ def _snapshot(
 ) -> Path:
     """A folder with all of the files that the hub has; `needed` are patterns without which what
     the cache has is not the whole."""
+    if is_path(name):
+        raise DataError(f"no {kind} at {shown(name)}{looked_for(name)}\n{advice}; {HUB_NAME}")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -51,13 +70,17 @@ def _snapshot(
     except LocalEntryNotFoundError:
         pass
     except ValueError as error:  # no name that the hub could have
-        raise DataError(f"no {kind} {shown(name)}: {first_line(error)}") from error
+        raise DataError(
+            f"no {kind} at {shown(name)}{looked_for(name)}, and {first_line(error)}\n"
+            f"{advice}; {HUB_NAME}"
+        ) from error
     try:
         with known_network():
             return Path(snapshot_download(name, allow_patterns=list(files)))
     except Exception as error:  # of the network, of the hub, of the name
         raise DataError(
-            f"{kind} {shown(name)} can't be had from the hub: {first_line(error)}\n{advice}"
+            f"{kind} {shown(name)} can't be had from the hub: {first_line(error)}\n"
+            f"nor is there such a folder{looked_for(name)}: {advice}"
         ) from error
 
 
@@ -83,6 +106,11 @@ def data_files(source: SourceConfig, cache: Path) -> list[Path]:
     """
     name = source.path.removeprefix(HUB)
     folder = Path(name).expanduser()
+    if is_path(name) and not folder.is_dir():
+        raise DataError(
+            f"no data set at {shown(name)}{looked_for(name)}\n"
+            f"name its folder, or a file or a glob of JSONL or Parquet; {HUB_NAME}"
+        )
     if "[" in source.split:  # its files would be read whole
         raise DataError(
             f"split {shown(source.split)} of {source.path} is a part of one\n"
@@ -150,7 +178,10 @@ def _stamps(folder: Path) -> list[tuple[str, int, int]]:
 
 
 def _not_had(name: str, error: Exception) -> DataError:
+    advice = "name a local copy: hub:FOLDER, or a file or a glob of JSONL or Parquet"
+    if Path(name).expanduser().is_dir():
+        return DataError(f"can't read data set {shown(name)}: {first_line(error)}\n{advice}")
     return DataError(
         f"data set {shown(name)} can't be had from the hub: {first_line(error)}\n"
-        f"name a local copy: hub:FOLDER, or a file or a glob of JSONL or Parquet"
+        f"nor is there such a folder{looked_for(name)}: {advice}"
     )

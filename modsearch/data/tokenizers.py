@@ -17,7 +17,7 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from modsearch.config.data import BPE, BYTES
-from modsearch.data.hub import tokenizer_folder
+from modsearch.data.hub import is_path, looked_for, tokenizer_folder
 from modsearch.errors import ConfigError, first_line, shown
 from modsearch.store.files import write_text
 
@@ -175,11 +175,11 @@ def open_tokenizer(name: str, end: str | None = None) -> Tokenizer:
         return read_tokenizer(path, end, name)
     if path.is_file():
         return _opened(path, end, name)
-    if path.suffix or name.count("/") > 1 or name.startswith((".", "~", "/")):
+    if is_path(name):
         raise ConfigError(
-            f"no tokenizer at {shown(name)}\n"
+            f"no tokenizer at {shown(name)}{looked_for(name)}\n"
             f"a tokenizer is `bytes`, `bpe`, a tokenizer.json, a folder with one, or a name of "
-            f"the hub"
+            f"the hub, NAME or OWNER/NAME"
         )
     return read_tokenizer(tokenizer_folder(name, [MODEL, SETTINGS]), end, name)
 

@@ -329,7 +329,7 @@ def test_a_data_set_may_be_streamed_for_its_text_alone(
     before = kept.stat().st_mtime_ns
     assert load(source).facts.documents == 130
     assert kept.stat().st_mtime_ns == before
-    with pytest.raises(DataError, match="can't be had from the hub"):
+    with pytest.raises(DataError, match="can't read data set"):
         load({**source, "text": "content"})
     assert list((tmp_path / "cache" / "hub").iterdir()) == [kept]
 

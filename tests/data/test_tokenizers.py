@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modsearch.config.data import SourceConfig
+from modsearch.data.hub import files_of, model_folder
 from modsearch.data.tokenizers import (
     END,
     MODEL,
@@ -18,7 +20,7 @@ from modsearch.data.tokenizers import (
     read_tokenizer,
     train_bpe,
 )
-from modsearch.errors import ConfigError, DataError
+from modsearch.errors import ConfigError, DataError, shown
 
 TEXTS = ["the cat sat on the mat, the dog on the log\n" * 20, "für Elise, naïve café\n" * 20]
 BPE = train_bpe(TEXTS, 280)
@@ -115,6 +117,33 @@ def test_what_is_no_tokenizer_is_told_in_two_lines(tmp_path: Path) -> None:
 
 def test_a_name_of_the_hub_is_told_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(DataError, match=r"can't be had from the hub.*\nname a local") as error:
+    with pytest.raises(DataError, match=r"can't be had from the hub.*\nnor is ") as error:
         open_tokenizer("someone/no-such-tokenizer")
     assert len(str(error.value).splitlines()) == 2
+    assert f"such a folder in {Path.cwd()}: name a local" in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["./tok", "../tok", "toks/tok.json", "tok.json", "a/b/c", "a\\b"])
+def test_a_place_that_is_not_there_is_no_name_of_the_hub(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError) as error:
+        open_tokenizer(name)
+    first, second = str(error.value).splitlines()
+    assert first == f"no tokenizer at {shown(name)} in {tmp_path}"
+    assert second.endswith("or a name of the hub, NAME or OWNER/NAME")
+
+
+@pytest.mark.parametrize("name", ["someone/Model-3.2-1B", "gpt2", "o/gpt2.5"])
+def test_a_name_of_the_hub_may_have_a_dot(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(DataError, match="can't be had from the hub"):
+        open_tokenizer(name)
+
+
+def test_places_of_models_and_data_sets_are_no_names_of_the_hub() -> None:
+    with pytest.raises(DataError, match=f'no model at "./none" in {Path.cwd()}'):
+        model_folder("./none", ["config.json", "*.safetensors"])
+    with pytest.raises(DataError, match=f'no data set at "./none" in {Path.cwd()}'):
+        files_of(SourceConfig(path="hub:./none"))
