@@ -14,7 +14,6 @@ from modsearch.analysis.claims import Claim, choice_at, study_claims
 from modsearch.analysis.fits import fit_curves, noise
 from modsearch.analysis.noise import SEED_SD
 from modsearch.analysis.power import PAPER_EFFECT, chances
-from modsearch.config.data import CorpusFacts
 from modsearch.config.design import Chosen
 from modsearch.config.records import Stage, State
 from modsearch.config.runtime import EngineName, Runtime, Share
@@ -34,7 +33,7 @@ from modsearch.study.driver import Driver
 from modsearch.study.events import OnEvent
 from modsearch.study.progress import Progress
 from modsearch.study.provenance import open_manifest, stage_key, study_key
-from modsearch.study.scorings import Scorings, refuse_other_objective
+from modsearch.study.scorings import Scorings, check_suites, refuse_other_objective
 from modsearch.study.stages import MOST_EXTENSIONS, Stages
 from modsearch.study.trials import Trials
 from modsearch.study.work import Scorer, run_job, run_mirrored
@@ -65,12 +64,12 @@ class Runner:
         # Opened before anything is written, so that a wrong address leaves no trace.
         server = Ledger(server_url(ledger)) if ledger else None
         self.progress = Progress(self.directory, on_event)
-        begun = (root / "manifest.json").exists()
+        resumed = (root / "manifest.json").exists()
         corpora = load_corpora(
             space.data,
             space.vocab_sizes,
             told=self.progress.prepared,
-            by_source=self.directory.manifest().corpus.by_source if begun else None,
+            by_source=self.directory.manifest().corpus.by_source if resumed else None,
         )
         refuse_too_few(space, corpora)
         for line in (*corpora.first.facts.without_text, *unlike(space, corpora)):
@@ -78,7 +77,8 @@ class Runner:
         for sample, model in space.samples():  # before anything is trained
             corpora.of(model).windows(sample, model.seq_len)
         if scorer is not None:
-            _check_suites(scorer, space, corpora.first.facts, self.directory)
+            begun = {record.stage for record in self.directory.records()}
+            check_suites(scorer, space, corpora.first.facts.fingerprint, begun)
         plugins = load_plugins(space.plugins)
         self.manifest = open_manifest(
             self.directory,
@@ -253,20 +253,3 @@ def _share(space: Space, runtime: Runtime) -> Share:
         cpus=runtime.threads if cpus is None else cpus,
         gpus=float(runtime.device == "cuda") if gpus is None else gpus,
     )
-
-
-def _check_suites(
-    scorer: Scorer, space: Space, corpus: CorpusFacts, directory: StudyDirectory
-) -> None:
-    """Whether what is to be scored can be scored, before anything of it is trained.
-
-    Raises:
-        ConfigError: a suite, a task or the objective's metric is unknown or wrong.
-        DataError: a task's data is missing.
-    """
-    begun = {record.stage for record in directory.records()}
-    objective = space.explore.objective if space.explore is not None else None
-    suite = space.asked_suite if space.confirm is not None else None
-    for stage, asked in ((Stage.EXPLORE, objective), (Stage.CONFIRM, suite)):
-        if asked is not None and stage not in begun:
-            scorer.check(asked.scoring, space.data, space.vocab_sizes[0], corpus.fingerprint)

@@ -1,12 +1,13 @@
 """Finished trials that are scored with the study's suite, by the engine that trained them."""
 
 import time
+from collections.abc import Set
 
 from modsearch.analysis.claims import study_claims
 from modsearch.analysis.recipes import causal_loss, measured
 from modsearch.config.evaluation import UNSCORED
 from modsearch.config.manifest import Manifest
-from modsearch.config.records import Job, Record, State
+from modsearch.config.records import Job, Record, Stage, State
 from modsearch.config.runtime import Signal
 from modsearch.errors import StudyError
 from modsearch.evaluation.asked import Asked
@@ -18,6 +19,7 @@ from modsearch.study.events import Trial
 from modsearch.study.progress import Progress
 from modsearch.study.stages import Stages
 from modsearch.study.trials import Trials
+from modsearch.study.work import Scorer
 
 TOLD_SECONDS = 20.0
 """Between lines about how far it is."""
@@ -75,6 +77,28 @@ class Scorings:
         elif self.left and time.monotonic() - self._told > TOLD_SECONDS:
             self._told = time.monotonic()
             self.progress.note(f"evaluate: {self.left} left")
+
+
+def check_suites(
+    scorer: Scorer, space: Space, fingerprint: str, begun: Set[Stage] = frozenset()
+) -> None:
+    """Whether what is to be scored can be scored, before anything of it is trained.
+
+    Args:
+        scorer: scores it.
+        space: says which suites.
+        fingerprint: of its text.
+        begun: stages that have trials.
+
+    Raises:
+        ConfigError: a suite, a task or the objective's metric is unknown or wrong.
+        DataError: a task's data is missing.
+    """
+    objective = space.explore.objective if space.explore is not None else None
+    suite = space.asked_suite if space.confirm is not None else None
+    for stage, asked in ((Stage.EXPLORE, objective), (Stage.CONFIRM, suite)):
+        if asked is not None and stage not in begun:
+            scorer.check(asked.scoring, space.data, space.vocab_sizes[0], fingerprint)
 
 
 def refuse_other_objective(space: Space, directory: StudyDirectory) -> None:

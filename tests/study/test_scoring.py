@@ -1,6 +1,7 @@
 """Suites in the loop of a study: explore ranks by a metric, and the engine that trains scores."""
 
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import yaml
 from inline import Inline, quietly
 from tiny import SPACE, SUITE
 
+import modsearch
 from modsearch.analysis.recipes import best_recipe, explored
 from modsearch.config.evaluation import Objective, Ranked
 from modsearch.config.records import Job, Record, Stage, State
@@ -18,6 +20,7 @@ from modsearch.engines.contract import RunTrial
 from modsearch.errors import ConfigError, DataError, ModsearchError, StudyError
 from modsearch.evaluation.objectives import check_objective, ranked
 from modsearch.evaluation.scorer import Scorer
+from modsearch.planning import speed
 from modsearch.space.candidates import load_space
 from modsearch.space.space import Space
 from modsearch.store.directory import StudyDirectory
@@ -322,6 +325,51 @@ def test_a_mean_over_tasks_takes_the_metric_of_each() -> None:
     check_objective(Objective(suite="x", task="both", metric="acc"), {"a": ["acc"]}, ["both"])
     with pytest.raises(ConfigError, match="unknown metric `ac`"):
         check_objective(Objective(suite="x", metric="ac"), {"a": ["acc"]}, [])
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"metric": "acc"}, "task `text`: unknown metric `acc`"),
+        ({"task": "txt"}, "unknown task `txt`; did you mean `text`"),
+    ],
+)
+def test_plan_says_what_search_would_of_an_objective(
+    changes: dict[str, str], said: str, suite: Path, tmp_path: Path
+) -> None:
+    space = searched(suite, **changes)
+    with pytest.raises(ConfigError, match=said) as planned:
+        modsearch.plan(space)
+    with pytest.raises(ConfigError) as refused:
+        modsearch.search(space, tmp_path / "study")
+    assert str(planned.value) == str(refused.value)
+
+
+def test_plan_says_that_search_will_refuse_too_little_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speed, "SECONDS_PER_SIZE", 0.01)
+    tasks = [{**SUITE["tasks"][0], "dataset_kwargs": {"num": 10_000, "size": 1000}}]
+    path = tmp_path / "large.yaml"
+    path.write_text(yaml.safe_dump({**SUITE, "tasks": tasks}))
+    for changes in ({"suite": str(path)}, {"suite": "standard"}):
+        lines = [
+            line
+            for line in modsearch.plan(space_of(changes)).warnings
+            if line.startswith("search will refuse this")
+        ]
+        assert ["10000 are asked for" in line for line in lines] == (
+            [True] if changes["suite"] == str(path) else []
+        )
+
+
+def test_plan_of_a_shipped_suite_needs_no_evaluation_library(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(speed, "SECONDS_PER_SIZE", 0.01)
+    monkeypatch.setitem(sys.modules, "lm_eval", None)
+    monkeypatch.setitem(sys.modules, "lm_eval.tasks", None)
+    assert modsearch.plan(space_of({"suite": "quick"})).trials
 
 
 def test_a_shared_ledger_knows_what_explored_before_there_were_objectives() -> None:
