@@ -435,6 +435,9 @@ def search(
     from modsearch.study.runner import Runner
     from modsearch.tracking.events import Tracking
 
+    if stage is not None and not wanted.budgets(Stage(stage)):
+        stages = ", ".join(each for each in Stage if wanted.budgets(each))
+        raise StudyError(f"space `{wanted.name}` has no stage `{stage}`, only {stages}")
     tracking = Tracking(check_texts("track", track), wanted.name, root, progress or unheard)
     kind: EngineName = "ray" if engine == "ray" else "local"
     with locked(root):

@@ -6,7 +6,7 @@ import os
 import shlex
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -53,20 +53,25 @@ def _held_by_another(root: Path, holder: str) -> str:
 
 @contextmanager
 def locked(root: Path) -> Iterator[None]:
-    """Hold a study's lock; it is gone with the process, however that ends.
+    """Hold a study's lock; it is gone with the process, however that ends. A folder that was not
+    there before, and has nothing in it at the end, is gone too.
 
     Raises:
         StudyError: another driver holds it, or the file system has no locks.
     """
-    root.mkdir(parents=True, exist_ok=True)
+    new = [folder for folder in (root, *root.parents) if not folder.exists()]
     path = StudyDirectory(root).lock
+    root.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as file:
         try:
             _take(file)
+            if not _is_at(file, path):  # whoever held it has taken it away
+                raise BlockingIOError
         except BlockingIOError:
             file.seek(0)
             raise StudyError(_held_by_another(root, file.read())) from None
         except OSError as error:
+            _take_away(path, new)
             raise StudyError(
                 f"{root} is on a file system without locks: {error.strerror}\n"
                 f"put --out on a disk of this machine, and shared trials on --storage"
@@ -75,7 +80,26 @@ def locked(root: Path) -> Iterator[None]:
             file.truncate(0)
             file.write(f"{os.getpid()} on {socket.gethostname()}")
             file.flush()
-        yield
+        try:
+            yield
+        finally:
+            _take_away(path, new)
+
+
+def _take_away(lock: Path, folders: Sequence[Path]) -> None:
+    """Folders that were made for a study, where nothing but its lock came into them."""
+    with suppress(OSError):
+        if folders and os.listdir(lock.parent) == [lock.name]:
+            lock.unlink()
+            for folder in folders:
+                folder.rmdir()
+
+
+def _is_at(file: IO[str], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _take(file: IO[str]) -> None:

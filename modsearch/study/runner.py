@@ -21,7 +21,6 @@ from modsearch.config.units import nats
 from modsearch.data.corpus import load_corpora
 from modsearch.engines.contract import Engine, MakeEngine
 from modsearch.engines.local import local
-from modsearch.errors import StudyError
 from modsearch.planning.vocabularies import refuse_too_few, unlike
 from modsearch.registry.plugins import load_plugins
 from modsearch.sampling.ledger import Cell, CellSpec, Ledger, place, server_url
@@ -112,14 +111,9 @@ class Runner:
     def run(self, only: Stage | None = None) -> None:
         """Run or resume the stages that the space asks for, or one of them."""
         engine = self.engine()
-        wanted = self.stages.wanted
-        if only is not None and only not in wanted:
-            raise StudyError(
-                f"space `{self.space.name}` has no stage `{only}`, only {', '.join(wanted)}"
-            )
         with self.ledger.held(self.key), engine.started():
             self.progress.workers = engine.num_workers
-            for stage in [only] if only else wanted:
+            for stage in [only] if only else self.stages.wanted:
                 for specs in self._rounds(stage):
                     self._train(stage, specs, engine)
             self._score(engine)

@@ -343,6 +343,13 @@ def test_plan_says_what_search_would_of_an_objective(
     with pytest.raises(ConfigError) as refused:
         modsearch.search(space, tmp_path / "study")
     assert str(planned.value) == str(refused.value)
+    assert not (tmp_path / "study").exists(), "nothing is left of it"
+
+
+def test_a_stage_that_a_space_has_not_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="has no stage `explore`, only measure, confirm"):
+        modsearch.search(space_of({}), tmp_path / "runs" / "x", stage="explore")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_plan_says_that_search_will_refuse_too_little_text(
