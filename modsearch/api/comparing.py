@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from modsearch.api.components import Files, loaded_plugins
 from modsearch.api.targets import Run, Target, corpus_of, open_target
 from modsearch.config.answers import ScoreComparison
-from modsearch.config.arguments import check_path
+from modsearch.config.arguments import check_path, check_text
 from modsearch.errors import ModsearchError
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def compare(
     suite: str = "quick",
     *,
     corpus: "str | PathLike[str] | None" = None,
+    text: str | None = None,
     data_dir: "str | PathLike[str] | None" = None,
     plugins: Files = (),
     out: str | Path | None = None,
@@ -57,6 +58,7 @@ def compare(
             have been scored), trials, folders with a checkpoint.
         suite: a YAML file, or the bare name of a shipped suite.
         corpus: text of the tasks; default: what the first model was trained on.
+        text: the field of `corpus` that has it, in JSONL and Parquet.
         data_dir: a folder with data sets, in the place of the hub.
         plugins: the plugin files that models were trained with.
         out: a folder for the figure (SVG, PNG).
@@ -70,7 +72,9 @@ def compare(
     loaded = loaded_plugins(plugins)
     with ExitStack() as files:
         sides = [side for each in targets for side in open_target(each, loaded, files)]
-        found = _compared(_checked(sides), suite, corpus, data_dir, progress)
+        found = _compared(
+            _checked(sides), suite, corpus_of(corpus, check_text("text", text)), data_dir, progress
+        )
     if folder is None:
         return found
     from modsearch.reporting.figures.scores import write
@@ -94,11 +98,11 @@ def _checked(sides: Sequence[Target]) -> Sequence[Target]:
 def _compared(
     sides: Sequence[Target],
     suite: str,
-    corpus: "str | PathLike[str] | None",
+    data: "DataConfig | None",
     data_dir: "str | PathLike[str] | None",
     progress: Callable[[str], None] | None,
 ) -> ScoreComparison:
-    asked = _asked(sides, suite, corpus, data_dir)
+    asked = _asked(sides, suite, data, data_dir)
     from modsearch.analysis.scores import Contender, compare_scores
 
     contenders = []
@@ -117,7 +121,7 @@ def _compared(
 def _asked(
     sides: Sequence[Target],
     suite: str,
-    corpus: "str | PathLike[str] | None",
+    data: "DataConfig | None",
     data_dir: "str | PathLike[str] | None",
 ) -> _Asked:
     from modsearch.evaluation.local_data import LocalData
@@ -125,7 +129,6 @@ def _asked(
 
     plan, path = load_suite(suite)
     local = None if data_dir is None else LocalData(check_path("data_dir", data_dir))
-    data = None if corpus is None else corpus_of(corpus)
     identity = plan.identity(path.parent, local)
     if plan.needs_texts:
         from modsearch.evaluation.texts import whole_texts

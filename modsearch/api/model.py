@@ -15,7 +15,7 @@ from modsearch.api.references import (
     name_beside,
     refuse_other,
 )
-from modsearch.api.targets import checkpoint_of, corpus_of
+from modsearch.api.targets import checkpoint_of, corpus_of, moved
 from modsearch.config.answers import Evaluation, Exported, Generation
 from modsearch.config.arguments import (
     check_count,
@@ -109,6 +109,7 @@ def evaluate(
     suite: str = "quick",
     *,
     corpus: "str | PathLike[str] | None" = None,
+    text: str | None = None,
     data_dir: "str | PathLike[str] | None" = None,
     plugins: Files = (),
     dtype: str = "fp32",
@@ -126,6 +127,8 @@ def evaluate(
         suite: a YAML file, or the bare name of a shipped suite.
         corpus: text of the tasks; default: what the trial was trained on. Of a study it is that
             text at another place. Suite `bytes` scores all of it.
+        text: the field of `corpus` that has it, in JSONL and Parquet; default: `text`, or of a
+            study what it was trained with.
         data_dir: a folder with data sets, in the place of the hub: NAME.jsonl, or
             NAME/SPLIT.jsonl, by the name of a task or of its data set.
         plugins: the plugin files that the model was trained with.
@@ -153,7 +156,7 @@ def evaluate(
 
     loaded = loaded_plugins(plugins)
     plan, _ = load_suite(suite)
-    data = None if corpus is None else corpus_of(corpus)
+    data = corpus_of(corpus, check_text("text", text))
     local = None if data_dir is None else LocalData(check_path("data_dir", data_dir))
     if plan.needs_texts and data is None:
         raise ModsearchError(f"suite `{plan.name}` scores files of yours\nname them with --corpus")
@@ -306,7 +309,7 @@ def _evaluate_study(
         data is not None and plan.needs_corpus
     ):  # results that are there already are of its own text
         manifest = study.manifest()
-        data = records[0].candidate.data.model_copy(update={"corpus": data.corpus})
+        data = moved(records[0].candidate.data, data)
         for record in records:
             model = record.candidate.model
             load_corpus(data, model.vocab_size, manifest.facts_of(model).fingerprint)

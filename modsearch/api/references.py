@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modsearch.api.targets import moved
 from modsearch.errors import ModsearchError, StudyError, shown
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def documents_of_winners(
     _check_same(directory.root, plan, path, data, local, answered)
     text = winner.candidate.data
     if data is not None:  # files that are scored as they are, or the study's own elsewhere
-        text = data if plan.needs_texts else text.model_copy(update={"corpus": data.corpus})
+        text = data if plan.needs_texts else moved(text, data)
     return Documents(
         text=text,
         fingerprint=answered["config"]["corpus"] if plan.needs_corpus else None,

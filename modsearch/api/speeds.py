@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from modsearch.api.components import Files, loaded_plugins
+from modsearch.api.targets import corpus_of, moved
 from modsearch.config.arguments import check_count, check_path, check_seconds
 from modsearch.config.speeds import Speeds
 from modsearch.errors import StudyError
@@ -70,8 +71,9 @@ def time_winners(
 
     check_plugins(manifest.plugins, loaded, [each.model for each in confirmed], root)
     data = confirmed[0].records[0].candidate.data
-    if corpus is not None:
-        data = data.model_copy(update={"corpus": str(check_path("corpus", corpus))})
+    place = None if corpus is None else str(check_path("corpus", corpus))
+    if (elsewhere := corpus_of(place)) is not None:
+        data = moved(data, elsewhere)
     models = {each.model.vocab_size: each.model for each in confirmed}
     facts = {size: manifest.facts_of(model) for size, model in models.items()}
     tokens = {size: load_corpus(data, size, each.fingerprint) for size, each in facts.items()}

@@ -139,16 +139,37 @@ def checkpoint_of(path: Path, plugins: "Sequence[Plugin]") -> "tuple[Path, Trial
     return folder, made
 
 
-def corpus_of(corpus: "str | PathLike[str]") -> "DataConfig":
-    """What `--corpus` names."""
+def corpus_of(
+    corpus: "str | PathLike[str] | None", text: str | None = None
+) -> "DataConfig | None":
+    """What `--corpus` names, with the field that has its text; None where it names nothing.
+
+    Raises:
+        ModsearchError: it can be no place of text, or a field is named of no text.
+    """
     from pydantic import ValidationError
 
     from modsearch.config.data import DataConfig
     from modsearch.config.wording import first_error
 
-    corpus = os.fspath(corpus)
+    if corpus is None:
+        if text is not None:
+            raise ModsearchError("--text is the field of a --corpus that has its text\nname both")
+        return None
+    path = os.fspath(corpus)
+    values = {"corpus": path if text is None else {"path": path, "text": text}}
     try:
-        return DataConfig(corpus=corpus)
+        return DataConfig.model_validate(values)
     except ValidationError as error:
-        wrong = first_error(error, DataConfig, {"corpus": corpus})
+        wrong = first_error(error, DataConfig, values)
         raise ModsearchError(f"--{wrong}") from error
+
+
+def moved(data: "DataConfig", to: "DataConfig") -> "DataConfig":
+    """The text of a study at another place. What is not said of that is as it was, where the
+    study has one source."""
+    [place], known = to.sources, data.sources
+    if len(known) == 1:
+        stated = place.model_dump(include=place.model_fields_set)
+        place = known[0].model_copy(update=stated)
+    return data.model_copy(update={"corpus": place})

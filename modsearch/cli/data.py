@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import modsearch
-from modsearch.cli.options import Json, Progress, Sets, Shown, app, as_json
+from modsearch.cli.options import Json, Progress, Sets, Shown, TextField, app, as_json
 from modsearch.cli.progress import resumable, say
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ TokenizerName = Annotated[
     typer.Option("--tokenizer", help="bytes, bpe, a tokenizer.json, a folder or a hub name."),
 ]
 VocabSize = Annotated[int | None, typer.Option(help="Tokens of a bpe.")]
-TextField = Annotated[str | None, typer.Option("--text", help="The field with the text.")]
 
 
 @verbs.command()

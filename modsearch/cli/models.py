@@ -16,6 +16,7 @@ from modsearch.cli.options import (
     Progress,
     Sets,
     Shown,
+    TextField,
     app,
     as_json,
 )
@@ -78,6 +79,7 @@ def evaluate(
     corpus: Annotated[
         str | None, typer.Option(help="Text of the tasks; default: what the trial was trained on.")
     ] = None,
+    text: TextField = None,
     data_dir: DataDir = None,
     dtype: Annotated[str, typer.Option(help="Of matrix products: fp32 or bf16.")] = "fp32",
     study: Annotated[
@@ -98,6 +100,7 @@ def evaluate(
         target,
         suite,
         corpus=corpus,
+        text=text,
         data_dir=data_dir,
         dtype=dtype,
         study=study,

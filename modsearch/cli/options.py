@@ -52,6 +52,10 @@ DataDir = Annotated[
         "--data-dir", metavar="DIR", help="Data sets in the place of the hub: DIR/NAME.jsonl."
     ),
 ]
+TextField = Annotated[
+    str | None,
+    typer.Option("--text", metavar="FIELD", help="The field with the text, of JSONL or Parquet."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Progress = Annotated[
     Shown,

@@ -17,6 +17,7 @@ from modsearch.cli.options import (
     Shown,
     SpaceName,
     StudyDir,
+    TextField,
     app,
     as_json,
 )
@@ -233,6 +234,7 @@ def compare(
         str | None,
         typer.Option(help="Text of the tasks; default: what the first model was trained on."),
     ] = None,
+    text: TextField = None,
     data_dir: DataDir = None,
     out: Annotated[Path | None, typer.Option(help="A folder for the figure: SVG and PNG.")] = None,
     plugin: PluginFiles = None,
@@ -246,6 +248,7 @@ def compare(
         targets,
         suite,
         corpus=corpus,
+        text=text,
         data_dir=data_dir,
         plugins=plugin or (),
         out=out,

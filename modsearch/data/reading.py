@@ -22,7 +22,7 @@ import numpy.typing as npt
 import zstandard
 
 from modsearch.data.sources import form_of
-from modsearch.data.tables import batches_of, num_batches
+from modsearch.data.tables import NAME_THE_FIELD, batches_of, num_batches
 from modsearch.data.text import Form, Seen, cleaned, cut, whole
 from modsearch.data.tokens import PIECE_TOKENS, open_tokens, starts_of
 from modsearch.errors import DataError, first_line, shown
@@ -252,16 +252,21 @@ def _lines(path: Path, unit: Unit) -> Iterator[str | None]:
                     yield _field(json.loads(line), unit.field)
                 except (ValueError, RecursionError) as error:
                     before = _lines_before(path, unit.start)
+                    hint = f"\n{NAME_THE_FIELD}" if isinstance(error, _NoField) else ""
                     raise DataError(
-                        f"{path}, line {before + number}: {first_line(error)}"
+                        f"{path}, line {before + number}: {first_line(error)}{hint}"
                     ) from error
+
+
+class _NoField(ValueError):
+    """A row has others."""
 
 
 def _field(row: object, field: str) -> str | None:
     if not isinstance(row, dict):
         raise ValueError(f"a line is a JSON object, but got {shown(row)}")
     if field not in row:
-        raise ValueError(f"no field {shown(field)}: it has {', '.join(map(shown, row))}")
+        raise _NoField(f"no field {shown(field)}: it has {', '.join(map(shown, row))}")
     value = row[field]
     if value is not None and not isinstance(value, str):
         raise ValueError(f"field {shown(field)} is no text, but {shown(value)}")

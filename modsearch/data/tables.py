@@ -8,6 +8,7 @@ from modsearch.errors import DataError, first_line, shown
 
 ROWS = 256
 """At once."""
+NAME_THE_FIELD = "name the one with the text: --text, or `text` of the source in data.corpus"
 
 
 def num_batches(path: Path, form: Form) -> int:
@@ -77,7 +78,7 @@ def _check(path: Path, field: str, schema: "object") -> None:
     if field not in schema.names:
         raise DataError(
             f"{path} has no column {shown(field)}: it has {', '.join(map(shown, schema.names))}\n"
-            f"name the one with the text: text in the source of data.corpus"
+            f"{NAME_THE_FIELD}"
         )
     kind = schema.field(field).type
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)):

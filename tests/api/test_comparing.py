@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -14,7 +15,9 @@ from inline import CORPUS
 from tiny import PICK, SPACE, SUITE
 
 import modsearch as library
+from modsearch.api.targets import corpus_of, moved
 from modsearch.config.answers import ScoreComparison
+from modsearch.config.data import DataConfig, SourceConfig
 from modsearch.config.model import ModelConfig
 from modsearch.data.tokenizers import train_bpe
 from modsearch.errors import ModsearchError
@@ -245,6 +248,47 @@ def test_what_can_not_be_compared_is_told(
     assert "no folder" in refused("compare", dense, tmp_path / "none", *suite)
     assert "--corpus names them" in refused("compare", world / "study", "--suite", "bytes")
     assert "no folder" in refused("compare", world / "study", *suite, "--data-dir", tmp_path / "x")
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+def test_the_field_that_has_the_text_can_be_named(
+    form: str, world: Path, modsearch: Callable[..., Done], refused: Callable[..., str],
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    rows = pd.DataFrame({"content": ["to be or not to be", "that is the question"]})
+    path = tmp_path / f"rows.{form}"
+    rows.to_parquet(path) if form == "parquet" else rows.to_json(
+        path, orient="records", lines=True
+    )
+    (tmp_path / "plain").mkdir()
+    for number, text in enumerate(rows["content"]):
+        (tmp_path / "plain" / f"{number}.txt").write_text(text)
+    dense, mod = (trials_of(world, arm)[0] for arm in ("dense", "mod"))
+    asked = ("--suite", "bytes", "--corpus", path)
+    named = "name the one with the text: --text"
+    assert named in refused("eval", dense, *asked)
+    assert named in refused("compare", dense, mod, *asked)
+    assert "name both" in refused("eval", dense, "--text", "content")
+    done = modsearch("eval", dense, *asked, "--text", "content")
+    assert done.code == 0, done.err
+    plain = modsearch("eval", dense, "--suite", "bytes", "--corpus", tmp_path / "plain")
+    assert done.out == plain.out
+    done = modsearch("compare", dense, mod, *asked, "--text", "content", "--json")
+    assert len(ScoreComparison.model_validate_json(done.out).differences) == 1
+
+
+def test_the_text_of_a_study_at_another_place_has_the_field_that_it_had() -> None:
+    known = DataConfig.model_validate(
+        {"corpus": {"path": "a.jsonl", "text": "content"}, "tokenizer": "bpe"}
+    )
+    given = corpus_of("b.jsonl")
+    assert given is not None
+    found = moved(known, given)
+    assert found.tokenizer == "bpe"
+    assert found.sources == (SourceConfig(path="b.jsonl", text="content"),)
+    given = corpus_of("b.jsonl", "body")
+    assert given is not None
+    assert moved(known, given).sources[0].text == "body"
 
 
 def test_results_on_other_documents_are_no_comparison(
