@@ -27,6 +27,20 @@ def count(value: float | None) -> str:
     return f"{value:.0f}"
 
 
+def counted(number: int, noun: str) -> str:
+    """So many of something: 1 trial, 1,200 trials."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 0.7 s, 25 s, 12 min, 3.4 h, 1,200 h."""
+    if seconds < 100:
+        return f"{seconds:.1g} s" if seconds < 1 else f"{seconds:.0f} s"
+    if seconds < 6000:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 360_000 else f"{seconds / 3600:,.0f} h"
+
+
 def decimal(value: float | None, digits: int = 4) -> str:
     """A number with a fixed count of decimals; what rounds to zero has no sign."""
     if value is None or math.isnan(value):

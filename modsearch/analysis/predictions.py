@@ -10,7 +10,7 @@ from modsearch.analysis.arms import is_routed
 from modsearch.analysis.curves import Curve, Fit, Refusal
 from modsearch.analysis.fits import fit_curves, noise
 from modsearch.analysis.laws import Interval, LeftOut, left_out, params_law, predict
-from modsearch.analysis.numbers import scientific
+from modsearch.analysis.numbers import counted, scientific
 from modsearch.analysis.optima import optima
 from modsearch.analysis.recipes import measured
 from modsearch.analysis.slopes import EXPONENT, EXPONENT_SD
@@ -112,7 +112,7 @@ def _arm(
 def _why_not(curves: Sequence[Curve]) -> str:
     fitted = len({curve.budget for curve in curves if isinstance(curve, Fit)})
     of = len({curve.budget for curve in curves})
-    why = f"fitted at {fitted} of {of} budget{'s' * (of != 1)}"
+    why = f"fitted at {fitted} of {counted(of, 'budget')}"
     refused = [curve for curve in curves if isinstance(curve, Refusal)]
     return f"{why} ({scientific(refused[0].budget)}: {refused[0].reason})" if refused else why
 

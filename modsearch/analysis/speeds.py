@@ -14,7 +14,7 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
 from modsearch.analysis.noise import t_quantile
-from modsearch.analysis.numbers import percent, scientific
+from modsearch.analysis.numbers import counted, percent, scientific
 from modsearch.config.speeds import Decoded, Speeds, Timed
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ def doubts(speeds: Speeds) -> list[str]:
     lines = []
     before, after = speeds.load_before or 0.0, speeds.load_after or 0.0
     if max(before + speeds.threads, after) > speeds.cores + IDLE_LOAD:
-        threads = "1 thread" if speeds.threads == 1 else f"{speeds.threads} threads"
+        threads = counted(speeds.threads, "thread")
         lines.append(
             f"the machine was not quiet: its load average was {before:.1f} "
             f"before and {after:.1f} after {threads} on {speeds.cores} cores; time again when "

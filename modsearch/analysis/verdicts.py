@@ -7,7 +7,14 @@ from enum import StrEnum
 from modsearch.analysis.arms import describe
 from modsearch.analysis.compare import MIN_SEEDS, Comparison, Confirmed, Multiplier, multiplier
 from modsearch.analysis.looks import ERROR
-from modsearch.analysis.numbers import decimal, interval, percent, percent_digits, scientific
+from modsearch.analysis.numbers import (
+    counted,
+    decimal,
+    interval,
+    percent,
+    percent_digits,
+    scientific,
+)
 from modsearch.analysis.slopes import Slope
 from modsearch.config.manifest import Manifest
 from modsearch.config.units import Unit, nats, nats_per
@@ -62,13 +69,13 @@ def verdict_of(comparison: Comparison, bounds: Bounds) -> tuple[Verdict, str]:
         if side.loss >= bounds.floor(side):
             return Verdict.UNTRAINED, (
                 f"the loss of {side.arm}, {side.loss:.3f} {nats_per(bounds.unit)}, does not beat "
-                f"the corpus's bigram entropy, {bounds.floor(side):.3f}: a larger budget would"
+                f"the corpus's bigram entropy, {bounds.floor(side):.3f}: a larger budget would help"
             )
     for side in (comparison.arm, comparison.reference):
         if side.num_runs < MIN_SEEDS:
             return Verdict.NONE, (
-                f"{side.arm} has {side.num_runs} confirmed "
-                f"run{'s' * (side.num_runs != 1)}, and an interval needs {MIN_SEEDS}"
+                f"{side.arm} has {counted(side.num_runs, 'confirmed run')}, and an interval needs "
+                f"{MIN_SEEDS}"
             )
     found = comparison.interval
     if found is None:

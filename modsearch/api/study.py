@@ -180,7 +180,7 @@ class Study:
             return []
         return [
             f"this model is untrained: its loss, {loss:.3f} {nats_per(manifest.unit)}, does not "
-            f"beat the corpus's bigram entropy, {entropy:.3f}; a larger budget would"
+            f"beat the corpus's bigram entropy, {entropy:.3f}; a larger budget would help"
         ]
 
     def folder(self, trial: "Record | str") -> Path:

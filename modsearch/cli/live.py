@@ -9,6 +9,7 @@ from rich.live import Live as RichLive
 from rich.table import Table
 from rich.text import Text
 
+from modsearch.analysis.numbers import duration
 from modsearch.store.trial import read_metrics
 from modsearch.study.events import (
     Event,
@@ -17,7 +18,6 @@ from modsearch.study.events import (
     TrialBegan,
     TrialEnded,
     TrialsEnded,
-    duration,
 )
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 import modsearch
+from modsearch.analysis.numbers import counted
 from modsearch.cli.options import (
     DataDir,
     Json,
@@ -272,4 +273,4 @@ def pack(
     if as_object:
         print(as_json(found))
         return
-    print(f"records: {found.records} ({found.trials} trials, {found.bytes:,} bytes)")
+    print(f"records: {found.records} ({counted(found.trials, 'trial')}, {found.bytes:,} bytes)")

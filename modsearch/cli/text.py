@@ -3,7 +3,15 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from modsearch.analysis.numbers import MISSING, count, decimal, interval, scientific
+from modsearch.analysis.numbers import (
+    MISSING,
+    count,
+    counted,
+    decimal,
+    duration,
+    interval,
+    scientific,
+)
 from modsearch.config.units import Unit, nats, nats_per
 from modsearch.errors import shown
 
@@ -59,13 +67,13 @@ def forecast_text(result: "Forecast") -> str:
     """The forecast as a table for a terminal."""
     lines = [
         f"{'stage':9}{'arm':18}{'budget':>9}{'trials':>8}{'steps':>16}{'params':>16}"
-        f"{'memory':>12}{'hours':>10}"
+        f"{'memory':>12}{'time':>10}"
     ]
     for cell in result.cells:
         lines.append(
             f"{cell.stage:9}{cell.arm:18}{cell.budget:9.3g}{cell.trials:8}"
             f"{_range(cell.steps):>16}{_range(cell.params):>16}"
-            f"{_bytes(cell.memory_bytes):>12}{cell.seconds / 3600:10.3g}"
+            f"{_bytes(cell.memory_bytes):>12}{duration(cell.seconds):>10}"
         )
     lines += ["", *_totals(result)]
     if result.routed_arms and result.reference_arms:
@@ -98,19 +106,19 @@ def _chance(row: "Chance", unit: Unit) -> str:
 
 
 def _totals(result: "Forecast") -> list[str]:
-    """Trials, FLOPs, hours for how many workers, and memory for how many."""
+    """Trials, FLOPs, time for how many workers, and memory for how many."""
     workers, at_once = result.workers, result.workers_at_full_speed
     auto = " (`workers: auto` here)" if result.workers_are_auto else ""
-    threads = "1 thread" if result.threads == 1 else f"{result.threads} threads"
+    threads = counted(result.threads, "thread")
     shared = f", of which {at_once} at a time run at full speed" if at_once < workers else ""
     how = f"{result.sizes_timed} of {result.sizes} sizes were timed"
     if result.extrapolated:
         how += ", and some are larger than those"
     lines = [
-        f"{result.trials} trials, {result.flops:.3g} FLOPs",
-        f"{_hours(result.worker_seconds)} on one worker of {threads}, scoring included: "
+        f"{counted(result.trials, 'trial')}, {result.flops:.3g} FLOPs",
+        f"{duration(result.worker_seconds)} on one worker of {threads}, scoring included: "
         f"{result.flops_per_second / 1e9:.3g} GFLOP/s ({how})",
-        f"{_hours(result.seconds)} with {workers} {'worker' if workers == 1 else 'workers'}"
+        f"{duration(result.seconds)} with {counted(workers, 'worker')}"
         f"{auto}{shared}, where nothing else runs",
     ]
     whose = (
@@ -137,10 +145,6 @@ def _rejections(cells: "Sequence[PlannedCell]") -> list[str]:
     if more > 1:
         return [*lines[:MOST_REJECTED], f"rejected: {more} more, which --json lists"]
     return lines
-
-
-def _hours(seconds: float) -> str:
-    return f"{seconds / 3600:.3g} hours"
 
 
 def _bytes(count: int) -> str:
@@ -240,7 +244,8 @@ def _rests_on(each: "ArmPrediction") -> list[str]:
 def _surface(row: "SurfaceAnswer") -> list[str]:
     aside = f", {row.set_aside} set aside" if row.set_aside else ""
     lines = [
-        f"surface E + A / N^alpha + B / D^beta, N {row.counts}, {row.trials} trials{aside}: "
+        f"surface E + A / N^alpha + B / D^beta, N {row.counts}, {counted(row.trials, 'trial')}"
+        f"{aside}: "
         f"E {estimate(row.irreducible, 2)}, alpha {estimate(row.alpha, 2)}, "
         f"beta {estimate(row.beta, 2)}, N* ~ C^{estimate(row.params_exponent, 2)}"
     ]
@@ -338,7 +343,7 @@ def speeds_text(found: "Speeds", claims: "Claims") -> str:
         typical,
     )
 
-    threads = "1 thread" if found.threads == 1 else f"{found.threads} threads"
+    threads = counted(found.threads, "thread")
     lines = [
         f"{found.machine}, {threads}, {found.precision}, torch {found.torch}, {found.rounds} "
         f"rounds; ratios to the dense winner, 95 % intervals"

@@ -94,13 +94,9 @@ class Corpus:
         segments = self._segments(validation.part)
         counts = shared(num_windows, [weight for _, weight in segments])
         starts, first = [np.empty(0, np.int64)], 0
-        for (size, _), count in zip(segments, counts, strict=True):
+        for place, ((size, _), count) in enumerate(zip(segments, counts, strict=True)):
             if count * (seq_len + 1) > size:
-                raise DataError(
-                    f"{validation.part} part of {self.facts.name} has {size:,} tokens, but "
-                    f"{count} windows of {seq_len + 1} need {count * (seq_len + 1):,}\n"
-                    f"use a larger corpus, or fewer windows"
-                )
+                raise self._too_few(validation.part, place, count, seq_len + 1)
             if validation.windows is None and len(segments) == 1:
                 return tokens[: count * (seq_len + 1)].reshape(count, seq_len + 1)
             spread = size - seq_len - 1
@@ -118,6 +114,17 @@ class Corpus:
         total = sum(weight for _, weight in segments)
         fits = (size // (seq_len + 1) * total / weight for size, weight in segments)
         return max(1, int(min(fits)))
+
+    def _too_few(self, part: str, place: int, count: int, length: int) -> DataError:
+        """Of the tokens of a source in a part."""
+        size = self._segments(part)[place][0]
+        named = [each.name for each in self.facts.sources if each.tokens(part)]
+        whose = f"source {named[place]}" if named else self.facts.name
+        less = "more text of it, a smaller weight" if named else "a larger corpus"
+        return DataError(
+            f"{part} part of {whose} has {size:,} tokens, but {count} windows of {length} need "
+            f"{count * length:,}\nuse {less}, or fewer windows"
+        )
 
     def _segments(self, part: str) -> list[tuple[int, float]]:
         """Tokens and weight of each source, as they stand in a part."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from modsearch.analysis.numbers import counted
 from modsearch.analysis.predictions import study_predictions
 from modsearch.config.answers import ArmPrediction, Estimate
 from modsearch.config.manifest import Manifest
@@ -43,7 +44,10 @@ def exponents(arms: Sequence[ArmPrediction]) -> pd.DataFrame:
     """Power laws and surfaces."""
     rows: list[Row] = []
     for arm in arms:
-        vertices: Row = {"arm": arm.arm, "fit": f"vertices of {len(arm.budgets)} budgets"}
+        vertices: Row = {
+            "arm": arm.arm,
+            "fit": f"vertices of {counted(len(arm.budgets), 'budget')}",
+        }
         rows.append(vertices | _columns("N* exponent", arm.params_exponent))
         for each in arm.surfaces:
             bias = "; ".join(f"{share - 1:+.1%} at {at}" for at, share in each.vertex_bias.items())

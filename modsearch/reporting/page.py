@@ -21,7 +21,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from modsearch.analysis.claims import Claim, Claims
-from modsearch.analysis.numbers import scientific
+from modsearch.analysis.numbers import duration, scientific
 from modsearch.analysis.recipes import finished
 from modsearch.analysis.verdicts import Verdict
 from modsearch.config.manifest import Manifest
@@ -234,7 +234,8 @@ def _needed_text(claim: Claim, unit: Unit) -> str:
         f"What it would take: to tell a difference of {found.effect:.3f} {nats(unit)} in four of "
         f"five studies (deviation of a run {found.sd:.3f}), another study with confirm.runs = "
         f"{found.runs}: at most {scientific(found.flops)} FLOPs for both arms, about "
-        f"{found.hours:.2g} hours on one worker. More runs for this one would be a look too many."
+        f"{duration(3600 * found.hours)} on one worker. More runs for this one would be a look "
+        f"too many."
     )
 
 

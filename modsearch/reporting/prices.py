@@ -7,7 +7,7 @@ import pandas as pd
 
 from modsearch.analysis.claims import Claims
 from modsearch.analysis.compare import Comparison, Confirmed
-from modsearch.analysis.numbers import decimal, interval, percent, scientific
+from modsearch.analysis.numbers import counted, decimal, interval, percent, scientific
 from modsearch.analysis.speeds import (
     Ratio,
     at_equal_time,
@@ -111,7 +111,7 @@ def multipliers(claims: Claims, found: Speeds) -> pd.DataFrame:
 
 def told(claims: Claims, found: Speeds) -> list[str]:
     """Paragraphs: how it was measured, what it says of the headline, and why to doubt it."""
-    threads = "1 thread" if found.threads == 1 else f"{found.threads} threads"
+    threads = counted(found.threads, "thread")
     how = (
         f"Measured apart from the study, by `modsearch time` in {found.rounds} rounds on "
         f"{found.machine} ({threads}, {found.precision}, torch {found.torch}): in each round all "

@@ -224,7 +224,7 @@ def left_out(
         if causal_loss(record) >= bigrams:
             reason = (
                 f"best loss {causal_loss(record):.3f} does not beat bigrams, {bigrams:.3f}: a "
-                f"larger budget would"
+                f"larger budget would help"
             )
             rows.append(_place(record) | {"state": "untrained cell", "reason": reason})
     return frame_of(rows)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from modsearch.analysis.numbers import counted
 from modsearch.config.records import Infeasible, Job, Record, State
 from modsearch.config.runtime import Signal
 from modsearch.errors import StudyError
@@ -53,7 +54,7 @@ class Driver:
         ]
         if lost and self.trials.mirror is None and not self.trials.directory.records():
             raise StudyError(
-                f"the ledger has {len(lost)} finished trials of this study, but "
+                f"the ledger has {counted(len(lost), 'finished trial')} of this study, but "
                 f"{self.trials.directory.root} has none of their results\n"
                 f"name the directory that it was run in with --out, or use another ledger"
             )

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from modsearch.analysis.numbers import counted, duration
 from modsearch.config.base import Frozen
 from modsearch.config.evaluation import Ranked
 from modsearch.config.records import Job, Stage, State
@@ -54,7 +55,7 @@ class StageBegan(Told):
     """Left to run."""
 
     def __str__(self) -> str:
-        return f"{self.stage}: {self.trials} trials to run"
+        return f"{self.stage}: {counted(self.trials, 'trial')} to run"
 
 
 class TrialBegan(Told):
@@ -153,10 +154,3 @@ OnEvent = Callable[[Event], None]
 
 def unheard(event: Event) -> None:
     """For a study that nobody listens to."""
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

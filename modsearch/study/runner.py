@@ -13,6 +13,7 @@ from pathlib import Path
 from modsearch.analysis.claims import Claim, choice_at, study_claims
 from modsearch.analysis.fits import fit_curves, noise
 from modsearch.analysis.noise import SEED_SD
+from modsearch.analysis.numbers import counted
 from modsearch.analysis.power import PAPER_EFFECT, chances
 from modsearch.config.design import Chosen
 from modsearch.config.records import Stage, State
@@ -129,7 +130,9 @@ class Runner:
         scorings = Scorings(self.stages, self.trials, self.progress, self.manifest)
         suite = self.space.asked_suite
         if scorings.left and suite is not None:
-            self.progress.note(f"evaluate: {scorings.left} trials with suite {suite.name}")
+            self.progress.note(
+                f"evaluate: {counted(scorings.left, 'trial')} with suite {suite.name}"
+            )
             engine.run(scorings.next_job, scorings.on_record)
 
     def _rounds(self, stage: Stage) -> Iterator[list[CellSpec]]:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Set
 
 from modsearch.analysis.claims import study_claims
+from modsearch.analysis.numbers import counted
 from modsearch.analysis.recipes import causal_loss, measured
 from modsearch.config.evaluation import UNSCORED
 from modsearch.config.manifest import Manifest
@@ -60,7 +61,9 @@ class Scorings:
             else:
                 found.append(job)
         if lost:
-            self.progress.note(f"evaluate: {lost} trials have no weights that can be scored")
+            self.progress.note(
+                f"evaluate: {counted(lost, 'trial')} without weights that can be scored"
+            )
         return found
 
     def next_job(self) -> Job | Signal:

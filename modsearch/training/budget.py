@@ -5,6 +5,7 @@ Everything is known before anything is trained: the model is built on the meta d
 
 import torch
 
+from modsearch.analysis.numbers import counted
 from modsearch.config.records import Budget, Candidate, Infeasible, Plan
 from modsearch.errors import ConfigError
 from modsearch.nn.cost import conventions
@@ -51,13 +52,13 @@ def plan(
     epochs = steps * tokens_per_step / train_tokens
     if steps < optim.min_steps:
         return Infeasible(
-            reason=f"{steps} steps at {budget.flops:.3g} FLOPs, fewer than "
+            reason=f"{counted(steps, 'step')} at {budget.flops:.3g} FLOPs, fewer than "
             f"min_steps = {optim.min_steps}: a larger budget, a smaller size or a smaller "
             f"batch_size gives more"
         )
     if abs(achieved - budget.flops) > TOLERANCE * budget.flops:
         return Infeasible(
-            reason=f"{steps} steps make {achieved:.4g} FLOPs, over 1 % from {budget.flops:.4g}: "
+            reason=f"{counted(steps, 'step')} make {achieved:.4g} FLOPs, over 1 % from {budget.flops:.4g}: "
             f"a larger budget or a smaller batch_size comes nearer"
         )
     if epochs > optim.max_epochs:

@@ -27,13 +27,22 @@ from modsearch.analysis.claims import Claims, study_claims
 from modsearch.analysis.curves import Fit, Refusal, with_noise
 from modsearch.analysis.fits import fit_curves, noise
 from modsearch.analysis.noise import PRIOR_FREEDOM, SEED_SD, Noise
-from modsearch.analysis.numbers import count, decimal, percent, percent_digits, scientific
+from modsearch.analysis.numbers import (
+    count,
+    counted,
+    decimal,
+    duration,
+    percent,
+    percent_digits,
+    scientific,
+)
 from modsearch.analysis.optima import optimum
 from modsearch.analysis.power import runs_for
 from modsearch.analysis.recipes import best_recipe, measured, missed, recipe_key
 from modsearch.analysis.verdicts import Verdict
 from modsearch.config.design import Size
 from modsearch.config.records import Record, Stage, State
+from modsearch.study.events import StageBegan
 
 
 def ladder(losses: Sequence[float], arm: str = "dense", **settings: Any) -> list[Record]:
@@ -721,3 +730,14 @@ def test_numbers() -> None:
     assert [decimal(x, 3) for x in (-0.0004, -0.0006, 0.0)] == ["0.000", "-0.001", "0.000"]
     assert percent_digits([0.008, 0.0004]) == 2
     assert percent_digits([0.008, 0.0]) == 1
+
+
+def test_one_of_a_kind_has_no_plural_and_a_moment_is_no_fraction_of_an_hour() -> None:
+    assert [counted(number, "trial") for number in (0, 1, 2, 1200)] == [
+        "0 trials", "1 trial", "2 trials", "1,200 trials",
+    ]  # fmt: skip
+    seconds = (0, 0.7056, 25, 720, 12_240, 4_320_000)
+    assert [duration(each) for each in seconds] == [
+        "0 s", "0.7 s", "25 s", "12 min", "3.4 h", "1,200 h",
+    ]  # fmt: skip
+    assert str(StageBegan(stage=Stage.MEASURE, trials=1)) == "measure: 1 trial to run"

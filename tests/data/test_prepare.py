@@ -353,6 +353,15 @@ def test_sources_have_their_shares_of_batches_and_windows(tmp_path: Path) -> Non
     )
 
 
+def test_a_source_with_too_little_text_for_its_share_of_windows_is_named(tmp_path: Path) -> None:
+    corpus = load(two_sources(tmp_path))
+    assert len(corpus.windows(Validation(windows=40), 100)) == 40
+    small = tmp_path / "small"
+    told = f"validation part of source {small} has 3,001 tokens, but 40 windows of 101 need 4,040"
+    with pytest.raises(DataError, match=told):
+        corpus.windows(Validation(windows=80), 100)
+
+
 def test_batches_take_sources_by_weight_and_each_window_once() -> None:
     tokens = np.arange(4000, dtype=np.uint16)
     batches = Batches(tokens, 9, 1, 0, [(1000, 1.0), (3000, 4.0)])
