@@ -69,7 +69,8 @@ def verdict_of(comparison: Comparison, bounds: Bounds) -> tuple[Verdict, str]:
         if side.loss >= bounds.floor(side):
             return Verdict.UNTRAINED, (
                 f"the loss of {side.arm}, {side.loss:.3f} {nats_per(bounds.unit)}, does not beat "
-                f"the corpus's bigram entropy, {bounds.floor(side):.3f}: a larger budget would help"
+                f"the corpus's bigram entropy, {bounds.floor(side):.3f}: a larger budget would "
+                f"help"
             )
     for side in (comparison.arm, comparison.reference):
         if side.num_runs < MIN_SEEDS:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Set
+from typing import TYPE_CHECKING
 
 from modsearch.analysis.claims import study_claims
 from modsearch.analysis.numbers import counted
@@ -20,7 +21,9 @@ from modsearch.study.events import Trial
 from modsearch.study.progress import Progress
 from modsearch.study.stages import Stages
 from modsearch.study.trials import Trials
-from modsearch.study.work import Scorer
+
+if TYPE_CHECKING:
+    from modsearch.study.work import Scorer
 
 TOLD_SECONDS = 20.0
 """Between lines about how far it is."""
@@ -83,7 +86,7 @@ class Scorings:
 
 
 def check_suites(
-    scorer: Scorer, space: Space, fingerprint: str, begun: Set[Stage] = frozenset()
+    scorer: "Scorer", space: Space, fingerprint: str, begun: Set[Stage] = frozenset()
 ) -> None:
     """Whether what is to be scored can be scored, before anything of it is trained.
 

@@ -58,8 +58,8 @@ def plan(
         )
     if abs(achieved - budget.flops) > TOLERANCE * budget.flops:
         return Infeasible(
-            reason=f"{counted(steps, 'step')} make {achieved:.4g} FLOPs, over 1 % from {budget.flops:.4g}: "
-            f"a larger budget or a smaller batch_size comes nearer"
+            reason=f"{counted(steps, 'step')} make {achieved:.4g} FLOPs, over 1 % from "
+            f"{budget.flops:.4g}: a larger budget or a smaller batch_size comes nearer"
         )
     if epochs > optim.max_epochs:
         return Infeasible(
