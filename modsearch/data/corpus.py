@@ -339,9 +339,14 @@ def _opened(
 ) -> Corpus:
     kind = token_type(facts.vocab_size)
     parts = {part: np.memmap(folder / f"{part}.bin", kind, mode="r") for part in PARTS}
+    # Whoever made them may have had the same text under other names.
+    sources = tuple(
+        each.model_copy(update={"name": source.path})
+        for each, source in zip(facts.sources, config.sources, strict=False)
+    )
     return Corpus(
         {part: np.asarray(tokens) for part, tokens in parts.items()},
-        facts.model_copy(update={"name": config.name}),
+        facts.model_copy(update={"name": config.name, "sources": sources}),
         tokenizer or read_tokenizer(folder),
         folder,
     )

@@ -80,7 +80,7 @@ def _snapshot(
     except Exception as error:  # of the network, of the hub, of the name
         raise DataError(
             f"{kind} {shown(name)} can't be had from the hub: {first_line(error)}\n"
-            f"nor is there such a folder{looked_for(name)}: {advice}"
+            f"nor is there such a folder{looked_for(name)}: {advice}; {HUB_NAME}"
         ) from error
 
 

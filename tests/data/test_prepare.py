@@ -172,6 +172,12 @@ def test_tokens_of_an_earlier_version_are_found_by_their_fingerprint(
         load_corpus(data, fingerprint="another")
 
 
+def test_the_same_sources_elsewhere_have_the_names_that_were_asked_for(tmp_path: Path) -> None:
+    for place in (tmp_path / "a", tmp_path / "b"):
+        corpus = two_sources(place)
+        assert [each.name for each in load(corpus).facts.sources] == corpus
+
+
 def test_one_source_keeps_its_tokens_and_their_place(tmp_path: Path) -> None:
     facts = load(str(write(tmp_path / "c", range(130)))).facts
     assert facts.fingerprint == "5fa22e8589462eae"
