@@ -14,7 +14,7 @@ timeout 130 "$python" -m pytest -p xdist -n 8 -W default -q -ra --tb=short --dur
 tail -n 60 "$out/tests.txt"
 
 rm -f "$out/gpu.md"
-for part in "machine 30" "steps 150" "sizes 150" "trials 80" "decoding 40" "repeats 30"; do
+for part in "machine 30" "steps 140" "sizes 140" "trials 110" "decoding 40" "repeats 30"; do
     set -- $part
     echo "== $1"
     timeout "$2" "$python" benchmarks/gpu.py "$1" --out "$out" $GPU_OPTIONS 2>"$out/stderr" ||
