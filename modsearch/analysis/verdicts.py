@@ -99,8 +99,8 @@ def sentence_of(comparison: Comparison, verdict: Verdict, reason: str) -> str:
     """The answer as the report gives it."""
     arm, reference = comparison.arm, comparison.reference
     where = f"{scientific(arm.budget)} FLOPs"
-    routed = f"the best routed model ({arm.arm}, {describe(arm.records[0])})"
-    dense = f"the best dense one ({reference.arm}, {describe(reference.records[0])})"
+    routed = f"the routed model that measure chose ({arm.arm}, {describe(arm.records[0])})"
+    dense = f"the dense one ({reference.arm}, {describe(reference.records[0])})"
     needs = f"{percent(comparison.forward_ratio, 0)} of"
     if verdict is Verdict.UNTRAINED:
         return f"Untrained: no verdict at {where}, because {reason}."

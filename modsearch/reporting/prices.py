@@ -177,10 +177,10 @@ def _headline(claims: Claims, found: Speeds) -> str:
     at = at_equal_time(of_flops, training)
     ends = "(no interval: that of the multiplier has no bounds)"
     if at.low is not None and at.high is not None:
-        ends = interval(at.low, at.high, 2)
+        ends = interval(at.low, at.high, 3)
     return (
-        f"{time}, so that the dense arm would need {decimal(at.value, 2)} times the training time "
-        f"{ends} for its loss, where it needs {decimal(of_flops.value, 2)} times the FLOPs: "
+        f"{time}, so that the dense arm would need {decimal(at.value, 3)} times the training time "
+        f"{ends} for its loss, where it needs {decimal(of_flops.value, 3)} times the FLOPs: "
         f"m t_d / t_r, with the seconds that a FLOP takes in either training, if those of the "
         f"dense arm stay what they were at this budget."
     )

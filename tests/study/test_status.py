@@ -84,7 +84,7 @@ def test_a_stage_is_under_way_until_it_has_all_its_results(tmp_path: Path) -> No
 def test_a_finished_study_gives_its_verdict_and_the_place_of_its_report(tmp_path: Path) -> None:
     study(tmp_path, [*MEASURED, *CONFIRMED])
     text = status_text(status(tmp_path))
-    assert "\nAt 1e11 FLOPs the best routed model" in text
+    assert "\nAt 1e11 FLOPs the routed model that measure chose" in text
     assert "report: none yet" in text
     page = compile_report(tmp_path)
     assert status_text(status(tmp_path)).splitlines()[-1] == f"report: {page}"
