@@ -5,7 +5,7 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from selectors import EVENT_READ, DefaultSelector
@@ -31,14 +31,12 @@ class Asked:
 
 
 class Server:
-    """A process with one model."""
+    """A process with one model, which says what it is, and then answers numbers of steps with
+    their seconds."""
 
-    def __init__(self, asked: Asked) -> None:
+    def __init__(self, command: Sequence[str]) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, __file__, json.dumps(vars(asked))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         self.facts: dict[str, Any] = {}
 
@@ -49,7 +47,7 @@ class Server:
         return json.loads(line) if line else None
 
     def ask(self, steps: int) -> dict[str, Any] | None:
-        """Seconds and peak memory of so many steps."""
+        """What so many steps take."""
         assert self.process.stdin is not None
         try:
             print(steps, file=self.process.stdin, flush=True)
@@ -61,7 +59,10 @@ class Server:
 @contextmanager
 def served(asked: Mapping[str, Asked], limit: float) -> Iterator[dict[str, Server]]:
     """Those that took their first steps in time, which includes to be compiled."""
-    servers = {name: Server(each) for name, each in asked.items()}
+    servers = {
+        name: Server([sys.executable, __file__, json.dumps(vars(each))])
+        for name, each in asked.items()
+    }
     ready: dict[str, Server] = {}
     end = monotonic() + limit
     try:
