@@ -10,6 +10,9 @@ from modsearch.config.base import Frozen, Stated
 EngineName = Literal["local", "ray"]
 """What executes trials."""
 
+Parallel = Literal["ddp", "fsdp"]
+"""All of a model on each rank, or a part of it."""
+
 
 class Runtime(Frozen):
     """Constants of a study: the same for every trial, whatever the number of workers."""
@@ -22,6 +25,10 @@ class Runtime(Frozen):
     whole batch."""
     compile: bool = False
     """Whether the training loss goes through torch.compile."""
+    ranks: int = Field(1, gt=0)
+    """Processes that train one trial, each on its share of every batch."""
+    parallel: Parallel = "ddp"
+    """What of a model each of several ranks has."""
     checkpoint_seconds: float = Field(10.0, ge=0)
     """Between checkpoints of an unfinished trial."""
 

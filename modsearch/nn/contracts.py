@@ -20,6 +20,7 @@ from modsearch.errors import ConfigError, shown
 from modsearch.nn.cache import LayerCache
 from modsearch.nn.cost import Cost, Flops
 from modsearch.nn.passes import Passes, ratio
+from modsearch.nn.ranks import ALONE, Ranks
 from modsearch.nn.rotary import Angles
 from modsearch.registry import table
 from modsearch.registry.registry import Registry, origin_of
@@ -91,8 +92,8 @@ class Context:
         return 0 if self.passes is None else self.passes.first_row
 
     def over_step(self, total: Tensor, num_rows: Tensor | int) -> Tensor:
-        """Mean over the rows of the whole step, which may take several passes, where the batch
-        has so much in so many rows; for auxiliary losses, and without a gradient."""
+        """Mean over the rows of the whole step, which may take several passes and ranks, where
+        the batch has so much in so many rows; for auxiliary losses, and without a gradient."""
         if self.passes is None:
             return ratio(total.detach(), num_rows)
         return self.passes.mean(total, num_rows)
@@ -233,6 +234,8 @@ class Router(nn.Module, ABC):
     """Whether it draws by the tokens so far: `context.key_BT` is there in mode `causal` then."""
     capacity: float
     """Share of tokens to choose; a schedule may change it from step to step."""
+    ranks: Ranks = ALONE
+    """The processes that train together, each of which has seen its share of the step."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -273,7 +276,8 @@ class Router(nn.Module, ABC):
     def end_step(self) -> None:
         """Called once after each optimiser step, which may take several passes: the place to
         move what is not learned by gradient. Such values are buffers, so that checkpoints hold
-        them."""
+        them. They are moved by the whole step, on every rank alike: `self.ranks.sum(...)` of
+        what its passes have counted, or `self.ranks.together(...)`."""
 
 
 class Ffn(nn.Module, ABC):
@@ -285,6 +289,8 @@ class Ffn(nn.Module, ABC):
     """Whether it lets tokens pass unchanged; the schedule then gives it a capacity."""
     capacity: float
     """Share of token slots that it processes; 1 where it is not routed."""
+    ranks: Ranks = ALONE
+    """As a router's."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -336,6 +342,12 @@ class Block(nn.Module, ABC):
     @abstractmethod
     def delta(self, x_BTD: Tensor, context: Context) -> Update:
         """What the block adds to the residual stream `x_BTD`."""
+
+    def forward(self, x_BTD: Tensor, context: Context) -> tuple[Tensor, Update]:
+        """The residual stream after the block, and the update without its delta."""
+        update = self.delta(x_BTD, context)
+        x_BTD = update.add_to(x_BTD)
+        return x_BTD, replace(update, delta_BKD=x_BTD.new_empty(0))
 
     @abstractmethod
     def cost(self, num_positions: int) -> Cost:

@@ -31,7 +31,7 @@ from modsearch.nn.contracts import (
     total,
 )
 from modsearch.nn.cost import Cost, Flops
-from modsearch.nn.passes import ratio
+from modsearch.nn.passes import ratio, step_ratio
 from modsearch.nn.selection import (
     chosen_valid,
     membership_loss,
@@ -273,8 +273,7 @@ class ExpertFfn(Ffn):
     def end_step(self) -> None:
         """Raise the bias of outputs with too few visits, lower that of those with too many."""
         if self.options.balance == "bias" and self._visits:
-            visits, rows = zip(*self._visits, strict=True)
-            load_O = ratio(sum(visits), sum(rows)) / self.options.top_k
+            load_O = step_ratio(self._visits, self.ranks) / self.options.top_k
             target_O = load_O.new_tensor(self.targets())
             step_O = self.options.bias_rate * torch.sign(target_O - load_O)
             self.bias_O += step_O.to(self.bias_O.dtype)

@@ -4,7 +4,7 @@ Shapes: B sequences, T positions, D width, V vocabulary.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,7 @@ from modsearch.nn.layers import RmsNorm
 from modsearch.nn.losses import head_loss
 from modsearch.nn.parts import base_name, completed, component_options, made
 from modsearch.nn.passes import Passes
+from modsearch.nn.ranks import Ranks
 from modsearch.nn.rotary import Angles
 from modsearch.nn.selection import chosen_mask
 
@@ -157,6 +158,12 @@ class Decoder(nn.Module):
                     if isinstance(module, Router | Ffn) and _is_routed(module):
                         module.capacity = 1 + (capacity - 1) * stair if stair < 1 else capacity
 
+    def set_ranks(self, ranks: Ranks) -> None:
+        """Tell routers and experts with whom they train."""
+        for module in self.modules():
+            if isinstance(module, Router | Ffn):
+                module.ranks = ranks
+
     def end_step(self) -> None:
         """Let routers and experts move what they do not learn by gradient."""
         for module in self.modules():
@@ -238,9 +245,8 @@ class Decoder(nn.Module):
             context = Context(
                 mode, layer, positions_BT, valid_BT, seed, cache, passes, key_BT, angles
             )
-            update = block.delta(x_BTD, context)
-            x_BTD = update.add_to(x_BTD)
-            updates.append(replace(update, delta_BKD=x_BTD.new_empty(0)))
+            x_BTD, update = block(x_BTD, context)
+            updates.append(update)
         return self.norm(x_BTD), updates
 
     def logits(

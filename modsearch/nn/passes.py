@@ -1,13 +1,17 @@
-"""A step that takes several passes over its sequences trains as one pass would.
+"""A step that takes several passes over its sequences, or several ranks, trains as one pass would.
 
 What a batch says about itself, such as the load in a balancing loss, is of the whole step and not
-of a pass: a sweep without gradients gathers it, then the passes with gradients are given it.
+of a pass: a sweep without gradients gathers it, then the passes with gradients are given it. Ranks
+add up what they have: where each has one pass, in that pass, and at the end of the sweep elsewhere.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from modsearch.errors import ModsearchError
+from modsearch.nn.ranks import ALONE, Ranks
 
 
 class Passes:
@@ -16,9 +20,15 @@ class Passes:
     Values have no names: every pass asks for the same ones in the same order.
     """
 
-    def __init__(self) -> None:
-        self.first_row = 0
+    def __init__(
+        self, ranks: Ranks = ALONE, first_row: int = 0, *, only_one: bool = False
+    ) -> None:
+        """`first_row` is the place in the step of this rank's first sequence; `only_one`: each
+        rank has one pass, and needs no sweep."""
+        self.ranks = ranks
+        self.first_row = self._begin = first_row
         """Place in the step of the pass's first sequence."""
+        self.only_one = only_one
         self._sums: list[tuple[Tensor, Tensor]] = []
         """Of each total, and of its numbers of rows."""
         self._asked = 0
@@ -32,7 +42,9 @@ class Passes:
     def end_sweep(self) -> bool:
         """From now on means are given, and no longer gathered; answers whether there are any."""
         self._gathering = False
-        self.first_row = 0
+        self.first_row = self._begin
+        sums = iter(self.ranks.sums([each for pair in self._sums for each in pair]))
+        self._sums = list(zip(sums, sums, strict=True))
         return bool(self._sums)
 
     def mean(self, total: Tensor, num_rows: Tensor | int) -> Tensor:
@@ -41,8 +53,10 @@ class Passes:
         Raises:
             ModsearchError: the sweep was not asked for it.
         """
-        place, self._asked = self._asked, self._asked + 1
         found = (total.detach(), torch.as_tensor(num_rows, device=total.device))
+        if self.only_one:
+            return ratio(*self.ranks.sums(found))
+        place, self._asked = self._asked, self._asked + 1
         if self._gathering and place == len(self._sums):
             self._sums.append(found)
         elif self._gathering:
@@ -58,3 +72,10 @@ class Passes:
 def ratio(total: Tensor, num_rows: Tensor | int) -> Tensor:
     """A total over a number of rows; 0 without rows."""
     return total / torch.as_tensor(num_rows, device=total.device).clamp(min=1)
+
+
+def step_ratio(passes: Sequence[tuple[Tensor, Tensor | int]], ranks: Ranks) -> Tensor:
+    """Totals of all passes of a step over their numbers of rows, those of other ranks included."""
+    totals, rows = zip(*passes, strict=True)
+    total: Tensor = sum(totals)
+    return ratio(*ranks.sums([total, torch.as_tensor(sum(rows), device=total.device)]))

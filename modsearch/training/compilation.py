@@ -26,7 +26,7 @@ Loss = Callable[[Tensor, Tensor, int, Passes | None], tuple[Tensor, Trace]]
 
 
 class CompiledLoss:
-    """`Decoder.loss`, through the compiler where a whole step is one pass."""
+    """`Decoder.loss`, through the compiler where a step is one pass of each rank."""
 
     def __init__(self, model: Decoder) -> None:
         config = torch._dynamo.config
@@ -45,7 +45,8 @@ class CompiledLoss:
     ) -> tuple[Tensor, Trace]:
         """While capacities warm up, shapes change too often; and what passes share is between
         them."""
-        if passes is not None or not self.model.is_warm:
+        several = passes is not None and not passes.only_one
+        if several or not self.model.is_warm:
             return self.model.loss(tokens_BT, targets_BT, seed, passes)
         angles = self._angles if tokens_BT.shape[1] == self.model.config.seq_len else None
-        return self._compiled(tokens_BT, targets_BT, seed, angles=angles)
+        return self._compiled(tokens_BT, targets_BT, seed, passes, angles)

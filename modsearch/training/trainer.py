@@ -8,6 +8,7 @@ Shapes: B sequences, T positions, V vocabulary.
 
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,14 +28,15 @@ from modsearch.config.runtime import Runtime
 from modsearch.data.batches import Batches
 from modsearch.errors import Diverged, StudyError
 from modsearch.nn.contracts import Update
-from modsearch.nn.model import Decoder, Trace, statistics
+from modsearch.nn.model import Decoder, statistics
 from modsearch.nn.passes import Passes
+from modsearch.nn.ranks import ALONE, Ranks
 from modsearch.optim.adamw import adamw
 from modsearch.optim.rates import learning_rate
 from modsearch.store.files import write_bytes, write_text
 from modsearch.store.trial import metrics_of
 from modsearch.training.checkpoint import save_model
-from modsearch.training.compilation import CompiledLoss, Loss
+from modsearch.training.parallel import Found, Spread, check_buffers, clip, gathered, placed
 
 LOGS_PER_TRIAL = 100
 
@@ -51,13 +53,20 @@ class Trained:
 
 
 class Trainer:
-    """One training run in one directory."""
+    """One training run in one directory; of several ranks all make one, and the first writes."""
 
     def __init__(
-        self, model: Decoder, optim: OptimConfig, plan: Plan, runtime: Runtime, directory: Path
+        self,
+        model: Decoder,
+        optim: OptimConfig,
+        plan: Plan,
+        runtime: Runtime,
+        directory: Path,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.model = model.to(runtime.device)
-        self._loss: Loss = CompiledLoss(model) if runtime.compile else model.loss
+        self.ranks = ranks
+        self._objective = Spread(model, runtime, ranks)
         self.optim = optim
         self.plan = plan
         self.runtime = runtime
@@ -90,7 +99,8 @@ class Trainer:
         window_loss = torch.zeros_like(self.tail_loss)
         first, started = self.step, time.perf_counter()
         saved = started
-        with (self.directory / "metrics.jsonl").open("a") as log:
+        place = self.directory / "metrics.jsonl" if self.ranks.is_first else Path(os.devnull)
+        with place.open("a") as log:
             while self.step < self.plan.steps:
                 loss, norm = self.train_step(batches(self.step), seed + self.step)
                 window_loss += loss
@@ -103,13 +113,15 @@ class Trainer:
                 mean_loss = window_loss.item() / num_steps
                 if not math.isfinite(mean_loss):
                     raise Diverged(f"the loss is {mean_loss} at step {self.step}")
+                check_buffers(self.model, self.ranks)
                 step_seconds.append((now - started) / num_steps)
                 row = self._row(mean_loss / size, norm.item(), step_seconds[-1])
                 log.write(json.dumps(row) + "\n")
                 log.flush()
                 if on_log is not None:
                     on_log(row)
-                if now - saved >= self.runtime.checkpoint_seconds and self.step < self.plan.steps:
+                due = now - saved >= self.runtime.checkpoint_seconds
+                if self.ranks.agreed(due, loss.device) and self.step < self.plan.steps:
                     self._save()
                     saved = now
                 window_loss.zero_()
@@ -131,32 +143,40 @@ class Trainer:
             group["lr"] = rate
         self.model.set_progress(self.step / self.plan.steps)
         loss = self._backward(tokens_BT, seed)
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.optim.clip)
+        norm = clip(self.parameters, self.optim.clip)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.model.end_step()
         return loss, norm
 
     def _backward(self, tokens_BT: Tensor, seed: int) -> Tensor:
-        """Gradients of the mean over the batch, in as many passes as its memory needs."""
+        """Gradients of the mean over the batch, of which this rank has its share, in as many
+        passes as its memory needs; and that mean."""
         self._updates = []
         mean_loss = torch.zeros((), device=tokens_BT.device)
-        parts = torch.split(tokens_BT, self.runtime.micro_batch or len(tokens_BT))
-        passes = None if len(parts) == 1 else self._gathered(parts, seed)
-        for part_BT in parts:
-            loss, trace = self._forward(part_BT, seed, passes)
-            aux = trace.aux
-            total = loss if aux is None else loss + aux
-            share = len(part_BT) / len(tokens_BT)
-            (share * total).backward()  # type: ignore[no-untyped-call]  # untyped in torch
-            mean_loss += share * loss.detach()
+        rows = len(tokens_BT) // self.ranks.count
+        first = self.ranks.place * rows
+        parts = torch.split(tokens_BT[first : first + rows], self.runtime.micro_batch or rows)
+        passes = self._passes(parts, first, seed)
+        for number, part_BT in enumerate(parts, 1):
+            with self._objective.exchange(number == len(parts)):
+                total, loss, trace = self._forward(part_BT, seed, passes)
+                share = len(part_BT) / rows
+                (share * total).backward()  # type: ignore[no-untyped-call]  # untyped in torch
+            mean_loss += share * loss
             self._updates.append((share, trace.updates))
-        return mean_loss
+        return self.ranks.sum(mean_loss) / self.ranks.count
+
+    def _passes(self, parts: Sequence[Tensor], first: int, seed: int) -> Passes | None:
+        """Of this rank, whose first sequence has that place in the step."""
+        if len(parts) > 1:
+            return self._gathered(parts, first, seed)
+        return Passes(self.ranks, first, only_one=True) if self.ranks.count > 1 else None
 
     @torch.no_grad()
-    def _gathered(self, parts: Sequence[Tensor], seed: int) -> Passes:
+    def _gathered(self, parts: Sequence[Tensor], first: int, seed: int) -> Passes:
         """Means over the step, by a sweep in evaluation mode, in which nothing is observed."""
-        passes = Passes()
+        passes = Passes(self.ranks, first)
         if self._sweeps:
             self.model.eval()
             for part_BT in parts:
@@ -167,9 +187,9 @@ class Trainer:
         self._sweeps = passes.end_sweep() or not warm
         return passes
 
-    def _forward(self, part_BT: Tensor, seed: int, passes: Passes | None) -> tuple[Tensor, Trace]:
+    def _forward(self, part_BT: Tensor, seed: int, passes: Passes | None) -> Found:
         with autocast(self.runtime):
-            found = self._loss(part_BT[:, :-1], part_BT[:, 1:], seed, passes)
+            found = self._objective(part_BT[:, :-1], part_BT[:, 1:], seed, passes)
         if passes is not None:
             passes.next_pass(len(part_BT))
         return found
@@ -179,6 +199,11 @@ class Trainer:
         rate = self.optimizer.param_groups[0]["lr"]
         shares, found = zip(*self._updates, strict=True)
         passes = [statistics(updates) for updates in found]
+        means = [
+            sum(share * each[name].double() for share, each in zip(shares, passes, strict=True))
+            for name in passes[0]
+        ]
+        told = self.ranks.sums([torch.as_tensor(mean) / self.ranks.count for mean in means])
         return {
             "step": self.step,
             "steps": self.plan.steps,
@@ -187,12 +212,7 @@ class Trainer:
             "gradient_norm": norm,
             "tokens": tokens,
             "step_seconds": seconds,
-            **{
-                name: sum(
-                    share * each[name].item() for share, each in zip(shares, passes, strict=True)
-                )
-                for name in passes[0]
-            },
+            **{name: mean.item() for name, mean in zip(passes[0], told, strict=True)},
         }
 
     @property
@@ -206,8 +226,9 @@ class Trainer:
             for key, value in state.items():
                 tensors[f"adam.{index}.{key}"] = value
         meta = {"step": str(self.step), "tail_loss": repr(self.tail_loss.item())}
-        plain = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-        write_bytes(self._checkpoint, safetensors.torch.save(plain, metadata=meta))
+        plain = {name: t.contiguous() for name, t in gathered(tensors, self.ranks).items()}
+        if self.ranks.is_first:
+            write_bytes(self._checkpoint, safetensors.torch.save(plain, metadata=meta))
 
     def _resume(self) -> None:
         """From the last checkpoint.
@@ -222,12 +243,13 @@ class Trainer:
             except torch.OutOfMemoryError:
                 raise  # says nothing about the file
             except (safetensors.SafetensorError, KeyError, TypeError, ValueError, RuntimeError):
-                self._checkpoint.unlink()
+                self._checkpoint.unlink(missing_ok=True)  # another rank may have seen it, too
                 raise StudyError(
                     f"the checkpoint in {self.directory.name} was damaged and has been removed\n"
                     f"run the same command again: the trial starts over"
                 ) from None
-        self._trim_metrics()
+        if self.ranks.is_first:
+            self._trim_metrics()
 
     def _load(self) -> None:
         with safetensors.safe_open(self._checkpoint, framework="pt") as file:
@@ -235,12 +257,13 @@ class Trainer:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
         with torch.no_grad():
             for name, tensor in self.model.state().items():
-                tensor.copy_(tensors[f"model.{name}"])
+                tensor.copy_(placed(tensors[f"model.{name}"], tensor))
+        held = [each for group in self.optimizer.param_groups for each in group["params"]]
         state: dict[int, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             if name.startswith("adam."):
                 _, index, key = name.split(".")
-                state.setdefault(int(index), {})[key] = tensor
+                state.setdefault(int(index), {})[key] = placed(tensor, held[int(index)])
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
         self.step = int(meta["step"])

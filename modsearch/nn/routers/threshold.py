@@ -72,7 +72,7 @@ class Threshold(Router):
         """Move the cut-off towards the quantile of this step; the first one is taken whole."""
         if not self._scores:
             return
-        scores_N = torch.cat(self._scores)
+        scores_N = self.ranks.together(torch.cat(self._scores))
         # The lowest score itself passes the cut-off when all are wanted.
         below = 1e-6 * scores_N.abs().amax() if self.capacity == 1 else 0.0
         quantile = _quantile(scores_N, 1 - self.capacity) - below

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from modsearch.nn.contracts import Context, Mode, Router, Routing, total
 from modsearch.nn.cost import Cost
-from modsearch.nn.passes import ratio
+from modsearch.nn.passes import step_ratio
 from modsearch.nn.selection import (
     Gate,
     ScoreOptions,
@@ -110,8 +110,7 @@ class TokenChoice(Router):
     def end_step(self) -> None:
         """Raise the bias where too few chose to be processed, lower it where too many did."""
         if self.options.balance == "bias" and self._wanted:
-            chosen, rows = zip(*self._wanted, strict=True)
-            missing = self.capacity - ratio(sum(chosen), sum(rows))
+            missing = self.capacity - step_ratio(self._wanted, self.ranks)
             self.bias += self.options.bias_rate * torch.sign(missing)
         self._wanted = []
 
