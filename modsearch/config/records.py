@@ -198,6 +198,11 @@ class Job(Frozen):
         return trial_hash(values, self.fingerprint, [plugin.digest for plugin in self.plugins])
 
     @property
+    def training_seed(self) -> int:
+        """Of what routers draw in the first step; each later step has the next one."""
+        return self.seed * 1_000_003
+
+    @property
     def seconds(self) -> float:
         """A rough guess, as planned; none for what can't be trained."""
         return self.plan.seconds if isinstance(self.plan, Plan) else 0.0

@@ -2,7 +2,7 @@
 
 What a batch says about itself, such as the load in a balancing loss, is of the whole step and not
 of a pass: a sweep without gradients gathers it, then the passes with gradients are given it. Ranks
-add up what they have: where each has one pass, in that pass, and at the end of the sweep elsewhere.
+add up what they have: in the pass, where each has only one, and else at the end of the sweep.
 """
 
 from collections.abc import Sequence
@@ -29,6 +29,8 @@ class Passes:
         self.first_row = self._begin = first_row
         """Place in the step of the pass's first sequence."""
         self.only_one = only_one
+        self.meets = False
+        """Whether ranks have met in the pass, to add up what it asked for."""
         self._sums: list[tuple[Tensor, Tensor]] = []
         """Of each total, and of its numbers of rows."""
         self._asked = 0
@@ -55,6 +57,7 @@ class Passes:
         """
         found = (total.detach(), torch.as_tensor(num_rows, device=total.device))
         if self.only_one:
+            self.meets = True
             return ratio(*self.ranks.sums(found))
         place, self._asked = self._asked, self._asked + 1
         if self._gathering and place == len(self._sums):

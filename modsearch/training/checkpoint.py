@@ -16,6 +16,20 @@ MAY_LACK = ("router.salt", "router.updates")
 exported ones what training alone reads."""
 
 
+RESUME = Path("checkpoint", "resume.safetensors")
+"""Of a training that goes on, in a trial's folder."""
+
+
+def take_weights(model: Decoder, trial: Path) -> None:
+    """What the training of a trial has come to, for a model of its shape."""
+    with (
+        torch.no_grad(),
+        safetensors.safe_open(trial / RESUME, framework="pt") as file,
+    ):
+        for name, tensor in model.state().items():
+            tensor.copy_(file.get_tensor(f"model.{name}"))
+
+
 def save_model(model: Decoder, folder: Path) -> None:
     """Weights as safetensors and the configuration as JSON."""
     tensors = {name: t.detach().cpu().contiguous() for name, t in model.state().items()}

@@ -77,6 +77,19 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
+def peak_memory_of(device: str) -> int:
+    """The same of a device, where there is one."""
+    return torch.cuda.max_memory_allocated() if device == "cuda" else peak_memory()
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory has run out."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    # torch's CPU allocator raises a plain RuntimeError.
+    return isinstance(error, RuntimeError) and "allocate memory" in str(error)
+
+
 def free_memory(device: str) -> int:
     """Bytes that a new program could have on a device, as far as this machine says."""
     if device == "cuda":

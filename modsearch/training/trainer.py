@@ -35,7 +35,7 @@ from modsearch.optim.adamw import adamw
 from modsearch.optim.rates import learning_rate
 from modsearch.store.files import write_bytes, write_text
 from modsearch.store.trial import metrics_of
-from modsearch.training.checkpoint import save_model
+from modsearch.training.checkpoint import RESUME
 from modsearch.training.parallel import Found, Spread, check_buffers, clip, gathered, placed
 
 LOGS_PER_TRIAL = 100
@@ -122,7 +122,7 @@ class Trainer:
                     on_log(row)
                 due = now - saved >= self.runtime.checkpoint_seconds
                 if self.ranks.agreed(due, loss.device) and self.step < self.plan.steps:
-                    self._save()
+                    self.save()
                     saved = now
                 window_loss.zero_()
                 first, started = self.step, time.perf_counter()
@@ -217,9 +217,9 @@ class Trainer:
 
     @property
     def _checkpoint(self) -> Path:
-        return self.directory / "checkpoint" / "resume.safetensors"
+        return self.directory / RESUME
 
-    def _save(self) -> None:
+    def save(self) -> None:
         """One file, so that weights, moments and step can never be of different moments."""
         tensors = {f"model.{name}": tensor for name, tensor in self.model.state().items()}
         for index, state in self.optimizer.state_dict()["state"].items():
@@ -276,10 +276,6 @@ class Trainer:
         kept = [row for row in rows if row["step"] <= self.step]
         if path.exists():
             write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
-
-    def save_model(self) -> None:
-        """The final weights and their configuration, for evaluation."""
-        save_model(self.model, self.directory / "checkpoint")
 
 
 def autocast(runtime: Runtime) -> torch.autocast:

@@ -24,7 +24,7 @@ from modsearch.config.records import (
 )
 from modsearch.config.runtime import Plugin, Runtime
 from modsearch.config.telemetry import RoutingReport
-from modsearch.data.corpus import load_corpus
+from modsearch.data.corpus import Corpus, load_corpus
 from modsearch.data.tokenizers import Tokenizer
 from modsearch.errors import ConfigError, Diverged, printable
 from modsearch.nn.model import Decoder
@@ -34,7 +34,9 @@ from modsearch.store.files import naming, write_text, write_yaml
 from modsearch.store.lock import alone
 from modsearch.store.trial import job_config
 from modsearch.training.budget import plan
-from modsearch.training.machine import peak_memory
+from modsearch.training.checkpoint import RESUME, save_model, take_weights
+from modsearch.training.group import train_together
+from modsearch.training.machine import out_of_memory, peak_memory_of
 from modsearch.training.scoring import score
 from modsearch.training.trainer import OnLog, Trained, Trainer
 
@@ -98,7 +100,7 @@ def _run(study: StudyDirectory, job: Job, on_log: OnLog) -> Record:
     except Diverged as error:
         state, reason = State.DIVERGED, str(error)
     except Exception as error:  # whatever it is, it must not end the study
-        state = State.OUT_OF_MEMORY if _out_of_memory(error) else State.FAILED
+        state = State.OUT_OF_MEMORY if out_of_memory(error) else State.FAILED
         reason = "; ".join(printable(f"{type(error).__name__}: {error}").splitlines()[:2])
         _write_error(directory)
     record = job.record(state, reason=reason, scores=scores)
@@ -109,7 +111,7 @@ def _run(study: StudyDirectory, job: Job, on_log: OnLog) -> Record:
             update={"state": State.FAILED, "scores": None, "reason": f"can't write: {error}"}
         )
     if state is not State.FAILED:
-        (directory / "checkpoint" / "resume.safetensors").unlink(missing_ok=True)
+        (directory / RESUME).unlink(missing_ok=True)
     if state is State.COMPLETE:
         (directory / "error.txt").unlink(missing_ok=True)
     return record
@@ -119,24 +121,21 @@ def _train_and_score(
     job: Job, plan: Plan, directory: Path, on_log: OnLog
 ) -> tuple[Scores, RoutingReport | None]:
     started = time.perf_counter()
-    if job.runtime.device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
     load_plugins(job.plugins)  # a worker that was spawned has none
-    corpus = load_corpus(job.candidate.data, job.candidate.model.vocab_size, job.fingerprint)
     candidate = job.candidate
+    corpus = load_corpus(candidate.data, candidate.model.vocab_size, job.fingerprint)
     windows = corpus.windows(job.validation, candidate.model.seq_len)
-    batches = corpus.batches(candidate.model.seq_len, candidate.optim.batch_size, job.seed)
-    size = corpus.facts.size(job.unit, "train")
-    trainer, trained = _trained(
-        job,
-        plan,
-        directory,
-        partial(Trainer.run, batches=batches, seed=job.seed * 1_000_003, on_log=on_log, size=size),
-    )
-    loss = score(trainer.model, windows, job.runtime.device)
+    if job.runtime.ranks > 1:
+        train = partial(_on_ranks, job, plan, directory, on_log)
+    else:
+        train = partial(_alone, job, plan, directory, corpus, on_log)
+        if job.runtime.device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+    model, runtime, trained, peak = _trained(job, train)
+    loss = score(model, windows, job.runtime.device)
     if not math.isfinite(loss.causal + loss.train_mode):
         raise Diverged(f"the {job.validation.part} loss is {loss.causal}")
-    trainer.save_model()
+    save_model(model, directory / "checkpoint")
     corpus.tokenizer.save(directory / "checkpoint")
     per_token = corpus.facts.bytes_per_token_of(job.validation.part)
     size = corpus.facts.size(job.unit, job.validation.part)
@@ -150,34 +149,62 @@ def _train_and_score(
         agreement=loss.agreement,
         seconds=time.perf_counter() - started,
         step_seconds=trained.step_seconds,
-        peak_memory=_peak_memory(job.runtime.device),
+        peak_memory=max(peak, peak_memory_of(job.runtime.device)),
         block_losses=[each / size for each in loss.block_losses],
-        micro_batch=None if trainer.runtime == job.runtime else trainer.runtime.micro_batch,
+        micro_batch=None if runtime == job.runtime else runtime.micro_batch,
     )
     return scores, _with_texts(loss.routing, corpus.tokenizer)
 
 
 def _trained(
-    job: Job, plan: Plan, directory: Path, run: Callable[[Trainer], Trained]
-) -> tuple[Trainer, Trained]:
+    job: Job, train: Callable[[Runtime], tuple[Decoder, Trained, int]]
+) -> tuple[Decoder, Runtime, Trained, int]:
     """A training to its end, in passes of as many sequences as the memory holds: where it runs
-    out, half of them go on from the last checkpoint, to the same loss."""
+    out, half of them go on from the last checkpoint, to the same loss.
+
+    Returns:
+        The model, the runtime with which it went, what it leaves, and its peak memory.
+    """
     runtime = job.runtime
     while True:
-        torch.manual_seed(job.seed)
-        model = Decoder(job.candidate.model)
-        trainer = Trainer(model, job.candidate.optim, plan, runtime, directory)
-        rows = runtime.micro_batch or job.candidate.optim.batch_size
+        rows = runtime.micro_batch or job.candidate.optim.batch_size // runtime.ranks
         try:
-            return trainer, run(trainer)
+            model, trained, peak = train(runtime)
         except Exception as error:
-            if rows == 1 or not _out_of_memory(error):
+            if rows == 1 or not out_of_memory(error):
                 raise
+        else:
+            return model, runtime, trained, peak
         # Not in the handler: the error holds what the step had made.
-        del model, trainer
-        if runtime.device == "cuda":
+        if runtime.device == "cuda" and runtime.ranks == 1:
             torch.cuda.empty_cache()
         runtime = runtime.model_copy(update={"micro_batch": (rows + 1) // 2})
+
+
+def _alone(
+    job: Job, plan: Plan, directory: Path, corpus: Corpus, on_log: OnLog, runtime: Runtime
+) -> tuple[Decoder, Trained, int]:
+    """In this process."""
+    candidate = job.candidate
+    torch.manual_seed(job.seed)
+    trainer = Trainer(Decoder(candidate.model), candidate.optim, plan, runtime, directory)
+    trained = trainer.run(
+        corpus.batches(candidate.model.seq_len, candidate.optim.batch_size, job.seed),
+        seed=job.training_seed,
+        on_log=on_log,
+        size=corpus.facts.size(job.unit, "train"),
+    )
+    return trainer.model, trained, peak_memory_of(runtime.device)
+
+
+def _on_ranks(
+    job: Job, plan: Plan, directory: Path, on_log: OnLog, runtime: Runtime
+) -> tuple[Decoder, Trained, int]:
+    """In processes that train together, whose last checkpoint this one takes."""
+    ended = train_together(job, plan, runtime, directory, on_log)
+    model = Decoder(job.candidate.model)
+    take_weights(model, directory)
+    return model.to(runtime.device), ended.trained, ended.peak_memory
 
 
 def _with_texts(report: RoutingReport | None, tokenizer: Tokenizer) -> RoutingReport | None:
@@ -188,22 +215,9 @@ def _with_texts(report: RoutingReport | None, tokenizer: Tokenizer) -> RoutingRe
     return report.model_copy(update={"texts": texts})
 
 
-def _out_of_memory(error: Exception) -> bool:
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    # torch's CPU allocator raises a plain RuntimeError.
-    return isinstance(error, RuntimeError) and "allocate memory" in str(error)
-
-
 def _write_error(directory: Path) -> None:
     with suppress(OSError):  # the record has the reason, in one line
         write_text(directory / "error.txt", printable(traceback.format_exc()))
-
-
-def _peak_memory(device: str) -> int:
-    if device == "cuda":
-        return torch.cuda.max_memory_allocated()
-    return peak_memory()
 
 
 def single_job(

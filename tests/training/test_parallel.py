@@ -105,7 +105,12 @@ Trained = tuple[float, list[dict[str, float]], dict[str, torch.Tensor]]
 
 
 def train(
-    ranks: Ranks, recipe: dict[str, Any], runtime: Runtime, folder: Path, steps: int, stop: int = -1
+    ranks: Ranks,
+    recipe: dict[str, Any],
+    runtime: Runtime,
+    folder: Path,
+    steps: int,
+    stop: int = -1,
 ) -> Trained:
     """Mean loss at the end, metrics and whole weights; the first rank's where there are two."""
     one = trainer(ranks, recipe, runtime, folder, steps)

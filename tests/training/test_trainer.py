@@ -32,9 +32,10 @@ from modsearch.store.trial import metrics_of
 from modsearch.training import scoring
 from modsearch.training.budget import plan
 from modsearch.training.checkpoint import load_model, save_model
+from modsearch.training.machine import out_of_memory
 from modsearch.training.scoring import causal_losses, score
 from modsearch.training.trainer import LOGS_PER_TRIAL, Trained, Trainer
-from modsearch.training.trial import _out_of_memory, run_trial
+from modsearch.training.trial import run_trial
 
 STEPS = 2 * LOGS_PER_TRIAL
 SEQ_LEN = 16
@@ -750,11 +751,11 @@ def test_where_memory_runs_out_smaller_passes_go_on_to_the_same_loss(
 
 
 def test_what_counts_as_memory_that_ran_out() -> None:
-    assert _out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
-    assert _out_of_memory(MemoryError())
-    assert _out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"))
-    assert not _out_of_memory(RuntimeError("shape mismatch"))
-    assert not _out_of_memory(ValueError("can't allocate memory"))
+    assert out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    assert out_of_memory(MemoryError())
+    assert out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"))
+    assert not out_of_memory(RuntimeError("shape mismatch"))
+    assert not out_of_memory(ValueError("can't allocate memory"))
 
 
 def test_another_text_than_the_study_s_fails_before_training(
