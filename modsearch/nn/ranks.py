@@ -34,7 +34,7 @@ class Ranks:
             return list(values)
         flat_N = torch.cat([value.detach().double().flatten() for value in values])
         dist.all_reduce(flat_N, group=self.group)
-        parts = flat_N.split([value.numel() for value in values])
+        parts = torch.split(flat_N, [value.numel() for value in values])
         return [
             part.view(value.shape).to(value.dtype)
             for part, value in zip(parts, values, strict=True)

@@ -23,6 +23,7 @@ from modsearch.nn.ranks import Ranks
 from modsearch.registry.plugins import load_plugins
 from modsearch.training.group import Ended, Task
 from modsearch.training.machine import peak_memory_of
+from modsearch.training.parallel import spread_of
 from modsearch.training.trainer import Trainer
 
 SILENCE = timedelta(minutes=10)
@@ -75,7 +76,7 @@ def train(task: Task, pipe: Connection) -> Ended:
         torch.cuda.set_device(task.place)
     dist.init_process_group(
         "nccl" if runtime.device == "cuda" else "gloo",
-        store=dist.FileStore(str(task.store), runtime.ranks),
+        init_method=task.store.as_uri(),
         rank=task.place,
         world_size=runtime.ranks,
         timeout=SILENCE,
@@ -87,7 +88,8 @@ def train(task: Task, pipe: Connection) -> Ended:
     batches = corpus.batches(candidate.model.seq_len, candidate.optim.batch_size, job.seed)
     torch.manual_seed(job.seed)
     model = Decoder(candidate.model)
-    trainer = Trainer(model, candidate.optim, task.plan, runtime, task.directory, ranks)
+    spread = spread_of(runtime.parallel, ranks)
+    trainer = Trainer(model, candidate.optim, task.plan, runtime, task.directory, spread)
     trained = trainer.run(
         batches,
         seed=job.training_seed,

@@ -30,13 +30,12 @@ from modsearch.errors import Diverged, StudyError
 from modsearch.nn.contracts import Update
 from modsearch.nn.model import Decoder, statistics
 from modsearch.nn.passes import Passes
-from modsearch.nn.ranks import ALONE, Ranks
 from modsearch.optim.adamw import adamw
 from modsearch.optim.rates import learning_rate
 from modsearch.store.files import write_bytes, write_text
 from modsearch.store.trial import metrics_of
 from modsearch.training.checkpoint import RESUME
-from modsearch.training.parallel import Found, Spread, check_buffers, clip, gathered, placed
+from modsearch.training.spread import Alone, Found, Spread, check_buffers, evaluated
 
 LOGS_PER_TRIAL = 100
 
@@ -62,11 +61,13 @@ class Trainer:
         plan: Plan,
         runtime: Runtime,
         directory: Path,
-        ranks: Ranks = ALONE,
+        spread: Spread | None = None,
     ) -> None:
         self.model = model.to(runtime.device)
-        self.ranks = ranks
-        self._objective = Spread(model, runtime, ranks)
+        self.spread = spread or Alone()
+        self.ranks = self.spread.ranks
+        model.set_ranks(self.ranks)
+        self._objective = self.spread.objective(model, runtime)
         self.optim = optim
         self.plan = plan
         self.runtime = runtime
@@ -143,7 +144,7 @@ class Trainer:
             group["lr"] = rate
         self.model.set_progress(self.step / self.plan.steps)
         loss = self._backward(tokens_BT, seed)
-        norm = clip(self.parameters, self.optim.clip)
+        norm = self.spread.clip(self.parameters, self.optim.clip)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.model.end_step()
@@ -159,7 +160,7 @@ class Trainer:
         parts = torch.split(tokens_BT[first : first + rows], self.runtime.micro_batch or rows)
         passes = self._passes(parts, first, seed)
         for number, part_BT in enumerate(parts, 1):
-            with self._objective.exchange(number == len(parts)):
+            with self.spread.exchange(number == len(parts)):
                 total, loss, trace = self._forward(part_BT, seed, passes)
                 share = len(part_BT) / rows
                 (share * total).backward()  # type: ignore[no-untyped-call]  # untyped in torch
@@ -189,7 +190,7 @@ class Trainer:
 
     def _forward(self, part_BT: Tensor, seed: int, passes: Passes | None) -> Found:
         with autocast(self.runtime):
-            found = self._objective(part_BT[:, :-1], part_BT[:, 1:], seed, passes)
+            found = evaluated(self._objective, part_BT, seed, passes)
         if passes is not None:
             passes.next_pass(len(part_BT))
         return found
@@ -226,7 +227,7 @@ class Trainer:
             for key, value in state.items():
                 tensors[f"adam.{index}.{key}"] = value
         meta = {"step": str(self.step), "tail_loss": repr(self.tail_loss.item())}
-        plain = {name: t.contiguous() for name, t in gathered(tensors, self.ranks).items()}
+        plain = {name: t.contiguous() for name, t in self.spread.gathered(tensors).items()}
         if self.ranks.is_first:
             write_bytes(self._checkpoint, safetensors.torch.save(plain, metadata=meta))
 
@@ -257,13 +258,14 @@ class Trainer:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
         with torch.no_grad():
             for name, tensor in self.model.state().items():
-                tensor.copy_(placed(tensors[f"model.{name}"], tensor))
+                tensor.copy_(self.spread.placed(tensors[f"model.{name}"], tensor))
         held = [each for group in self.optimizer.param_groups for each in group["params"]]
         state: dict[int, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             if name.startswith("adam."):
                 _, index, key = name.split(".")
-                state.setdefault(int(index), {})[key] = placed(tensor, held[int(index)])
+                like = held[int(index)]
+                state.setdefault(int(index), {})[key] = self.spread.placed(tensor, like)
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
         self.step = int(meta["step"])

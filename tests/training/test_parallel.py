@@ -3,6 +3,8 @@
 import math
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,14 @@ from modsearch.config.optim import OptimConfig
 from modsearch.config.records import Plan
 from modsearch.config.runtime import Parallel, Runtime
 from modsearch.data.batches import Batches
+from modsearch.errors import ConfigError
 from modsearch.nn.model import Decoder
 from modsearch.nn.parts import completed
 from modsearch.nn.ranks import ALONE, Ranks
+from modsearch.nn.routers.threshold import Threshold
 from modsearch.store.trial import metrics_of
-from modsearch.training.parallel import gathered
+from modsearch.training.parallel import spread_of
+from modsearch.training.spread import Alone
 from modsearch.training.trainer import Trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:FSDP2-wrapped module")
@@ -46,7 +51,8 @@ OTHERS: dict[str, dict[str, Any]] = {
     "untied": {"block": "dense", "tied": False},
 }
 """What else is counted, drawn, or reached by no gradient."""
-TIMES = {"step_seconds"}
+APART = {"step_seconds", "expert_imbalance", "expert_dropped"}
+"""A time; a maximum over experts and a share of visits, which are those of a rank or a pass."""
 LOG = "metrics.jsonl"
 KINDS: tuple[Parallel, ...] = ("ddp", "fsdp")
 
@@ -98,7 +104,8 @@ def trainer(
     torch.manual_seed(5)
     config = completed(ModelConfig.model_validate({**SHAPE, **recipe}))
     optim = OptimConfig(batch_size=4, rate=0.02)
-    return Trainer(Decoder(config).double(), optim, planned(steps), runtime, folder, ranks)
+    spread = Alone() if ranks is ALONE else spread_of(runtime.parallel, ranks)
+    return Trainer(Decoder(config).double(), optim, planned(steps), runtime, folder, spread)
 
 
 Trained = tuple[float, list[dict[str, float]], dict[str, torch.Tensor]]
@@ -117,8 +124,8 @@ def train(
     loss = math.nan
     with suppress(Stopped):
         loss = one.run(batches(stop), seed=9).final_train_loss
-    rows = [{key: row[key] for key in row.keys() - TIMES} for row in metrics_of(folder / LOG)]
-    return loss, rows, gathered(one.model.state(), ranks)
+    rows = [{key: row[key] for key in row.keys() - APART} for row in metrics_of(folder / LOG)]
+    return loss, rows, one.spread.gathered(one.model.state())
 
 
 def assert_same(found: Trained, wanted: Trained) -> None:
@@ -130,22 +137,142 @@ def assert_same(found: Trained, wanted: Trained) -> None:
         torch.testing.assert_close(found[2][name], tensor, rtol=0, atol=1e-7, msg=name)
 
 
-@pytest.mark.parametrize("parallel", KINDS)
-@pytest.mark.parametrize("name", RECIPES | OTHERS)
+FEW = {("dense", "ddp"), ("token_choice", "ddp"), ("threshold", "ddp"), ("mode_staged", "fsdp")}
+"""Of each thing that ranks exchange; the others are among the slow tests."""
+
+
+@pytest.mark.parametrize(
+    ("name", "parallel"),
+    [
+        each if each in FEW else pytest.param(*each, marks=pytest.mark.slow)
+        for each in product(RECIPES | OTHERS, KINDS)
+    ],
+)
 def test_two_ranks_train_as_one_process(
     name: str, parallel: Parallel, two: Pair, tmp_path: Path
 ) -> None:
     """Losses, gradient norms, weights, buffers and statistics; in passes, too."""
     recipe = (RECIPES | OTHERS)[name]
-    alone = train(ALONE, recipe, Runtime(), tmp_path / "one", 8)
+    wanted = train(ALONE, recipe, Runtime(), tmp_path / "one", 4)
     for micro in (None, 1):
         runtime = Runtime(ranks=2, parallel=parallel, micro_batch=micro)
-        mine, theirs = two(train, recipe, runtime, tmp_path / str(micro), 8)
-        mine = (mine[0], [without(row) for row in mine[1]], mine[2])
-        assert_same(mine, (alone[0], [without(row) for row in alone[1]], alone[2]))
+        mine, theirs = two(train, recipe, runtime, tmp_path / str(micro), 4)
+        assert_same(mine, wanted)
         assert theirs[0] == mine[0]
+        assert theirs[2] == {}, "the first rank alone has whole weights"
 
 
-def without(row: dict[str, float]) -> dict[str, float]:
-    """A maximum over experts, and a share of visits, are those of a rank or a pass."""
-    return {key: row[key] for key in row.keys() - {"expert_imbalance", "expert_dropped"}}
+@pytest.mark.parametrize(
+    ("name", "parallel"),
+    [("threshold", "ddp"), pytest.param("token_choice", "fsdp", marks=pytest.mark.slow)],
+)
+def test_a_checkpoint_goes_from_two_ranks_to_one_and_back(
+    name: str, parallel: Parallel, two: Pair, tmp_path: Path
+) -> None:
+    recipe = RECIPES[name]
+    saving = Runtime(checkpoint_seconds=0)
+    ranked = saving.model_copy(update={"ranks": 2, "parallel": parallel})
+    wanted = train(ALONE, recipe, saving, tmp_path / "one", 12)
+    folder = tmp_path / "several"
+    for stop in (3, 7, -1):
+        if stop == 7:
+            found = train(ALONE, recipe, saving, folder, 12, stop)
+        else:
+            found, _ = two(train, recipe, ranked, folder, 12, stop)
+        if stop > 0:
+            assert len(found[1]) == stop
+    assert_same(found, wanted)
+
+
+class Selfish(Threshold):
+    """Moves its cut-off by what its own rank has seen."""
+
+    def end_step(self) -> None:
+        ours, self.ranks = self.ranks, ALONE
+        super().end_step()
+        self.ranks = ours
+
+
+def selfish(ranks: Ranks, folder: Path) -> str:
+    """What a training says whose routers are such."""
+    one = trainer(ranks, RECIPES["threshold"], Runtime(), folder, 4)
+    for module in one.model.modules():
+        if isinstance(module, Threshold):
+            module.__class__ = Selfish
+    with pytest.raises(ConfigError) as caught:
+        one.run(batches(), seed=9)
+    return str(caught.value)
+
+
+def test_a_buffer_that_ranks_move_apart_is_told(two: Pair, tmp_path: Path) -> None:
+    for said in two(selfish, tmp_path):
+        assert said.startswith("buffer blocks.0.router.cutoff is not the same on all ranks\n")
+
+
+def decided(ranks: Ranks) -> tuple[list[bool], list[float]]:
+    """By the first rank's clock; and values of which ranks have another number."""
+    told = [ranks.agreed(mine, torch.device("cpu")) for mine in (True, ranks.is_first)]
+    told.append(ranks.agreed(not ranks.is_first, torch.device("cpu")))
+    return told, ranks.together(torch.arange(1.0 + ranks.place)).tolist()
+
+
+def test_ranks_are_told_the_same(two: Pair) -> None:
+    assert two(decided) == (([True, True, False], [0.0, 0.0, 1.0]),) * 2
+
+
+def graphs_made(ranks: Ranks, name: str, folder: Path) -> tuple[int, float]:
+    """How many graphs a compiled training was made of, and its loss."""
+    made: list[object] = []
+
+    def backend(graph: Any, _: object) -> Any:
+        made.append(graph)
+        return graph.forward
+
+    torch.compiler.reset()
+    real = torch.compile
+    torch.compile = partial(real, backend=backend)  # type: ignore[assignment]
+    try:
+        runtime = Runtime(ranks=2, compile=True)
+        found, *_ = train(ranks, RECIPES[name], runtime, folder, 4)
+    finally:
+        torch.compile = real
+    return len(made), found
+
+
+@pytest.mark.filterwarnings("default")  # torch's compiler uses what torch deprecates
+@pytest.mark.parametrize(
+    ("name", "graphs"), [pytest.param("mod", 1, marks=pytest.mark.slow), ("token_choice", 0)]
+)
+def test_a_loss_is_compiled_where_ranks_do_not_meet_in_it(
+    name: str, graphs: int, two: Pair, tmp_path: Path
+) -> None:
+    wanted, *_ = train(ALONE, RECIPES[name], Runtime(), tmp_path / "one", 4)
+    for made, loss in two(graphs_made, name, tmp_path / "two"):
+        assert loss == pytest.approx(wanted, rel=0, abs=1e-5)
+        assert made >= graphs if graphs else made == 0
+
+
+def losses(ranks: Ranks, name: str, parallel: Parallel, steps: int) -> list[float]:
+    """In fp32, step by step."""
+    torch.manual_seed(5)
+    config = completed(ModelConfig.model_validate({**SHAPE, **RECIPES[name]}))
+    spread = Alone() if ranks is ALONE else spread_of(parallel, ranks)
+    optim = OptimConfig(batch_size=4)
+    one = Trainer(Decoder(config), optim, planned(steps), Runtime(), Path(), spread)
+    one.model.train()
+    found, drawn = [], batches()
+    for one.step in range(steps):
+        found.append(one.train_step(drawn(one.step), one.step)[0].item())
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parallel", KINDS)
+@pytest.mark.parametrize("name", RECIPES)
+def test_200_steps_have_the_losses_of_one_process(
+    name: str, parallel: Parallel, two: Pair
+) -> None:
+    alone = losses(ALONE, name, parallel, 200)
+    mine, theirs = two(losses, name, parallel, 200)
+    assert mine == theirs
+    assert mine == pytest.approx(alone, rel=0, abs=1e-4)
