@@ -110,6 +110,8 @@ def _totals(result: "Forecast") -> list[str]:
     workers, at_once = result.workers, result.workers_at_full_speed
     auto = " (`workers: auto` here)" if result.workers_are_auto else ""
     threads = counted(result.threads, "thread")
+    if result.ranks > 1:
+        threads = f"{result.ranks} ranks of {threads}"
     shared = f", of which {at_once} at a time run at full speed" if at_once < workers else ""
     how = f"{result.sizes_timed} of {result.sizes} sizes were timed"
     if result.extrapolated:

@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from modsearch.config.base import Frozen, Stated
 
@@ -75,13 +75,21 @@ class Resources(Stated):
     constants of the study."""
 
     workers: Annotated[int, Field(gt=0, le=1024)] | Literal["auto"] = "auto"
-    """Trials at once; `auto`: as many as the cores hold, one on a GPU."""
+    """Trials at once; `auto`: as many as the cores hold, one on GPUs."""
     threads: int = Field(1, gt=0, le=256)
-    """Of one trial."""
+    """Of one trial, or of each of its ranks."""
+    ranks: int = Field(1, gt=0, le=64)
+    """Processes of one machine that train one trial, each on its share of every batch, and each on
+    a GPU of its own where the device is `cuda`. Losses do not depend on it, and it may change
+    while a study goes on."""
+    parallel: Parallel = "ddp"
+    """What each of several ranks has: the whole model (`ddp`), or a part of weights, gradients and
+    moments, where all do not fit (`fsdp`; it is not compiled)."""
     cpus: float | None = Field(None, gt=0, le=1024)
-    """CPUs that engine `ray` reserves for a trial; null: as many as `threads`."""
+    """CPUs that engine `ray` reserves for a trial; null: as many as `threads` of all ranks."""
     gpus: float | None = Field(None, ge=0, le=1024)
-    """GPUs, also a fraction of one; null: one where the device is `cuda`."""
+    """GPUs, also a fraction of one; null: one, or one for each rank, where the device is
+    `cuda`."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto`: a GPU where torch sees one."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -91,8 +99,18 @@ class Resources(Stated):
     """Whether training goes through torch.compile; `auto`: where that saves more time than the
     study's shapes take to compile."""
     micro_batch: int | None = Field(None, gt=0, le=65_536)
-    """Sequences in one pass, where a whole batch does not fit the memory."""
+    """Sequences in one pass (of one rank), where a whole batch does not fit the memory."""
     checkpoint_seconds: float = Field(10.0, ge=0, le=1e6)
     """Between checkpoints of an unfinished trial."""
     keep: Literal["all", "winners", "none"] = "winners"
     """Which final weights stay on disk."""
+
+    @model_validator(mode="after")
+    def _ranks_fit(self) -> "Resources":
+        if self.ranks > 1 and self.gpus not in (None, 0, self.ranks):
+            raise ValueError(
+                f"gpus is {self.gpus:g}, but {self.ranks} ranks have a GPU each: leave `gpus` out"
+            )
+        if self.ranks > 1 and self.parallel == "fsdp" and self.compile == "on":
+            raise ValueError("compile: on needs parallel: ddp, since shards are not compiled")
+        return self

@@ -21,7 +21,8 @@ def constants(space: Space, *, elsewhere: bool = False) -> Runtime:
         StudyError: the device, or a compiler, is not there.
     """
     found = runtime(space.resources, elsewhere=elsewhere)
-    if space.resources.compile != "auto" or not can_compile(found.device):
+    sharded = found.ranks > 1 and found.parallel == "fsdp"
+    if space.resources.compile != "auto" or sharded or not can_compile(found.device):
         return found
     return found.model_copy(update={"compile": worth_compiling(space, found)})
 
@@ -39,5 +40,5 @@ def worth_compiling(space: Space, runtime: Runtime) -> bool:
                 elif stage is Stage.EXPLORE:
                     shapes += trials
     threads = runtime.threads if runtime.device == "cpu" else 1
-    seconds = flops / (FLOPS_PER_SECOND[runtime.device] * threads)
+    seconds = flops / (FLOPS_PER_SECOND[runtime.device] * threads * runtime.ranks)
     return SAVED[runtime.device] * seconds > SECONDS_A_SHAPE[runtime.device] * shapes

@@ -15,8 +15,11 @@ FIRST_TRAINING_BYTES = 70 * 2**20
 
 def process_memory(runtime: Runtime) -> int:
     """Bytes of a worker beside its training's: libraries and corpus, as this process has them,
-    and what a first training loads. Nothing on a GPU."""
-    return peak_memory() + FIRST_TRAINING_BYTES if runtime.device == "cpu" else 0
+    and what a first training loads, for it and each of several ranks. Nothing on a GPU."""
+    if runtime.device == "cuda":
+        return 0
+    processes = 1 if runtime.ranks == 1 else 1 + runtime.ranks
+    return processes * (peak_memory() + FIRST_TRAINING_BYTES)
 
 
 def costs(space: Space, cell: Draft, speed: Speed, base: int) -> PlannedCell:

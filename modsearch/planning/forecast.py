@@ -42,6 +42,8 @@ class Forecast(Frozen):
     flops: float
     device: str
     threads: int
+    ranks: int = 1
+    """Processes of one trial."""
     worker_seconds: float
     """On one worker."""
     workers: int
@@ -75,6 +77,10 @@ class Forecast(Frozen):
 COMPILED = (
     "training will be compiled: hours are those without that; each shape takes up to a minute "
     "more at its first trial"
+)
+RANKED = (
+    "hours are those of steps that go as much faster as there are ranks: what ranks exchange, and "
+    "some seconds in which they start, come on top"
 )
 
 
@@ -119,6 +125,7 @@ def forecast(space: Space) -> Forecast:
         flops=flops,
         device=constants.device,
         threads=constants.threads,
+        ranks=constants.ranks,
         worker_seconds=seconds,
         workers=workers,
         workers_are_auto=space.resources.workers == "auto",
@@ -139,7 +146,11 @@ def forecast(space: Space) -> Forecast:
             *unlearned_choices(space),
             *warnings_of(space, rows, found, corpora),
         ],
-        notes=[*notes(space, cells), *([COMPILED] if decided.compile else [])],
+        notes=[
+            *notes(space, cells),
+            *([COMPILED] if decided.compile else []),
+            *([RANKED] if decided.ranks > 1 else []),
+        ],
     )
 
 
@@ -166,7 +177,7 @@ def _at_full_speed(runtime: Runtime, workers: int) -> int:
     """Workers that do not share cores, or the one GPU that local workers have."""
     if runtime.device == "cuda":
         return 1
-    return max(1, min(workers, cores() // runtime.threads))
+    return max(1, min(workers, cores() // (runtime.threads * runtime.ranks)))
 
 
 def _elapsed(rows: Sequence[PlannedCell], at_once: int) -> float:

@@ -129,11 +129,12 @@ class Speed:
         num_windows = corpus.num_windows(sample, candidate.model.seq_len)
         observed = min(num_windows, OBSERVED_WINDOWS)
         scoring = observed * window + (num_windows - observed) * causal_window
-        return float(spent.flops / flops * step + scoring)
+        return float(spent.flops / flops * step / self.runtime.ranks + scoring)
 
 
 def memory(candidate: Candidate, spent: Plan, runtime: Runtime) -> int:
-    """Bytes of a training on its device beside those of the process, in fp32 and roughly.
+    """Bytes of a training on its device beside those of its processes, in fp32 and roughly; of one
+    of the GPUs, where several ranks have one each.
 
     Of a parameter weight, gradient and two moments, and on a CPU, where the checkpoint is made in
     the same memory, five more; what the backward of a pass keeps, or what scoring takes: values
@@ -141,11 +142,19 @@ def memory(candidate: Candidate, spent: Plan, runtime: Runtime) -> int:
     fitted to what real trainings took (benchmarks/plan.py).
     """
     model, batch_size = candidate.model, candidate.optim.batch_size
-    per_param = 9 if runtime.device == "cpu" else 4
-    tokens = min(batch_size, runtime.micro_batch or batch_size) * model.seq_len
+    on_cpu, ranks = runtime.device == "cpu", runtime.ranks
+    rows = batch_size // ranks
+    tokens = min(rows, runtime.micro_batch or rows) * model.seq_len
     training = tokens * (33 * model.depth * model.width + 4 * model.vocab_size)
     scoring = max(SCORING_TOKENS, model.seq_len) * (12 * model.width + 6 * model.vocab_size)
-    return 4 * (per_param * spent.params + max(training, scoring))
+    copies = 1 / ranks if runtime.parallel == "fsdp" else 1.0  # of a parameter, on a rank
+    if ranks == 1:
+        return 4 * ((9 if on_cpu else 4) * spent.params + max(training, scoring))
+    if on_cpu:
+        copies, training = copies * ranks, training * ranks
+    # The first rank alone makes checkpoints. Scoring comes when the ranks have ended.
+    per_param = 4 * copies + (5 if on_cpu else 0)
+    return 4 * max(round(per_param * spent.params) + training, spent.params + scoring)
 
 
 def timed(candidate: Candidate, spent: Plan, runtime: Runtime, corpus: Corpus) -> Timing:

@@ -37,6 +37,7 @@ from modsearch.config.wording import first_error
 from modsearch.errors import ConfigError, unknown
 from modsearch.space.axes import OpenTree, is_distribution
 from modsearch.space.points import is_finite, num_points
+from modsearch.space.sharing import refuse_uneven
 from modsearch.space.vocabularies import NUM_BYTES, sizes_of, vocabularies
 
 WHAT = "space"
@@ -259,6 +260,13 @@ class Space(Stated):
                             f"confirm budget {budget:g} has no size of arm `{name}` in the "
                             f"measure ladder: name it in `arms` of a rung"
                         )
+        return self
+
+    @model_validator(mode="after")
+    def _ranks_share_batches(self) -> "Space":
+        for name, arm in self.arms.items():
+            optim = over(self.recipe(arm.control_of or name), arm)["optim"]
+            refuse_uneven(optim.get("batch_size"), self.resources.ranks, name)
         return self
 
     @property

@@ -97,8 +97,10 @@ def open_manifest(
             f"{directory.root} was made with other versions: {', '.join(other)}\n"
             f"use another --out, or resume with --allow-mixed, which the report will show"
         )
+    spread = fresh.runtime.model_dump(include={"ranks", "parallel"})
     manifest = old.model_copy(
         update={
+            "runtime": old.runtime.model_copy(update=spread),
             "mixed": list(dict.fromkeys([*old.mixed, *other])),
             "ledger_remade": old.ledger_remade or remade,
             "confirm": _extended(old.confirm, fresh.confirm),

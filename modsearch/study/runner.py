@@ -247,6 +247,6 @@ def _share(space: Space, runtime: Runtime) -> Share:
     cpus, gpus = space.resources.cpus, space.resources.gpus
     return Share(
         threads=runtime.threads,
-        cpus=runtime.threads if cpus is None else cpus,
-        gpus=float(runtime.device == "cuda") if gpus is None else gpus,
+        cpus=runtime.threads * runtime.ranks if cpus is None else cpus,
+        gpus=float(runtime.ranks if runtime.device == "cuda" else 0) if gpus is None else gpus,
     )

@@ -33,6 +33,15 @@ def runtime(resources: Resources, *, elsewhere: bool = False) -> Runtime:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available() and not elsewhere:
         raise StudyError("device `cuda` is asked for, but torch sees none\nuse device: auto")
+    if (
+        device == "cuda"
+        and not elsewhere
+        and (seen := torch.cuda.device_count()) < resources.ranks
+    ):
+        raise StudyError(
+            f"{resources.ranks} ranks take a GPU each, but torch sees {seen}\n"
+            f"lower resources.ranks, or name a cluster that has them with --engine ray"
+        )
     if resources.compile == "on" and not can_compile(device) and not elsewhere:
         raise StudyError(
             "compile: on needs a C++ compiler, but there is no g++\n"
@@ -46,6 +55,8 @@ def runtime(resources: Resources, *, elsewhere: bool = False) -> Runtime:
         precision=precision,
         compile=resources.compile == "on",
         threads=resources.threads,
+        ranks=resources.ranks,
+        parallel=resources.parallel,
         micro_batch=resources.micro_batch,
         checkpoint_seconds=resources.checkpoint_seconds,
     )
@@ -59,8 +70,8 @@ def can_compile(device: str) -> bool:
 def num_workers(runtime: Runtime) -> int:
     """What `workers: auto` means here."""
     if runtime.device == "cuda":
-        return 1  # local workers share the first GPU: more of them is the user's choice
-    return max(1, cores() // runtime.threads)
+        return 1  # local workers share the first GPUs: more of them is the user's choice
+    return max(1, cores() // (runtime.threads * runtime.ranks))
 
 
 def peak_memory() -> int:

@@ -74,7 +74,8 @@ class Shards(Spread):
             fully_shard(block, mesh=mesh)
         fully_shard(model, mesh=mesh)
         register_fsdp_forward_method(model, "loss")
-        return Objective(model, runtime)
+        # What is exchanged around a block would break the compiler's one graph.
+        return Objective(model, runtime.model_copy(update={"compile": False}))
 
     def whole(self, tensor: Tensor) -> Tensor:
         """Put together."""
