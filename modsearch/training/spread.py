@@ -33,7 +33,9 @@ class Objective(nn.Module):
     def __init__(self, model: Decoder, runtime: Runtime) -> None:
         super().__init__()
         self.weights = nn.ParameterList(model.parameters())
-        self._loss: Loss = CompiledLoss(model) if runtime.compile else model.loss
+        self._loss: Loss = (
+            CompiledLoss(model, graphs=runtime.ranks == 1) if runtime.compile else model.loss
+        )
 
     def forward(
         self, tokens_BT: Tensor, targets_BT: Tensor, seed: int, passes: Passes | None

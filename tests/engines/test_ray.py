@@ -139,6 +139,26 @@ def test_local_and_ray_give_the_same_trials(
     assert ours == theirs
 
 
+@pytest.mark.slow
+def test_trials_of_two_ranks_run_beside_each_other_with_the_losses_of_one(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    """Two workers, each of which starts its two ranks where it is."""
+    engines: dict[int, MakeEngine] = {1: local, 2: partial(RayEngine, address=cluster.address)}
+    losses = {}
+    for ranks, make_engine in engines.items():
+        resources = {"workers": 2, "ranks": ranks}
+        asked = space("grid", None, 2).model_dump() | {"resources": resources}
+        out = tmp_path / str(ranks)
+        Runner(Space.model_validate(asked), out, make_engine=make_engine).run()
+        records = [r for r in StudyDirectory(out).records() if r.state is not State.INFEASIBLE]
+        assert [record.state for record in records] == [State.COMPLETE] * 6
+        losses[ranks] = [(r.hash, r.scores.causal_loss) for r in records if r.scores]
+    for (name, ours), (same, theirs) in zip(losses[1], losses[2], strict=True):
+        assert name == same
+        assert ours == pytest.approx(theirs, abs=1e-4)
+
+
 def test_half_a_gpu_each_runs_eight_trials_at_once(cluster: Cluster, tmp_path: Path) -> None:
     """Logical GPUs: the placement is Ray's, whether or not there is a device."""
     driver = Driver(list(range(12)))

@@ -16,19 +16,24 @@ from inline import Inline
 
 from modsearch.cli.text import MOST_REJECTED, forecast_text
 from modsearch.config.data import DataConfig, Validation
-from modsearch.config.records import Budget, Plan, Stage, State
+from modsearch.config.model import ModelConfig
+from modsearch.config.optim import OptimConfig
+from modsearch.config.records import Budget, Candidate, Plan, Stage, State
 from modsearch.config.runtime import Runtime
 from modsearch.data.corpus import Corpora, load_corpus
 from modsearch.errors import ConfigError
 from modsearch.nn.contracts import FFNS
 from modsearch.nn.ffn.mlp import Mlp
+from modsearch.nn.parts import completed
 from modsearch.planning import cells, speed
+from modsearch.planning import forecast as planning_forecast
 from modsearch.planning.forecast import forecast
-from modsearch.planning.speed import Timing
+from modsearch.planning.speed import Timing, memory
 from modsearch.planning.vocabularies import unlike
 from modsearch.space.candidates import build
 from modsearch.space.space import Space
 from modsearch.study.runner import Runner
+from modsearch.training import machine
 from modsearch.training.budget import plan
 from modsearch.training.machine import cores, num_workers, peak_memory
 
@@ -317,6 +322,38 @@ def test_workers_are_those_of_the_search(corpus: Path) -> None:
     assert many.seconds >= many.worker_seconds / cores()
     assert many.memory_bytes_of_all_workers == 10 * cores() * many.memory_bytes
     assert f"of which {cores()} at a time run at full speed" in forecast_text(many)
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_a_plan_knows_of_ranks(
+    parallel: str, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (machine, planning_forecast):
+        monkeypatch.setattr(module, "cores", lambda: 8)
+    alone = forecast(space(corpus))
+    result = forecast(space(corpus, resources={"ranks": 2, "threads": 2, "parallel": parallel}))
+    assert (alone.workers, result.workers, result.workers_at_full_speed) == (8, 2, 2)
+    assert result.process_bytes > 2.5 * alone.process_bytes, "one that watches, and two ranks"
+    text = forecast_text(result)
+    assert "on one worker of 2 ranks of 2 threads" in text
+    assert "as much faster as there are ranks" in text
+    assert "ranks" not in forecast_text(alone)
+
+
+def test_ranks_share_time_and_memory() -> None:
+    model = completed(ModelConfig(width=1024, depth=8, num_heads=8))
+    candidate = Candidate(model=model, optim=OptimConfig(batch_size=64))
+    spent = plan(candidate, Budget(flops=1e17), 10**12)
+    assert isinstance(spent, Plan)
+    one = memory(candidate, spent, Runtime(device="cuda"))
+    replicas, shards = (
+        memory(candidate, spent, Runtime(device="cuda", ranks=4, parallel=parallel))
+        for parallel in ("ddp", "fsdp")
+    )
+    assert one > replicas > shards
+    assert replicas - shards == pytest.approx(0.75 * 16 * spent.params, rel=0.01)
+    on_cpu = memory(candidate, spent, Runtime(ranks=4))
+    assert on_cpu - memory(candidate, spent, Runtime()) == pytest.approx(3 * 16 * spent.params)
 
 
 def test_memory_is_that_of_a_process(corpus: Path) -> None:

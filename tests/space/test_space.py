@@ -293,6 +293,26 @@ MISTAKES: dict[str, tuple[Change, str]] = {
         lambda s: s.update(suite="quick", resources={"keep": "none"}),
         "a suite scores kept weights",
     ),
+    "batch that ranks can't share": (
+        lambda s: s.update(resources={"ranks": 4}, fixed={"optim": {"batch_size": 6}}),
+        "resources.ranks: 4 ranks can't share a batch_size of 6",
+    ),
+    "open batch that ranks can't share": (
+        lambda s: s.update(
+            resources={"ranks": 2},
+            fixed={"optim": {}},
+            axes={"optim": {"batch_size": {"int": [2, 5], "step": 3}}},
+        ),
+        "2 ranks can't share a batch_size of 5",
+    ),
+    "ranks that share a GPU": (
+        lambda s: s.update(resources={"ranks": 2, "gpus": 0.5}),
+        "2 ranks have a GPU each: leave `gpus` out",
+    ),
+    "shards that are compiled": (
+        lambda s: s.update(resources={"ranks": 2, "parallel": "fsdp", "compile": "on"}),
+        "compile: on needs parallel: ddp",
+    ),
     "plain value for a section": (lambda s: s.update(fixed=3), "fixed"),
     "number for a key": (
         lambda s: s["fixed"]["model"].update({1: 2}),

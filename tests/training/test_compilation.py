@@ -13,15 +13,16 @@ from torch import Tensor
 from modsearch.config.model import ModelConfig
 from modsearch.config.optim import OptimConfig
 from modsearch.config.records import Plan
-from modsearch.config.runtime import Resources, Runtime
+from modsearch.config.runtime import Resources, Runtime, Share
 from modsearch.data.batches import Batches
+from modsearch.engines.contract import RunTrial
 from modsearch.errors import StudyError
 from modsearch.nn.contracts import ROUTERS
 from modsearch.nn.model import Decoder, Trace
 from modsearch.planning.compilation import constants, worth_compiling
 from modsearch.space.space import Space
 from modsearch.store.directory import StudyDirectory
-from modsearch.study.runner import Runner
+from modsearch.study.runner import Runner, _share
 from modsearch.training import machine
 from modsearch.training.compilation import CompiledLoss
 from modsearch.training.machine import runtime
@@ -209,3 +210,41 @@ def test_what_a_study_began_with_stays(tmp_path: Path, monkeypatch: pytest.Monke
     same = space(5e7, precision="fp32", compile="off")
     Runner(same, tmp_path, make_engine=partial(Inline, quietly)).ledger.close()
     assert StudyDirectory(tmp_path).manifest().runtime == Runtime()
+
+
+def test_shards_are_not_compiled() -> None:
+    assert not constants(space(1e15, ranks=2, parallel="fsdp")).compile
+    assert constants(space(1e15, ranks=2)).compile
+
+
+def test_ranks_may_change_while_a_study_goes_on(tmp_path: Path) -> None:
+    """Their losses are the same; each run places its trials by its own number."""
+    shares: list[Share] = []
+
+    def made(run_trial: RunTrial, workers: int | None, share: Share) -> Inline:
+        shares.append(share)
+        return Inline(quietly, run_trial, workers, share)
+
+    keys = set()
+    for ranks, parallel in ((1, "ddp"), (2, "fsdp"), (2, "ddp")):
+        asked = space(5e7, ranks=ranks, parallel=parallel, threads=3)
+        runner = Runner(asked, tmp_path, make_engine=made)
+        runner.engine()
+        keys.add(runner.key)
+        assert runner.manifest == StudyDirectory(tmp_path).manifest()
+        found = runner.manifest.runtime
+        assert (found.ranks, found.parallel) == (ranks, parallel)
+        runner.ledger.close()
+    assert len(keys) == 1
+    assert shares == [Share(threads=3, cpus=3), *[Share(threads=3, cpus=6)] * 2]
+
+
+def test_each_rank_has_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    asked = space(1e9, device="cuda", ranks=2)
+    assert _share(asked, constants(asked)) == Share(threads=1, cpus=2, gpus=2)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(StudyError, match="2 ranks take a GPU each, but torch sees 1\n"):
+        constants(asked)
+    assert constants(asked, elsewhere=True).ranks == 2
