@@ -22,8 +22,6 @@ GRAPHS: dict[str, str | int | bool | Callable[..., object]] = {
 """A small model's step on a GPU is bound by launches; as CUDA graphs, a pass is one launch. Not
 for a router that draws: each step's seed would be a graph of its own."""
 
-Loss = Callable[[Tensor, Tensor, int, Passes | None], tuple[Tensor, Trace]]
-
 
 class CompiledLoss:
     """`Decoder.loss`, through the compiler where a step is one pass of each rank."""

@@ -23,7 +23,7 @@ from modsearch.config.records import Job, Plan
 from modsearch.config.runtime import Runtime
 from modsearch.store.scratch import scratch
 from modsearch.training.machine import out_of_memory
-from modsearch.training.trainer import OnLog, Trained
+from modsearch.training.outcome import OnLog, Trained
 
 TRIES = 3
 """Of a training of which a rank dies."""

@@ -12,11 +12,11 @@ from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from modsearch.config.runtime import Parallel, Runtime
+from modsearch.config.runtime import Parallel
 from modsearch.nn.model import Decoder
 from modsearch.nn.passes import Passes
 from modsearch.nn.ranks import Ranks
-from modsearch.training.spread import Found, Objective, Spread
+from modsearch.training.spread import Found, Loss, Objective, Spread
 
 
 def spread_of(parallel: Parallel, ranks: Ranks) -> Spread:
@@ -27,9 +27,12 @@ def spread_of(parallel: Parallel, ranks: Ranks) -> Spread:
 class Replicas(Spread):
     """All of the model on each rank; gradients are exchanged while they are found."""
 
-    def objective(self, model: Decoder, runtime: Runtime) -> nn.Module:
+    def take(self, model: Decoder) -> None:
+        """As it is."""
+
+    def objective(self, model: Decoder, loss: Loss) -> nn.Module:
         """Through DDP, where there are gradients."""
-        self._objective = _Exchanged(Objective(model, runtime), self.ranks)
+        self._objective = _Exchanged(Objective(model, loss), self.ranks)
         return self._objective
 
     def exchange(self, last: bool) -> AbstractContextManager[None]:
@@ -66,16 +69,17 @@ class Shards(Spread):
     ones. Weights travel in fp32: autocast makes what it needs of them, as it does in a process of
     its own."""
 
-    def objective(self, model: Decoder, runtime: Runtime) -> nn.Module:
-        """With its blocks, and what is around them, cut up."""
+    compiles = False
+    """What is exchanged around a block would break the compiler's one graph."""
+
+    def take(self, model: Decoder) -> None:
+        """Cut up its blocks, and what is around them."""
         assert self.ranks.group is not None
         mesh = DeviceMesh.from_group(self.ranks.group, model.device.type)
         for block in model.stack():
             fully_shard(block, mesh=mesh)
         fully_shard(model, mesh=mesh)
         register_fsdp_forward_method(model, "loss")
-        # What is exchanged around a block would break the compiler's one graph.
-        return Objective(model, runtime.model_copy(update={"compile": False}))
 
     def whole(self, tensor: Tensor) -> Tensor:
         """Put together."""

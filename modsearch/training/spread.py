@@ -5,19 +5,19 @@ step, such as the load in a balancing loss, is the business of `nn.passes`.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from modsearch.config.runtime import Runtime
 from modsearch.errors import ConfigError
 from modsearch.nn.model import Decoder, Trace
 from modsearch.nn.passes import Passes
 from modsearch.nn.ranks import ALONE, Ranks
-from modsearch.training.compilation import CompiledLoss, Loss
+
+Loss = Callable[[Tensor, Tensor, int, Passes | None], tuple[Tensor, Trace]]
 
 SAME = 1e-6
 """Relative difference of a buffer from its mean over the ranks that rounding explains."""
@@ -30,12 +30,10 @@ class Objective(nn.Module):
     """Loss and auxiliary losses of a pass. A module, since that is what DDP wraps, and one without
     buffers, since nobody's are sent to the others: all ranks move theirs alike."""
 
-    def __init__(self, model: Decoder, runtime: Runtime) -> None:
+    def __init__(self, model: Decoder, loss: Loss) -> None:
         super().__init__()
         self.weights = nn.ParameterList(model.parameters())
-        self._loss: Loss = (
-            CompiledLoss(model, graphs=runtime.ranks == 1) if runtime.compile else model.loss
-        )
+        self._loss = loss
 
     def forward(
         self, tokens_BT: Tensor, targets_BT: Tensor, seed: int, passes: Passes | None
@@ -49,13 +47,19 @@ class Objective(nn.Module):
 class Spread(ABC):
     """A way to share a model."""
 
+    compiles: ClassVar[bool] = True
+    """Whether its loss may be compiled."""
+
     def __init__(self, ranks: Ranks) -> None:
         self.ranks = ranks
 
     @abstractmethod
-    def objective(self, model: Decoder, runtime: Runtime) -> nn.Module:
-        """Take a model, before its optimiser is made; what gives an `Objective` of it, with
-        gradients of all ranks, or of none outside of autograd."""
+    def take(self, model: Decoder) -> None:
+        """Take a model, before anything is made of its parameters."""
+
+    def objective(self, model: Decoder, loss: Loss) -> nn.Module:
+        """What gives an `Objective` of it, with gradients of all ranks, or outside of autograd."""
+        return Objective(model, loss)
 
     def exchange(self, last: bool) -> AbstractContextManager[None]:
         """Around a pass and its gradients, of which a step may have several."""
@@ -93,9 +97,8 @@ class Alone(Spread):
     def __init__(self) -> None:
         super().__init__(ALONE)
 
-    def objective(self, model: Decoder, runtime: Runtime) -> nn.Module:
+    def take(self, model: Decoder) -> None:
         """As it is."""
-        return Objective(model, runtime)
 
 
 def evaluated(objective: nn.Module, tokens_BT: Tensor, seed: int, passes: Passes | None) -> Found:

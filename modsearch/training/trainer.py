@@ -10,8 +10,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
@@ -35,20 +34,11 @@ from modsearch.optim.rates import learning_rate
 from modsearch.store.files import write_bytes, write_text
 from modsearch.store.trial import metrics_of
 from modsearch.training.checkpoint import RESUME
+from modsearch.training.compilation import CompiledLoss
+from modsearch.training.outcome import OnLog, Trained
 from modsearch.training.spread import Alone, Found, Spread, check_buffers, evaluated
 
 LOGS_PER_TRIAL = 100
-
-OnLog = Callable[[Mapping[str, float]], None]
-"""What is given each line of a training's log."""
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What training leaves beside the weights."""
-
-    final_train_loss: float
-    step_seconds: float
 
 
 class Trainer:
@@ -67,7 +57,10 @@ class Trainer:
         self.spread = spread or Alone()
         self.ranks = self.spread.ranks
         model.set_ranks(self.ranks)
-        self._objective = self.spread.objective(model, runtime)
+        self.spread.take(model)
+        compiles = runtime.compile and self.spread.compiles
+        loss = CompiledLoss(model, graphs=self.ranks.count == 1) if compiles else model.loss
+        self._objective = self.spread.objective(model, loss)
         self.optim = optim
         self.plan = plan
         self.runtime = runtime

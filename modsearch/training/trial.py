@@ -37,8 +37,9 @@ from modsearch.training.budget import plan
 from modsearch.training.checkpoint import RESUME, save_model, take_weights
 from modsearch.training.group import train_together
 from modsearch.training.machine import out_of_memory, peak_memory_of
+from modsearch.training.outcome import OnLog, Trained
 from modsearch.training.scoring import score
-from modsearch.training.trainer import OnLog, Trained, Trainer
+from modsearch.training.trainer import Trainer
 
 
 def run_trial(root: Path, job: Job, on_log: OnLog | None = None) -> Record:

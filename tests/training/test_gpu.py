@@ -32,8 +32,9 @@ from modsearch.store.directory import StudyDirectory
 from modsearch.store.trial import metrics_of
 from modsearch.training.budget import plan
 from modsearch.training.checkpoint import load_model
+from modsearch.training.outcome import Trained
 from modsearch.training.scoring import score
-from modsearch.training.trainer import Trained, Trainer
+from modsearch.training.trainer import Trainer
 from modsearch.training.trial import run_trial
 
 DEVICE = os.environ.get("TEST_DEVICE", "cuda")

@@ -33,8 +33,9 @@ from modsearch.training import scoring
 from modsearch.training.budget import plan
 from modsearch.training.checkpoint import load_model, save_model
 from modsearch.training.machine import out_of_memory
+from modsearch.training.outcome import Trained
 from modsearch.training.scoring import causal_losses, score
-from modsearch.training.trainer import LOGS_PER_TRIAL, Trained, Trainer
+from modsearch.training.trainer import LOGS_PER_TRIAL, Trainer
 from modsearch.training.trial import run_trial
 
 STEPS = 2 * LOGS_PER_TRIAL
