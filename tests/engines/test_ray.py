@@ -147,12 +147,15 @@ def test_trials_of_two_ranks_run_beside_each_other_with_the_losses_of_one(
     engines: dict[int, MakeEngine] = {1: local, 2: partial(RayEngine, address=cluster.address)}
     losses = {}
     for ranks, make_engine in engines.items():
-        resources = {"workers": 2, "ranks": ranks}
-        asked = space("grid", None, 2).model_dump() | {"resources": resources}
+        asked = space("grid", None, 2).model_dump() | {
+            "arms": {"dense": {"model": {"block": "dense"}}},  # without near-ties of scores
+            "axes": {"optim": {"rate": {"choice": [0.005, 0.01]}}},
+            "resources": {"workers": 2, "ranks": ranks},
+        }
         out = tmp_path / str(ranks)
         Runner(Space.model_validate(asked), out, make_engine=make_engine).run()
-        records = [r for r in StudyDirectory(out).records() if r.state is not State.INFEASIBLE]
-        assert [record.state for record in records] == [State.COMPLETE] * 6
+        records = StudyDirectory(out).records()
+        assert [record.reason for record in records] == [None] * 4
         losses[ranks] = [(r.hash, r.scores.causal_loss) for r in records if r.scores]
     for (name, ours), (same, theirs) in zip(losses[1], losses[2], strict=True):
         assert name == same
