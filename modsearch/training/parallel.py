@@ -13,6 +13,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from modsearch.config.runtime import Parallel
+from modsearch.errors import ConfigError
 from modsearch.nn.model import Decoder
 from modsearch.nn.passes import Passes
 from modsearch.nn.ranks import Ranks
@@ -80,6 +81,19 @@ class Shards(Spread):
             fully_shard(block, mesh=mesh)
         fully_shard(model, mesh=mesh)
         register_fsdp_forward_method(model, "loss")
+
+    def checked(self, optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+        """AdamW steps on each element by itself; others may go by whole matrices.
+
+        Raises:
+            ConfigError: it is not AdamW.
+        """
+        if type(optimizer) is not torch.optim.AdamW:
+            raise ConfigError(
+                "with parallel: fsdp a matrix lies in parts, and only AdamW steps on parts\n"
+                "set optimizer: adamw, or parallel: ddp"
+            )
+        return optimizer
 
     def whole(self, tensor: Tensor) -> Tensor:
         """Put together."""

@@ -61,6 +61,10 @@ class Spread(ABC):
         """What gives an `Objective` of it, with gradients of all ranks, or outside of autograd."""
         return Objective(model, loss)
 
+    def checked(self, optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+        """An optimiser that goes with it."""
+        return optimizer
+
     def exchange(self, last: bool) -> AbstractContextManager[None]:
         """Around a pass and its gradients, of which a step may have several."""
         return nullcontext()

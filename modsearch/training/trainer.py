@@ -67,6 +67,7 @@ class Trainer:
         self.directory = directory
         self.parameters = list(model.parameters())
         self.optimizer = adamw(model.parameter_groups(optim.weight_decay), optim)
+        self.optimizer = self.spread.checked(self.optimizer)
         self.step = 0
         self._updates: list[tuple[float, Sequence[Update]]] = []
         """Of the passes of the last step, each with its share of the sequences."""

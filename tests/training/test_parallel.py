@@ -209,6 +209,15 @@ def test_a_buffer_that_ranks_move_apart_is_told(two: Pair, tmp_path: Path) -> No
         assert said.startswith("buffer blocks.0.router.cutoff is not the same on all ranks\n")
 
 
+def test_shards_take_no_optimizer_that_may_go_by_whole_matrices() -> None:
+    weight = [torch.nn.Parameter(torch.zeros(2, 2))]
+    for parallel in KINDS:
+        spread_of(parallel, ALONE).checked(torch.optim.AdamW(weight))
+    spread_of("ddp", ALONE).checked(torch.optim.SGD(weight))
+    with pytest.raises(ConfigError, match="only AdamW steps on parts\n"):
+        spread_of("fsdp", ALONE).checked(torch.optim.SGD(weight))
+
+
 def decided(ranks: Ranks) -> tuple[list[bool], list[float]]:
     """By the first rank's clock; and values of which ranks have another number."""
     told = [ranks.agreed(mine, torch.device("cpu")) for mine in (True, ranks.is_first)]
