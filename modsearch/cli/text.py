@@ -189,6 +189,8 @@ def status_text(result: "StudyStatus") -> str:
 def _trial_text(row: "RunningTrial") -> str:
     if row.step is not None:
         where = f"step {row.step:,.0f} of {row.steps:,.0f}"
+        if row.tokens_a_second is not None:
+            where += f", {row.tokens_a_second:,.0f} tokens/s"
     else:
         where = "no step yet, or metrics.jsonl can't be read"
     if row.alive:

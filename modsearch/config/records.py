@@ -119,6 +119,8 @@ class Scores(Frozen):
     was not kept."""
     micro_batch: int | None = None
     """Sequences in one pass, where the memory held fewer than the study asked for."""
+    phase_seconds: dict[str, float] | None = None
+    """Of the training's last process, by phase: data, forward, backward, optimizer, evaluation."""
 
 
 class Record(Frozen):

@@ -13,6 +13,7 @@ from modsearch.reporting import (
     evaluation_tables,
     findings_table,
     law_tables,
+    pace,
     prices,
     references,
     routing,
@@ -342,8 +343,10 @@ def _left_out(material: Material) -> Section:
 
 
 def _trials(material: Material) -> Section:
-    found = trial_tables.trials(material.shown_records)
-    return section_of("Every trial", tables=[Table("trials", found, folded=True)], needs="trials")
+    records = material.shown_records
+    tables = [Table("trials", trial_tables.trials(records), folded=True)]
+    tables.append(Table("times", pace.times(records), folded=True))
+    return section_of("Every trial", tables=tables, needs="trials")
 
 
 def _conventions(material: Material) -> Section:

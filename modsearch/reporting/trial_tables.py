@@ -18,6 +18,7 @@ from modsearch.config.telemetry import RoutingReport
 from modsearch.config.units import Unit
 from modsearch.errors import StudyError
 from modsearch.reporting.frames import Row, frame_of, interval_cells
+from modsearch.reporting.pace import pace
 from modsearch.store.directory import StudyDirectory
 from modsearch.study.completeness import study_space
 
@@ -310,20 +311,9 @@ def _trial(record: Record) -> Row:
         "forward FLOPs per token, planned": plan.forward_flops if plan else None,
         "forward FLOPs per token, realised": scores.realised_forward_flops if scores else None,
         "step ms": 1000 * scores.step_seconds if scores else None,
-        **_pace(record),
+        **pace(record),
     }
     return row | {"state": record.state.value, "hash": record.hash}
-
-
-def _pace(record: Record) -> Row:
-    """Training tokens and FLOPs a second, by the exact ledger, wherever the trial ran."""
-    plan, scores = record.plan, record.scores
-    if plan is None or scores is None or not scores.step_seconds:
-        return {"tokens/s": None, "GFLOP/s": None}
-    return {
-        "tokens/s": plan.tokens / plan.steps / scores.step_seconds,
-        "GFLOP/s": plan.flops_per_step / scores.step_seconds / 1e9,
-    }
 
 
 def _winner(each: Confirmed) -> Row:

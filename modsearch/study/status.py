@@ -43,6 +43,15 @@ class RunningTrial(BaseModel):
     written_seconds_ago: float
     step: float | None = None
     steps: float | None = None
+    tokens: float | None = None
+    step_seconds: float | None = None
+
+    @property
+    def tokens_a_second(self) -> float | None:
+        """In the steps that its last line tells of."""
+        if not (self.step and self.tokens and self.step_seconds):
+            return None
+        return self.tokens / self.step / self.step_seconds
 
 
 class StudyStatus(Frozen):

@@ -13,3 +13,5 @@ class Trained:
 
     final_train_loss: float
     step_seconds: float
+    phase_seconds: Mapping[str, float]
+    """Of the steps since the last start, by phase."""

@@ -34,6 +34,7 @@ from modsearch.optim.rates import learning_rate
 from modsearch.store.files import write_bytes, write_text
 from modsearch.store.trial import metrics_of
 from modsearch.training.checkpoint import RESUME
+from modsearch.training.clock import Clock
 from modsearch.training.compilation import CompiledLoss
 from modsearch.training.outcome import OnLog, Trained
 from modsearch.training.spread import Alone, Found, Spread, check_buffers, evaluated
@@ -75,6 +76,7 @@ class Trainer:
         """Whether a step in several passes gathers means first; no longer once a sweep after the
         warm-up of capacities has found that the model asks for none."""
         self.tail_loss = torch.zeros((), dtype=torch.float64, device=runtime.device)
+        self._clock = Clock(runtime.device)
 
     def run(
         self, batches: Batches, seed: int, on_log: OnLog | None = None, size: float = 1.0
@@ -94,6 +96,7 @@ class Trainer:
         window_loss = torch.zeros_like(self.tail_loss)
         first, started = self.step, time.perf_counter()
         saved = started
+        self._clock.start()
         place = self.directory / "metrics.jsonl" if self.ranks.is_first else Path(os.devnull)
         with place.open("a") as log:
             while self.step < self.plan.steps:
@@ -106,6 +109,7 @@ class Trainer:
                     continue
                 num_steps, now = self.step - first, time.perf_counter()
                 mean_loss = window_loss.item() / num_steps
+                self._clock.read()  # a GPU's marks are let go
                 if not math.isfinite(mean_loss):
                     raise Diverged(f"the loss is {mean_loss} at step {self.step}")
                 check_buffers(self.model, self.ranks)
@@ -121,11 +125,14 @@ class Trainer:
                     saved = now
                 window_loss.zero_()
                 first, started = self.step, time.perf_counter()
+                self._clock.start()
         self.model.set_progress(1.0)
         tail = self.tail_loss.item() / (self.plan.steps - tail_start)
         if not math.isfinite(tail):
             raise Diverged(f"the loss is {tail} at the end")
-        return Trained(tail / size, median(step_seconds) if step_seconds else 0.0)
+        return Trained(
+            tail / size, median(step_seconds) if step_seconds else 0.0, self._clock.read()
+        )
 
     def _tail_start(self) -> int:
         return self.plan.steps - max(1, self.plan.steps // 10)
@@ -137,11 +144,13 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.model.set_progress(self.step / self.plan.steps)
+        self._clock.mark("data")
         loss = self._backward(tokens_BT, seed)
         norm = self.spread.clip(self.parameters, self.optim.clip)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.model.end_step()
+        self._clock.mark("optimizer")
         return loss, norm
 
     def _backward(self, tokens_BT: Tensor, seed: int) -> Tensor:
@@ -156,10 +165,12 @@ class Trainer:
         for number, part_BT in enumerate(parts, 1):
             with self.spread.exchange(number == len(parts)):
                 total, loss, trace = self._forward(part_BT, seed, passes)
+                self._clock.mark("forward")
                 share = len(part_BT) / rows
                 (share * total).backward()  # type: ignore[no-untyped-call]  # untyped in torch
             mean_loss += share * loss
             self._updates.append((share, trace.updates))
+            self._clock.mark("backward")
         return self.ranks.sum(mean_loss) / self.ranks.count
 
     def _passes(self, parts: Sequence[Tensor], first: int, seed: int) -> Passes | None:

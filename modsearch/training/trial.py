@@ -133,7 +133,9 @@ def _train_and_score(
         if job.runtime.device == "cuda":
             torch.cuda.reset_peak_memory_stats()
     model, runtime, trained, peak = _trained(job, train)
+    trained_at = time.perf_counter()
     loss = score(model, windows, job.runtime.device)
+    evaluation = time.perf_counter() - trained_at
     if not math.isfinite(loss.causal + loss.train_mode):
         raise Diverged(f"the {job.validation.part} loss is {loss.causal}")
     save_model(model, directory / "checkpoint")
@@ -153,6 +155,7 @@ def _train_and_score(
         peak_memory=max(peak, peak_memory_of(job.runtime.device)),
         block_losses=[each / size for each in loss.block_losses],
         micro_batch=None if runtime == job.runtime else runtime.micro_batch,
+        phase_seconds={**trained.phase_seconds, "evaluation": evaluation},
     )
     return scores, _with_texts(loss.routing, corpus.tokenizer)
 

@@ -27,6 +27,7 @@ from modsearch.config.records import Stage, State
 from modsearch.errors import StudyError
 from modsearch.reporting.evaluation_tables import evaluation_means, evaluations
 from modsearch.reporting.frames import display
+from modsearch.reporting.pace import times
 from modsearch.reporting.page import _again, _here, compile_report
 from modsearch.reporting.parts import Table
 from modsearch.reporting.trial_tables import Size, exploration, left_out, trials, winners
@@ -619,3 +620,15 @@ def test_a_trial_says_its_tokens_and_flops_a_second() -> None:
     assert row["GFLOP/s"] == pytest.approx(record.plan.flops_per_step / 0.02 / 1e9)
     [untimed] = trials([record.model_copy(update={"scores": None})]).to_dict("records")
     assert pd.isna(untimed["tokens/s"])
+
+
+def test_where_the_time_of_trials_went_is_told_where_they_noted_it() -> None:
+    record = trial(Stage.MEASURE, name="a")
+    assert record.scores is not None
+    assert times([record]).empty
+    seconds = {"data": 1.0, "forward": 2.0, "backward": 4.0, "optimizer": 1.0, "evaluation": 2.0}
+    scores = record.scores.model_copy(update={"phase_seconds": seconds, "step_seconds": 0.02})
+    [row] = times([record, record.model_copy(update={"scores": scores})]).to_dict("records")
+    assert row["trials"] == 1
+    assert row["backward share"] == pytest.approx(0.4)
+    assert sum(row[f"{name} share"] for name in seconds) == pytest.approx(1)

@@ -61,7 +61,7 @@ def begun(tmp_path: Path) -> Path:
     """A trial that has logged a step and has no result."""
     directory = study(tmp_path, MEASURED[:3]).trial("0123456789abcdef")
     directory.mkdir()
-    row = {"step": 1200, "steps": 4000, "loss": 2.5}
+    row = {"step": 1200, "steps": 4000, "loss": 2.5, "tokens": 614_400, "step_seconds": 0.05}
     (directory / "metrics.jsonl").write_text(json.dumps(row) + "\n")
     (directory / ".lock").touch()
     return tmp_path
@@ -97,11 +97,13 @@ def test_a_trial_runs_while_a_process_has_its_lock(begun: Path) -> None:
     assert (row.hash, row.alive, row.step) == ("0123456789abcdef", False, 1200)
     lines = status_text(status(begun)).splitlines()
     [line] = [line for line in lines if "0123456789abcdef" in line]
-    assert line.startswith("not running here 0123456789abcdef: step 1,200 of 4,000, last written ")
+    assert line.startswith(
+        "not running here 0123456789abcdef: step 1,200 of 4,000, 10,240 tokens/s, last written "
+    )
     with (begun / "trials" / "0123456789abcdef" / ".lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         assert (
-            "running 0123456789abcdef: step 1,200 of 4,000"
+            "running 0123456789abcdef: step 1,200 of 4,000, 10,240 tokens/s"
             in status_text(status(begun)).splitlines()
         )
 

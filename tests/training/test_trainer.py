@@ -63,7 +63,7 @@ BUFFERED: dict[str, dict[str, Any]] = {
     },
 }
 """What moves between steps without a gradient: it must be in checkpoints."""
-TIMES = {"step_seconds", "seconds", "peak_memory"}
+TIMES = {"step_seconds", "seconds", "peak_memory", "phase_seconds"}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -627,6 +627,9 @@ def test_a_trial_writes_what_it_found(corpus: Corpus, tmp_path: Path) -> None:
     assert scores.causal_loss < corpus.facts.unigram_entropy + 0.5
     assert scores.bits_per_byte == pytest.approx(scores.causal_loss / math.log(2))
     assert scores.seconds > scores.step_seconds > 0
+    assert scores.phase_seconds is not None
+    assert min(scores.phase_seconds.values()) > 0
+    assert sum(scores.phase_seconds.values()) < scores.seconds
     assert scores.peak_memory > 10**7
 
 
