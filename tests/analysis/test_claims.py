@@ -443,7 +443,8 @@ def test_direction(shift: float, verdict: Verdict, word: str) -> None:
     claim = headline(study(shift=shift)).headline
     assert claim.verdict is verdict
     assert word in claim.sentence
-    assert claim.sentence.startswith("At 1e12 FLOPs the routed model that measure chose (mod, capacity 0.125")
+    chosen = "At 1e12 FLOPs the routed model that measure chose (mod, capacity 0.125"
+    assert claim.sentence.startswith(chosen)
     assert claim.comparison is not None
     better = claim.comparison.arm.loss < claim.comparison.reference.loss
     assert better is (verdict is Verdict.BETTER)
