@@ -16,12 +16,15 @@ from statistics import median
 import torch
 
 from modsearch.config.model import ModelConfig
+from modsearch.config.optim import OptimConfig
 from modsearch.config.runtime import Runtime
 from modsearch.nn.contracts import ROUTERS
 from modsearch.nn.model import Decoder
+from modsearch.optim.rates import Rates
 from modsearch.training.compilation import CompiledLoss, Loss
 from modsearch.training.speed import in_turns, wait
 from modsearch.training.trainer import autocast
+from modsearch.training.weights import optimizer_for
 
 SHAPES = {
     "small": ({"depth": 8, "width": 256, "num_heads": 4, "seq_len": 512}, 8),
@@ -39,8 +42,8 @@ class Stepper:
         self.loss: Loss = CompiledLoss(self.model) if runtime.compile else self.model.loss
         tokens_BT = torch.randint(config.vocab_size, (batch, config.seq_len + 1))
         self.tokens_BT = tokens_BT.to(runtime.device)
-        groups = self.model.parameter_groups(0.1)
-        self.optimizer = torch.optim.AdamW(groups, lr=1e-4, fused=True)
+        self.optimizer = optimizer_for(self.model, OptimConfig())
+        Rates(OptimConfig(), 1000).set(self.optimizer, 0)
         self.flops = self.model.cost(config.seq_len).training.total
         self.seed = 0
 

@@ -17,7 +17,8 @@ Files = Sequence[str | Path]
 
 
 def components(*, plugins: Files = ()) -> "list[Listed]":
-    """What is registered: blocks, ffns, routers and schedules, and where they come from."""
+    """What is registered: blocks, ffns, routers, schedules, optimisers and rate
+    schedules, and where they come from."""
     from modsearch.registry.listing import listing
 
     loaded_plugins(plugins)
@@ -28,8 +29,8 @@ def describe(name: str, *, plugins: Files = ()) -> "list[Description]":
     """What a component is, where it comes from, and its options; one for each kind that has the
     name."""
     loaded_plugins(plugins)
-    from modsearch.nn.contracts import KINDS
     from modsearch.registry.listing import descriptions
+    from modsearch.space.kinds import KINDS
 
     return descriptions(KINDS, name)
 
@@ -44,8 +45,8 @@ def check(name: str, *, plugins: Files = ()) -> "list[Examined]":
 
 def _registries() -> "Mapping[str, Registry[Any]]":
     """The registries, or where torch is not needed yet their names and origins."""
-    if "modsearch.nn.contracts" in sys.modules:
-        from modsearch.nn.contracts import KINDS
+    if {"modsearch.nn.contracts", "modsearch.optim.contracts"} & sys.modules.keys():
+        from modsearch.space.kinds import KINDS
 
         return KINDS
     from modsearch.registry.registry import Registry

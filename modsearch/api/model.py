@@ -423,9 +423,11 @@ def _candidate(
         read_yaml(source, [])  # a missing file is told without torch
     from modsearch.nn.parts import refuse_unnamed
     from modsearch.space.candidates import load_candidate
+    from modsearch.space.kinds import OF_PART
 
     candidate = load_candidate(source, overrides)
     refuse_unnamed(candidate.model.model_dump(), plugins)
+    refuse_unnamed(candidate.optim.model_dump(), plugins, OF_PART["optim"])
     return candidate
 
 

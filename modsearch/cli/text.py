@@ -50,7 +50,7 @@ def ledger_text(table: "FlopLedger") -> str:
     lines += [
         f"{'total':18}{table.forward:14,.0f}{backward:14,.0f}{1:9.1%}",
         "",
-        f"training step     {table.training_step:,} FLOPs",
+        f"training step     {table.training_step:,} FLOPs" + _of_update(table),
         f"parameters        {table.params:,}, of the embedding {table.embedding_params:,}",
         f"active parameters {table.active_params:,}, those that a token meets",
         f"routed layers     {', '.join(map(str, table.routed_layers)) or 'none'}",
@@ -61,6 +61,13 @@ def ledger_text(table: "FlopLedger") -> str:
     if table.warning:
         lines += ["", f"warning: {table.warning}"]
     return "\n".join(lines)
+
+
+def _of_update(table: "FlopLedger") -> str:
+    if not table.update:
+        return ""
+    share = table.update / table.training_step
+    return f", of which the optimiser's own products are {table.update:,} ({share:.1%})"
 
 
 def forecast_text(result: "Forecast") -> str:

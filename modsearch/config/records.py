@@ -16,7 +16,7 @@ from modsearch.config.base import MOST_FLOPS, Frozen, Stated
 from modsearch.config.data import DataConfig, Validation
 from modsearch.config.evaluation import Ranked, Scoring
 from modsearch.config.model import ModelConfig
-from modsearch.config.optim import OptimConfig
+from modsearch.config.optim import OptimConfig, trained_as
 from modsearch.config.runtime import Plugin, Runtime
 from modsearch.config.units import Unit
 
@@ -161,7 +161,11 @@ def trial_hash(values: Mapping[str, Any], fingerprint: str, plugins: Iterable[st
     `fingerprint` is that of the tokens, `plugins` the digests of plugin files.
     """
     identity: dict[str, Any] = {name: values[name] for name in IDENTITY}
-    identity["candidate"] = {part: values["candidate"][part] for part in ("model", "optim")}
+    candidate = values["candidate"]
+    identity["candidate"] = {
+        "model": candidate["model"],
+        "optim": trained_as(candidate["optim"]),
+    }
     identity["fingerprint"] = fingerprint
     if values.get("unit", "token") != "token":  # the same training has other numbers
         identity["unit"] = values["unit"]

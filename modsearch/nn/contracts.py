@@ -5,36 +5,26 @@ Shapes: B sequences, T positions, K rows that a routed block computes, D width.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import wraps
-from typing import Any, ClassVar, Literal, ParamSpec, TypeVar
+from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import ConfigDict
 from torch import Tensor, nn
 
-from modsearch.config.base import Stated
 from modsearch.config.model import ModelConfig
-from modsearch.errors import ConfigError, shown
+from modsearch.errors import ConfigError
 from modsearch.nn.cache import LayerCache
 from modsearch.nn.cost import Cost, Flops
 from modsearch.nn.passes import Passes, ratio
 from modsearch.nn.ranks import ALONE, Ranks
 from modsearch.nn.rotary import Angles
 from modsearch.registry import table
-from modsearch.registry.registry import Registry, origin_of
+from modsearch.registry.contracts import Options as Options
+from modsearch.registry.contracts import check_answers, named
+from modsearch.registry.registry import Registry
 
 Mode = Literal["train", "causal"]
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-class Options(Stated):
-    """Base of every component's own options."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
 
 @dataclass(frozen=True)
@@ -180,47 +170,6 @@ def num_selected(capacity: float, num_positions: int) -> int:
 _ANSWERS: dict[str, type] = {"cost": Cost, "causal_forward": Flops, "output_weights": Sequence}
 
 
-def _check_answers(cls: type, answers: Mapping[str, type]) -> None:
-    """Let the methods that a class defines answer with these types, or with an error that names
-    the class: a component of somebody else's may forget a `return`.
-
-    Raises:
-        ConfigError: its `Config` is something else than options.
-    """
-    config = vars(cls).get("Config", Options)
-    if not (isinstance(config, type) and issubclass(config, Options)):
-        raise ConfigError(
-            f"`{cls.__name__}` from {origin_of(cls)}: Config is {shown(config)}\n"
-            f"it must be a class that derives from {Options.__module__}:Options"
-        )
-    for method, wanted in answers.items():
-        if method in vars(cls):
-            setattr(cls, method, _answering(vars(cls)[method], wanted))
-
-
-def _answering(method: Callable[P, T], wanted: type) -> Callable[P, T]:
-    @wraps(method)
-    def answer(*args: P.args, **kwargs: P.kwargs) -> T:
-        found = method(*args, **kwargs)
-        if not isinstance(found, wanted):
-            got = "nothing" if found is None else f"a value of type {type(found).__name__}"
-            raise ConfigError(
-                f"{named(type(args[0]))}: {method.__name__}() gives {got}\n"
-                f"it must return a value of type {wanted.__name__}"
-            )
-        return found
-
-    return answer
-
-
-def named(cls: type) -> str:
-    """Kind, name and origin of a component's class."""
-    for kind, registry in KINDS.items():
-        if (name := registry.name_of(cls)) is not None:
-            return f"{kind} `{name}` from {(registry.origins(name) or [origin_of(cls)])[0]}"
-    return f"`{cls.__name__}` from {origin_of(cls)}"
-
-
 class Router(nn.Module, ABC):
     """Scores tokens and decides which ones a block processes.
 
@@ -239,7 +188,7 @@ class Router(nn.Module, ABC):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        _check_answers(cls, {"forward": Routing, "slots": int, "cost": Cost})
+        check_answers(cls, {"forward": Routing, "slots": int, "cost": Cost})
 
     def __init__(self, width: int, capacity: float, options: Options) -> None:
         super().__init__()
@@ -294,7 +243,7 @@ class Ffn(nn.Module, ABC):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        _check_answers(cls, {"delta": Update, **_ANSWERS})
+        check_answers(cls, {"delta": Update, **_ANSWERS})
 
     def __init__(self, width: int, capacity: float, options: Options) -> None:
         super().__init__()
@@ -337,7 +286,7 @@ class Block(nn.Module, ABC):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        _check_answers(cls, {"delta": Update, **_ANSWERS})
+        check_answers(cls, {"delta": Update, **_ANSWERS})
 
     @abstractmethod
     def delta(self, x_BTD: Tensor, context: Context) -> Update:
@@ -406,7 +355,7 @@ class Schedule(ABC):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        _check_answers(cls, {"capacities": Sequence})
+        check_answers(cls, {"capacities": Sequence})
 
     @abstractmethod
     def __init__(self, options: Options) -> None: ...

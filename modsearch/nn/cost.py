@@ -1,8 +1,9 @@
 """FLOPs of a computation, by part, for one sequence.
 
 A multiply-add is two FLOPs. Counted: every matrix product. Not counted: norms, softmax,
-look-ups, top-k, the optimiser. Attention is counted over the whole square, as
-`torch.utils.flop_counter.FlopCounterMode` counts it.
+look-ups, top-k; what an optimiser multiplies in a step is counted beside this, by itself.
+Attention is counted over the whole square, as `torch.utils.flop_counter.FlopCounterMode` counts
+it.
 """
 
 from dataclasses import asdict, astuple, dataclass, fields
@@ -76,18 +77,21 @@ class Cost:
         return Cost(self.forward * count, self.backward * count)
 
 
-def conventions(cost: Cost, seq_len: int, params: int, embedding_params: int) -> dict[str, float]:
+def conventions(
+    cost: Cost, seq_len: int, params: int, embedding_params: int, update: float = 0.0
+) -> dict[str, float]:
     """Training FLOPs per token as other papers count them.
 
-    `exact` is the ledger that budgets are paid in. `causal_attention` halves attention (a
+    `exact` is the ledger that budgets are paid in, with the optimiser's own products (`update`, a
+    token). `causal_attention` halves attention (a
     causal kernel needs half of the square). `6N` and `6N_non_embedding` are 6 x parameters
     (Kaplan et al. 2020, arXiv 2001.08361), which is wrong for routed models: it charges
     parameters that a skipped token never meets.
     """
     exact = cost.training
     return {
-        "exact": exact.total / seq_len,
-        "causal_attention": (exact.total - exact.attention / 2) / seq_len,
+        "exact": exact.total / seq_len + update,
+        "causal_attention": (exact.total - exact.attention / 2) / seq_len + update,
         "6N": 6.0 * params,
         "6N_non_embedding": 6.0 * (params - embedding_params),
     }

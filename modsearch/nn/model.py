@@ -304,15 +304,6 @@ class Decoder(nn.Module):
         """Forward FLOPs of the LM head."""
         return 2 * num_positions * self.config.width * self.config.vocab_size
 
-    def parameter_groups(self, weight_decay: float) -> list[dict[str, object]]:
-        """For an optimiser: matrices decay, norms do not."""
-        matrices = [p for p in self.parameters() if p.ndim >= 2]
-        vectors = [p for p in self.parameters() if p.ndim < 2]
-        return [
-            {"params": matrices, "weight_decay": weight_decay},
-            {"params": vectors, "weight_decay": 0.0},
-        ]
-
 
 def routes(config: ModelConfig) -> bool:
     """Whether some tokens skip a part of the model."""

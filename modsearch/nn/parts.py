@@ -1,18 +1,17 @@
 """From a model's configuration to its components: names, completed options, instances."""
 
-import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
 from torch import nn
 
 from modsearch.config.model import Component, ModelConfig
 from modsearch.config.runtime import Plugin
-from modsearch.config.wording import first_error
 from modsearch.errors import ConfigError, unknown
-from modsearch.nn.contracts import BLOCKS, FFNS, KINDS, Options, RoutedBlock, named
-from modsearch.registry import table
+from modsearch.nn.contracts import BLOCKS, FFNS, KINDS, Options, RoutedBlock
+from modsearch.registry import contracts, table
+from modsearch.registry.contracts import named, options_of
+from modsearch.registry.registry import Registry
 
 T = TypeVar("T")
 
@@ -37,15 +36,7 @@ def component_options(kind: str, component: Component) -> Options:
     """
     if kind == "block" and component.name not in block_names():
         raise unknown(kind, component.name, block_names())
-    config = KINDS[kind].get(base_name(kind, component.name)).Config
-    for name in component.options:
-        if name not in config.model_fields:
-            raise unknown(f"option of {kind} `{component.name}`", name, config.model_fields)
-    try:
-        return config(**component.options)
-    except ValidationError as error:
-        wrong = first_error(error, config, component.options, "`{}`".format)
-        raise ConfigError(f"{kind} `{component.name}`: option {wrong}") from error
+    return options_of(KINDS[kind], component, base_name(kind, component.name))
 
 
 def made(cls: type[T], *arguments: object) -> T:
@@ -55,14 +46,7 @@ def made(cls: type[T], *arguments: object) -> T:
         ConfigError: its `__init__` does not take what its kind's takes, or leaves out
             `super().__init__`.
     """
-    try:
-        inspect.signature(cls).bind(*arguments)
-    except TypeError as error:
-        raise ConfigError(
-            f"{named(cls)}: __init__ does not take what it is given: {error}\n"
-            f"the class that it derives from has the arguments"
-        ) from error
-    found = cls(*arguments)
+    found = contracts.made(cls, *arguments)
     if isinstance(found, nn.Module) and "_modules" not in vars(found):
         raise ConfigError(f"{named(cls)}: __init__ must call super().__init__ with its arguments")
     return found
@@ -104,19 +88,22 @@ def completed(config: ModelConfig) -> ModelConfig:
     return config.model_copy(update=parts)
 
 
-def refuse_unnamed(stated: Any, plugins: Iterable[Plugin]) -> None:
+def refuse_unnamed(
+    stated: Any, plugins: Iterable[Plugin], kinds: Mapping[str, Registry[Any]] = KINDS
+) -> None:
     """What a plugin file of an earlier call registered is not there for this call, as it would
     not be in another process.
 
     Args:
         stated: plain data in which names of components stand.
         plugins: the files of this call.
+        kinds: what may stand there; components of models where nothing is said.
 
     Raises:
         ConfigError: a name is that of a component of another file.
     """
     files = {plugin.path for plugin in plugins}
-    for kind, registry in KINDS.items():
+    for kind, registry in kinds.items():
         for name in set(words(stated)).intersection(registry.names()):
             origins = [each for each in registry.origins(name) if each.how == "plugin file"]
             for origin in origins:

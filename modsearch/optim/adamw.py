@@ -1,14 +1,17 @@
 """AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101)."""
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 
 from modsearch.config.optim import OptimConfig
+from modsearch.optim.contracts import Optimizer, Weight
+from modsearch.optim.groups import adamw
 
 
-def adamw(groups: Iterable[dict[str, Any]], optim: OptimConfig) -> torch.optim.Optimizer:
-    """Of a model's parameter groups, which say their own weight decay."""
-    betas = (optim.beta1, optim.beta2)
-    return torch.optim.AdamW(groups, lr=optim.rate, betas=betas, fused=True)
+class AdamW(Optimizer):
+    """Adam with decoupled weight decay; `beta1`, `beta2` and `weight_decay` stand in `optim`."""
+
+    def updates(self, weights: Sequence[Weight], optim: OptimConfig) -> torch.optim.Optimizer:
+        """Of all weights alike."""
+        return adamw(weights, optim)

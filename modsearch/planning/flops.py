@@ -8,6 +8,7 @@ from modsearch.config.base import Frozen
 from modsearch.config.records import Candidate
 from modsearch.nn.cost import conventions
 from modsearch.nn.model import Decoder
+from modsearch.training.weights import update_flops
 
 HEAD_WARNING = 0.25
 
@@ -34,7 +35,9 @@ class FlopLedger(Frozen):
     training: float
     """Forward and backward."""
     training_step: int
-    """FLOPs of one step, over its whole batch."""
+    """FLOPs of one step, over its whole batch, and its update."""
+    update: int = 0
+    """Of them the optimiser's own matrix products."""
     conventions: dict[str, float]
     """Training FLOPs per token as other papers count them."""
 
@@ -51,6 +54,8 @@ def ledger(candidate: Candidate) -> FlopLedger:
         model = Decoder(config)
     cost = model.cost(config.seq_len)
     params = model.num_params
+    tokens_per_step = candidate.optim.batch_size * config.seq_len
+    update = update_flops(model, candidate.optim)
     embedding = config.vocab_size * config.width * (1 if config.tied else 2)
     forward, backward = asdict(cost.forward), asdict(cost.backward)
     parts = {
@@ -69,8 +74,9 @@ def ledger(candidate: Candidate) -> FlopLedger:
         parts=parts,
         forward=cost.forward.total / config.seq_len,
         training=cost.training.total / config.seq_len,
-        training_step=cost.training.total * candidate.optim.batch_size,
-        conventions=conventions(cost, config.seq_len, params, embedding),
+        training_step=cost.training.total * candidate.optim.batch_size + update,
+        update=update,
+        conventions=conventions(cost, config.seq_len, params, embedding, update / tokens_per_step),
     )
 
 

@@ -229,8 +229,8 @@ def _kind(candidate: Candidate) -> str:
     """What a step's time depends on beside depth and FLOPs."""
     config, optim = candidate.model, candidate.optim
     ffn = config.ffn.name if config.ffn else ""
-    parts = (config.block.name, ffn, config.router.name, config.seq_len, optim.batch_size)
-    return "/".join(map(str, parts))
+    parts = [config.block.name, ffn, config.router.name, config.seq_len, optim.batch_size]
+    return "/".join(map(str, [*parts, optim.optimizer.name]))
 
 
 def _tried(sizes: list[Sized], runtime: Runtime) -> list[Sized]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import entry_points
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from modsearch.errors import ConfigError, ModsearchError, reason, unknown
 
@@ -65,6 +65,7 @@ class Registry(Generic[T]):
         self._taken = dict(taken or {})
         self._registered: dict[str, Origin] = {}
         self._loaded: dict[str, type[T]] = {}
+        REGISTRIES.append(self)
 
     @cached_property
     def _entries(self) -> dict[str, list[Origin]]:
@@ -183,6 +184,10 @@ class Registry(Generic[T]):
                 f"{self.base.__module__}:{self.base.__name__} says what each of them is"
             )
         return component
+
+
+REGISTRIES: list[Registry[Any]] = []
+"""All that there are, so that an error can say what a class is registered as."""
 
 
 def origin_of(component: type) -> Origin:

@@ -40,6 +40,17 @@ SCHEDULES = {
     "explicit": "modsearch.nn.schedules:Explicit",
 }
 
+OPTIMIZERS = {
+    "adamw": "modsearch.optim.adamw:AdamW",
+    "muon": "modsearch.optim.muon:Muon",
+}
+
+RATE_SCHEDULES = {
+    "cosine": "modsearch.optim.schedules:Cosine",
+    "linear": "modsearch.optim.schedules:Linear",
+    "wsd": "modsearch.optim.schedules:Wsd",
+}
+
 TRACKERS = {
     "mlflow": "modsearch.tracking.mlflow:MLflow",
     "tensorboard": "modsearch.tracking.tensorboard:TensorBoard",
@@ -47,7 +58,14 @@ TRACKERS = {
     "wandb": "modsearch.tracking.wandb:WandB",
 }
 
-TABLES = {"block": BLOCKS, "ffn": FFNS, "router": ROUTERS, "schedule": SCHEDULES}
+TABLES = {
+    "block": BLOCKS,
+    "ffn": FFNS,
+    "optimizer": OPTIMIZERS,
+    "rate_schedule": RATE_SCHEDULES,
+    "router": ROUTERS,
+    "schedule": SCHEDULES,
+}
 
 GROUPS = {kind: f"modsearch.{kind}s" for kind in (*TABLES, "tracker")}
 """Of entry points of other packages."""

@@ -15,8 +15,10 @@ from modsearch.config.wording import first_error
 from modsearch.errors import ConfigError, shown, unknown
 from modsearch.nn.model import unlearned
 from modsearch.nn.parts import completed, refuse_unnamed
+from modsearch.optim.parts import completed_optim
 from modsearch.registry.plugins import load_plugins
 from modsearch.space.axes import Distribution, spread
+from modsearch.space.kinds import OF_PART
 from modsearch.space.points import grid, leading_to, open_axes
 from modsearch.space.space import SIZE, WHAT, Arm, Section, Space, over, read_space, said
 
@@ -50,10 +52,15 @@ def build(resolved: Tree, data: DataConfig | Tree, origin: Origin = str) -> Cand
         candidate = Candidate.model_validate(values)
     except ValidationError as error:
         raise ConfigError(first_error(error, Candidate, values, origin, choices=True)) from error
+    part = "model"
     try:
-        return candidate.model_copy(update={"model": completed(candidate.model)})
+        model = completed(candidate.model)
+        part = "optim"
+        return candidate.model_copy(
+            update={"model": model, "optim": completed_optim(candidate.optim)}
+        )
     except ConfigError as error:
-        raise ConfigError(f"{origin('model')}: {error}") from error
+        raise ConfigError(f"{origin(part)}: {error}") from error
 
 
 def load_space(
@@ -83,6 +90,7 @@ def checked(space: Space, source: Source, plugins: Sequence[Path] = ()) -> Space
         space = space.model_copy(update={"plugins": [plugin.path for plugin in loaded]})
         for section in (space.fixed, space.axes, *space.arms.values()):
             refuse_unnamed(section.model.stated, loaded)
+            refuse_unnamed(section.optim.stated, loaded, OF_PART["optim"])
         _check_candidates(space)
     except ConfigError as error:
         raise ConfigError(f"{named(source, WHAT)}: {error}") from error

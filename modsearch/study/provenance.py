@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Set
 from datetime import UTC, datetime
 from importlib.metadata import version
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -26,10 +27,10 @@ from modsearch.config.records import Stage
 from modsearch.config.runtime import EngineName, Plugin, Runtime
 from modsearch.config.shipped import PACKAGE
 from modsearch.errors import StudyError, redacted
-from modsearch.nn.contracts import KINDS
 from modsearch.nn.parts import base_name, words
 from modsearch.planning.compilation import constants
 from modsearch.registry.plugins import by_name, digests, load_plugins, plugin_source
+from modsearch.space.kinds import OF_PART
 from modsearch.space.space import Arm, Section, Space
 from modsearch.store.directory import StudyDirectory
 from modsearch.store.files import write_bytes, write_yaml
@@ -226,7 +227,7 @@ def _components(models: Iterable[ModelConfig]) -> set[tuple[str, str]]:
 
 def _comes_from(plugins: Set[str], kind: str, name: str) -> bool:
     """Whether a component is there, and not from another plugin file than these."""
-    origins = KINDS[kind].origins(name)
+    origins = OF_PART["model"][kind].origins(name)
     files = {o.target.rpartition(":")[0] for o in origins if o.how == "plugin file"}
     return bool(origins) and files <= plugins
 
@@ -277,10 +278,16 @@ def _sources_hash(root: Path) -> str:
 def _packages(space: Space) -> dict[str, str]:
     """Installed packages whose components the space names, with version and hash of sources."""
     sections: list[Section | Arm] = [space.fixed, space.axes, *space.arms.values()]
-    named = {word for section in sections for word in words(section.model.stated)}
+    stated = [
+        (OF_PART[part], tree.stated)
+        for section in sections
+        for part, tree in (("model", section.model), ("optim", section.optim))
+    ]
     found = {}
-    for registry in KINDS.values():
-        for name in named.intersection(registry.names()):
+    for kinds, values in stated:
+        for registry, name in product(kinds.values(), set(words(values))):
+            if name not in registry.names():
+                continue
             for origin in registry.origins(name):
                 if origin.how == "entry point":
                     package, _, number = origin.distribution.rpartition(" ")

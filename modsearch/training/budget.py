@@ -10,6 +10,7 @@ from modsearch.config.records import Budget, Candidate, Infeasible, Plan
 from modsearch.errors import ConfigError
 from modsearch.nn.cost import conventions
 from modsearch.nn.model import Decoder, routes, warmed_stair
+from modsearch.training.weights import update_flops
 
 TOLERANCE = 0.01
 """Largest relative distance of the achieved FLOPs from the budget."""
@@ -43,11 +44,12 @@ def plan(
             f"tokenizer"
         )
     cost = model.cost(config.seq_len)
-    flops_per_step = optim.batch_size * cost.training.total
+    update = update_flops(model, optim)
+    flops_per_step = optim.batch_size * cost.training.total + update
     steps = round(budget.flops / flops_per_step)
     achieved = steps * flops_per_step
     if model.schedule.warmup and model.routed_layers:
-        steps, achieved = _warmed_steps(model, candidate, budget)
+        steps, achieved = _warmed_steps(model, candidate, budget, update)
     tokens_per_step = optim.batch_size * config.seq_len
     epochs = steps * tokens_per_step / train_tokens
     if steps < optim.min_steps:
@@ -81,12 +83,14 @@ def plan(
         embedding_params=embedding,
         routed=bool(model.routed_layers),
         head_share=cost.forward.head / cost.forward.total,
-        conventions=conventions(cost, config.seq_len, params, embedding),
+        conventions=conventions(cost, config.seq_len, params, embedding, update / tokens_per_step),
         seconds=_guess_seconds(candidate, steps, flops_per_step),
     )
 
 
-def _warmed_steps(model: Decoder, candidate: Candidate, budget: Budget) -> tuple[int, int]:
+def _warmed_steps(
+    model: Decoder, candidate: Candidate, budget: Budget, update: int
+) -> tuple[int, int]:
     """Steps and FLOPs of a schedule whose capacities fall, so that steps cost differently."""
     costs: dict[float, int] = {}
 
@@ -95,7 +99,7 @@ def _warmed_steps(model: Decoder, candidate: Candidate, budget: Budget) -> tuple
         for stair in stairs.keys() - costs.keys():
             model.set_progress(model.schedule.warmup * stair)
             cost = model.cost(candidate.model.seq_len).training.total
-            costs[stair] = candidate.optim.batch_size * cost
+            costs[stair] = candidate.optim.batch_size * cost + update
         model.set_progress(1.0)
         return sum(count * costs[stair] for stair, count in stairs.items())
 

@@ -25,6 +25,7 @@ from modsearch.training.group import Ended, Task
 from modsearch.training.machine import peak_memory_of
 from modsearch.training.parallel import spread_of
 from modsearch.training.trainer import Trainer
+from modsearch.training.weights import rescaled
 
 SILENCE = timedelta(minutes=10)
 """After which a rank gives up on one that lives and does not answer. The longest that one keeps
@@ -87,7 +88,7 @@ def train(task: Task, pipe: Connection) -> Ended:
     corpus = load_corpus(candidate.data, candidate.model.vocab_size, job.fingerprint)
     batches = corpus.batches(candidate.model.seq_len, candidate.optim.batch_size, job.seed)
     torch.manual_seed(job.seed)
-    model = Decoder(candidate.model)
+    model = rescaled(Decoder(candidate.model), candidate.optim)
     spread = spread_of(runtime.parallel, ranks)
     trainer = Trainer(model, candidate.optim, task.plan, runtime, task.directory, spread)
     trained = trainer.run(

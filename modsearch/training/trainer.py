@@ -29,8 +29,7 @@ from modsearch.errors import Diverged, StudyError
 from modsearch.nn.contracts import Update
 from modsearch.nn.model import Decoder, statistics
 from modsearch.nn.passes import Passes
-from modsearch.optim.adamw import adamw
-from modsearch.optim.rates import learning_rate
+from modsearch.optim.rates import Rates
 from modsearch.store.files import write_bytes, write_text
 from modsearch.store.trial import metrics_of
 from modsearch.training.checkpoint import RESUME
@@ -38,6 +37,7 @@ from modsearch.training.clock import Clock
 from modsearch.training.compilation import CompiledLoss
 from modsearch.training.outcome import OnLog, Trained
 from modsearch.training.spread import Alone, Found, Spread, check_buffers, evaluated
+from modsearch.training.weights import optimizer_for
 
 LOGS_PER_TRIAL = 100
 
@@ -67,8 +67,8 @@ class Trainer:
         self.runtime = runtime
         self.directory = directory
         self.parameters = list(model.parameters())
-        self.optimizer = adamw(model.parameter_groups(optim.weight_decay), optim)
-        self.optimizer = self.spread.checked(self.optimizer)
+        self.optimizer = self.spread.checked(optimizer_for(model, optim))
+        self.rates = Rates(optim, plan.steps)
         self.step = 0
         self._updates: list[tuple[float, Sequence[Update]]] = []
         """Of the passes of the last step, each with its share of the sequences."""
@@ -140,9 +140,7 @@ class Trainer:
     def train_step(self, batch: npt.NDArray[np.int64], seed: int) -> tuple[Tensor, Tensor]:
         """One optimiser step on (batch_size, seq_len + 1) tokens: its loss and gradient norm."""
         tokens_BT = torch.from_numpy(batch).to(self.runtime.device, non_blocking=True)
-        rate = learning_rate(self.optim, self.model.config.width, self.step, self.plan.steps)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        self.rates.set(self.optimizer, self.step)
         self.model.set_progress(self.step / self.plan.steps)
         self._clock.mark("data")
         loss = self._backward(tokens_BT, seed)

@@ -40,6 +40,7 @@ from modsearch.training.machine import out_of_memory, peak_memory_of
 from modsearch.training.outcome import OnLog, Trained
 from modsearch.training.scoring import score
 from modsearch.training.trainer import Trainer
+from modsearch.training.weights import rescaled
 
 
 def run_trial(root: Path, job: Job, on_log: OnLog | None = None) -> Record:
@@ -191,7 +192,8 @@ def _alone(
     """In this process."""
     candidate = job.candidate
     torch.manual_seed(job.seed)
-    trainer = Trainer(Decoder(candidate.model), candidate.optim, plan, runtime, directory)
+    model = rescaled(Decoder(candidate.model), candidate.optim)
+    trainer = Trainer(model, candidate.optim, plan, runtime, directory)
     trained = trainer.run(
         corpus.batches(candidate.model.seq_len, candidate.optim.batch_size, job.seed),
         seed=job.training_seed,

@@ -663,19 +663,6 @@ def test_a_tied_head_is_the_embedding() -> None:
     assert extra == VOCAB * 16
 
 
-@pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize("block", block_names())
-def test_matrices_decay_and_norms_do_not(block: str, tied: bool) -> None:
-    model = decoder(block=block, tied=tied)
-    decayed, rest = model.parameter_groups(0.1)
-    assert decayed["weight_decay"] == 0.1
-    assert rest["weight_decay"] == 0.0
-    ids = [id(p) for group in (decayed, rest) for p in group["params"]]  # type: ignore[attr-defined]
-    assert sorted(ids) == sorted(id(p) for p in model.parameters()), "each exactly once"
-    norms = {id(p) for name, p in model.named_parameters() if "norm" in name}
-    assert {id(p) for p in rest["params"]} == norms  # type: ignore[attr-defined]
-
-
 @pytest.mark.parametrize("name", block_names())
 def test_what_writes_to_the_residual_stream_starts_smaller(name: str) -> None:
     model = decoder(depth=8, width=128, block=name)

@@ -759,7 +759,7 @@ def test_a_component_that_answers_wrong_is_named(
         ("    Config = None", "Config is null"),
         (
             "    class Config: ...",
-            "it must be a class that derives from modsearch.nn.contracts:Op",
+            "it must be a class that derives from modsearch.registry.contracts:Op",
         ),
     ],
 )

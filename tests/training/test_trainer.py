@@ -4,7 +4,6 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,6 @@ from modsearch.errors import Diverged, StudyError
 from modsearch.nn.contracts import ROUTERS
 from modsearch.nn.model import Decoder
 from modsearch.nn.parts import completed
-from modsearch.optim.rates import learning_rate
 from modsearch.store.directory import StudyDirectory
 from modsearch.store.trial import metrics_of
 from modsearch.training import scoring
@@ -407,31 +405,6 @@ def test_training_learns(recipe: str, corpus: Corpus, runs: dict[str, Run]) -> N
 def test_the_final_train_loss_is_the_mean_of_the_last_tenth(runs: dict[str, Run]) -> None:
     tail = [row["loss"] for row in rows(runs["dense"].directory)[-10:]]
     assert runs["dense"].trained.final_train_loss == pytest.approx(sum(tail) / 10, abs=1e-9)
-
-
-def test_learning_rates_warm_up_and_fall_along_a_cosine() -> None:
-    optim = OptimConfig(rate=0.01, warmup=0.1, final=0.2)
-    rates = [learning_rate(optim, 64, step, 1000) for step in range(1000)]
-    np.testing.assert_allclose(rates[:100], 0.01 * np.arange(1, 101) / 100)
-    assert rates[99] == pytest.approx(0.01)
-    assert rates[100] == pytest.approx(0.01)
-    assert rates[-1] == pytest.approx(0.002)
-    assert all(a > b for a, b in pairwise(rates[100:]))
-    middle = 100 + 899 / 2
-    assert learning_rate(optim, 64, round(middle), 1000) == pytest.approx(0.006, rel=2e-3)
-
-
-def test_learning_rates_follow_the_width_and_exist_for_short_trainings() -> None:
-    optim = OptimConfig(rate=0.01)
-    for width in (8, 16, 256):
-        assert learning_rate(optim, width, 50, 100) == pytest.approx(
-            learning_rate(optim, 64, 50, 100) * 64 / width
-        )
-    for steps in (1, 2, 3, 5):
-        rates = [learning_rate(optim, 64, step, steps) for step in range(steps)]
-        assert all(0 < rate <= 0.01 for rate in rates)
-    flat = OptimConfig(rate=0.01, warmup=0, final=1)
-    assert {learning_rate(flat, 64, step, 50) for step in range(50)} == {0.01}
 
 
 def test_weights_that_are_not_numbers_end_the_training(corpus: Corpus, tmp_path: Path) -> None:
