@@ -1,12 +1,16 @@
 """The models that a component is tested in: every partner that it meets, and each variant."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, get_args, get_origin
 
 from modsearch.config.model import Component, ModelConfig
+from modsearch.config.optim import OptimConfig
 from modsearch.errors import unknown
-from modsearch.nn.contracts import BLOCKS, FFNS, KINDS, ROUTERS, Options, RoutedBlock
+from modsearch.nn.contracts import BLOCKS, FFNS, ROUTERS, Options, RoutedBlock
 from modsearch.nn.parts import base_name, completed, component_options
+from modsearch.optim.parts import completed_optim
+from modsearch.registry.contracts import options_of
+from modsearch.space.kinds import KINDS, OF_PART
 from modsearch.testing.probe import Case
 
 SHAPE: dict[str, Any] = {
@@ -31,7 +35,7 @@ def cases(kind: str, component: str | Component) -> list[Case]:
     words take every word once.
 
     Args:
-        kind: `router`, `block`, `ffn` or `schedule`.
+        kind: `router`, `block`, `ffn`, `schedule`, `optimizer` or `rate_schedule`.
         component: its name, with other options than the defaults if wanted.
 
     Raises:
@@ -41,13 +45,33 @@ def cases(kind: str, component: str | Component) -> list[Case]:
         raise unknown("kind of component", kind, KINDS)
     if isinstance(component, str):
         component = Component(name=component)
-    component_options(kind, component)
+    _options(kind, component)
+    if kind in OF_PART["optim"]:
+        return list(_training_cases(kind, component))
     found: dict[str, Case] = {}
     for parts in _PARTS[kind](component):
         config = completed(ModelConfig.model_validate({**SHAPE, **parts}))
         case = Case(kind, component.name, config, _label(parts))
         found.setdefault(case.label, case)
     return list(found.values())
+
+
+def _options(kind: str, component: Component) -> Options:
+    if kind in OF_PART["optim"]:
+        return options_of(KINDS[kind], component)
+    return component_options(kind, component)
+
+
+def _training_cases(kind: str, component: Component) -> Iterator[Case]:
+    """An optimiser on a dense model, and on one with a router and stacks of experts; a schedule
+    needs no more than one."""
+    key = "optimizer" if kind == "optimizer" else "schedule"
+    for block in ("dense", "mode_staged") if kind == "optimizer" else ("dense",):
+        config = completed(ModelConfig.model_validate({**SHAPE, "block": block}))
+        for variant in _variants(kind, component):
+            optim = completed_optim(OptimConfig.model_validate({key: variant, "rate": 0.01}))
+            label = f"{_label({key: variant}, (key,))} on {block}"
+            yield Case(kind, component.name, config, label, optim)
 
 
 def _router_parts(router: Component) -> Iterator[dict[str, Any]]:
@@ -101,7 +125,7 @@ def _variants(
 ) -> Iterator[Component]:
     """The component itself, then with each other word for each option that takes words."""
     yield component
-    options = component_options(kind, component)
+    options = _options(kind, component)
     for name, words in _words(type(options)).items():
         for word in words:
             if (among is None or name in among) and word != getattr(options, name):
@@ -123,9 +147,11 @@ def is_routed(block: str) -> bool:
     return issubclass(BLOCKS.get(base_name("block", block)), RoutedBlock)
 
 
-def _label(parts: dict[str, Any]) -> str:
-    """Block, router, ffn and schedule as far as they are said, with options."""
-    named = [parts[kind] for kind in ("block", "router", "ffn", "schedule") if kind in parts]
+def _label(
+    parts: dict[str, Any], kinds: Sequence[str] = ("block", "router", "ffn", "schedule")
+) -> str:
+    """Parts as far as they are said, with options."""
+    named = [parts[kind] for kind in kinds if kind in parts]
     words = []
     for part in named:
         component = Component(name=part) if isinstance(part, str) else part

@@ -17,11 +17,19 @@ import torch
 from modsearch.config.base import Frozen
 from modsearch.config.model import Component
 from modsearch.errors import unknown
-from modsearch.nn.contracts import KINDS
 from modsearch.nn.parts import base_name, block_names
 from modsearch.registry.plugins import plugin_frame
+from modsearch.space.kinds import KINDS, OF_PART
 from modsearch.testing.cases import cases, is_routed
-from modsearch.testing.checks import causality, decoding, flops, rows, statements, training
+from modsearch.testing.checks import (
+    causality,
+    decoding,
+    flops,
+    rows,
+    statements,
+    training,
+    updates,
+)
 from modsearch.testing.probe import Broken, Case
 
 Check = Callable[[Case], None]
@@ -67,11 +75,28 @@ SCHEDULE_CHECKS: dict[str, Check] = {
 }
 """On schedules."""
 
+OPTIMIZER_CHECKS: dict[str, Check] = {
+    "moves": updates.moves,
+    "lowers": updates.lowers,
+    "update_flops": updates.update_products,
+    "resumes": updates.resumes,
+}
+"""On optimisers."""
+
+RATE_CHECKS: dict[str, Check] = {
+    "warm_up": updates.warm_up,
+    "ends": updates.ends,
+    "same_rates": updates.same_rates,
+}
+"""On schedules of the learning rate."""
+
 CHECKS: dict[str, Check] = {
     **COMPONENT_CHECKS,
     **MODEL_CHECKS,
     **ROUTED_CHECKS,
     **SCHEDULE_CHECKS,
+    **OPTIMIZER_CHECKS,
+    **RATE_CHECKS,
 }
 """Every check by name; it raises `Broken` with the reason."""
 
@@ -106,6 +131,9 @@ class Finding:
 
 def checks_of(case: Case) -> dict[str, Check]:
     """The checks that have something to look at in a case."""
+    if case.kind in OF_PART["optim"]:
+        own = OPTIMIZER_CHECKS if case.kind == "optimizer" else RATE_CHECKS
+        return {**COMPONENT_CHECKS, **own}
     if case.kind == "schedule":
         few = {name: MODEL_CHECKS[name] for name in ("builds", "shapes", "flops")}
         return {**COMPONENT_CHECKS, **few, **SCHEDULE_CHECKS}
@@ -137,7 +165,8 @@ def registry_cases() -> list[Trial]:
                 base = base_name("block", config.block.name)
                 block = Component(name=base, **config.block.options)
                 model = config.model_copy(update={"block": block}).model_dump_json()
-                subject = trial.subject if trial.check in COMPONENT_CHECKS else model
+                alone = trial.check in COMPONENT_CHECKS or kind in OF_PART["optim"]
+                subject = trial.subject if alone else model
                 found.setdefault((trial.check, subject), trial)
     return list(found.values())
 

@@ -7,12 +7,13 @@ Shapes: B sequences, T positions, D width, V vocabulary.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from modsearch.config.model import ModelConfig
+from modsearch.config.optim import OptimConfig
 from modsearch.nn.contracts import Context, Mode, Router
 from modsearch.nn.model import Decoder, Output, Trace
 
@@ -36,6 +37,8 @@ class Case:
     """The model that it is tested in, every option written out."""
     label: str
     """What it is called in tables and test names."""
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    """How it is trained, where the component is an optimiser or a rate schedule."""
 
     def __str__(self) -> str:
         return self.label

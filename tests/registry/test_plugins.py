@@ -24,13 +24,14 @@ from modsearch.config.records import Budget, Candidate, Infeasible, Job, Stage
 from modsearch.config.runtime import Plugin, Runtime
 from modsearch.errors import ConfigError, StudyError
 from modsearch.evaluation.lm import ModsearchLM
-from modsearch.nn.contracts import KINDS, ROUTERS
+from modsearch.nn.contracts import ROUTERS
 from modsearch.nn.model import Decoder
 from modsearch.nn.parts import block_names
 from modsearch.registry import plugins
 from modsearch.registry.plugins import by_name, load_plugins, plugin_source
 from modsearch.reporting.page import compile_report
 from modsearch.space.candidates import load_space
+from modsearch.space.kinds import KINDS
 from modsearch.space.space import read_space
 from modsearch.store.directory import StudyDirectory
 from modsearch.study.provenance import check_plugins
@@ -863,3 +864,104 @@ def test_a_path_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
     (folder / "mine.py").touch()
     with pytest.raises(ConfigError, match=r"caf\\xe9/mine.py is not UTF-8"):
         load_plugins([folder / "mine.py"])
+
+
+# --- optimisers and schedules
+
+TRAINING = EXAMPLE.with_name("my_optimizer.py")
+TRAININGS = """
+name: trainings
+data: {corpus: CORPUS}
+plugins: [my_optimizer.py]
+fixed:
+  model: {seq_len: 16, num_heads: 1}
+  optim: {min_steps: 10, max_epochs: 99}
+axes:
+  optim:
+    optimizer: {choice: [adamw, nadam, {name: muon, steps: {int: [3, 4]}}]}
+    schedule: {choice: [cosine, {name: power, power: 3}]}
+arms: {dense: {model: {block: dense}}, mod: {model: {block: mod, capacity: 0.25}}}
+explore: {budgets: [5e7], size: {depth: 2, width: 8}, windows: 4}
+measure: {ladder: [{budget: 5e7, depth: 2, widths: [6, 8]}], windows: 4}
+resources: {workers: 1}
+"""
+
+
+@pytest.mark.parametrize(("kind", "name"), [("optimizer", "nadam"), ("rate_schedule", "power")])
+def test_the_example_of_a_training_keeps_its_contract(kind: str, name: str) -> None:
+    load_plugins([TRAINING])
+    for trial in conformance_cases(kind, name):
+        run_case(trial)
+
+
+def test_optimisers_and_schedules_are_axes_of_a_study_and_a_plugin_brings_some(
+    tmp_path: Path, corpus: Path, modsearch: Run
+) -> None:
+    file = written(tmp_path, TRAININGS, corpus)
+    shutil.copy(TRAINING, tmp_path)
+    space = load_space(file)
+    Runner(space, tmp_path / "study", make_engine=partial(Inline, quietly)).run()
+    study = StudyDirectory(tmp_path / "study")
+    records = study.records()
+    assert all(record.scores for record in records), [record.reason for record in records]
+    explored = [record for record in records if record.stage is Stage.EXPLORE]
+    recipes = {
+        (r.arm, r.candidate.optim.optimizer.model_dump_json(), r.candidate.optim.schedule.name)
+        for r in explored
+    }
+    assert len(recipes) == len(explored) == 2 * 4 * 2
+    steps = {
+        r.candidate.optim.optimizer.name: r.plan.steps
+        for r in explored
+        if r.arm == "dense" and r.plan is not None
+    }
+    assert steps["muon"] < steps["adamw"] == steps["nadam"], "its products are paid for"
+    assert list(study.manifest().plugins) == ["my_optimizer.py"]
+    assert (study.plugins / "my_optimizer.py").read_bytes() == TRAINING.read_bytes()
+    page = compile_report(tmp_path / "study").with_name("report.md").read_text()
+    assert "muon" in page
+    assert modsearch("best", tmp_path / "study").code == 0
+
+
+def test_weights_are_scored_without_the_plugin_that_trained_them(
+    tmp_path: Path, corpus: Path, modsearch: Run, refused: Callable[..., str]
+) -> None:
+    text = CONFIG.replace("block: mod, capacity: 0.25,\n  router: staggered", "block: dense")
+    text = text.replace("optim: {", "optim: {optimizer: nadam, schedule: {name: power}, ")
+    config = written(tmp_path, text, corpus, "config.yaml")
+    command = ("train", config, "--flops", 2e7, "--out", tmp_path / "out")
+    message = refused(*command)
+    assert "optim: unknown optimizer `nadam`; did you mean `adamw`?" in message
+    assert "a file of yours is named by --plugin" in message
+    done = modsearch(*command, "--plugin", TRAINING)
+    assert done.code == 0, done.err
+    folder = tmp_path / "out" / "trials" / json.loads(done.out)["hash"]
+    done = modsearch("generate", folder, "--prompt", "some", "--tokens", 3)
+    assert done.code == 0, done.err
+    message = refused(*command, "--plugin", TRAINING, "--set", "optim.schedule={name: pover}")
+    assert "unknown rate_schedule `pover`; did you mean `power`?" in message
+
+
+def test_an_optimizer_that_forgets_its_answer_is_named(
+    tmp_path: Path, corpus: Path, refused: Callable[..., str], modsearch: Run
+) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from modsearch.optim.contracts import OPTIMIZERS, Optimizer\n"
+        "@OPTIMIZERS.register('mine')\nclass Mine(Optimizer):\n"
+        "    'Mine.'\n    def updates(self, weights, optim): pass\n"
+    )
+    done = modsearch("components", "check", "mine", "--plugin", file)
+    assert done.code == 1
+    assert "optimizer `mine` from" in done.out
+    assert "updates() gives nothing it must return a value of type Optimizer" in done.out
+
+
+def test_what_another_call_registered_is_not_there_for_the_next(
+    tmp_path: Path, corpus: Path
+) -> None:
+    file = written(tmp_path, TRAININGS, corpus)
+    shutil.copy(TRAINING, tmp_path)
+    load_space(file)
+    with pytest.raises(ConfigError, match=r"optimizer `nadam` is of plugin .*which was not named"):
+        load_space(file, ["plugins=[]"])

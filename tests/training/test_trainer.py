@@ -35,6 +35,7 @@ from modsearch.training.outcome import Trained
 from modsearch.training.scoring import causal_losses, score
 from modsearch.training.trainer import LOGS_PER_TRIAL, Trainer
 from modsearch.training.trial import run_trial
+from modsearch.training.weights import update_flops
 
 STEPS = 2 * LOGS_PER_TRIAL
 SEQ_LEN = 16
@@ -85,7 +86,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     return load_corpus(DataConfig(corpus=str(folder)))
 
 
-def candidate(recipe: str, corpus: Corpus, **optim: float) -> Candidate:
+def candidate(recipe: str, corpus: Corpus, **optim: Any) -> Candidate:
     config = ModelConfig.model_validate(
         {
             "depth": 2,
@@ -104,8 +105,9 @@ def candidate(recipe: str, corpus: Corpus, **optim: float) -> Candidate:
 
 def planned(given: Candidate, steps: int = STEPS) -> Plan:
     with torch.device("meta"):
-        cost = Decoder(given.model).cost(given.model.seq_len)
-    flops = steps * given.optim.batch_size * cost.training.total
+        model = Decoder(given.model)
+    of_step = given.optim.batch_size * model.cost(given.model.seq_len).training.total
+    flops = steps * (of_step + update_flops(model, given.optim))
     found = plan(given, Budget(flops=flops), 10**9)
     assert isinstance(found, Plan)
     assert found.steps == steps
@@ -304,6 +306,35 @@ def test_an_interrupted_training_equals_an_uninterrupted_one(
     assert_equal_to_the_bit(last.model, whole.trainer.model)
     assert rows(tmp_path) == rows(whole.directory)
     assert len(rows(tmp_path)) == LOGS_PER_TRIAL
+
+
+@pytest.mark.parametrize(
+    ("recipe", "optim"),
+    [
+        ("moe", {"optimizer": "muon"}),
+        ("dense", {"schedule": "wsd"}),
+        ("expert_choice", {"optimizer": "muon", "schedule": "wsd", "width_rule": "mup"}),
+        ("dense", {"schedule": {"name": "linear"}, "final": 0}),
+    ],
+    ids=str,
+)
+def test_every_optimiser_and_schedule_is_resumed(
+    recipe: str, optim: dict[str, Any], corpus: Corpus, tmp_path: Path
+) -> None:
+    given, steps = candidate(recipe, corpus, **optim), 60
+    whole = trainer(given, tmp_path / "whole", steps)
+    trained = whole.run(batches(corpus), seed=9)
+    for stop in (23, 55):  # the second lies in the decay of wsd, and in the averaged tail
+        with pytest.raises(Interrupted):
+            trainer(given, tmp_path / "parts", steps).run(batches(corpus, stop), seed=9)
+    last = trainer(given, tmp_path / "parts", steps, seed=6)
+    found = last.run(batches(corpus), seed=9)
+    assert found.final_train_loss == trained.final_train_loss
+    assert_equal_to_the_bit(last.model, whole.model)
+    assert rows(tmp_path / "parts") == rows(tmp_path / "whole")
+    assert rows(tmp_path / "whole")[-1]["learning_rate"] == pytest.approx(
+        given.optim.final * max(row["learning_rate"] for row in rows(tmp_path / "whole"))
+    )
 
 
 @pytest.mark.parametrize("recipe", BUFFERED)

@@ -8,9 +8,10 @@ from itertools import pairwise
 import torch
 
 from modsearch.errors import ConfigError
-from modsearch.nn.contracts import KINDS, SCHEDULES, Options, Router
+from modsearch.nn.contracts import SCHEDULES, Options, Router
 from modsearch.nn.model import Decoder, Output, statistics
 from modsearch.nn.parts import base_name, component_options
+from modsearch.space.kinds import KINDS
 from modsearch.testing.probe import (
     MODES,
     B,
