@@ -33,8 +33,8 @@ class Linear(RateSchedule):
 
 class Wsd(RateSchedule):
     """Warm-up, stable, decay: the peak until the last share of the steps (Hu et al. 2024, arXiv
-    2404.06395), then down to `final` as 1 - sqrt, which leaves a lower loss than a line and 20 %
-    of the steps as low a one as a cosine (Haegele et al. 2024, arXiv 2405.18392, section 4)."""
+    2404.06395), then down to `final` as 1 - sqrt: of the shapes of Haegele et al. 2024 (arXiv
+    2405.18392) the one with the lowest loss, over a fifth of the steps as low as a cosine's."""
 
     class Config(Options):
         """Where the decay starts."""

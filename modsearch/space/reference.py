@@ -79,14 +79,14 @@ width of `explore.size`, a distribution may stand in its place:
 Sampler `grid` runs every point, and `random`, `qmc` and `tpe` draw `explore.trials` of them for
 each arm and budget. What stands in `axes` is open in every arm, with the same values.
 
-A component (block, ffn, router, schedule) is a name, or `{name: NAME, OPTION: VALUE}`;
-`modsearch components` lists them, and `modsearch components show NAME` says what a component's
-options are.
+A component (block, ffn, router, schedule, and in `optim` optimizer and schedule) is a name, or
+`{name: NAME, OPTION: VALUE}`; `modsearch components` lists them, and `modsearch components show
+NAME` says what a component's options are.
 """
 
 PARTS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("`model`", "Of `fixed`, `axes`, arms, and a candidate's configuration.", ModelConfig),
-    ("`optim`", "Of the same places: AdamW, warm-up, and cosine decay.", OptimConfig),
+    ("`optim`", "Of the same places: AdamW, warm-up and cosine decay, where nothing else is said.", OptimConfig),
 )
 
 

@@ -369,6 +369,8 @@ def test_components_are_all_listed(modsearch) -> None:
         "block": components.BLOCKS,
         "ffn": components.FFNS,
         "schedule": components.SCHEDULES,
+        "optimizer": components.OPTIMIZERS,
+        "rate_schedule": components.RATE_SCHEDULES,
     }
     for kind, table in tables.items():
         for name, origin in table.items():

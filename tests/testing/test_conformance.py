@@ -4,17 +4,19 @@ Shapes: B sequences, T positions, K chosen rows, D width.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from modsearch.config.model import Component, ModelConfig
+from modsearch.config.optim import OptimConfig
 from modsearch.errors import ConfigError
 from modsearch.nn.contracts import (
     FFNS,
-    KINDS,
     ROUTERS,
     SCHEDULES,
     Context,
@@ -30,7 +32,16 @@ from modsearch.nn.contracts import (
 from modsearch.nn.cost import Cost, Flops
 from modsearch.nn.parts import block_names
 from modsearch.nn.selection import gate, pack, share, token_scores, top_k
+from modsearch.optim.contracts import (
+    OPTIMIZERS,
+    RATE_SCHEDULES,
+    Optimizer,
+    RateSchedule,
+    Weight,
+)
+from modsearch.optim.groups import grouped
 from modsearch.registry.registry import Origin
+from modsearch.space.kinds import KINDS
 from modsearch.testing import conformance
 from modsearch.testing.cases import cases
 from modsearch.testing.conformance import (
@@ -474,6 +485,104 @@ def test_a_broken_schedule_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(SCHEDULES._loaded, "too_short", TooShort)
     failed = {f.check: f.why for f in check("schedule", "too_short") if not f.passed}
     assert "0 capacities" in failed["capacities"]
+
+
+class _Averaged(torch.optim.Optimizer):
+    """Steps along a mean of gradients that is no part of its state, by way of a product."""
+
+    def __init__(self, groups: list[dict[str, Any]]) -> None:
+        super().__init__(groups, {"lr": 0.01})
+        self.means: dict[Tensor, Tensor] = {}
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                assert parameter.grad is not None
+                mean = self.means.setdefault(parameter, torch.zeros_like(parameter))
+                mean.lerp_(parameter.grad.sign(), 0.5)
+                if parameter.ndim == 2:
+                    mean = torch.eye(len(mean)) @ mean
+                parameter.add_(mean, alpha=-group["lr"] / 4)
+
+
+class Unsaved(Optimizer):
+    """It keeps its mean to itself, and says nothing of its products."""
+
+    def updates(self, weights: Sequence[Weight], optim: OptimConfig) -> torch.optim.Optimizer:
+        return _Averaged(grouped(weights))
+
+
+class Partial(Optimizer):
+    """It leaves vectors where they are."""
+
+    def updates(self, weights: Sequence[Weight], optim: OptimConfig) -> torch.optim.Optimizer:
+        return torch.optim.Adam(grouped([each for each in weights if each.decay]))
+
+
+class Ascends(Optimizer):
+    """It goes the other way."""
+
+    def updates(self, weights: Sequence[Weight], optim: OptimConfig) -> torch.optim.Optimizer:
+        return torch.optim.Adam(grouped(weights), maximize=True)
+
+
+@pytest.mark.parametrize(
+    ("broken", "checks"),
+    [
+        (Unsaved, {"update_flops", "resumes"}),
+        (Partial, {"moves"}),
+        (Ascends, {"lowers"}),
+    ],
+)
+def test_a_broken_optimizer_is_caught(
+    broken: type[Optimizer], checks: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(OPTIMIZERS._loaded, "broken", broken)
+    found = [each for each in check("optimizer", "broken") if each.case.endswith("on dense")]
+    assert {each.check for each in found if not each.passed} == checks
+
+
+class Rate(RateSchedule):
+    """Wrong by its way."""
+
+    def __init__(self, options: Options, optim: OptimConfig) -> None:
+        self.asked = 0
+
+    def share(self, progress: float) -> float:
+        """Down to zero, whatever `final` is."""
+        return 1 - progress
+
+
+class Higher(Rate):
+    """It goes on rising."""
+
+    def share(self, progress: float) -> float:
+        return 1 + progress
+
+
+class Counting(Rate):
+    """It falls with each question."""
+
+    def share(self, progress: float) -> float:
+        self.asked += 1
+        return float(0.99**self.asked)
+
+
+@pytest.mark.parametrize(
+    ("broken", "checks"),
+    [
+        (Rate, {"ends"}),
+        (Higher, {"warm_up", "ends"}),
+        (Counting, {"warm_up", "ends", "same_rates"}),
+    ],
+)
+def test_a_broken_rate_schedule_is_caught(
+    broken: type[RateSchedule], checks: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(RATE_SCHEDULES._loaded, "broken", broken)
+    found = check("rate_schedule", "broken")
+    assert {each.check for each in found if not each.passed} == checks
 
 
 def test_a_component_that_raises_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
