@@ -220,8 +220,9 @@ space.yaml plugins explore.budgets measure.ladder measure.ladder.0.widths confir
 suite.yaml tasks
 """)
 WORDS = places("""
-config.yaml model:(block router ffn? schedule)
-space.yaml fixed.model.schedule arms.mod.model.router arms.mod.model.block arms.random.model.router
+config.yaml model:(block router ffn? schedule) optim:(optimizer schedule width_rule)
+space.yaml fixed.optim.optimizer fixed.optim.schedule arms.dense.optim.width_rule
+    fixed.model.schedule arms.mod.model.router arms.mod.model.block arms.random.model.router
     explore.sampler resources.device resources.precision resources.keep arms.random.control_of?
 suite.yaml tasks.0.dataset_path
 """)

@@ -1,12 +1,20 @@
 """What all configuration and every record is made of: frozen models, strict where a user wrote
-them, and the bounds of numbers."""
+them, components by name, and the bounds of numbers."""
 
 from contextlib import suppress
 from enum import Enum
 from pathlib import PurePath
-from typing import Any, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+)
+from pydantic_core import PydanticCustomError
 
 MOST_FLOPS = 1e28
 """Ten times and more what any training has taken."""
@@ -63,3 +71,46 @@ def _leaves(kind: Any) -> set[Any]:
     """Every type that a type is made of."""
     found = {get_origin(kind) or kind}
     return found.union(*map(_leaves, get_args(kind)))
+
+
+class Component(BaseModel):
+    """A registered component by name, with options of its own beside the name."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+
+    name: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options, without the name."""
+        return dict(self.model_extra or {})
+
+
+def _named(value: object) -> object:
+    if isinstance(value, str):
+        return {"name": value}
+    if isinstance(value, Component | dict) and not (isinstance(value, dict) and not value):
+        return value
+    raise PydanticCustomError(
+        "component", "must be a component's name, or {name: NAME, OPTION: ...}"
+    )
+
+
+ComponentField = Annotated[
+    Component,
+    BeforeValidator(_named),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string"},
+                {
+                    "type": "object",
+                    "properties": {"name": {"type": "string"}},
+                    "required": ["name"],
+                    "additionalProperties": True,
+                },
+            ]
+        }
+    ),
+]
+"""A component; a bare string is its name."""

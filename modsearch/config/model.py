@@ -1,54 +1,15 @@
 """Shape and parts of a model."""
 
-from typing import Annotated, Any
+from pydantic import Field, model_validator
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
-
-from modsearch.config.base import MOST_LAYERS, MOST_TOKENS, MOST_WIDTH, Stated
-from modsearch.errors import shown
-
-
-class Component(BaseModel):
-    """A registered component by name, with options of its own beside the name."""
-
-    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
-
-    name: str
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The options, without the name."""
-        return dict(self.model_extra or {})
-
-
-def _named(value: object) -> object:
-    if isinstance(value, str):
-        return {"name": value}
-    if isinstance(value, Component | dict) and not (isinstance(value, dict) and not value):
-        return value
-    raise ValueError(
-        f"must be a component's name, or {{name: NAME, OPTION: ...}}, but got {shown(value)}"
-    )
-
-
-ComponentField = Annotated[
-    Component,
-    BeforeValidator(_named),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "string"},
-                {
-                    "type": "object",
-                    "properties": {"name": {"type": "string"}},
-                    "required": ["name"],
-                    "additionalProperties": True,
-                },
-            ]
-        }
-    ),
-]
-"""A component; a bare string is its name."""
+from modsearch.config.base import (
+    MOST_LAYERS,
+    MOST_TOKENS,
+    MOST_WIDTH,
+    ComponentField,
+    Stated,
+)
+from modsearch.config.base import Component as Component
 
 
 class ModelConfig(Stated):

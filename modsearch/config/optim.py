@@ -5,8 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from modsearch.config.base import Stated
-from modsearch.config.model import Component, ComponentField
+from modsearch.config.base import Component, ComponentField, Stated
 
 WidthRule = Literal["inverse", "mup"]
 

@@ -20,9 +20,8 @@ from modsearch.nn.passes import Passes, ratio
 from modsearch.nn.ranks import ALONE, Ranks
 from modsearch.nn.rotary import Angles
 from modsearch.registry import table
-from modsearch.registry.contracts import Options as Options
-from modsearch.registry.contracts import check_answers, named
-from modsearch.registry.registry import Registry
+from modsearch.registry.registry import Options as Options
+from modsearch.registry.registry import Registry, check_answers, named
 
 Mode = Literal["train", "causal"]
 

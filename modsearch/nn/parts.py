@@ -9,9 +9,10 @@ from modsearch.config.model import Component, ModelConfig
 from modsearch.config.runtime import Plugin
 from modsearch.errors import ConfigError, unknown
 from modsearch.nn.contracts import BLOCKS, FFNS, KINDS, Options, RoutedBlock
-from modsearch.registry import contracts, table
-from modsearch.registry.contracts import named, options_of
-from modsearch.registry.registry import Registry
+from modsearch.registry import table
+from modsearch.registry.options import made as instance
+from modsearch.registry.options import options_of
+from modsearch.registry.registry import Registry, named
 
 T = TypeVar("T")
 
@@ -46,7 +47,7 @@ def made(cls: type[T], *arguments: object) -> T:
         ConfigError: its `__init__` does not take what its kind's takes, or leaves out
             `super().__init__`.
     """
-    found = contracts.made(cls, *arguments)
+    found = instance(cls, *arguments)
     if isinstance(found, nn.Module) and "_modules" not in vars(found):
         raise ConfigError(f"{named(cls)}: __init__ must call super().__init__ with its arguments")
     return found

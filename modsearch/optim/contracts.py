@@ -14,9 +14,8 @@ from torch import Tensor
 
 from modsearch.config.optim import OptimConfig
 from modsearch.registry import table
-from modsearch.registry.contracts import Options as Options
-from modsearch.registry.contracts import check_answers
-from modsearch.registry.registry import Registry
+from modsearch.registry.registry import Options as Options
+from modsearch.registry.registry import Registry, check_answers
 
 Role = Literal["hidden", "vocabulary", "output", "last_norm", "vector"]
 """What a parameter is, by which of its dimensions grow with the model's width: `hidden`, a matrix

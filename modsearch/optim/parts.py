@@ -1,9 +1,9 @@
 """From `optim` to its optimiser and its schedule: completed options, instances."""
 
-from modsearch.config.model import Component
+from modsearch.config.base import Component
 from modsearch.config.optim import OptimConfig
 from modsearch.optim.contracts import KINDS, OPTIMIZERS, RATE_SCHEDULES, Optimizer, RateSchedule
-from modsearch.registry.contracts import made, options_of
+from modsearch.registry.options import made, options_of
 
 
 def optimizer_of(optim: OptimConfig) -> Optimizer:

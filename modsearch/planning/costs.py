@@ -69,5 +69,6 @@ def _differing(candidate: Candidate, space: Space, arm: str) -> dict[str, Any]:
     values = {"model": candidate.model.model_dump(), "optim": candidate.optim.model_dump()}
     for path in open_axes(space.recipe(space.arms[arm].control_of or arm)):
         section, key, *_ = path.split(".")
-        found[key] = values[section][key]
+        name = "rate_schedule" if (section, key) == ("optim", "schedule") else key
+        found[name] = values[section][key]
     return found

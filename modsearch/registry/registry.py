@@ -10,12 +10,16 @@ import inspect
 from abc import ABCMeta
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, wraps
 from importlib.metadata import entry_points
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, ParamSpec, TypeVar
 
-from modsearch.errors import ConfigError, ModsearchError, reason, unknown
+from pydantic import ConfigDict
 
+from modsearch.config.base import Stated
+from modsearch.errors import ConfigError, ModsearchError, reason, shown, unknown
+
+P = ParamSpec("P")
 T = TypeVar("T")
 
 FILES: dict[str, str] = {}
@@ -39,6 +43,12 @@ class Origin:
 
     def __str__(self) -> str:
         return f"{self.target} ({self.source})"
+
+
+class Options(Stated):
+    """Base of every component's own options."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
 
 class Registry(Generic[T]):
@@ -195,3 +205,45 @@ def origin_of(component: type) -> Origin:
     if (file := FILES.get(component.__module__)) is not None:
         return Origin("plugin file", f"{file}:{component.__qualname__}")
     return Origin("registered", f"{component.__module__}:{component.__qualname__}")
+
+
+def named(cls: type) -> str:
+    """Kind, name and origin of a component's class."""
+    for registry in REGISTRIES:
+        if (name := registry.name_of(cls)) is not None:
+            origin = (registry.origins(name) or [origin_of(cls)])[0]
+            return f"{registry.kind} `{name}` from {origin}"
+    return f"`{cls.__name__}` from {origin_of(cls)}"
+
+
+def check_answers(cls: type, answers: Mapping[str, type]) -> None:
+    """Let the methods that a class defines answer with these types, or with an error that names
+    the class: a component of somebody else's may forget a `return`.
+
+    Raises:
+        ConfigError: its `Config` is something else than options.
+    """
+    config = vars(cls).get("Config", Options)
+    if not (isinstance(config, type) and issubclass(config, Options)):
+        raise ConfigError(
+            f"`{cls.__name__}` from {origin_of(cls)}: Config is {shown(config)}\n"
+            f"it must be a class that derives from {Options.__module__}:Options"
+        )
+    for method, wanted in answers.items():
+        if method in vars(cls):
+            setattr(cls, method, _answering(vars(cls)[method], wanted))
+
+
+def _answering(method: Callable[P, T], wanted: type) -> Callable[P, T]:
+    @wraps(method)
+    def answer(*args: P.args, **kwargs: P.kwargs) -> T:
+        found = method(*args, **kwargs)
+        if not isinstance(found, wanted):
+            got = "nothing" if found is None else f"a value of type {type(found).__name__}"
+            raise ConfigError(
+                f"{named(type(args[0]))}: {method.__name__}() gives {got}\n"
+                f"it must return a value of type {wanted.__name__}"
+            )
+        return found
+
+    return answer

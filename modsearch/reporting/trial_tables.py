@@ -360,6 +360,7 @@ def _flat_recipe(record: Record) -> Row:
         for name in _recipe(record):
             del candidate["model"][name]
     flat: Row = {}
+    candidate["optim"]["rate_schedule"] = candidate["optim"].pop("schedule")  # as its kind
     for part in ("model", "optim"):
         for name, value in candidate[part].items():
             if isinstance(value, dict):

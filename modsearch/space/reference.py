@@ -86,7 +86,11 @@ NAME` says what a component's options are.
 
 PARTS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("`model`", "Of `fixed`, `axes`, arms, and a candidate's configuration.", ModelConfig),
-    ("`optim`", "Of the same places: AdamW, warm-up and cosine decay, where nothing else is said.", OptimConfig),
+    (
+        "`optim`",
+        "Of the same places: AdamW, warm-up and cosine decay, where nothing else is said.",
+        OptimConfig,
+    ),
 )
 
 

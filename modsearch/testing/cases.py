@@ -9,7 +9,7 @@ from modsearch.errors import unknown
 from modsearch.nn.contracts import BLOCKS, FFNS, ROUTERS, Options, RoutedBlock
 from modsearch.nn.parts import base_name, completed, component_options
 from modsearch.optim.parts import completed_optim
-from modsearch.registry.contracts import options_of
+from modsearch.registry.options import options_of
 from modsearch.space.kinds import KINDS, OF_PART
 from modsearch.testing.probe import Case
 

@@ -8,7 +8,7 @@ from modsearch.config.optim import OptimConfig
 from modsearch.nn.model import Decoder
 from modsearch.optim.contracts import Role, Weight
 from modsearch.optim.parts import optimizer_of
-from modsearch.optim.rates import initial_factor, peak
+from modsearch.optim.widths import initial_factor, peak
 
 
 def optimizer_for(model: Decoder, optim: OptimConfig) -> torch.optim.Optimizer:

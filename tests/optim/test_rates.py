@@ -11,7 +11,8 @@ from modsearch.config.optim import OptimConfig
 from modsearch.errors import ConfigError
 from modsearch.optim.contracts import RATE_SCHEDULES, Role
 from modsearch.optim.parts import completed_optim
-from modsearch.optim.rates import Rates, initial_factor, peak
+from modsearch.optim.rates import Rates
+from modsearch.optim.widths import initial_factor, peak
 
 ROLES: tuple[Role, ...] = ("hidden", "vocabulary", "output", "last_norm", "vector")
 

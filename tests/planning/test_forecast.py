@@ -480,7 +480,7 @@ def test_what_does_not_fit_the_free_memory_is_not_tried_but_said(
     assert result.sizes_timed == 0
     assert result.extrapolated
     assert any(
-        "hours of dense/mlp/expert_choice/16/2 and 2 other kinds are a guess" in warning
+        "hours of dense/mlp/expert_choice/16/2/adamw and 2 other kinds are a guess" in warning
         for warning in result.warnings
     )
     assert result.worker_seconds > 0
