@@ -5,7 +5,7 @@ scored on, which more seeds don't make smaller.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean, median, stdev
@@ -16,6 +16,7 @@ from scipy import special
 from modsearch.analysis.looks import FIXED, Look
 from modsearch.analysis.noise import NORMAL, quantile
 from modsearch.analysis.recipes import causal_loss
+from modsearch.analysis.runs import Runs
 from modsearch.analysis.slopes import Slope
 from modsearch.analysis.vertex import NO_CURVATURE, Array, Curvature, lowest
 from modsearch.config.design import Size
@@ -26,6 +27,8 @@ MIN_SEEDS = 3
 """Runs of an arm below which there is no interval."""
 NOTHING = 1e-24
 """Variance that is rounding alone."""
+NO_SHARE = 1e-9
+"""Of a size in the lowest loss: what is less is rounding."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,38 @@ class Confirmed:
         place = math.log(self.estimate.params)
         near = min(self.groups, key=lambda g: (abs(math.log(g.params) - place), g.params))
         return near.records
+
+    @property
+    def all_records(self) -> list[Record]:
+        """Of all sizes."""
+        return [record for group in self.groups for record in group.records]
+
+    def standing(self, known: Container[str]) -> tuple[list[Record], Runs] | None:
+        """Runs that stand for the arm in something else than its loss, and what each counts for.
+
+        They are those of all sizes, with the weights of their losses in the arm's lowest one;
+        where a size has none of which that is known, those of the size nearest to the minimum.
+
+        Args:
+            known: hashes of the runs that there is something to say of.
+
+        Returns:
+            None where there are none.
+        """
+        found = [
+            ([record for record in group.records if record.hash in known], factor)
+            for group, factor in zip(self.groups, self.estimate.factors, strict=True)
+            if abs(factor) > NO_SHARE
+        ]
+        if not all(rows for rows, _ in found):
+            found = [([record for record in self.records if record.hash in known], 1.0)]
+        records = [record for rows, _ in found for record in rows]
+        if not records:
+            return None
+        total = sum(factor for _, factor in found)
+        shares = [factor / total / len(rows) for rows, factor in found for _ in rows]
+        sizes = [place for place, (rows, _) in enumerate(found) for _ in rows]
+        return records, Runs(tuple(shares), tuple(sizes))
 
     @property
     def model(self) -> ModelConfig:

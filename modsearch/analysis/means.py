@@ -3,9 +3,9 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
 
 from modsearch.analysis.noise import t_quantile
+from modsearch.analysis.runs import Runs
 
 FEWEST = 3
 """Values below which a deviation says too little for an interval."""
@@ -20,22 +20,24 @@ class Mean:
     high: float | None = None
 
 
-def mean_of(values: Sequence[float], shared: float = 0.0) -> Mean:
-    """Mean over seeds (one at least) by Student's t.
+def mean_of(values: Sequence[float], shared: float = 0.0, runs: Runs | None = None) -> Mean:
+    """Mean over seeds (one at least) by Student's t; `runs` says what each counts for, if not the
+    same.
 
     `shared` is the standard error of what all seeds have in common, such as the items of a test:
     more seeds do not make it smaller. Its variance is added, with many degrees of freedom, and
     those of the sum are Welch and Satterthwaite's. A part of the items' error differs between
     seeds and is in both, so that the interval is, if anything, a little too wide.
     """
-    value = fmean(values)
+    runs = runs or Runs.alike(len(values))
+    value = float(runs.mean(values))
     if len(values) < FEWEST:
         return Mean(value)
-    own = stdev(values) ** 2 / len(values)
+    own = runs.factor * float(runs.spread(values))
     variance = own + shared**2
     if variance == 0:
         return Mean(value)  # seeds that change nothing say nothing about noise
-    freedom = (len(values) - 1) / max(own / variance, 1e-4) ** 2
+    freedom = runs.freedom / max(own / variance, 1e-4) ** 2
     half = t_quantile(freedom) * math.sqrt(variance)
     return Mean(value, value - half, value + half)
 

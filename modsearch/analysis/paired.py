@@ -6,9 +6,9 @@ crossed random effects: other seeds, and other documents of the same kind, would
 another difference. Its variance is that over documents plus that over seeds, less the residual
 that both contain (Cornfield and Tukey 1956; the two-way clusters of Cameron, Gelbach and Miller
 2011, doi 10.1198/jbes.2010.07136), with Satterthwaite's degrees of freedom. Seeds are not paired:
-pairing does not reduce the noise of training. A fixed side, such as somebody else's model, is no
-sample of seeds: the others' seeds and the documents alone are random then.
-`benchmarks/paired.py` shows the coverage.
+pairing does not reduce the noise of training. A side that is a single run, of ours or of somebody
+else's, is no sample of seeds: the others' seeds and the documents alone are random then, and what
+is said is said of these very weights. `benchmarks/paired.py` shows the coverage.
 
 Shapes: S seeds, D documents; a list goes over tasks, which are strata: documents of each are a
 sample, the tasks themselves are not.
@@ -22,7 +22,7 @@ import numpy as np
 from scipy import special
 
 from modsearch.analysis.noise import quantile
-from modsearch.analysis.samples import Array
+from modsearch.analysis.runs import Array, Runs
 
 LEVEL = 0.05
 NOTHING = 1e-24
@@ -36,6 +36,24 @@ class Sheet:
     values_SD: Array
     weights_D: Array
     """What each document counts for in the task's mean."""
+    of: Runs | None = None
+    """What each seed counts for; None: the same."""
+
+    @property
+    def runs(self) -> Runs:
+        """The seeds."""
+        return self.of or Runs.alike(len(self.values_SD))
+
+    @property
+    def means_D(self) -> Array:
+        """Of each document, over seeds."""
+        return self.runs.mean(self.values_SD)
+
+    @property
+    def means_S(self) -> Array:
+        """Of each seed, over documents."""
+        means: Array = self.values_SD @ self.shares_D
+        return means
 
     @property
     def shares_D(self) -> Array:
@@ -46,7 +64,7 @@ class Sheet:
     @property
     def mean(self) -> float:
         """Over seeds and documents."""
-        return float((self.values_SD @ self.shares_D).mean())
+        return float(self.means_D @ self.shares_D)
 
 
 @dataclass(frozen=True)
@@ -108,18 +126,18 @@ def difference(
     factors = [(1.0 if scales is None else scales[k]) / num for k in range(num)]
     parts: list[tuple[float, float]] = []
     for factor, one, other in zip(factors, ours, theirs, strict=True):
-        gap_D = one.values_SD.mean(0) - other.values_SD.mean(0)
+        gap_D = one.means_D - other.means_D
         parts.append(((factor * ratio_error(gap_D, one.weights_D)) ** 2, len(gap_D) - 1))
     items = sum(part for part, _ in parts)
     value, seeds_se, residual = 0.0, None, 0.0
     seeds: list[tuple[float, float]] = []
     for sign, sheets in ((1, ours), (-1, theirs)):
-        both = zip(factors, sheets, strict=True)
-        means_S = np.sum([f * sheet.values_SD @ sheet.shares_D for f, sheet in both], axis=0)
-        value += sign * float(np.mean(means_S))
-        if len(means_S) > 1:
-            seeds.append((float(np.var(means_S, ddof=1)) / len(means_S), len(means_S) - 1))
-            residual += sum(f**2 * _residual(s) for f, s in zip(factors, sheets, strict=True))
+        runs, both = sheets[0].runs, list(zip(factors, sheets, strict=True))
+        means_S = np.sum([f * sheet.means_S for f, sheet in both], axis=0)
+        value += sign * float(runs.mean(means_S))
+        if runs.freedom:
+            seeds.append((runs.factor * float(runs.spread(means_S)), runs.freedom))
+            residual += sum(f**2 * _residual(sheet) for f, sheet in both)
     variance = items
     if len(seeds) == 2 or (fixed and seeds):
         over_seeds = sum(part for part, _ in seeds)
@@ -133,13 +151,12 @@ def difference(
 
 def _residual(sheet: Sheet) -> float:
     """What the interaction of seeds and documents adds to the variance over either."""
-    S, D = sheet.values_SD.shape
-    if D < 2:
+    runs, num = sheet.runs, sheet.values_SD.shape[1]
+    if num < 2:
         return 0.0
-    means_S, means_D = sheet.values_SD @ sheet.shares_D, sheet.values_SD.mean(0)
-    rest_SD = sheet.values_SD - means_S[:, None] - means_D + means_S.mean()
-    squares = float(((sheet.shares_D * rest_SD) ** 2).sum())
-    return float(squares / (S * (S - 1)) * D / (D - 1))
+    own_SD = sheet.values_SD - sheet.means_S[:, None]
+    of_one_D = runs.spread(own_SD)
+    return float(runs.factor * (sheet.shares_D**2 @ of_one_D) * num / (num - 1))
 
 
 def holm(values: Sequence[float]) -> list[float]:

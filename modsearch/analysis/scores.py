@@ -13,9 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from modsearch.analysis.compare import Confirmed
 from modsearch.analysis.paired import LEVEL, Difference, Sheet, difference, holm
+from modsearch.analysis.runs import Runs
 from modsearch.analysis.samples import Scores, scores_of
 from modsearch.config.answers import (
+    OF_WEIGHTS,
     Estimate,
     Score,
     ScoreComparison,
@@ -41,7 +44,31 @@ class Contender:
     name: str
     results: Sequence[Results]
     fixed: bool = False
-    """Whether it is this very model, as somebody else's is, and not one of many seeds."""
+    """Whether it is somebody else's model, of which there are no other seeds."""
+    runs: Runs | None = None
+    """What each seed counts for; None: the same."""
+
+    @classmethod
+    def of_arm(
+        cls, name: str, arm: Confirmed, results: Mapping[str, Results]
+    ) -> "Contender | None":
+        """A confirmed arm, by what its runs scored; None where none of them was scored.
+
+        Args:
+            name: of the side.
+            arm: as confirmed.
+            results: by the hash of a run.
+        """
+        found = arm.standing(results)
+        if found is None:
+            return None
+        records, runs = found
+        return cls(name, [results[record.hash] for record in records], runs=runs)
+
+    @property
+    def num_sizes(self) -> int:
+        """Of its seeds."""
+        return self.runs.num_sizes if self.runs is not None else 1
 
 
 @dataclass(frozen=True)
@@ -103,7 +130,8 @@ def sheets_of(contender: Contender, line: Line) -> list[Sheet] | None:
         rows = [each for each in known if each is not None]
         if not rows or len(rows) < len(known) or not _agree(rows):
             return None
-        found.append(Sheet(np.stack([row.values_D for row in rows]), rows[0].weights_D))
+        values_SD = np.stack([row.values_D for row in rows])
+        found.append(Sheet(values_SD, rows[0].weights_D, contender.runs))
     return found
 
 
@@ -121,8 +149,8 @@ def mean_over(contender: Contender, line: Line) -> Difference | None:
     sheets = sheets_of(contender, line)
     if sheets is None:
         return None
-    zeros = [Sheet(np.zeros_like(each.values_SD), each.weights_D) for each in sheets]
-    found = difference(sheets, zeros, [factor for *_, factor in line.parts])
+    zeros = [Sheet(np.zeros((1, len(each.weights_D))), each.weights_D) for each in sheets]
+    found = difference(sheets, zeros, [factor for *_, factor in line.parts], fixed=True)
     if line.shown.metric != CENTRED:
         return found
     facts = facts_of(contender.results[0])
@@ -162,22 +190,23 @@ def compare_scores(suite: str, contenders: Sequence[Contender]) -> ScoreComparis
         for each in contenders:
             scores.append(_score(each, line))
             if each is not first:
-                fixed = each.fixed or first.fixed
-                gap = difference(_sheets(suite, each, line), theirs, factors, fixed=fixed)
+                gap = difference(_sheets(suite, each, line), theirs, factors, fixed=True)
                 found.append((line, each, gap))
     averages = [row for row in found if row[0].shown.task == AVERAGE]
     tasks = [row for row in found if row[0].shown.task != AVERAGE]
     return ScoreComparison(
         suite=suite,
-        sides=[Side(name=each.name, runs=len(each.results)) for each in contenders],
+        sides=[
+            Side(name=each.name, runs=len(each.results), sizes=each.num_sizes)
+            for each in contenders
+        ],
         tasks=[_shown(line, facts, first) for line in lines],
         scores=scores,
-        differences=_told(tasks, first.name),
+        differences=_told(tasks, first),
         averages=[
             row
             for metric in dict.fromkeys(line.shown.metric for line, *_ in averages)
-            for row in _told([each for each in averages if each[0].shown.metric == metric],
-                             first.name)
+            for row in _told([each for each in averages if each[0].shown.metric == metric], first)
         ],
         adjusted_for=len(tasks),
         notes=_notes(contenders, facts),
@@ -233,7 +262,7 @@ def _shown(line: Line, facts: Mapping[str, TaskFacts], first: Contender) -> Scor
 
 
 def _told(
-    rows: Sequence[tuple[Line, Contender, Difference]], against: str
+    rows: Sequence[tuple[Line, Contender, Difference]], against: Contender
 ) -> list[ScoreDifference]:
     """One family of comparisons, adjusted for how many they are."""
     known = [gap for _, _, gap in rows if math.isfinite(gap.se)]
@@ -244,22 +273,36 @@ def _told(
         p = adjusted.get(id(gap))
         ends = sorted(sign * end for end in gap.interval(LEVEL / len(rows)))
         value = sign * gap.value
+        weights = _weights_alone(side, against)
         told = p is not None and p < LEVEL
         found.append(
             ScoreDifference(
                 side=side.name,
-                against=against,
+                against=against.name,
                 task=line.shown.task,
                 metric=line.shown.metric,
                 value=value,
                 low=_finite(ends[0]),
                 high=_finite(ends[1]),
                 p=p,
-                verdict=("better" if value > 0 else "worse") if told else "inconclusive",
+                verdict=_word(value, of_weights=weights) if told else "inconclusive",
                 over="documents" if gap.seeds_se is None else "seeds and documents",
+                weights_alone=weights,
             )
         )
     return found
+
+
+def _word(value: float, *, of_weights: bool) -> str:
+    """Of a told difference."""
+    return f"{'better' if value > 0 else 'worse'}{OF_WEIGHTS if of_weights else ''}"
+
+
+def _weights_alone(one: Contender, other: Contender) -> bool:
+    """Whether nothing is said of what they are seeds of, as a single run has no other seeds;
+    somebody else's model stands for itself against several."""
+    single = [each for each in (one, other) if len(each.results) == 1]
+    return len(single) == 2 or any(not each.fixed for each in single)
 
 
 def _finite(value: float) -> float | None:
@@ -271,12 +314,18 @@ def _notes(contenders: Sequence[Contender], facts: Mapping[str, TaskFacts]) -> l
     single = [each.name for each in contenders if len(each.results) == 1 and not each.fixed]
     if single:
         notes.append(
-            f"{', '.join(single)}: one run, so that intervals are over documents alone: another "
-            f"seed of the same model would differ, too"
+            f"{', '.join(single)}: a single run: what is said of it is said of these weights, and "
+            f"not of its architecture or recipe, of which another seed would score otherwise, too"
         )
     fixed = [each.name for each in contenders if each.fixed]
     if fixed:
         notes.append(f"{', '.join(fixed)}: taken as it is, without other seeds of it")
+    several = [each.name for each in contenders if each.num_sizes > 1]
+    if several:
+        notes.append(
+            f"{', '.join(several)}: runs of all confirmed sizes, each with the weight that its "
+            f"loss has in the arm's lowest one"
+        )
     topk = [each.name for each in contenders if any(map(is_topk, each.results))]
     if topk:
         notes.append(f"{', '.join(topk)}: scored by top-k, which sees the future: no likelihood")

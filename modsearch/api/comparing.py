@@ -1,12 +1,13 @@
 """Models side by side on the documents of a suite."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modsearch.analysis.numbers import scientific
 from modsearch.api.components import Files, loaded_plugins
 from modsearch.api.targets import Run, Target, corpus_of, open_target
 from modsearch.config.answers import ScoreComparison
@@ -16,24 +17,22 @@ from modsearch.errors import ModsearchError
 if TYPE_CHECKING:
     from os import PathLike
 
+    from modsearch.analysis.scores import Contender
     from modsearch.config.data import DataConfig
+    from modsearch.evaluation.asked import Asked
     from modsearch.evaluation.local_data import LocalData
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Question:
     """What every model is asked."""
 
     suite: str
-    name: str
-    identity: str
-    """Hash of the suite."""
+    asked: "Asked"
     data: "DataConfig | None"
     """Where text comes from; None where no task needs any."""
-    fingerprint: str | None
-    """Of its tokens, or of the texts."""
     tokens: str | None
-    """Of the tokens alone, where tasks draw from them."""
+    """Of the tokens of that text, where tasks draw from them."""
     local: "LocalData | None"
 
 
@@ -102,50 +101,60 @@ def _compared(
     data_dir: "str | PathLike[str] | None",
     progress: Callable[[str], None] | None,
 ) -> ScoreComparison:
-    asked = _asked(sides, suite, data, data_dir)
-    from modsearch.analysis.scores import Contender, compare_scores
+    question = _question(sides, suite, data, data_dir)
+    from modsearch.analysis.scores import compare_scores
 
-    contenders = []
-    for side in sides:
-        results = []
-        for run in side.runs:
-            kept = _kept(run, asked)
-            if kept is None and progress is not None:
-                progress(f"evaluate: {run.trial or run.folder} with suite {asked.name}")
-            results.append(kept if kept is not None else _scored(run, asked))
-        fixed = all(run.imported for run in side.runs)
-        contenders.append(Contender(side.name, results, fixed))
-    return compare_scores(asked.name, contenders)
+    contenders = [_contender(side, question, progress) for side in sides]
+    found = compare_scores(question.asked.suite.name, contenders)
+    used = [len(each.results) for each in contenders]
+    return found.model_copy(update={"notes": [*found.notes, *_notes(sides, used)]})
 
 
-def _asked(
+def _contender(
+    side: Target, question: _Question, progress: Callable[[str], None] | None
+) -> "Contender":
+    """A side with what each of its runs scored, some of which may have to be scored first.
+
+    Raises:
+        ModsearchError: none of them can be.
+    """
+    from modsearch.analysis.scores import Contender
+
+    if side.arm is None:
+        [run] = side.runs
+        return Contender(side.name, [_results(run, question, progress)], run.imported)
+    known = {run.folder.parent.name: run for run in side.runs if _can_be_had(run, question)}
+    found = side.arm.standing(known)
+    if found is None:
+        raise _lacks(side.runs[0], question)
+    records, runs = found
+    results = [_results(known[record.hash], question, progress) for record in records]
+    return Contender(side.name, results, runs=runs)
+
+
+def _question(
     sides: Sequence[Target],
     suite: str,
     data: "DataConfig | None",
     data_dir: "str | PathLike[str] | None",
-) -> _Asked:
+) -> _Question:
+    from modsearch.config.data import DataConfig
+    from modsearch.evaluation.asked import Asked
     from modsearch.evaluation.local_data import LocalData
-    from modsearch.evaluation.suites import load_suite
 
-    plan, path = load_suite(suite)
     local = None if data_dir is None else LocalData(check_path("data_dir", data_dir))
-    identity = plan.identity(path.parent, local)
-    if plan.needs_texts:
-        from modsearch.evaluation.texts import whole_texts
-
-        if data is None:
-            raise ModsearchError(f"suite `{plan.name}` scores files of yours\n--corpus names them")
-        fingerprint = whole_texts(data).fingerprint
-        return _Asked(suite, plan.name, identity, data, fingerprint, None, local)
+    asked = Asked.of(suite, data or DataConfig(), local)
+    plan = asked.suite
+    if plan.needs_texts and data is None:
+        raise ModsearchError(f"suite `{plan.name}` scores files of yours\n--corpus names them")
     if not plan.needs_corpus:
-        return _Asked(suite, plan.name, identity, None, None, None, local)
+        return _Question(suite, asked, data if plan.needs_texts else None, None, local)
     runs = [run for side in sides for run in side.runs]
     trained = [run for run in runs if run.data is not None and run.fingerprint is not None]
     if data is None and trained:
         data = trained[0].data
         if all(run.fingerprint == trained[0].fingerprint for run in runs):
-            tokens = trained[0].fingerprint
-            return _Asked(suite, plan.name, identity, data, tokens, tokens, local)
+            return _Question(suite, asked, data, trained[0].fingerprint, local)
     if data is None:
         raise ModsearchError(
             f"suite `{plan.name}` draws from a text, and no model says what it was trained on\n"
@@ -155,51 +164,98 @@ def _asked(
 
     # Models of several texts or tokenizers: the same text for all, whatever its tokens are.
     plain = data.model_copy(update={"tokenizer": "bytes", "end": None})
-    tokens = load_corpus(plain).facts.fingerprint
-    return _Asked(suite, plan.name, identity, plain, tokens, tokens, local)
+    return _Question(suite, asked, plain, load_corpus(plain).facts.fingerprint, local)
 
 
-def _kept(run: Run, asked: _Asked) -> Mapping[str, Any] | None:
+def _kept(run: Run, question: _Question) -> Mapping[str, Any] | None:
     """Results that a trial has of just this."""
     if run.trial is None:
         return None
-    from modsearch.config.samples import dtype_of, facts_of
     from modsearch.store.directory import evaluations_in
 
-    results = evaluations_in(run.trial).get(asked.name)
-    config = results.get("config") if results is not None else None
-    if results is None or not isinstance(config, dict) or not facts_of(results):
-        return None
-    made = tuple(config.get(key) for key in ("suite_hash", "corpus", "mode", "part"))
-    wanted = (asked.identity, asked.fingerprint, "causal", "test")
-    return results if made == wanted and dtype_of(results) == "fp32" else None
+    results = evaluations_in(run.trial).get(question.asked.suite.name)
+    answers = results is not None and question.asked.is_answered(results, question.tokens or "")
+    return results if answers else None
 
 
-def _scored(run: Run, asked: _Asked) -> Mapping[str, Any]:
-    if not run.imported and not (run.folder / "model.safetensors").is_file():
-        raise ModsearchError(
-            f"{run.trial or run.folder} has no weights, and no results of suite `{asked.name}`"
-        )
+def _has_weights(run: Run) -> bool:
+    return run.imported or (run.folder / "model.safetensors").is_file()
+
+
+def _can_be_had(run: Run, question: _Question) -> bool:
+    return _has_weights(run) or _kept(run, question) is not None
+
+
+def _lacks(run: Run, question: _Question) -> ModsearchError:
+    name = question.asked.suite.name
+    return ModsearchError(
+        f"{run.trial or run.folder} has no weights, and no results of suite `{name}`"
+    )
+
+
+def _results(
+    run: Run, question: _Question, progress: Callable[[str], None] | None
+) -> Mapping[str, Any]:
+    """What is kept, or else what the model answers now; that it is asked is told."""
+    kept = _kept(run, question)
+    if kept is not None:
+        return kept
+    if not _has_weights(run):
+        raise _lacks(run, question)
     from modsearch.config.data import DataConfig
     from modsearch.evaluation.answers import Answers
     from modsearch.evaluation.evaluate import evaluate
     from modsearch.evaluation.targets import open_model
     from modsearch.store.files import write_text
 
+    def told() -> None:
+        if progress is not None:
+            name = question.asked.suite.name
+            progress(f"evaluate: {run.trial or run.folder} with suite {name}")
+
     opened = open_model(str(run.folder))
+    keeps = (
+        Answers.cached(opened.digest, told) if run.imported else Answers.beside(run.folder, told)
+    )
     results = evaluate(
         opened.model,
-        asked.suite,
-        asked.data or DataConfig(),
+        question.suite,
+        question.data or DataConfig(),
         "test",
-        fingerprint=asked.tokens,
-        local=asked.local,
+        fingerprint=question.tokens,
+        local=question.local,
         tokenizer=opened.tokenizer,
-        answers=None if run.imported else Answers.beside(run.folder),
+        answers=keeps,
     )
-    if run.trial is not None and asked.tokens in (None, run.fingerprint):
+    if run.trial is not None and question.tokens in (None, run.fingerprint):
+        path = run.trial / "eval" / f"{question.asked.suite.name}.json"
         with suppress(OSError):  # a study that one may only read is compared all the same
-            write_text(
-                run.trial / "eval" / f"{asked.name}.json", json.dumps(results, indent=2) + "\n"
-            )
+            write_text(path, json.dumps(results, indent=2) + "\n")
     return results
+
+
+def _notes(sides: Sequence[Target], used: Sequence[int]) -> list[str]:
+    """What a reader should know of how sides were trained, and of runs that are not in it."""
+    notes = [
+        f"{side.name}: {num} of {len(side.runs)} finished runs have weights or scores"
+        for side, num in zip(sides, used, strict=True)
+        if side.arm is not None and num < len(side.runs)
+    ]
+    budgets = {side.name: side.flops for side in sides if side.flops is not None}
+    if len(set(budgets.values())) > 1:
+        told = ", ".join(f"{name} with {scientific(flops)}" for name, flops in budgets.items())
+        notes.append(f"trained with other budgets, which differences are of, too: {told} FLOPs")
+    return [*notes, *_seeds_of_one(sides)]
+
+
+def _seeds_of_one(sides: Sequence[Target]) -> Iterator[str]:
+    """Single runs that differ by their seeds alone."""
+    found: dict[tuple[str, float, str | None], list[str]] = {}
+    for side in sides:
+        made = side.runs[0].made
+        if made is not None and made.budget is not None:
+            key = made.candidate.model_dump_json(), made.budget.flops, made.fingerprint
+            found.setdefault(key, []).append(side.name)
+    for names in found.values():
+        if len(names) > 1:
+            yield f"{', '.join(names)}: seeds of one candidate, so that they differ by luck alone"

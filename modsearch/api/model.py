@@ -202,6 +202,7 @@ def _evaluate_imported(
 ) -> Evaluation:
     from modsearch.analysis.scores import averages
     from modsearch.config.data import DataConfig
+    from modsearch.evaluation.answers import Answers
     from modsearch.evaluation.evaluate import evaluate as scored
     from modsearch.evaluation.targets import open_model
 
@@ -213,7 +214,14 @@ def _evaluate_imported(
     opened = open_model(target)
     used = data or DataConfig()
     found = scored(
-        opened.model, suite, used, "test", tokenizer=opened.tokenizer, local=local, dtype=dtype
+        opened.model,
+        suite,
+        used,
+        "test",
+        tokenizer=opened.tokenizer,
+        answers=Answers.cached(opened.digest),
+        local=local,
+        dtype=dtype,
     )
     corpus = "" if data is None else data.name
     return Evaluation(
@@ -295,8 +303,7 @@ def _evaluate_study(
 
     trials = study.records()
     claims = study_claims(study.manifest(), trials)
-    # Of each arm the size that stands for it: others are no seeds of it.
-    records = [record for each in claims.confirmed for record in each.records]
+    records = [record for each in claims.confirmed for record in each.all_records]
     records = records or [record for record in trials if record.stage is Stage.CONFIRM]
     models = [record.candidate.model for record in records]
     check_plugins(study.manifest().plugins, plugins, models, study.root)

@@ -13,6 +13,7 @@ from modsearch.errors import ModsearchError
 if TYPE_CHECKING:
     from os import PathLike
 
+    from modsearch.analysis.compare import Confirmed
     from modsearch.config.data import DataConfig
     from modsearch.config.records import TrialConfig
     from modsearch.config.runtime import Plugin
@@ -33,6 +34,8 @@ class Run:
     """Of the tokens."""
     imported: bool = False
     """Whether it is somebody else's model."""
+    made: "TrialConfig | None" = None
+    """How its trial was trained, where that is known."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +44,23 @@ class Target:
 
     name: str
     runs: tuple[Run, ...]
+    arm: "Confirmed | None" = None
+    """Whose runs these are, all that are finished."""
+
+    @property
+    def flops(self) -> float | None:
+        """Its training budget, where that is known."""
+        if self.arm is not None:
+            return self.arm.budget
+        made = self.runs[0].made
+        return made.budget.flops if made is not None and made.budget is not None else None
 
 
 def open_target(
     target: "str | PathLike[str]", plugins: "Sequence[Plugin]", files: ExitStack
 ) -> list[Target]:
     """The sides that a target stands for: of a study both winners of the headline, each with all
-    its seeds, or every confirmed arm where it has no headline; otherwise the one model.
+    its runs, or every confirmed arm where it has no headline; otherwise the one model.
 
     Args:
         target: where it is.
@@ -77,6 +90,7 @@ def open_target(
         trial=None if made is None else folder.parent,
         data=None if made is None else made.candidate.data,
         fingerprint=None if made is None else made.fingerprint,
+        made=made,
     )
     return [Target(str(root), (run,))]
 
@@ -96,7 +110,7 @@ def _winners(
             f"its search is not that far, or its space has no `confirm`"
         )
     if plugins is not None:
-        models = [record.candidate.model for arm in arms for record in arm.records]
+        models = [record.candidate.model for arm in arms for record in arm.all_records]
         check_plugins(manifest.plugins, plugins, models, root)
     return [
         Target(
@@ -108,8 +122,9 @@ def _winners(
                     data=record.candidate.data,
                     fingerprint=manifest.facts_of(record.candidate.model).fingerprint,
                 )
-                for record in arm.records
+                for record in arm.all_records
             ),
+            arm=arm,
         )
         for arm in arms
     ]

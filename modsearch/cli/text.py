@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         Prepared,
         ScoreComparison,
         ScoreDifference,
+        Side,
         SurfaceAnswer,
     )
     from modsearch.config.data import SourceFacts
@@ -304,8 +305,7 @@ def _table(rows: Sequence[tuple[str, ...]]) -> str:
 
 def scores_text(found: "ScoreComparison") -> str:
     """A comparison as two tables: what each side scored, and how it differs from the first."""
-    sides = [f"{each.name} ({each.runs} runs)" if each.runs > 1 else each.name
-             for each in found.sides]  # fmt: skip
+    sides = [f"{each.name}{_runs(each)}" for each in found.sides]
     values = {(each.side, each.task, each.metric): each for each in found.scores}
     rows: list[tuple[str, ...]] = [
         ("task", "documents", "metric", "guessing", *map(str, range(1, len(sides) + 1)))
@@ -334,6 +334,13 @@ def scores_text(found: "ScoreComparison") -> str:
         )
     return "\n".join([*lines, *(f"note: {note}" for note in found.notes),
                       *(f"figure: {path}" for path in found.files)])  # fmt: skip
+
+
+def _runs(side: "Side") -> str:
+    if side.runs == 1:
+        return ""
+    sizes = f" of {side.sizes} sizes" if side.sizes > 1 else ""
+    return f" ({side.runs} runs{sizes})"
 
 
 def _gap(each: "ScoreDifference", names: Sequence[str]) -> tuple[str, ...]:

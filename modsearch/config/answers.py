@@ -222,6 +222,10 @@ class Score(Frozen):
     """95 % interval over documents, and over seeds where there are several."""
 
 
+OF_WEIGHTS = " (these weights alone)"
+"""Behind a verdict that is about single weights, and not about what they are a seed of."""
+
+
 class ScoreDifference(Frozen):
     """How much better one side is than the first, on the same documents."""
 
@@ -237,9 +241,12 @@ class ScoreDifference(Frozen):
     p: float | None
     """Adjusted for the number of tasks and sides (Holm)."""
     verdict: str
-    """better or worse where p is below 0.05, else inconclusive."""
+    """Where p is below 0.05 better or worse, with ` (these weights alone)` behind it where a side
+    is a single run of ours, or both are single models; else inconclusive."""
     over: str
-    """What the interval is over: `seeds and documents`, or `documents` where a side is one run."""
+    """What the interval is over: `seeds and documents`, or `documents` where both are one run."""
+    weights_alone: bool = False
+    """Whether this is about single weights alone, and tells nothing of what they are a seed of."""
 
 
 class Side(Frozen):
@@ -247,6 +254,9 @@ class Side(Frozen):
 
     name: str
     runs: int
+    """That were used."""
+    sizes: int = 1
+    """Of these runs, as confirm spreads them over several."""
 
 
 class ScoreComparison(Frozen):

@@ -239,6 +239,8 @@ class TrialConfig(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     candidate: Candidate
+    budget: Budget | None = None
+    seed: int | None = None
     fingerprint: str | None = None
     """Of the tokens."""
     plugins: list[Plugin] = []

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from lm_eval.api.instance import Instance
 
 from modsearch import __version__
+from modsearch.data.cache import cache_folder
 from modsearch.store.files import write_bytes
 
 Answer = TypeVar("Answer")
@@ -29,19 +30,32 @@ PARTS = ("model.safetensors", "model.json", "tokenizer.json", "tokenizer_config.
 class Answers:
     """Answers in a folder; without one each task is asked afresh."""
 
-    def __init__(self, folder: Path | None = None, identity: str = "") -> None:
+    def __init__(
+        self,
+        folder: Path | None = None,
+        identity: str = "",
+        on_ask: Callable[[], None] | None = None,
+    ) -> None:
         self.folder = folder
         self.identity = identity
+        self.on_ask = on_ask
+        """Called once, when there is something that is not answered yet."""
 
     @classmethod
-    def beside(cls, weights: Path) -> "Answers":
+    def beside(cls, weights: Path, on_ask: Callable[[], None] | None = None) -> "Answers":
         """Of a checkpoint: in `eval/answers` of its trial's folder, or of its own."""
         root = weights.parent if weights.name == "checkpoint" else weights
         digest = hashlib.sha256(__version__.encode())
         for name in PARTS:
             with suppress(FileNotFoundError), (weights / name).open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
-        return cls(root / "eval" / "answers", digest.hexdigest())
+        return cls(root / "eval" / "answers", digest.hexdigest(), on_ask)
+
+    @classmethod
+    def cached(cls, digest: str, on_ask: Callable[[], None] | None = None) -> "Answers":
+        """Of somebody else's weights, whose folder is not ours: in the user's cache."""
+        identity = hashlib.sha256(f"{__version__} {digest}".encode()).hexdigest()
+        return cls(cache_folder() / "answers" / digest[:16], identity, on_ask)
 
     def of(
         self,
@@ -67,6 +81,9 @@ class Answers:
             path = self._path(task, [self.identity, kind, how, *(each.args for each in asked)])
             answers = _read(path, len(asked))
             if answers is None:
+                if self.on_ask is not None:
+                    self.on_ask()
+                    self.on_ask = None
                 answers = list(ask(asked))
                 _write(path, answers)
             found |= zip(where, answers, strict=True)

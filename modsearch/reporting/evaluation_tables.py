@@ -4,14 +4,14 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from statistics import fmean
 from typing import Any
 
 import pandas as pd
 
-from modsearch.analysis.compare import Comparison, Confirmed, deviation
+from modsearch.analysis.compare import Comparison, Confirmed
 from modsearch.analysis.means import FEWEST, runs_note
 from modsearch.analysis.recipes import trial_order
+from modsearch.analysis.runs import Runs
 from modsearch.analysis.scores import (
     AVERAGE,
     Contender,
@@ -84,6 +84,7 @@ def evaluation_means(
     frame: pd.DataFrame,
     results: Evaluations | None = None,
     references: References | None = None,
+    arms: Sequence[Confirmed] = (),
 ) -> pd.DataFrame:
     """The same over seeds, so that arms stand under each other: of each suite its averages first,
     then what leads in its tasks, then other metrics.
@@ -92,7 +93,8 @@ def evaluation_means(
     the intervals have it beside the scatter over seeds. Where it is known what each item scored,
     both are told apart; the others add them, and are a little too wide. A model beside the study
     is no sample of seeds: its intervals are over items. What explore ranked its recipes by is in
-    no mean: they are the best of many draws.
+    no mean: they are the best of many draws. Of confirmed `arms` each run counts as in their
+    lowest losses.
     """
     table = [row for row in frame.to_dict("records") if row["stage"] != Stage.EXPLORE.value]
     groups: dict[tuple[str, ...], list[Mapping[Any, Any]]] = defaultdict(list)
@@ -100,32 +102,50 @@ def evaluation_means(
     for row in table:
         groups[tuple(str(row[name]) for name in names)].append(row)
     known = {**(results or {}), **{_key(name): each for name, each in (references or {}).items()}}
-    rows = [_evaluation_mean(names, group, known) for group in groups.values()]
+    rows = [_evaluation_mean(names, group, known, arms) for group in groups.values()]
     seeds = {(str(row["hash"]), str(row["suite"])): row for row in table}
     sides: dict[tuple[str, ...], list[Mapping[Any, Any]]] = defaultdict(list)
     for row in seeds.values():
         sides[tuple(str(row[name]) for name in ("suite", "budget", "arm", "stage"))].append(row)
-    rows += [row for group in sides.values() for row in _averages(names, group, known)]
+    rows += [row for group in sides.values() for row in _averages(names, group, known, arms)]
     order = {"average": 0, "leads": 1}
     rows.sort(key=lambda row: (str(row["suite"]), order.get(str(row["role"]), 2),
                                str(row["task"]), str(row["metric"])))  # fmt: skip
     return frame_of(rows)
 
 
-def _contender(group: Sequence[Mapping[Any, Any]], results: Evaluations) -> Contender | None:
+def _standing(
+    group: Sequence[Mapping[Any, Any]], arms: Sequence[Confirmed]
+) -> tuple[Sequence[Mapping[Any, Any]], Runs]:
+    """Rows of the runs that stand for an arm, and what each counts for."""
+    place = Stage.CONFIRM.value, group[0]["arm"], group[0]["budget"]
+    rows = {str(row["hash"]): row for row in group}
+    for arm in arms:
+        if place == (group[0]["stage"], arm.arm, arm.budget) and (found := arm.standing(rows)):
+            return [rows[record.hash] for record in found[0]], found[1]
+    return group, Runs.alike(len(group))
+
+
+def _contender(
+    group: Sequence[Mapping[Any, Any]], runs: Runs, results: Evaluations
+) -> Contender | None:
     """The seeds of one arm; None where results of one are not there."""
     suite = str(group[0]["suite"])
     found = [results.get(str(row["hash"]), {}).get(suite) for row in group]
     kept = [each for each in found if each is not None]
     fixed = group[0]["stage"] == REFERENCE
-    return Contender(str(group[0]["arm"]), kept, fixed) if len(kept) == len(group) else None
+    return Contender(str(group[0]["arm"]), kept, fixed, runs) if len(kept) == len(group) else None
 
 
 def _averages(
-    names: Sequence[str], group: Sequence[Mapping[Any, Any]], results: Evaluations
+    names: Sequence[str],
+    group: Sequence[Mapping[Any, Any]],
+    results: Evaluations,
+    arms: Sequence[Confirmed],
 ) -> list[Row]:
     """Over the tasks of a suite: accuracy centred on chance, and a metric that leads in all."""
-    side = _contender(group, results)
+    group, runs = _standing(group, arms)
+    side = _contender(group, runs, results)
     lines = lines_of(facts_of(side.results[0])) if side is not None else []
     rows: list[Row] = []
     for line in lines:
@@ -179,10 +199,13 @@ def evaluation_differences(comparison: Comparison | None, results: Evaluations) 
 
 
 def winner(arm: Confirmed, results: Evaluations) -> dict[str, Contender]:
-    """What a confirmed arm scored, by suites that all of its seeds have answered."""
-    found = [results.get(record.hash, {}) for record in arm.records]
-    suites = set.intersection(*map(set, found)) if found else ()
-    return {suite: Contender(arm.arm, [each[suite] for each in found]) for suite in suites}
+    """What a confirmed arm scored, by suites that runs which stand for it have answered."""
+    found: dict[str, dict[str, Mapping[str, Any]]] = defaultdict(dict)
+    for record in arm.all_records:
+        for suite, each in results.get(record.hash, {}).items():
+            found[suite][record.hash] = each
+    sides = {suite: Contender.of_arm(arm.arm, arm, each) for suite, each in found.items()}
+    return {suite: side for suite, side in sides.items() if side is not None}
 
 
 def difference_rows(suite: str, sides: Sequence[Contender]) -> list[Row]:
@@ -211,9 +234,13 @@ def difference_rows(suite: str, sides: Sequence[Contender]) -> list[Row]:
 
 
 def _evaluation_mean(
-    names: Sequence[str], group: Sequence[Mapping[Any, Any]], results: Evaluations
+    names: Sequence[str],
+    group: Sequence[Mapping[Any, Any]],
+    results: Evaluations,
+    arms: Sequence[Confirmed],
 ) -> Row:
     """Of the seeds of one arm."""
+    group, runs = _standing(group, arms)
     values = [float(row["value"]) for row in group]
     known = (row["stderr"] for row in group)
     errors = [each for each in known if isinstance(each, float) and not math.isnan(each)]
@@ -222,20 +249,20 @@ def _evaluation_mean(
     notes = [runs_note(len(values))] if runs_note(len(values)) and not fixed else []
     if items is None:
         notes.append("the items' error is not known")
-    side = _contender(group, results)
+    side = _contender(group, runs, results)
     task, metric = str(group[0]["task"]).removesuffix(TOP_K), str(group[0]["metric"])
     facts = facts_of(side.results[0]) if side is not None else {}
     crossed, leads = None, task in facts and metric == facts[task].leading
     # Of other metrics a packed study does not say what each item scored.
     if side is not None and (leads or _is_accuracy(facts, task, metric)):
-        crossed = _crossed(side, line_of(task, metric), fmean(values))
+        crossed = _crossed(side, line_of(task, metric), float(runs.mean(values)))
     return {
         **{name: group[0][name] for name in names},
         **_params(group),
         "role": "leads" if leads else "",
-        **(crossed or interval_cells("mean", values, items or 0.0)),
+        **(crossed or interval_cells("mean", values, items or 0.0, runs)),
         "chance": group[0]["chance"],
-        "deviation over seeds": deviation(values),
+        "deviation over seeds": math.sqrt(runs.spread(values)) if runs.freedom else None,
         "items' error": items,
         "seeds": len(values),
         "note": "; ".join(notes),

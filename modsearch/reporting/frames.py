@@ -7,6 +7,7 @@ import pandas as pd
 
 from modsearch.analysis.means import mean_of
 from modsearch.analysis.numbers import MISSING, count, decimal, percent, scientific
+from modsearch.analysis.runs import Runs
 
 Row = dict[str, object]
 
@@ -134,8 +135,10 @@ def _text(name: str, value: object) -> str:
     return decimal(value) if abs(value) >= 1e-3 else f"{value:.2g}"
 
 
-def interval_cells(name: str, values: Sequence[float], shared: float = 0.0) -> Row:
+def interval_cells(
+    name: str, values: Sequence[float], shared: float = 0.0, runs: Runs | None = None
+) -> Row:
     """A mean over seeds and its 95 % interval; a dash where there is nothing to average."""
-    found = mean_of(values, shared) if values else None
+    found = mean_of(values, shared, runs) if values else None
     ends = (found.value, found.low, found.high) if found else (None, None, None)
     return dict(zip((name, f"{name} low", f"{name} high"), ends, strict=True))

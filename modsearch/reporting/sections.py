@@ -120,9 +120,10 @@ EVALUATION = (
     "All seeds and arms answer the same items, so more seeds do not make the items' error "
     "smaller, and most of it is the same for two arms. Differences of the headline's two winners "
     "are taken item by item, with seeds and items as crossed random effects; positive: the routed "
-    "arm is better, whether the metric is or not. Their intervals hold together at 95 % "
-    "(Bonferroni), and words are by p adjusted for the suite's tasks (Holm 1979); averages are "
-    "not adjusted.",
+    "arm is better, whether the metric is or not. Runs of all confirmed sizes are in a mean, with "
+    "the weights that their losses have in the arm's lowest one. Their intervals hold together "
+    "at 95 % (Bonferroni), and words are by p adjusted for the suite's tasks (Holm 1979); averages "
+    "are not adjusted.",
 )
 REFERENCES = (
     "Rows of stage reference are models that stand beside the study, scored on the same items by "
@@ -306,7 +307,7 @@ def _explore(material: Material) -> Section:
 def _evaluation(material: Material) -> Section:
     scored, others = material.evaluations, material.references
     found = evaluation_tables.evaluations(material.shown_records, scored, others)
-    means = evaluation_tables.evaluation_means(found, scored, others)
+    means = evaluation_tables.evaluation_means(found, scored, others, material.claims.confirmed)
     compared = material.claims.headline.comparison
     shown = compared is not None and {compared.arm.arm, compared.reference.arm} <= set(
         material.shown

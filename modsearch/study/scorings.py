@@ -129,10 +129,10 @@ def refuse_other_objective(space: Space, directory: StudyDirectory) -> None:
 
 
 def _wanted(directory: StudyDirectory, manifest: Manifest, *, cells: bool) -> list[Record]:
-    """Confirmed trials of the size that stands for an arm, and the best ones of measured cells."""
+    """Confirmed trials, of all sizes, and the best ones of measured cells."""
     records = directory.records()
     claims = study_claims(manifest, records)
-    found = [record for each in claims.confirmed for record in each.records]
+    found = [record for each in claims.confirmed for record in each.all_records]
     if cells:
         best: dict[tuple[str, float], Record] = {}
         for arm in manifest.arms:

@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
+from modsearch.analysis.means import mean_of
 from modsearch.analysis.paired import Sheet, difference, holm, ratio_error
+from modsearch.analysis.runs import Runs
 from modsearch.analysis.samples import numbers_of, scores_of, text_of
+from modsearch.analysis.vertex import NO_CURVATURE, lowest
 from modsearch.config.samples import facts_of
 
 
@@ -92,6 +95,60 @@ def test_an_interval_against_a_fixed_model_is_over_the_seeds_of_the_other_side(
     assert alone / 400 < 0.75 or seed_sd < 0.2
     single = [Sheet(sheet.values_SD[:1], sheet.weights_D) for sheet in ours]
     assert difference(single, fixed, fixed=True) == difference(single, fixed)
+
+
+SIZES = (1e4, 1.5e4, 2.3e4)
+
+
+def of_sizes(generator: np.random.Generator, runs: int, seed_sd: float) -> tuple[np.ndarray, Runs]:
+    """What runs of three sizes in turn are good for, whose losses make a bowl, with the weights
+    that these losses have in its lowest one."""
+    sizes = np.arange(runs) % 3
+    luck_S = generator.normal(0, seed_sd, runs)
+    losses_S = np.array([0.03, 0.0, 0.03])[sizes] + luck_S
+    counts = [int((sizes == size).sum()) for size in range(3)]
+    means = [losses_S[sizes == size].mean() for size in range(3)]
+    factors = lowest(SIZES, means, counts, NO_CURVATURE).factors
+    shares = [factors[size] / counts[size] for size in sizes]
+    return -losses_S[:, None], Runs(tuple(shares), tuple(sizes.tolist()))
+
+
+@pytest.mark.parametrize("seed_sd", [0.02, 0.1])
+@pytest.mark.parametrize("runs", [6, 18])
+def test_an_interval_over_runs_of_several_sizes_covers_and_is_shorter(
+    runs: int, seed_sd: float
+) -> None:
+    """As confirm trains them: against those of one size alone."""
+    generator = np.random.default_rng(0)
+    held, widths = 0, []
+    for _ in range(400):
+        hard_D = generator.normal(0, 1, 60)
+        sides = []
+        for _ in range(2):
+            skill_S1, weights = of_sizes(generator, runs, seed_sd)
+            own_D = hard_D + generator.normal(0, 0.1, 60)
+            values_SD = skill_S1 + own_D + generator.normal(0, 0.1, (runs, 60))
+            sides.append(Sheet(values_SD, np.ones(60), weights))
+        found = difference(sides[:1], sides[1:])
+        low, high = found.interval()
+        held += low <= 0 <= high
+        middle = [Sheet(side.values_SD[1::3], side.weights_D) for side in sides]
+        few = difference(middle[:1], middle[1:]).interval()
+        widths.append((high - low) / (few[1] - few[0]))
+
+    assert held / 400 >= 0.925
+    assert np.median(widths) < {(6, 0.02): 0.9, (6, 0.1): 0.6}.get((runs, seed_sd), 1.0)
+
+
+def test_sizes_are_no_scatter_of_seeds() -> None:
+    runs = Runs((0.25,) * 4, (0, 0, 1, 1))
+    assert runs.freedom == 2
+    assert runs.spread([1.0, 3.0, 11.0, 13.0]) == pytest.approx(2.0)
+    assert Runs.alike(4).spread([1.0, 3.0, 11.0, 13.0]) > 30
+    single = Runs((0.5, 0.2, 0.3), (0, 1, 2))
+    assert single.freedom == 2, "where no size has two runs, sizes are in the scatter"
+    assert single.mean([1.0, 2.0, 3.0]) == pytest.approx(1.8)
+    assert mean_of([1.0, 3.0, 11.0, 13.0], runs=runs).value == 7.0
 
 
 def test_pairing_takes_out_what_documents_do_to_both() -> None:

@@ -6,22 +6,31 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 import yaml
 from commands import Done
 from inline import CORPUS
+from pages import named, write
 from tiny import PICK, SPACE, SUITE
+from worlds import looked
 
 import modsearch as library
+from modsearch.analysis.samples import text_of
+from modsearch.analysis.scores import Contender, compare_scores
 from modsearch.api.targets import corpus_of, moved
 from modsearch.config.answers import ScoreComparison
 from modsearch.config.data import DataConfig, SourceConfig
 from modsearch.config.model import ModelConfig
+from modsearch.config.records import Stage
 from modsearch.data.tokenizers import train_bpe
 from modsearch.errors import ModsearchError
+from modsearch.evaluation.suites import load_suite
 from modsearch.nn.model import Decoder
+from modsearch.reporting.evaluation_tables import evaluation_differences, evaluation_means
+from modsearch.store.directory import evaluations_in
 from modsearch.training.checkpoint import save_model
 
 ROWS = [
@@ -84,6 +93,140 @@ def test_a_study_stands_for_both_winners_with_all_seeds(
         assert row.value == pytest.approx(sign * (ours - theirs), abs=1e-12)
 
 
+@pytest.fixture
+def curved(world: Path, tmp_path: Path) -> Path:
+    """A study without weights, whose runs of three sizes have answered the suite."""
+    made_with, rows = looked(6, sd=0.002)
+    root = write(tmp_path / "curved", rows, made_with)
+    plan, file = load_suite(str(world / "tiny.yaml"))
+    for place, record in enumerate(map(named, rows)):
+        if record.stage is Stage.CONFIRM:
+            assert record.scores is not None
+            draw = np.random.default_rng(place)
+            bits = (record.scores.bits_per_byte + draw.normal(0, 0.01, 4)).tolist()
+            samples = {"documents": "d", "values": {"bits_per_byte": text_of(bits)}}
+            facts = {"leading": "bits_per_byte", "higher_is_better": False}
+            answer = {
+                "results": {"text": {"bits_per_byte,none": float(np.mean(bits))}},
+                "tasks": {"text": facts},
+                "samples": {"text": samples},
+                "config": {"suite_hash": plan.identity(file.parent), "corpus": "f00d",
+                           "part": "test", "mode": "causal"},
+            }  # fmt: skip
+            path = root / "trials" / record.hash / "eval" / "tiny.json"
+            path.write_text(json.dumps(answer))
+    return root
+
+
+def test_a_study_stands_for_its_runs_of_all_sizes(world: Path, curved: Path) -> None:
+    found = compared(world, curved)
+    assert [(side.runs, side.sizes) for side in found.sides] == [(6, 3), (6, 3)]
+    assert any("runs of all confirmed sizes" in note for note in found.notes)
+    assert [row.over for row in found.differences] == ["seeds and documents"]
+    study = library.open_study(curved)
+    dense = next(arm for arm in study.claims.confirmed if arm.arm == "dense")
+    scores = {
+        record.hash: study.directory.evaluations(record.hash)["tiny"]["results"]["text"]
+        for record in dense.all_records
+    }
+    expected = sum(
+        factor / 2 * scores[record.hash]["bits_per_byte,none"]
+        for factor, group in zip(dense.estimate.factors, dense.groups, strict=True)
+        for record in group.records
+    )
+    score = next(s for s in found.scores if s.side.endswith(":dense"))
+    assert score.value == pytest.approx(expected, rel=1e-3)
+    known = {each.hash: study.directory.evaluations(each.hash) for each in study.trials}
+    means = evaluation_means(study.evaluations, known, arms=study.claims.confirmed)
+    [row] = [row for row in means.to_dict("records") if row["arm"] == "dense" and
+             (row["suite"], row["role"]) == ("tiny", "leads")]  # fmt: skip
+    assert row["mean"] == pytest.approx(expected)
+    assert row["seeds"] == 6
+    [gap] = evaluation_differences(study.headline.comparison, known).to_dict("records")
+    assert gap["difference"] == pytest.approx(found.differences[0].value)
+    assert gap["difference high"] == pytest.approx(found.differences[0].high)
+
+
+def test_runs_that_can_not_be_scored_are_left_out_and_told(world: Path, curved: Path) -> None:
+    study = library.open_study(curved)
+    dense = next(arm for arm in study.claims.confirmed if arm.arm == "dense")
+    files = {
+        record.hash: curved / "trials" / record.hash / "eval" / "tiny.json"
+        for record in dense.all_records
+    }
+    files[dense.groups[1].records[0].hash].unlink()
+    found = compared(world, curved)
+    assert [(side.runs, side.sizes) for side in found.sides] == [(5, 3), (6, 3)]
+    assert f"{curved}:dense: 5 of 6 finished runs have weights or scores" in found.notes
+    for record in dense.all_records:
+        if record not in dense.records:
+            files[record.hash].unlink(missing_ok=True)
+    found = compared(world, curved)
+    assert found.sides[0].sizes == 1, "what only some sizes have is of the one that stands for all"
+    for path in files.values():
+        path.unlink(missing_ok=True)
+    with pytest.raises(ModsearchError, match="has no weights, and no results of suite `tiny`"):
+        compared(world, curved)
+
+
+def test_two_seeds_of_one_model_are_no_better_and_worse_architecture(
+    world: Path, winners: ScoreComparison
+) -> None:
+    """However small p is over documents: the words are about these weights."""
+    first, second = trials_of(world, "dense")[:2]
+    for targets in ((first, second), (first, world / "study")):
+        found = compared(world, *targets)
+        assert all(row.weights_alone for row in found.differences)
+        words = {row.verdict for row in found.differences if row.p is not None and row.p < 0.05}
+        assert words <= {"better (these weights alone)", "worse (these weights alone)"}
+    assert {row.over for row in found.differences} == {"seeds and documents"}, "of the study"
+    one, two = ({"one": json.loads((trial / "eval" / "tiny.json").read_text())}["one"]
+                for trial in (first, second))  # fmt: skip
+    two["samples"]["text"]["values"]["bits_per_byte"] = " ".join(
+        str(9 + place / 100) for place in range(4)
+    )
+    [text, _] = compare_scores("tiny", [Contender("a", [one]), Contender("b", [two])]).differences
+    assert text.verdict == "worse (these weights alone)"
+    assert text.p is not None
+    assert text.p < 1e-3
+    others = [Contender("a", [one, one, one]), Contender("b", [two], fixed=True)]
+    assert compare_scores("tiny", others).differences[0].verdict == "worse"
+    found = compared(world, first, second)
+    assert any("seeds of one candidate" in note for note in found.notes)
+    assert any("of these weights, and not of its architecture" in note for note in found.notes)
+    assert not any("other budgets" in note for note in found.notes)
+
+
+def test_other_budgets_are_told(world: Path, winners: ScoreComparison, tmp_path: Path) -> None:
+    dense, mod = (trials_of(world, arm)[0] for arm in ("dense", "mod"))
+    trained = tmp_path / "trained"
+    shutil.copytree(mod, trained)
+    config = yaml.safe_load((trained / "config.yaml").read_text())
+    config["budget"]["flops"] = 1e8
+    (trained / "config.yaml").write_text(yaml.safe_dump(config))
+    [note] = [note for note in compared(world, dense, trained).notes if "other budgets" in note]
+    assert "with 5e7" in note
+    assert "with 1e8" in note
+
+
+def test_what_was_asked_already_is_not_told_again(
+    world: Path, winners: ScoreComparison, others: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Of a bare checkpoint, of somebody else's model, and of what `eval` has asked."""
+    shutil.copytree(trials_of(world, "mod")[0] / "checkpoint", tmp_path / "bare")
+    told: list[str] = []
+    targets = [trials_of(world, "dense")[0], tmp_path / "bare", others[0]]
+    first = compared(world, *targets, progress=told.append)
+    assert len(told) == 2, "the trial has its results"
+    told.clear()
+    assert compared(world, *targets, progress=told.append) == first
+    assert told == []
+    suite = str(world / "tiny.yaml")
+    library.evaluate(others[1], suite, corpus=CORPUS)
+    compared(world, others[1], others[0], corpus=CORPUS, progress=told.append)
+    assert not any(str(others[1]) in line for line in told)
+
+
 def test_what_is_scored_is_reused_and_means_are_those_of_eval(
     world: Path, winners: ScoreComparison, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,9 +257,7 @@ def test_scores_on_the_validation_part_are_not_taken_for_those_on_test(
         found = json.loads(path.read_text())
         found["config"]["part"] = "validation"
         path.write_text(json.dumps(found))
-    told: list[str] = []
-    assert compared(world, *pair, progress=told.append).scores == expected.scores
-    assert len(told) == 2
+    assert compared(world, *pair).scores == expected.scores
     assert json.loads((pair[0] / "eval" / "tiny.json").read_text())["config"]["part"] == "test"
 
 
@@ -145,7 +286,7 @@ def test_trials_and_bare_checkpoints_are_compared_over_documents(
         for side in (str(mod), str(tmp_path / "bare"))
     }
     assert by_side[str(mod)] == pytest.approx(by_side[str(tmp_path / "bare")])
-    assert any("one run" in note for note in found.notes)
+    assert any("a single run" in note for note in found.notes)
     same = compared(world, mod, tmp_path / "bare")
     assert all((row.value, row.p) == (0, 1) for row in same.differences)
 
@@ -193,7 +334,7 @@ def test_models_of_several_tokenizers_are_compared_by_bytes(
         assert row.high is not None
         assert row.low < row.value < row.high
         assert row.over == "documents"
-    [note] = [note for note in found.notes if "one run" in note]
+    [note] = [note for note in found.notes if "a single run" in note]
     assert str(llama) not in note
     assert any(
         note == f"{llama}: taken as it is, without other seeds of it" for note in found.notes
@@ -218,9 +359,7 @@ def test_scores_in_bf16_are_not_compared_with_those_in_fp32(
 ) -> None:
     suite = str(world / "tiny.yaml")
     library.evaluate(world / "study", suite, dtype="bf16")
-    told: list[str] = []
-    assert compared(world, world / "study", progress=told.append) == winners
-    assert len(told) == 6
+    assert compared(world, world / "study") == winners
 
 
 def test_the_terminal_the_figure_and_json_say_the_same(
@@ -294,9 +433,6 @@ def test_the_text_of_a_study_at_another_place_has_the_field_that_it_had() -> Non
 def test_results_on_other_documents_are_no_comparison(
     world: Path, winners: ScoreComparison
 ) -> None:
-    from modsearch.analysis.scores import Contender, compare_scores
-    from modsearch.store.directory import evaluations_in
-
     dense, mod = (evaluations_in(trials_of(world, arm)[0])["tiny"] for arm in ("dense", "mod"))
     samples = {**mod["samples"], "pick": {**mod["samples"]["pick"], "documents": "others"}}
     with pytest.raises(ModsearchError, match="other documents of task `pick`"):
