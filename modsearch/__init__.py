@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from modsearch.api.comparing import compare
     from modsearch.api.components import check, components, describe
     from modsearch.api.data import prepare_data, show_data
-    from modsearch.api.model import evaluate, export, flops, generate, train
+    from modsearch.api.evaluating import evaluate
+    from modsearch.api.model import export, flops, generate, train
     from modsearch.api.planning import plan
     from modsearch.api.space import load_space
     from modsearch.api.speeds import time_winners
@@ -50,7 +51,8 @@ _HOMES = {
     "api.comparing": ("compare",),
     "api.components": ("check", "components", "describe"),
     "api.data": ("prepare_data", "show_data"),
-    "api.model": ("evaluate", "export", "flops", "generate", "train"),
+    "api.evaluating": ("evaluate",),
+    "api.model": ("export", "flops", "generate", "train"),
     "api.planning": ("plan",),
     "api.space": ("load_space",),
     "api.speeds": ("time_winners",),

@@ -30,6 +30,8 @@ from modsearch.config.samples import TaskFacts, facts_of
 from modsearch.errors import StudyError, shown
 
 AVERAGE = "average"
+MARGIN = "answer_margin"
+"""The right answer's probability minus that of the likeliest wrong one: 0 of guessing."""
 CENTRED = "centred accuracy"
 """(accuracy - chance) / (1 - chance), mean over tasks: 0 of guessing, 1 of being always right."""
 
@@ -69,6 +71,11 @@ class Contender:
     def num_sizes(self) -> int:
         """Of its seeds."""
         return self.runs.num_sizes if self.runs is not None else 1
+
+    @property
+    def told(self) -> Side:
+        """To programs."""
+        return Side(name=self.name, runs=len(self.results), sizes=self.num_sizes)
 
 
 @dataclass(frozen=True)
@@ -188,7 +195,9 @@ def compare_scores(suite: str, contenders: Sequence[Contender]) -> ScoreComparis
         theirs = _sheets(suite, first, line)
         factors = [factor for *_, factor in line.parts]
         for each in contenders:
-            scores.append(_score(each, line))
+            _sheets(suite, each, line)
+            if (score := _score(each, line)) is not None:
+                scores.append(score)
             if each is not first:
                 gap = difference(_sheets(suite, each, line), theirs, factors, fixed=True)
                 found.append((line, each, gap))
@@ -196,10 +205,7 @@ def compare_scores(suite: str, contenders: Sequence[Contender]) -> ScoreComparis
     tasks = [row for row in found if row[0].shown.task != AVERAGE]
     return ScoreComparison(
         suite=suite,
-        sides=[
-            Side(name=each.name, runs=len(each.results), sizes=each.num_sizes)
-            for each in contenders
-        ],
+        sides=[each.told for each in contenders],
         tasks=[_shown(line, facts, first) for line in lines],
         scores=scores,
         differences=_told(tasks, first),
@@ -237,9 +243,30 @@ def _check_same(
             )
 
 
-def _score(contender: Contender, line: Line) -> Score:
+def scoreboard(
+    contenders: Sequence[Contender],
+) -> tuple[list[ScoredTask], list[Score], list[str]]:
+    """What models scored, without a comparison: averages, and of each task the metric that leads
+    and its accuracy; and what a reader should know."""
+    tasks: list[ScoredTask] = []
+    scores: list[Score] = []
+    facts = facts_of(contenders[0].results[0])
+    for line in lines_of(facts):
+        rows = [line]
+        each = facts.get(line.shown.task)
+        if each is not None and each.accuracy not in (None, each.leading):
+            rows.append(line_of(line.shown.task, str(each.accuracy)))
+        for row in rows:
+            tasks.append(_shown(row, facts, contenders[0]))
+            scores += [found for side in contenders if (found := _score(side, row)) is not None]
+    return tasks, scores, [f"{task}: {each.note}" for task, each in facts.items() if each.note]
+
+
+def _score(contender: Contender, line: Line) -> Score | None:
+    """None where results do not have it."""
     mean = mean_over(contender, line)
-    assert mean is not None
+    if mean is None:
+        return _stated(contender, line)
     low, high = mean.interval()
     return Score(
         side=contender.name,
@@ -248,7 +275,42 @@ def _score(contender: Contender, line: Line) -> Score:
         value=mean.value,
         low=_finite(low),
         high=_finite(high),
+        se=_finite(mean.se),
     )
+
+
+def _stated(contender: Contender, line: Line) -> Score | None:
+    """A score that is no mean over documents, as lm-eval has it."""
+    values, error = [], None
+    for results in contender.results:
+        for key, value in results["results"].get(line.shown.task, {}).items():
+            name, comma, kind = key.partition(",")
+            if comma and name == line.shown.metric and isinstance(value, int | float):
+                values.append(float(value))
+                error = results["results"][line.shown.task].get(f"{name}_stderr,{kind}")
+                break
+    if not values or len(values) < len(contender.results):
+        return None
+    runs = contender.runs or Runs.alike(len(values))
+    known = isinstance(error, int | float) and len(values) == 1
+    return Score(
+        side=contender.name,
+        task=line.shown.task,
+        metric=line.shown.metric,
+        value=float(runs.mean(values)),
+        low=None,
+        high=None,
+        se=float(error) if known and error is not None else None,
+    )
+
+
+def guessing(metric: str, facts: TaskFacts | None) -> float | None:
+    """What guessing scores by a metric; None where that has no meaning or is not stated."""
+    if metric in (CENTRED, MARGIN):
+        return 0.0
+    if facts is None or not metric.startswith("acc"):
+        return None
+    return facts.chance
 
 
 def _shown(line: Line, facts: Mapping[str, TaskFacts], first: Contender) -> ScoredTask:
@@ -257,7 +319,7 @@ def _shown(line: Line, facts: Mapping[str, TaskFacts], first: Contender) -> Scor
         for task, metric, _ in line.parts
         if (found := scores_of(first.results[0], task, metric)) is not None
     )
-    chance = facts[line.shown.task].chance if line.shown.task in facts else None
+    chance = guessing(line.shown.metric, facts.get(line.shown.task))
     return line.shown.model_copy(update={"documents": num, "chance": chance})
 
 

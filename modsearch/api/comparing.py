@@ -102,6 +102,9 @@ def _compared(
     progress: Callable[[str], None] | None,
 ) -> ScoreComparison:
     question = _question(sides, suite, data, data_dir)
+    for side in sides:
+        if side.arm is None:
+            _check_at_hand(side.runs[0], question)
     from modsearch.analysis.scores import compare_scores
 
     contenders = [_contender(side, question, progress) for side in sides]
@@ -189,8 +192,19 @@ def _can_be_had(run: Run, question: _Question) -> bool:
 def _lacks(run: Run, question: _Question) -> ModsearchError:
     name = question.asked.suite.name
     return ModsearchError(
-        f"{run.trial or run.folder} has no weights, and no results of suite `{name}`"
+        f"{run.trial or run.folder} has no weights, and no results of suite `{name}`\n"
+        f"`resources.keep` of a search space says whose weights are kept"
     )
+
+
+def _check_at_hand(run: Run, question: _Question) -> None:
+    """Whether a model can be scored, before any is."""
+    if not _can_be_had(run, question):
+        raise _lacks(run, question)
+    if run.imported:
+        from modsearch.evaluation.imported import imported_folder
+
+        imported_folder(str(run.folder))
 
 
 def _results(

@@ -65,11 +65,11 @@ def time_winners(
             f"its search is not that far, or its space has no `confirm`"
         )
     loaded = loaded_plugins(plugins)
+    from modsearch.api.targets import check_made_with
     from modsearch.data.corpus import Corpora, load_corpus
-    from modsearch.study.provenance import check_plugins
     from modsearch.training.speed import measure
 
-    check_plugins(manifest.plugins, loaded, [each.model for each in confirmed], root)
+    check_made_with(manifest.plugins, loaded, [each.model for each in confirmed], root)
     data = confirmed[0].records[0].candidate.data
     place = None if corpus is None else str(check_path("corpus", corpus))
     if (elsewhere := corpus_of(place)) is not None:

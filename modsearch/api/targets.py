@@ -1,7 +1,7 @@
 """What verbs are pointed at: a checkpoint, a trial, a study's winners, other weights, a text."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from modsearch.analysis.compare import Confirmed
     from modsearch.config.data import DataConfig
+    from modsearch.config.model import ModelConfig
     from modsearch.config.records import TrialConfig
     from modsearch.config.runtime import Plugin
     from modsearch.store.directory import StudyDirectory
@@ -100,7 +101,6 @@ def _winners(
 ) -> list[Target]:
     """Of a study; plugins are of no use where there are no weights."""
     from modsearch.analysis.claims import study_claims
-    from modsearch.study.provenance import check_plugins
 
     manifest = study.manifest()
     arms = study_claims(manifest, study.records()).winners
@@ -111,7 +111,7 @@ def _winners(
         )
     if plugins is not None:
         models = [record.candidate.model for arm in arms for record in arm.all_records]
-        check_plugins(manifest.plugins, plugins, models, root)
+        check_made_with(manifest.plugins, plugins, models, root)
     return [
         Target(
             name=f"{root}:{arm.arm}",
@@ -143,29 +143,67 @@ def checkpoint_of(path: Path, plugins: "Sequence[Plugin]") -> "tuple[Path, Trial
         )
     from modsearch.registry.plugins import digests
     from modsearch.store.trial import trial_config, weights_folder
-    from modsearch.study.provenance import check_plugins
 
     folder = weights_folder(path)
     config = folder.parent / "config.yaml"
     if not config.is_file():
         return folder, None
     made = trial_config(config)
-    check_plugins(digests(made.plugins), plugins, [made.candidate.model], path)
+    check_made_with(digests(made.plugins), plugins, [made.candidate.model], path)
     return folder, made
+
+
+def check_made_with(
+    made_with: "Mapping[str, str]",
+    plugins: "Sequence[Plugin]",
+    models: "Sequence[ModelConfig]",
+    what: Path,
+) -> None:
+    """`check_plugins`; models of built-in components alone need none, which is known without
+    torch."""
+    from modsearch.registry.built_in import are_built_in
+
+    if are_built_in(models):
+        return
+    from modsearch.study.provenance import check_plugins
+
+    check_plugins(made_with, plugins, models, what)
+
+
+def weights_of(path: Path, plugins: "Sequence[Plugin]") -> "tuple[Path, TrialConfig | None]":
+    """The same of `checkpoint_of`, whose weights are there.
+
+    Raises:
+        ModsearchError: there is no such folder, or no weights.
+    """
+    from modsearch.store.trial import check_weights
+
+    must_exist(path)
+    folder, made = checkpoint_of(path, plugins)
+    check_weights(folder)
+    return folder, made
+
+
+def must_exist(path: Path) -> None:
+    """Told before anything heavy is imported."""
+    if not path.exists():
+        raise ModsearchError(f"no folder {path}\nname a study, or a trial with a checkpoint")
 
 
 def corpus_of(
     corpus: "str | PathLike[str] | None", text: str | None = None
 ) -> "DataConfig | None":
     """What `--corpus` names, with the field that has its text; None where it names nothing.
+    Whether files are there is looked at now.
 
     Raises:
         ModsearchError: it can be no place of text, or a field is named of no text.
     """
     from pydantic import ValidationError
 
-    from modsearch.config.data import DataConfig
+    from modsearch.config.data import HUB, DataConfig
     from modsearch.config.wording import first_error
+    from modsearch.data.sources import text_files
 
     if corpus is None:
         if text is not None:
@@ -174,10 +212,14 @@ def corpus_of(
     path = os.fspath(corpus)
     values = {"corpus": path if text is None else {"path": path, "text": text}}
     try:
-        return DataConfig.model_validate(values)
+        found = DataConfig.model_validate(values)
     except ValidationError as error:
         wrong = first_error(error, DataConfig, values)
         raise ModsearchError(f"--{wrong}") from error
+    for source in found.sources:
+        if not source.path.startswith(HUB):
+            text_files(source.path)
+    return found
 
 
 def moved(data: "DataConfig", to: "DataConfig") -> "DataConfig":

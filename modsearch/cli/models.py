@@ -1,6 +1,5 @@
 """Verbs on one configuration and what was trained of it: flops, train, eval, generate, export."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -109,19 +108,15 @@ def evaluate(
     )
     if as_object:
         print(as_json(found))
-    elif found.file is not None:
+        return
+    from modsearch.cli.text import evaluation_text
+
+    print(evaluation_text(found))
+    if found.file is not None:
         print(f"results: {found.file}")
         print(f"`modsearch report {study}` shows them", file=sys.stderr)
     elif (target / "manifest.json").is_file():
         print(f"results: {target / 'trials'}/*/eval/{found.suite}.json")
-    else:
-        if found.corpus:
-            print(f"tasks from corpus `{found.corpus}`", file=sys.stderr)
-        from modsearch.cli.text import estimate
-
-        print(json.dumps(found.results[str(target)], indent=2))
-        for metric, mean in found.averages[str(target)].items():
-            print(f"average {metric}: {estimate(mean)}", file=sys.stderr)
 
 
 @app.command()

@@ -98,6 +98,13 @@ class Evaluation(Frozen):
     """By model and metric: over the suite's tasks, with 95 % intervals over documents."""
     file: str | None = None
     """Where results are kept, of a model that stands beside a study."""
+    sides: list["Side"] = []
+    """What stands in a table of scores: the model, or each confirmed arm with its runs."""
+    tasks: list["ScoredTask"] = []
+    """Its rows: averages, and of each task the metric that leads and its accuracy."""
+    scores: list["Score"] = []
+    """Its cells."""
+    notes: list[str] = []
 
 
 class LeftOutBudget(Frozen):
@@ -206,7 +213,7 @@ class ScoredTask(Frozen):
     higher_is_better: bool
     documents: int
     chance: float | None
-    """Accuracy of guessing."""
+    """What guessing scores by this metric; None where that has no meaning, as in bits per byte."""
     note: str | None
 
 
@@ -220,6 +227,8 @@ class Score(Frozen):
     low: float | None
     high: float | None
     """95 % interval over documents, and over seeds where there are several."""
+    se: float | None = None
+    """Standard error, over the same; None where it is not known."""
 
 
 OF_WEIGHTS = " (these weights alone)"

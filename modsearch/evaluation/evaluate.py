@@ -7,7 +7,6 @@ import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -209,7 +208,7 @@ def evaluate_winners(
     device: str = "cpu",
     local: LocalData | None = None,
     dtype: str = "fp32",
-) -> dict[str, dict[str, dict[str, Any]]]:
+) -> dict[str, Results]:
     """Score finished confirm trials on the test part, and write `eval/SUITE.json` of each.
 
     Trials whose weights were not kept are left out. What is there already is kept, unless the
@@ -217,7 +216,7 @@ def evaluate_winners(
     what the study was trained on; where it is not there, the CPU scores.
 
     Returns:
-        Metrics by trial and task.
+        Results by trial.
 
     Raises:
         ConfigError: the suite is unknown or wrong.
@@ -243,5 +242,5 @@ def evaluate_winners(
         results = directory.evaluations(name).get(asked.suite.name)
         if results is None or not asked.is_answered(results, tokens[name], dtype=dtype):
             results = answered(trial, asked, data, "test", device, tokens[name], local, dtype)
-        found[name] = results["results"]
+        found[name] = results
     return found

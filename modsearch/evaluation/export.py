@@ -26,10 +26,10 @@ from modsearch.errors import ModsearchError
 from modsearch.evaluation.shapes import CONFIG, OWN
 from modsearch.nn.contracts import KINDS
 from modsearch.nn.model import Decoder
-from modsearch.nn.parts import base_name
 from modsearch.nn.rotary import ROTARY_BASE
 from modsearch.registry import table
-from modsearch.store.files import write_bytes, write_text
+from modsearch.registry.built_in import base_name
+from modsearch.store.files import refuse_taken, write_bytes, write_text
 
 Kind = Literal["llama", "modsearch"]
 ARCHITECTURES: dict[Kind, str] = {
@@ -52,11 +52,7 @@ def export(model: Decoder, tokenizer: Tokenizer, out: Path) -> Exported:
     stated, out = out, out.absolute()
     if kind == "modsearch":
         refuse_foreign(model)
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise ModsearchError(
-            f"there is something in {stated} already\n"
-            f"name a new or an empty folder: nothing is written over"
-        )
+    refuse_taken(stated)
     part = out.with_name(f".{out.name[:40]}.{secrets.token_hex(8)}")
     try:
         _write(part, kind, model, tokenizer)

@@ -17,7 +17,8 @@ from modsearch.evaluation.likelihoods import padded
 from modsearch.evaluation.models import LanguageModel
 from modsearch.nn.cache import LayerCache
 from modsearch.nn.contracts import Mode
-from modsearch.nn.generate import Sampling, draw
+from modsearch.nn.generate import draw
+from modsearch.nn.sampling import Sampling
 
 MOST_NEW_TOKENS = 65_536
 SPARE_TOKENS = 8

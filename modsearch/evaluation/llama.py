@@ -16,11 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modsearch.errors import DataError, first_line, shown
+from modsearch.evaluation.imported import INDEX, WEIGHTS
 from modsearch.evaluation.shapes import Rope, Shape, read_shape
 from modsearch.nn.cache import LayerCache
 from modsearch.nn.contracts import Mode
 
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 HEAD = "lm_head.weight"
 EMBEDDING = "model.embed_tokens.weight"
 

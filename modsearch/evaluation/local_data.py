@@ -32,7 +32,10 @@ class LocalData:
 
     def __init__(self, folder: Path) -> None:
         if not folder.is_dir():
-            raise DataError(f"no folder {folder}\n--data-dir names one with data sets")
+            raise DataError(
+                f"no folder {folder}\n"
+                f"--data-dir, or `data_dir` in a search space, names one with data sets"
+            )
         self.folder = folder
 
     @classmethod

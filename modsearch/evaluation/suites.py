@@ -126,6 +126,16 @@ class Suite(Stated):
                 raise ValueError(f"task {shown(name)} stands twice: each has a name of its own")
         return self
 
+    @model_validator(mode="after")
+    def _tasks_are_defined(self) -> "Suite":
+        for task in self.tasks:
+            if not task.definition and not self.include:
+                raise ValueError(
+                    f"task {shown(task.task)} is a name alone, and `include` names no folder "
+                    f"with definitions of tasks"
+                )
+        return self
+
     @property
     def needs_corpus(self) -> bool:
         """Whether a task has a source of ours that may draw from held-out text."""

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modsearch.config.model import ModelConfig
-from modsearch.data.hub import model_folder
 from modsearch.data.tokenizers import (
     MODEL,
     SETTINGS,
@@ -16,15 +15,14 @@ from modsearch.data.tokenizers import (
     settings_of,
 )
 from modsearch.errors import ConfigError
-from modsearch.evaluation.llama import INDEX, WEIGHTS, Llama, load_llama
+from modsearch.evaluation.imported import WEIGHTS, imported_folder
+from modsearch.evaluation.llama import Llama, load_llama
 from modsearch.evaluation.shapes import CONFIG, HUB, OWN, is_imported, read_config
 from modsearch.nn.model import Decoder
 from modsearch.store.files import read_file
 from modsearch.store.trial import weights_folder
 from modsearch.training.checkpoint import load_model, model_of
 
-FILES = (CONFIG, "model*.safetensors", WEIGHTS, INDEX, MODEL, SETTINGS)
-"""Of a model on the hub; never a pickle."""
 PARTS = (CONFIG, "model.json", "model*.safetensors", MODEL, SETTINGS)
 """Files that scores depend on."""
 
@@ -61,7 +59,7 @@ def open_model(target: str, device: str = "cpu") -> Opened:
     """
     if is_imported(target):
         name = target.removeprefix(HUB)
-        folder = Path(name) if Path(name).is_dir() else model_folder(name, FILES)
+        folder = imported_folder(target)
         own = read_config(folder).get("model_type") == OWN
         model = read_back(folder, device) if own else load_llama(folder, device)
         return Opened(target, model, imported_tokenizer(folder, name), folder)

@@ -117,7 +117,8 @@ class Tasks:
             which = f" (dataset_path {shown(stated)})" if stated else ""
             raise DataError(
                 f"needs data from the hub{which}, which can't be reached\n"
-                f"go online, name a --data-dir, or use a suite that needs no hub, such as `quick`"
+                f"go online, name a folder with its data sets (--data-dir, or `data_dir` beside "
+                f"the suite in a search space), or use a suite that needs no hub, such as `quick`"
             ) from error
         except (IndexError, TypeError) as error:  # it tries the first document
             raise ConfigError(

@@ -32,11 +32,12 @@ from modsearch.nn.cost import Cost
 from modsearch.nn.keys import running_keys
 from modsearch.nn.layers import RmsNorm
 from modsearch.nn.losses import head_loss
-from modsearch.nn.parts import base_name, completed, component_options, made
+from modsearch.nn.parts import completed, component_options, made
 from modsearch.nn.passes import Passes
 from modsearch.nn.ranks import Ranks
 from modsearch.nn.rotary import Angles
 from modsearch.nn.selection import chosen_mask
+from modsearch.registry.built_in import base_name
 
 LONGEST_TRY = 1024
 """Positions are enough to see what a router learns from."""

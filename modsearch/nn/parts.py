@@ -10,18 +10,12 @@ from modsearch.config.runtime import Plugin
 from modsearch.errors import ConfigError, unknown
 from modsearch.nn.contracts import BLOCKS, FFNS, KINDS, Options, RoutedBlock
 from modsearch.registry import table
+from modsearch.registry.built_in import base_name
 from modsearch.registry.options import made as instance
 from modsearch.registry.options import options_of
 from modsearch.registry.registry import Registry, named
 
 T = TypeVar("T")
-
-
-def base_name(kind: str, name: str) -> str:
-    """The component behind a name; a composite block stands for a block with a certain ffn."""
-    if kind == "block" and name in table.COMPOSITES:
-        return table.COMPOSITES[name]["block"]
-    return name
 
 
 def block_names() -> list[str]:

@@ -118,12 +118,12 @@ EVALUATION = (
     "top-k was scored with training's routing, which sees later tokens: that is no likelihood, "
     "and is compared with nothing.",
     "All seeds and arms answer the same items, so more seeds do not make the items' error "
-    "smaller, and most of it is the same for two arms. Differences of the headline's two winners "
-    "are taken item by item, with seeds and items as crossed random effects; positive: the routed "
-    "arm is better, whether the metric is or not. Runs of all confirmed sizes are in a mean, with "
-    "the weights that their losses have in the arm's lowest one. Their intervals hold together "
-    "at 95 % (Bonferroni), and words are by p adjusted for the suite's tasks (Holm 1979); averages "
-    "are not adjusted.",
+    "smaller, and most of it is the same for two arms. Differences of the headline's two "
+    "winners are taken item by item, with seeds and items as crossed random effects; positive: "
+    "the routed arm is better, whether the metric is or not. Runs of all confirmed sizes are in "
+    "a mean, with the weights that their losses have in the arm's lowest one. Intervals of "
+    "differences hold together at 95 % (Bonferroni), and words are by p adjusted for the "
+    "suite's tasks (Holm 1979); averages are not adjusted.",
 )
 REFERENCES = (
     "Rows of stage reference are models that stand beside the study, scored on the same items by "

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from modsearch.config.reading import yaml_text
 from modsearch.config.wording import first_error
-from modsearch.errors import StudyError
+from modsearch.errors import ModsearchError, StudyError
 
 Parsed = TypeVar("Parsed")
 Model = TypeVar("Model", bound=BaseModel)
@@ -64,6 +64,19 @@ def write_model(path: Path, model: BaseModel) -> None:
 def write_yaml(path: Path, value: object) -> None:
     """Plain data as YAML, keys in their own order."""
     write_text(path, yaml_text(value))
+
+
+def refuse_taken(folder: Path) -> None:
+    """Whether a folder may be written as a whole.
+
+    Raises:
+        ModsearchError: there is something in its place.
+    """
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ModsearchError(
+            f"there is something in {folder} already\n"
+            f"name a new or an empty folder: nothing is written over"
+        )
 
 
 def read_file(path: Path, parse: Callable[[bytes], Parsed], remedy: str) -> Parsed:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from modsearch.config.reading import read_yaml
 from modsearch.config.records import Job, TrialConfig
 from modsearch.config.wording import first_error
-from modsearch.errors import ConfigError
+from modsearch.errors import ConfigError, StudyError
 
 WEIGHTS = "checkpoint/model.safetensors"
 """Of a trained model, in its trial's folder."""
@@ -53,6 +53,26 @@ def weights_folder(path: Path) -> Path:
     """The folder with weights: that of a trial, or the path itself."""
     inside = path / "checkpoint"
     return inside if inside.is_dir() else path
+
+
+def check_weights(folder: Path) -> None:
+    """Told before anything heavy is imported.
+
+    Raises:
+        StudyError: a folder has no checkpoint.
+    """
+    if (folder / "model.safetensors").is_file() and (folder / "model.json").is_file():
+        return
+    for trial in (folder, folder.parent):
+        if (trial / "result.json").is_file():
+            raise StudyError(
+                f"no weights in {trial}\n`resources.keep` of its search space says whose are "
+                f"kept: `winners` (confirmed trials, the default), `all` or `none`"
+            )
+    raise StudyError(
+        f"no checkpoint in {folder}\n"
+        f"a checkpoint is a folder with model.safetensors and model.json"
+    )
 
 
 def trial_config(config: Path) -> TrialConfig:

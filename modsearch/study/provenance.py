@@ -27,8 +27,9 @@ from modsearch.config.records import Stage
 from modsearch.config.runtime import EngineName, Plugin, Runtime
 from modsearch.config.shipped import PACKAGE
 from modsearch.errors import StudyError, redacted
-from modsearch.nn.parts import base_name, words
+from modsearch.nn.parts import words
 from modsearch.planning.compilation import constants
+from modsearch.registry.built_in import components_of
 from modsearch.registry.plugins import by_name, digests, load_plugins, plugin_source
 from modsearch.space.kinds import OF_PART
 from modsearch.space.space import Arm, Section, Space
@@ -195,7 +196,7 @@ def check_plugins(
     """
     given = {plugin.path: plugin.digest for plugin in plugins}
     right = {path for path, digest in given.items() if digest in made_with.values()}
-    if all(_comes_from(right, kind, name) for kind, name in _components(models)):
+    if all(_comes_from(right, kind, name) for kind, name in components_of(models)):
         return
     missing = [name for name, digest in made_with.items() if digest not in given.values()]
     if missing:
@@ -212,17 +213,6 @@ def check_plugins(
 
 def _is_study(folder: Path) -> bool:
     return (folder / "manifest.json").is_file()
-
-
-def _components(models: Iterable[ModelConfig]) -> set[tuple[str, str]]:
-    """Kinds and names."""
-    found = set()
-    for model in models:
-        parts = {"block": model.block, "router": model.router, "schedule": model.schedule}
-        if model.ffn is not None:
-            parts["ffn"] = model.ffn
-        found |= {(kind, base_name(kind, part.name)) for kind, part in parts.items()}
-    return found
 
 
 def _comes_from(plugins: Set[str], kind: str, name: str) -> bool:

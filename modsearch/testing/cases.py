@@ -7,8 +7,9 @@ from modsearch.config.model import Component, ModelConfig
 from modsearch.config.optim import OptimConfig
 from modsearch.errors import unknown
 from modsearch.nn.contracts import BLOCKS, FFNS, ROUTERS, Options, RoutedBlock
-from modsearch.nn.parts import base_name, completed, component_options
+from modsearch.nn.parts import completed, component_options
 from modsearch.optim.parts import completed_optim
+from modsearch.registry.built_in import base_name
 from modsearch.registry.options import options_of
 from modsearch.space.kinds import KINDS, OF_PART
 from modsearch.testing.probe import Case

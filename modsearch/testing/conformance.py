@@ -17,7 +17,8 @@ import torch
 from modsearch.config.base import Frozen
 from modsearch.config.model import Component
 from modsearch.errors import unknown
-from modsearch.nn.parts import base_name, block_names
+from modsearch.nn.parts import block_names
+from modsearch.registry.built_in import base_name
 from modsearch.registry.plugins import plugin_frame
 from modsearch.space.kinds import KINDS, OF_PART
 from modsearch.testing.cases import cases, is_routed

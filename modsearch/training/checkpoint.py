@@ -10,6 +10,7 @@ from modsearch.config.model import ModelConfig
 from modsearch.errors import ModsearchError, StudyError, first_line
 from modsearch.nn.model import Decoder
 from modsearch.store.files import read_model, write_bytes, write_model
+from modsearch.store.trial import check_weights
 
 MAY_LACK = ("router.salt", "router.updates")
 """Buffers that are read as 0 where weights have none: older ones lack the salt of router `random`,
@@ -43,12 +44,8 @@ def load_model(folder: Path, device: str = "cpu") -> Decoder:
     Raises:
         StudyError: there is no checkpoint, or it is damaged.
     """
+    check_weights(folder)
     weights, config = folder / "model.safetensors", folder / "model.json"
-    if not (weights.is_file() and config.is_file()):
-        raise StudyError(
-            f"no checkpoint in {folder}\n"
-            f"a checkpoint is a folder with model.safetensors and model.json"
-        )
     remedy = "bring the file back; a trial's folder that is deleted is trained again"
     return model_of(read_model(config, ModelConfig, remedy), weights, device, remedy)
 

@@ -23,8 +23,9 @@ from modsearch.config.manifest import Manifest
 from modsearch.config.records import Stage, State
 from modsearch.config.runtime import Runtime
 from modsearch.data.corpus import load_corpus
-from modsearch.nn.generate import Sampling, generate
+from modsearch.nn.generate import generate
 from modsearch.nn.model import Decoder
+from modsearch.nn.sampling import Sampling
 from modsearch.planning.flops import ledger
 from modsearch.registry import table as components
 from modsearch.space.candidates import load_candidate
@@ -553,7 +554,7 @@ def test_results_are_where_eval_says(
     monkeypatch.chdir(scored)
     done = modsearch("eval", "study", "--suite", "file.yaml")
     assert done.code == 0, done.err
-    pattern = done.out.removeprefix("results: ").strip()
+    pattern = done.out.splitlines()[-1].removeprefix("results: ").strip()
     assert [path.name for path in scored.glob(pattern)] == ["inside.json"]
 
 

@@ -22,8 +22,9 @@ from modsearch.errors import ModsearchError
 from modsearch.evaluation.export import export
 from modsearch.evaluation.targets import open_model
 from modsearch.nn.contracts import FFNS, ROUTERS
-from modsearch.nn.generate import Sampling, generate
+from modsearch.nn.generate import generate
 from modsearch.nn.model import Decoder
+from modsearch.nn.sampling import Sampling
 from modsearch.registry.plugins import load_plugins
 from modsearch.training.checkpoint import save_model
 

@@ -15,7 +15,8 @@ from modsearch.config.model import ModelConfig
 from modsearch.nn.contracts import BLOCKS, ROUTERS, RoutedBlock, Rows
 from modsearch.nn.cost import Cost, Flops, conventions
 from modsearch.nn.model import Decoder
-from modsearch.nn.parts import base_name, block_names, completed
+from modsearch.nn.parts import block_names, completed
+from modsearch.registry.built_in import base_name
 
 BATCH = 2
 AXES: dict[str, list[Any]] = {

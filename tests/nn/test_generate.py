@@ -23,8 +23,9 @@ from modsearch.config.model import ModelConfig
 from modsearch.errors import ConfigError
 from modsearch.nn.blocks.mod import Mod
 from modsearch.nn.contracts import Context
-from modsearch.nn.generate import Decoding, Sampling, draw, generate
+from modsearch.nn.generate import Decoding, draw, generate
 from modsearch.nn.model import Decoder
+from modsearch.nn.sampling import Sampling
 from modsearch.training.checkpoint import save_model
 
 VOCAB = 64

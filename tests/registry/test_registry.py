@@ -16,8 +16,9 @@ from pydantic import ValidationError
 from modsearch.config.model import Component, ModelConfig
 from modsearch.errors import ConfigError
 from modsearch.nn.contracts import KINDS, Options
-from modsearch.nn.parts import base_name, completed, component_options
+from modsearch.nn.parts import completed, component_options
 from modsearch.registry import table as components
+from modsearch.registry.built_in import base_name
 from modsearch.registry.registry import Registry
 
 TABLES = {

@@ -24,10 +24,11 @@ from modsearch.config.runtime import Runtime
 from modsearch.data.batches import Batches
 from modsearch.data.corpus import Corpus, load_corpus
 from modsearch.nn.contracts import ROUTERS
-from modsearch.nn.generate import Sampling, generate
+from modsearch.nn.generate import generate
 from modsearch.nn.losses import LOGITS_AT_ONCE, head_loss
 from modsearch.nn.model import Decoder
 from modsearch.nn.parts import block_names, completed
+from modsearch.nn.sampling import Sampling
 from modsearch.store.directory import StudyDirectory
 from modsearch.store.trial import metrics_of
 from modsearch.training.budget import plan

@@ -10,7 +10,8 @@ import torch
 from modsearch.errors import ConfigError
 from modsearch.nn.contracts import SCHEDULES, Options, Router
 from modsearch.nn.model import Decoder, Output, statistics
-from modsearch.nn.parts import base_name, component_options
+from modsearch.nn.parts import component_options
+from modsearch.registry.built_in import base_name
 from modsearch.space.kinds import KINDS
 from modsearch.testing.probe import (
     MODES,
