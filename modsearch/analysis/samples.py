@@ -51,6 +51,14 @@ def numbers_of(text: str) -> Array:
     return found
 
 
+def left_out(results: Mapping[str, Any], task: str, metric: str) -> int:
+    """Documents of a task that have no score by a metric."""
+    try:
+        return TaskSamples.model_validate(results["samples"][task]).left_out.get(metric, 0)
+    except (KeyError, TypeError, ValueError):
+        return 0
+
+
 def scores_of(results: Mapping[str, Any], task: str, metric: str) -> Scores | None:
     """What each document scored; None where results do not say it, or not in this form."""
     try:

@@ -16,7 +16,7 @@ import numpy as np
 from modsearch.analysis.compare import Confirmed
 from modsearch.analysis.paired import LEVEL, Difference, Sheet, difference, holm
 from modsearch.analysis.runs import Runs
-from modsearch.analysis.samples import Scores, scores_of
+from modsearch.analysis.samples import Scores, left_out, scores_of
 from modsearch.config.answers import (
     OF_WEIGHTS,
     Estimate,
@@ -97,11 +97,11 @@ def lines_of(facts: Mapping[str, TaskFacts]) -> list[Line]:
     )
     if len(centred) > 1:
         found.append(_line(AVERAGE, CENTRED, centred))
-    leading = {each.leading for each in facts.values()}
-    if len(facts) > 1 and len(leading) == 1:
+    leading = {(each.leading, each.higher_is_better) for each in facts.values()}
+    if len(facts) > 1 and len(leading) == 1:  # of two directions there is no mean
+        [(metric, higher)] = leading
         parts = tuple((task, each.leading, 1.0) for task, each in facts.items())
-        higher = all(each.higher_is_better for each in facts.values())
-        found.append(_line(AVERAGE, leading.pop(), parts, higher=higher))
+        found.append(_line(AVERAGE, metric, parts, higher=higher))
     for task, each in facts.items():
         parts = ((task, each.leading, 1.0),)
         found.append(
@@ -257,9 +257,21 @@ def scoreboard(
         if each is not None and each.accuracy not in (None, each.leading):
             rows.append(line_of(line.shown.task, str(each.accuracy)))
         for row in rows:
-            tasks.append(_shown(row, facts, contenders[0]))
-            scores += [found for side in contenders if (found := _score(side, row)) is not None]
-    return tasks, scores, [f"{task}: {each.note}" for task, each in facts.items() if each.note]
+            known = [found for side in contenders if (found := _score(side, row)) is not None]
+            if known:
+                tasks.append(_shown(row, facts, contenders[0]))
+                scores += known
+    return tasks, scores, _task_notes(contenders[0], facts)
+
+
+def _task_notes(first: Contender, facts: Mapping[str, TaskFacts]) -> list[str]:
+    """What a reader of the tasks' scores should know."""
+    notes = [f"{task}: {each.note}" for task, each in facts.items() if each.note is not None]
+    for task, each in facts.items():
+        if num := left_out(first.results[0], task, each.leading):
+            which = "1 document has" if num == 1 else f"{num} documents have"
+            notes.append(f"{task}: {which} no {each.leading}, and no part in its mean")
+    return notes
 
 
 def _score(contender: Contender, line: Line) -> Score | None:
@@ -372,7 +384,7 @@ def _finite(value: float) -> float | None:
 
 
 def _notes(contenders: Sequence[Contender], facts: Mapping[str, TaskFacts]) -> list[str]:
-    notes = [f"{task}: {each.note}" for task, each in facts.items() if each.note is not None]
+    notes = _task_notes(contenders[0], facts)
     single = [each.name for each in contenders if len(each.results) == 1 and not each.fixed]
     if single:
         notes.append(

@@ -1,6 +1,5 @@
 """Models side by side on the documents of a suite."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -176,7 +175,7 @@ def _kept(run: Run, question: _Question) -> Mapping[str, Any] | None:
         return None
     from modsearch.store.directory import evaluations_in
 
-    results = evaluations_in(run.trial).get(question.asked.suite.name)
+    results = question.asked.of_this(evaluations_in(run.trial))
     answers = results is not None and question.asked.is_answered(results, question.tokens or "")
     return results if answers else None
 
@@ -220,7 +219,7 @@ def _results(
     from modsearch.evaluation.answers import Answers
     from modsearch.evaluation.evaluate import evaluate
     from modsearch.evaluation.targets import open_model
-    from modsearch.store.files import write_text
+    from modsearch.store.directory import write_evaluation
 
     def told() -> None:
         if progress is not None:
@@ -242,9 +241,8 @@ def _results(
         answers=keeps,
     )
     if run.trial is not None and question.tokens in (None, run.fingerprint):
-        path = run.trial / "eval" / f"{question.asked.suite.name}.json"
         with suppress(OSError):  # a study that one may only read is compared all the same
-            write_text(path, json.dumps(results, indent=2) + "\n")
+            write_evaluation(run.trial / "eval", results)
     return results
 
 

@@ -1,6 +1,5 @@
 """Models scored on the documents of a suite: a study's winners, or one model."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -228,7 +227,7 @@ def _evaluate_beside(
     from modsearch.evaluation.answers import Answers
     from modsearch.evaluation.evaluate import evaluate as scored
     from modsearch.evaluation.targets import open_model
-    from modsearch.store.files import write_text
+    from modsearch.store.directory import write_evaluation
 
     opened = open_model(str(folder))
     made = Reference(target=str(target), params=opened.model.num_params, digest=opened.digest)
@@ -245,8 +244,7 @@ def _evaluate_beside(
         dtype=dtype,
         vocab_size=asked.vocab_size,
     )
-    file = study.reference(name) / f"{found['config']['suite']}.json"
-    write_text(file, json.dumps({**found, "reference": made.model_dump()}, indent=2) + "\n")
+    file = write_evaluation(study.reference(name), {**found, "reference": made.model_dump()})
     return _of_one(found["config"]["suite"], asked.text.name, str(target), found, file)
 
 

@@ -51,7 +51,8 @@ def documents_of_winners(
     from modsearch.evaluation.suites import load_suite
 
     plan, path = load_suite(suite)
-    winner, answered = _answered(directory, plan, suite)
+    identity = plan.identity(path.parent, local)
+    winner, answered = _answered(directory, plan, suite, identity)
     _check_same(directory.root, plan, path, data, local, answered)
     text = winner.candidate.data
     if data is not None:  # files that are scored as they are, or the study's own elsewhere
@@ -64,10 +65,11 @@ def documents_of_winners(
 
 
 def _answered(
-    directory: "StudyDirectory", plan: "Suite", suite: str
+    directory: "StudyDirectory", plan: "Suite", suite: str, identity: str
 ) -> "tuple[Record, Mapping[str, Any]]":
     """A winner with its results of a suite."""
     from modsearch.analysis.claims import study_claims
+    from modsearch.config.evaluations import of_suite
     from modsearch.config.samples import facts_of
 
     root = directory.root
@@ -77,8 +79,8 @@ def _answered(
             f"{root} has no confirmed trials for a model to stand beside\n"
             f"its search is not that far, or its space has no `confirm`"
         )
-    for record in (record for arm in arms for record in arm.records):
-        results = directory.evaluations(record.hash).get(plan.name)
+    for record in (record for arm in arms for record in arm.all_records):
+        results = of_suite(directory.evaluations(record.hash), identity, plan.name)
         if results is not None and facts_of(results):
             return record, results
     raise StudyError(

@@ -128,8 +128,8 @@ class Study:
         from modsearch.reporting import evaluation_tables
 
         trials = self.trials
-        results = {each.hash: self.directory.evaluations(each.hash) for each in trials}
-        references, _ = comparable(self.directory.references(), results.values())
+        results, beside = self.directory.all_evaluations(trials)
+        references, _ = comparable(beside, results.values())
         return evaluation_tables.evaluations(trials, results, references)
 
     @property

@@ -34,6 +34,9 @@ class TaskSamples(Frozen):
     """By metric."""
     weights: dict[str, str] = {}
     """By metric: what each document counts for in the mean (bytes), where that differs."""
+    left_out: dict[str, int] = {}
+    """By metric: documents without such a score, where there are any; the same ones for every
+    model. They are in neither the values nor the mean."""
 
 
 def asked_of(results: Mapping[str, Any]) -> tuple[object, ...]:

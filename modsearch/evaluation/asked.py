@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from modsearch.config.data import DataConfig
+from modsearch.config.evaluations import of_suite
 from modsearch.config.samples import dtype_of, facts_of
 from modsearch.evaluation.local_data import LocalData
 from modsearch.evaluation.suites import Suite, load_suite
@@ -40,6 +41,11 @@ class Asked:
         """What results of a model say that they were made of; `tokens` is the fingerprint of
         those that it was trained with."""
         return tokens if self.suite.needs_corpus else self.whole_text
+
+    def of_this(self, evaluations: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any] | None:
+        """A trial's results of this suite, if there are any, or else of another one that has its
+        name."""
+        return of_suite(evaluations, self.identity, self.suite.name)
 
     def is_answered(
         self, results: Mapping[str, Any], tokens: str, part: Part = "test", dtype: str = "fp32"

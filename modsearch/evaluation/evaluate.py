@@ -25,8 +25,7 @@ from modsearch.evaluation.origins import origin_of
 from modsearch.evaluation.suites import load_suite
 from modsearch.evaluation.tasks import BOOTSTRAP_DRAWS, Results, Tasks
 from modsearch.nn.contracts import Mode
-from modsearch.store.directory import StudyDirectory
-from modsearch.store.files import write_text
+from modsearch.store.directory import StudyDirectory, write_evaluation
 from modsearch.store.trial import WEIGHTS
 from modsearch.training.checkpoint import load_model
 
@@ -168,8 +167,9 @@ def checked_metrics(
     vocab_size: int,
     fingerprint: str,
     local: LocalData | None = None,
-) -> tuple[dict[str, list[str]], list[str]]:
-    """What scores each task of a suite has, and its groups of tasks; their data is there then.
+) -> tuple[dict[str, dict[str, bool]], list[str]]:
+    """What scores each task of a suite has, with whether higher is better, and its groups of
+    tasks; their data is there then.
 
     Raises:
         ConfigError: the suite, or a task, is unknown or wrong.
@@ -196,7 +196,7 @@ def answered(
     suite, folder = asked.file, trial / "checkpoint"
     device = device if torch.cuda.is_available() else "cpu"
     results = evaluate_checkpoint(folder, suite, data, part, device, fingerprint, local, dtype)
-    write_text(trial / "eval" / f"{asked.suite.name}.json", json.dumps(results, indent=2) + "\n")
+    write_evaluation(trial / "eval", results)
     return results
 
 
@@ -239,8 +239,8 @@ def evaluate_winners(
     tokens = {row.hash: manifest.facts_of(row.candidate.model).fingerprint for row in records}
     found = {}
     for name, trial in kept.items():
-        results = directory.evaluations(name).get(asked.suite.name)
+        results = asked.of_this(directory.evaluations(name))
         if results is None or not asked.is_answered(results, tokens[name], dtype=dtype):
             results = answered(trial, asked, data, "test", device, tokens[name], local, dtype)
-        found[name] = results
+        found[name] = dict(results)
     return found

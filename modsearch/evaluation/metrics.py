@@ -8,7 +8,8 @@ turns round. Two measures that move with every change of a likelihood stand besi
     recommend at small scale: of a multiple choice the right one, of a LAMBADA-like task the
     target. The delimiter before an answer counts as one of its bytes.
 `answer_margin` (higher is better): the right answer's probability minus that of the likeliest
-    wrong one, given that it is one of the choices: the proxy `margin` of DataDecide (Magnusson
+    wrong one, given that it is one of the choices; a document without a wrong choice has none, and
+    is in no mean of it: the proxy `margin` of DataDecide (Magnusson
     et al. 2025, arXiv 2504.11393) on normalised probabilities, from -1 to 1. Of a minimal pair it
     is positive just where `acc` is 1.
 
@@ -46,6 +47,8 @@ class Column:
     values: list[float]
     weights: list[float] | None = None
     """None where all count the same."""
+    left_out: int = 0
+    """Documents that have no such score, of which there are no values."""
 
 
 def own_metrics(task: Any) -> list[str]:
@@ -96,6 +99,7 @@ def _packed(rows: Sequence[Sample], columns: Mapping[str, Column]) -> TaskSample
         documents=hashlib.sha256(hashes.encode()).hexdigest()[:16],
         values={name: text_of(_rounded(name, each.values)) for name, each in columns.items()},
         weights={name: text_of(each) for name, each in weights.items()},
+        left_out={name: each.left_out for name, each in columns.items() if each.left_out},
     )
 
 
@@ -134,8 +138,11 @@ def _own_columns(task: Any, rows: Sequence[Sample]) -> dict[str, Column]:
             BITS: Column([_bits(row["filtered_resps"][0], row["arguments"][0]) for row in rows])
         }
     pairs = [_choice(task, row) for row in rows]
-    bits, margins = (list(column) for column in zip(*pairs, strict=True))
-    return {BITS: Column(bits)} | ({} if None in margins else {MARGIN: Column(margins)})
+    margins = [margin for _, margin in pairs if margin is not None]
+    found = {BITS: Column([bits for bits, _ in pairs])}
+    if margins:
+        found[MARGIN] = Column(margins, left_out=len(pairs) - len(margins))
+    return found
 
 
 def _bits(response: Any, argument: Any) -> float:

@@ -61,7 +61,7 @@ class Scorer:
         assert scoring is not None
         local = LocalData.at(scoring.data_dir)
         asked = Asked.of(scoring.suite, data, local)
-        found = evaluations_in(trial).get(asked.suite.name)
+        found = asked.of_this(evaluations_in(trial))
         if found is None or not asked.is_answered(found, job.fingerprint, scoring.part):
             from modsearch.evaluation.evaluate import answered
 

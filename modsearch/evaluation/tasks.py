@@ -45,8 +45,8 @@ class Tasks:
         self.leading = suite.leading
         self.facts: dict[str, TaskFacts] = {}
         """How scores are read, by task."""
-        self.metrics: dict[str, list[str]] = {}
-        """What scores there are, by task."""
+        self.metrics: dict[str, dict[str, bool]] = {}
+        """What scores there are, by task, and whether higher is better."""
         with scratch("modsearch-tasks-") as folder:
             include: list[str | Path] = [_included(name, path) for name in suite.include]
             self._load(suite, include, folder)
@@ -141,7 +141,7 @@ class Tasks:
             if task.definition:
                 _check_choices(built, task, self.samples.get(name))
             self.facts[name] = _facts(built, task, self.leading)
-            self.metrics[name] = [*built.higher_is_better(), *own_metrics(built)]
+            self.metrics[name] = _directions(built)
 
     def _spec(self, task: SuiteTask) -> dict[str, Any]:
         """A definition for lm-eval, with documents where the source is ours."""
@@ -237,13 +237,19 @@ def _check_examples(built: Any, shots: int) -> None:
         raise DataError(f"{shots} shots need examples of their own: NAME/train.jsonl beside them")
 
 
+def _directions(built: Any) -> dict[str, bool]:
+    """Whether higher is better, by metric."""
+    stated = {name: bool(each) for name, each in built.higher_is_better().items()}
+    return stated | {name: OWN[name] for name in own_metrics(built)}
+
+
 def _facts(built: Any, task: SuiteTask, suite_leading: str | None) -> TaskFacts:
     """How a task's scores are read.
 
     Raises:
         ConfigError: the leading metric is none of the task's.
     """
-    better = {**built.higher_is_better(), **{name: OWN[name] for name in own_metrics(built)}}
+    better = _directions(built)
     leading = task.leading or suite_leading
     if leading is None:
         leading = leading_of(built)
@@ -253,7 +259,7 @@ def _facts(built: Any, task: SuiteTask, suite_leading: str | None) -> TaskFacts:
     chance = task.stated_chance
     return TaskFacts(
         leading=leading,
-        higher_is_better=bool(better.get(leading, True)),
+        higher_is_better=better.get(leading, True),
         accuracy=accuracy if chance is not None else None,
         chance=chance,
         note=task.note,

@@ -109,8 +109,8 @@ def gather(root: Path) -> Material:
     outdated: list[str] = []
     if speeds is not None:
         speeds, outdated = current(speeds, claims.confirmed)
-    evaluations = {each.hash: directory.evaluations(each.hash) for each in counted.records}
-    references, others = comparable(directory.references(), evaluations.values())
+    evaluations, beside = directory.all_evaluations(counted.records)
+    references, others = comparable(beside, evaluations.values())
     return Material(
         directory=directory,
         manifest=manifest,

@@ -9,20 +9,21 @@ import json
 import re
 import sqlite3
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from modsearch.config.evaluations import labelled, labels_of
 from modsearch.config.manifest import Manifest
 from modsearch.config.records import Record, State, trial_hash
 from modsearch.config.references import FOLDER, Reference, References
 from modsearch.config.speeds import Speeds
 from modsearch.config.telemetry import RoutingReport
 from modsearch.errors import ConfigError, StudyError, printable
-from modsearch.store.files import read_file, read_model, write_model
+from modsearch.store.files import read_file, read_model, write_model, write_text
 from modsearch.store.trial import trial_config
 
 NAMES_SHOWN = 3
@@ -277,8 +278,18 @@ class StudyDirectory:
         return read_model(self._speeds, Speeds, "`modsearch time` measures it again")
 
     def evaluations(self, name: str) -> dict[str, dict[str, Any]]:
-        """Results of lm-eval by suite, in its own shape; what is damaged is left out."""
+        """Results of lm-eval by file, in its own shape; what is damaged is left out."""
         return evaluations_in(self.trial(name))
+
+    def all_evaluations(
+        self, records: Sequence[Record]
+    ) -> tuple[dict[str, dict[str, Mapping[str, Any]]], dict[str, dict[str, Mapping[str, Any]]]]:
+        """The same of trials, and of models beside the study, by what suites are called: by their
+        names, with the hash behind where two suites share one."""
+        found = {each.hash: self.evaluations(each.hash) for each in records}
+        beside = self.references()
+        labels = labels_of((found, beside))
+        return labelled(found, labels), labelled(beside, labels)
 
     def reference(self, name: str) -> Path:
         """Folder of a model that stands beside the study."""
@@ -327,6 +338,20 @@ def evaluations_in(trial: Path) -> dict[str, dict[str, Any]]:
         with suppress(StudyError):
             found[path.stem] = _read_evaluation(path)
     return found
+
+
+def write_evaluation(folder: Path, results: Mapping[str, Any]) -> Path:
+    """Write results of a suite into a folder, and answer with the file: NAME.json, unless that
+    holds another suite of the name, which is kept."""
+    config = results["config"]
+    name, identity = str(config["suite"]), str(config["suite_hash"])
+    path = folder / f"{name}.json"
+    with suppress(StudyError):
+        held = _read_evaluation(path).get("config") if path.is_file() else None
+        if isinstance(held, dict) and held.get("suite_hash") not in (None, identity):
+            path = folder / f"{name}-{identity}.json"
+    write_text(path, json.dumps(results, indent=2) + "\n")
+    return path
 
 
 def _evaluations(trial: Path) -> list[Path]:

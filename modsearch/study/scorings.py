@@ -55,7 +55,7 @@ class Scorings:
         lost = 0
         for record in wanted:
             job = self.stages.scored(record, suite.scoring)
-            results = directory.evaluations(record.hash).get(asked.suite.name)
+            results = asked.of_this(directory.evaluations(record.hash))
             if results is not None and asked.is_answered(results, job.fingerprint):
                 continue
             # What another version has trained may be named by what this one does not ask for.

@@ -1,6 +1,7 @@
 """What `eval` says, and mistakes that are told before anything heavy is imported."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -122,6 +123,30 @@ def test_a_score_that_is_no_mean_over_documents_is_told_as_lm_eval_has_it() -> N
     assert notes == []
     _, [score], _ = scoreboard([Contender("a", [one, one])])
     assert (score.value, score.se) == (0.25, None)
+
+
+def test_a_document_without_wrong_answers_has_no_margin_and_the_others_keep_theirs(
+    model: Path, modsearch: Callable[..., Done]
+) -> None:
+    rows = model.parent / "rows.jsonl"
+    alone = {"question": "x, then", "values": [" b"], "right": 0}
+    argv = ("eval", model, "--suite", model.parent / "tiny.yaml", "--corpus", CORPUS)
+    before = Evaluation.model_validate_json(modsearch(*argv, "--json").out)
+    rows.write_text(json.dumps(alone) + "\n" + rows.read_text())
+    found = Evaluation.model_validate_json(modsearch(*argv, "--json").out)
+    margins = [each.results[str(model)]["pick"]["answer_margin,none"] for each in (before, found)]
+    assert margins[1] == pytest.approx(margins[0])
+    counts = {task.metric: task.documents for task in found.tasks if task.task == "pick"}
+    assert counts == {"answer_margin": 4, "acc": 5}
+    note = "note: pick: 1 document has no answer_margin, and no part in its mean"
+    assert note in modsearch(*argv).out
+    assert note in modsearch("compare", model, _moved(model), *argv[2:]).out
+    rows.write_text(json.dumps(alone) + "\n")
+    assert "answer_margin" not in modsearch(*argv).out, "where none has one there is none"
+
+
+def _moved(model: Path) -> Path:
+    return Path(shutil.copytree(model, model.parent / "other"))
 
 
 def test_a_checkpoint_without_a_text_is_scored_on_what_needs_none(model: Path) -> None:

@@ -417,7 +417,8 @@ def test_winners_are_scored_once(data: DataConfig, tmp_path: Path) -> None:
     assert written.stat().st_mtime_ns == stamp
     path.write_text(yaml.safe_dump({**SUITE, "description": "Another."}))
     evaluate_winners(directory, records, path, data)
-    assert written.stat().st_mtime_ns != stamp
+    assert written.stat().st_mtime_ns == stamp
+    assert len(list(written.parent.glob("*.json"))) == 2, "another suite, whatever it is called"
     with pytest.raises(StudyError, match="no weights to score"):
         evaluate_winners(directory, records[1:], path, data)
 
@@ -807,3 +808,33 @@ def test_a_right_answer_that_is_no_choice_is_refused(
     ) as caught:
         evaluate(small, suite, data, "test")
     assert said in str(caught.value)
+
+
+def test_suites_of_one_name_keep_their_results_apart(data: DataConfig, tmp_path: Path) -> None:
+    """As a user's own suite that is called like a shipped one."""
+    directory = study(tmp_path / "study", data)
+    records = [record_of(DENSE, data, "a", Stage.CONFIRM)]
+    save_model(decoder(DENSE), directory.trial("a") / "checkpoint")
+    one, other = tmp_path / "tiny.yaml", tmp_path / "mine.yaml"
+    one.write_text(yaml.safe_dump(SUITE))
+    [task] = SUITE["tasks"]  # type: ignore[misc]
+    changed = {**task, "dataset_kwargs": {"num": 3, "size": 50}}
+    other.write_text(yaml.safe_dump({**SUITE, "tasks": [changed]}))
+    first = evaluate_winners(directory, records, one, data)["a"]
+    second = evaluate_winners(directory, records, other, data)["a"]
+    assert first["results"] != second["results"]
+    files = {path.name: path for path in (directory.trial("a") / "eval").glob("*.json")}
+    hashes = [str(each["config"]["suite_hash"]) for each in (first, second)]
+    assert set(files) == {"tiny.json", f"tiny-{hashes[1]}.json"}
+    stamps = {name: path.stat().st_mtime_ns for name, path in files.items()}
+    assert evaluate_winners(directory, records, one, data)["a"] == first
+    assert evaluate_winners(directory, records, other, data)["a"] == second
+    assert {name: path.stat().st_mtime_ns for name, path in files.items()} == stamps
+    found, _ = directory.all_evaluations(records)
+    assert set(found["a"]) == {f"tiny ({each[:8]})" for each in hashes}
+    files["tiny.json"].unlink()
+    found, _ = directory.all_evaluations(records)
+    assert set(found["a"]) == {"tiny"}, "alone it goes by its name, whatever its file is called"
+    old = {"results": first["results"]}
+    files["tiny.json"].write_text(json.dumps(old))
+    assert directory.all_evaluations(records)[0]["a"]["tiny"] == old, "older ones have none"

@@ -13,9 +13,11 @@ from tiny import SPACE, SUITE
 
 import modsearch
 from modsearch.analysis.recipes import best_recipe, explored
+from modsearch.analysis.scores import lines_of
 from modsearch.config.evaluation import Objective, Ranked
 from modsearch.config.records import Job, Record, Stage, State
 from modsearch.config.runtime import Share
+from modsearch.config.samples import TaskFacts
 from modsearch.engines.contract import RunTrial
 from modsearch.errors import ConfigError, DataError, ModsearchError, StudyError
 from modsearch.evaluation.objectives import check_objective, ranked
@@ -322,9 +324,30 @@ def test_a_mean_over_tasks_takes_the_metric_of_each() -> None:
     assert ranked(results, Objective(suite="x", task="both", metric="acc")).value == 0.65
     with pytest.raises(ConfigError, match="no f1 of a, b"):
         ranked(results, Objective(suite="x", metric="f1"))
-    check_objective(Objective(suite="x", task="both", metric="acc"), {"a": ["acc"]}, ["both"])
+    known = {"a": {"acc": True}}
+    check_objective(Objective(suite="x", task="both", metric="acc"), known, ["both"])
     with pytest.raises(ConfigError, match="unknown metric `ac`"):
-        check_objective(Objective(suite="x", metric="ac"), {"a": ["acc"]}, [])
+        check_objective(Objective(suite="x", metric="ac"), known, [])
+
+
+def test_there_is_no_mean_of_what_is_better_higher_and_lower() -> None:
+    objective = Objective(suite="x", metric="score")
+    known = {"a": {"score": True}, "b": {"score": False}}
+    with pytest.raises(ConfigError, match="higher is better in `a`, lower in `b`"):
+        check_objective(objective, known, [])
+    check_objective(objective.model_copy(update={"task": "b"}), known, [])
+    results = {
+        "tasks": known,
+        "results": {task: {"score,none": 0.5} for task in known},
+        "higher_is_better": known,
+    }
+    with pytest.raises(ConfigError, match="no mean over tasks of score"):
+        ranked(results, objective)
+    assert ranked(results, objective.model_copy(update={"task": "b"})).cost == 0.5
+    facts = {
+        task: TaskFacts(leading="score", higher_is_better=known[task]["score"]) for task in known
+    }
+    assert [line.shown.task for line in lines_of(facts)] == ["a", "b"], "and no average"
 
 
 @pytest.mark.parametrize(
