@@ -61,6 +61,15 @@ def measured(records: Sequence[Record], arm: str) -> list[Record]:
     return [record for record in rows if recipe_key(record) == wanted]
 
 
+def best_of_cells(records: Sequence[Record]) -> dict[tuple[str, float], Record]:
+    """The measured trial with the lowest loss of each arm and budget, of the arm's one recipe."""
+    found: dict[tuple[str, float], Record] = {}
+    for arm in sorted({record.arm for record in records}):
+        for record in sorted(measured(records, arm), key=lambda r: (causal_loss(r), r.hash)):
+            found.setdefault((arm, record.budget.flops), record)
+    return found
+
+
 def explored(records: Sequence[Record], arm: str) -> list[list[Record]]:
     """An arm's finished trials of `explore` at its largest budget, by recipe, best first.
 

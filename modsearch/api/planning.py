@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from modsearch.analysis.numbers import counted
 from modsearch.api.components import Files
 from modsearch.api.space import load_space
 from modsearch.errors import DataError
 
 if TYPE_CHECKING:
     from modsearch.api.space import SpaceLike
+    from modsearch.config.evaluation import Objective
     from modsearch.planning.forecast import Forecast
     from modsearch.space.space import Space
 
@@ -25,7 +27,11 @@ def plan(space: "SpaceLike", *, overrides: Sequence[str] = (), plugins: Files = 
 
     refused = _refused(wanted)
     found = forecast(wanted)
-    return found.model_copy(update={"warnings": [*refused, *found.warnings]})
+    objective = wanted.explore.objective if wanted.explore is not None else None
+    noise = [] if objective is None else [_noise(objective)]
+    return found.model_copy(
+        update={"notes": [*found.notes, *noise], "warnings": [*refused, *found.warnings]}
+    )
 
 
 def _refused(space: "Space") -> list[str]:
@@ -51,3 +57,28 @@ def _refused(space: "Space") -> list[str]:
     except DataError as error:
         return ["search will refuse this: " + "; ".join(str(error).splitlines())]
     return []
+
+
+def _noise(objective: "Objective") -> str:
+    """How much the objective scatters over documents: what the number of them tells."""
+    from modsearch.evaluation.suites import load_suite
+
+    suite, path = load_suite(objective.suite)
+    tasks = [task for task in suite.tasks if objective.task in (None, task.task)]
+    counts = [task.documents(path.parent) for task in tasks]
+    known = [count for count in counts if count is not None]
+    where = f"explore.objective {objective.name}"
+    again = "recipes that differ by less are ranked by luck"
+    if not known or len(known) < len(counts):
+        return (
+            f"{where}: its standard error over documents is not known before a trial is scored; "
+            f"{again}"
+        )
+    total = counted(sum(known), "document")
+    if not objective.metric.startswith("acc"):
+        return f"{where}: {total}; `eval` says the standard error of such a metric, and {again}"
+    error = 0.5 * sum(1 / count for count in known) ** 0.5 / len(known)
+    return (
+        f"{where}: over {total} an accuracy has a standard error of up to {error:.2g}, beside "
+        f"that of seeds; {again}"
+    )

@@ -14,7 +14,15 @@ from modsearch.config.rules import ShortName
 from modsearch.config.shipped import shipped
 from modsearch.config.wording import first_error
 from modsearch.errors import ConfigError, shown, unknown
-from modsearch.evaluation.documents import SOURCES, WHOLE_TEXTS, JsonLines, Source
+from modsearch.evaluation.documents import (
+    SOURCES,
+    WHOLE_TEXTS,
+    Excerpts,
+    JsonLines,
+    Recall,
+    Source,
+    SwappedWords,
+)
 from modsearch.evaluation.local_data import LocalData
 
 OWN_SOURCE = "modsearch:"
@@ -100,6 +108,20 @@ class SuiteTask(Stated):
             raise ConfigError(
                 f"dataset_kwargs: {first_error(error, SOURCES[name], options)}"
             ) from error
+
+    def documents(self, folder: Path) -> int | None:
+        """How many it scores at most; None where that is not known without loading its data.
+
+        Raises:
+            ConfigError: its source is wrong.
+            DataError: a file of it can't be read.
+        """
+        source, num = self.source(), None
+        if isinstance(source, Excerpts | SwappedWords | Recall):
+            num = source.num
+        elif isinstance(source, JsonLines):
+            num = sum(bool(line.strip()) for line in source.content(folder).split(b"\n"))
+        return min((each for each in (num, self.limit) if each is not None), default=None)
 
 
 def _task(value: object) -> object:

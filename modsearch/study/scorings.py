@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from modsearch.analysis.claims import study_claims
 from modsearch.analysis.numbers import counted
-from modsearch.analysis.recipes import causal_loss, measured
+from modsearch.analysis.recipes import best_of_cells
 from modsearch.config.evaluation import UNSCORED
 from modsearch.config.manifest import Manifest
 from modsearch.config.records import Job, Record, Stage, State
@@ -133,10 +133,4 @@ def _wanted(directory: StudyDirectory, manifest: Manifest, *, cells: bool) -> li
     records = directory.records()
     claims = study_claims(manifest, records)
     found = [record for each in claims.confirmed for record in each.all_records]
-    if cells:
-        best: dict[tuple[str, float], Record] = {}
-        for arm in manifest.arms:
-            for record in sorted(measured(records, arm), key=lambda r: (causal_loss(r), r.hash)):
-                best.setdefault((arm, record.budget.flops), record)
-        found += best.values()
-    return found
+    return [*found, *best_of_cells(records).values()] if cells else found

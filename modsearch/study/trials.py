@@ -3,7 +3,7 @@
 from contextlib import suppress
 from typing import Literal
 
-from modsearch.analysis.recipes import is_scored
+from modsearch.analysis.recipes import best_of_cells
 from modsearch.config.records import Job, Record, Stage, State
 from modsearch.errors import first_line
 from modsearch.store.directory import StudyDirectory
@@ -26,11 +26,13 @@ class Trials:
         self.directory = directory
         self.mirror = mirror
         self.keep = keep
-        self._best: dict[tuple[str, float], Record] | None = None
+        self._known: dict[str, Record] | None = None
+        """All records by their hashes; None where no cell keeps its best weights."""
+        self._best: set[str] = set()
+        """Hashes of those whose weights cells keep."""
         if cells:
-            self._best = {}
-            for record in directory.records():
-                self._note_best(record)
+            self._known = {record.hash: record for record in directory.records()}
+            self._best = {best.hash for best in best_of_cells([*self._known.values()]).values()}
 
     def finished(self, job: Job) -> Record | None:
         """The result of a job that need not be run again; without weights that are not kept."""
@@ -78,18 +80,17 @@ class Trials:
         if self.keep == "all" or (self.keep == "winners" and record.stage is Stage.CONFIRM):
             return True
         # By name: one that could not be scored comes back with the reason.
-        return any(record.hash == best.hash for best in (self._best or {}).values())
+        return record.hash in self._best
 
     def _note_best(self, record: Record) -> None:
         """The one that was the best of its cell before keeps its weights no longer."""
-        if self._best is None or not is_scored(record, Stage.MEASURE):
+        if self._known is None:
             return
-        cell = record.arm, record.budget.flops
-        before = self._best.get(cell)
-        if before is None or (record.cost, record.hash) < (before.cost, before.hash):
-            self._best[cell] = record
-            if before is not None:
-                self._drop_weights(before)
+        self._known[record.hash] = record
+        before = self._best
+        self._best = {best.hash for best in best_of_cells([*self._known.values()]).values()}
+        for name in before - self._best:
+            self._drop_weights(self._known[name])
 
 
 def is_unscored(job: Job, record: Record) -> bool:

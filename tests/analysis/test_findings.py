@@ -199,6 +199,21 @@ def test_untrained_models_answer_nothing() -> None:
     assert "bigrams" in rows[paper.LARGER.claim].answer.reason
 
 
+def test_how_untrained_models_route_supports_nothing() -> None:
+    rows = study(seeds=4)
+    telemetry = {
+        row.hash: told(accuracy=0.985, entropy=0.3, above=0.125)
+        for row in rows
+        if row.stage is Stage.CONFIRM and row.arm == "mod"
+    }
+    for stated in (paper.FORETOLD, paper.ENTROPY, paper.WEIGHTS, paper.SAMPLING_LOSS):
+        trained = answer(stated, rows, telemetry=telemetry)
+        assert trained.word is not Word.NOT_TESTED, stated
+        found = answer(stated, rows, telemetry=telemetry, made_with=manifest(bigram=0.5))
+        assert found.word is Word.NOT_TESTED, stated
+        assert "bigrams" in found.reason
+
+
 def test_an_empty_study_tests_nothing() -> None:
     rows = ledger([])
     assert {row.answer.word for row in rows.values()} == {Word.NOT_TESTED}

@@ -15,7 +15,9 @@ from tiny import PICK, SUITE
 
 import modsearch as library
 from modsearch.analysis.scores import Contender, scoreboard
+from modsearch.api.planning import _noise
 from modsearch.config.answers import Evaluation
+from modsearch.config.evaluation import Objective
 from modsearch.config.model import ModelConfig
 from modsearch.nn.model import Decoder
 from modsearch.training.checkpoint import save_model
@@ -153,3 +155,19 @@ def test_a_checkpoint_without_a_text_is_scored_on_what_needs_none(model: Path) -
     shipped = Path(library.__file__).parent.parent / "evals" / "grammar.yaml"
     with pytest.raises(library.ModsearchError, match="hub"):
         library.evaluate(model, str(shipped))  # and not: name a --corpus
+
+
+def test_a_plan_says_how_noisy_the_objective_is(model: Path) -> None:
+    def note(metric: str, task: str | None = None, name: str = "tiny.yaml") -> str:
+        objective = Objective(suite=str(model.parent / name), metric=metric, task=task)
+        return _noise(objective)
+
+    assert "over 4 documents an accuracy has a standard error of up to 0.25" in note("acc", "pick")
+    assert "8 documents; `eval` says" in note("answer_margin")
+    limited = yaml.safe_load((model.parent / "tiny.yaml").read_text())
+    limited["tasks"][1]["limit"] = 1
+    (model.parent / "limited.yaml").write_text(yaml.safe_dump(limited))
+    assert "over 1 document an" in note("acc", "pick", "limited.yaml")
+    loose = {"name": "loose", "description": "x", "include": ["blimp"], "tasks": ["blimp"]}
+    (model.parent / "loose.yaml").write_text(yaml.safe_dump(loose))
+    assert "is not known before" in note("acc", name="loose.yaml")

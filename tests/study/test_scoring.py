@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import pages
 import pytest
+import worlds
 import yaml
 from inline import Inline, quietly
 from tiny import SPACE, SUITE
 
 import modsearch
-from modsearch.analysis.recipes import best_recipe, explored
+from modsearch.analysis.recipes import best_of_cells, best_recipe, explored
 from modsearch.analysis.scores import lines_of
 from modsearch.config.evaluation import Objective, Ranked
 from modsearch.config.records import Job, Record, Stage, State
@@ -26,8 +28,11 @@ from modsearch.planning import speed
 from modsearch.space.candidates import load_space
 from modsearch.space.space import Space
 from modsearch.store.directory import StudyDirectory
+from modsearch.store.trial import WEIGHTS
 from modsearch.study.provenance import stage_key
 from modsearch.study.runner import Runner
+from modsearch.study.scorings import _wanted
+from modsearch.study.trials import Trials
 
 OBJECTIVE = {"task": "text", "metric": "bits_per_byte"}
 EXPLORED = {
@@ -283,6 +288,37 @@ def test_the_best_of_each_measured_cell_is_scored_and_keeps_its_weights(
     assert {job.hash for job in jobs if job.scoring} == weights
     assert all(bits(root, name) > 0 for name in weights)
     assert run(space, root, storage)[0] == []
+
+
+def test_a_cell_keeps_the_weights_that_are_scored_where_a_study_has_two_recipes(
+    tmp_path: Path,
+) -> None:
+    """The recipe that explore ranks first counts, however low the loss of another one is."""
+    rows = [row for row in worlds.study(budgets=[1e11]) if row.stage is not Stage.CONFIRM]
+    other = [
+        worlds.trial(Stage.MEASURE, row.arm, 1e11, 2, row.candidate.model.width, rate=0.01, loss=1)
+        for row in rows
+        if row.stage is Stage.MEASURE and row.candidate.model.width < 24
+    ]
+    explored_first = [row for row in rows if row.stage is Stage.EXPLORE]
+    then = [row for row in rows if row.stage is Stage.MEASURE]
+    records = [pages.named(row) for row in (*explored_first, *other, *then)]
+    directory = StudyDirectory(pages.write(tmp_path / "study", ()))
+    trials = Trials(directory, None, "winners", cells=True)
+    for record in records:
+        directory.write_record(record)
+        weights = directory.trial(record.hash) / WEIGHTS
+        weights.parent.mkdir()
+        weights.touch()
+        trials.settle(record)
+    best = {record.hash for record in best_of_cells(records).values()}
+    assert len(best) == 2
+    assert not best & {pages.named(row).hash for row in other}
+    assert {path.parent.parent.name for path in directory.root.glob(f"trials/*/{WEIGHTS}")} == best
+    again = Trials(directory, None, "winners", cells=True)
+    assert all(again._keeps_weights(record) == (record.hash in best) for record in records)
+    wanted = _wanted(directory, directory.manifest(), cells=True)
+    assert {record.hash for record in wanted} == best
 
 
 def test_explore_on_a_storage_goes_by_a_metric(suite: Path, tmp_path: Path) -> None:
