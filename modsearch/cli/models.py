@@ -109,7 +109,7 @@ def evaluate(
     if as_object:
         print(as_json(found))
         return
-    from modsearch.cli.text import evaluation_text
+    from modsearch.cli.scores import evaluation_text
 
     print(evaluation_text(found))
     if found.file is not None:

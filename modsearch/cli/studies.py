@@ -243,7 +243,7 @@ def compare(
 ) -> None:
     """Models on the same documents: differences from the first with intervals, by each task's
     leading metric; what is not scored yet is scored."""
-    from modsearch.cli.text import scores_text
+    from modsearch.cli.scores import scores_text
 
     found = modsearch.compare(
         targets,

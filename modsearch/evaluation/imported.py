@@ -3,11 +3,10 @@
 from pathlib import Path
 
 from modsearch.data.hub import model_folder
-from modsearch.data.tokenizers import MODEL, SETTINGS
 from modsearch.evaluation.shapes import CONFIG, HUB
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-FILES = (CONFIG, "model*.safetensors", WEIGHTS, INDEX, MODEL, SETTINGS)
+FILES = (CONFIG, "model*.safetensors", WEIGHTS, INDEX, "tokenizer*.json")
 """Of a model on the hub; never a pickle."""
 
 
