@@ -616,7 +616,7 @@ METRIC = {"metric": "acc", "aggregation": "mean", "higher_is_better": True}
         ({**SUITE, "tasks": ["a\udce9"]}, "tiny.yaml"),
         ({**SUITE, "tasks": [""]}, "tiny.yaml: tasks.0"),
         ({**SUITE, "tasks": [3]}, "tiny.yaml: tasks.0"),
-        ({**SUITE, "tasks": ["hellaswag"]}, "tiny.yaml: task `hellaswag`: unknown task"),
+        ({**SUITE, "tasks": ["hellaswag"]}, 'tiny.yaml: task "hellaswag" is a name alone'),
         ({**SUITE, "include": ["hellaswig"]}, "did you mean `hellaswag`"),
         ([], r"tiny.yaml is no mapping of keys to values"),
         (None, r"tiny.yaml is empty: it needs keys"),
