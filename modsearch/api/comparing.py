@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from modsearch.analysis.numbers import scientific
 from modsearch.api.components import Files, loaded_plugins
-from modsearch.api.targets import Run, Target, corpus_of, open_target
+from modsearch.api.targets import Run, Target, open_target, text_at_hand
 from modsearch.config.answers import ScoreComparison
 from modsearch.config.arguments import check_path, check_text
 from modsearch.errors import ModsearchError
@@ -71,7 +71,11 @@ def compare(
     with ExitStack() as files:
         sides = [side for each in targets for side in open_target(each, loaded, files)]
         found = _compared(
-            _checked(sides), suite, corpus_of(corpus, check_text("text", text)), data_dir, progress
+            _checked(sides),
+            suite,
+            text_at_hand(corpus, check_text("text", text)),
+            data_dir,
+            progress,
         )
     if folder is None:
         return found

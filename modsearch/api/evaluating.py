@@ -11,7 +11,7 @@ from modsearch.api.references import (
     name_beside,
     refuse_other,
 )
-from modsearch.api.targets import check_made_with, corpus_of, moved, must_exist, weights_of
+from modsearch.api.targets import check_made_with, moved, must_exist, text_at_hand, weights_of
 from modsearch.config.answers import Evaluation
 from modsearch.config.arguments import check_path, check_text
 from modsearch.errors import ModsearchError, unknown
@@ -83,7 +83,7 @@ def evaluate(
     from modsearch.store.directory import StudyDirectory
 
     plan, _ = load_suite(suite)
-    data = corpus_of(corpus, check_text("text", text))
+    data = text_at_hand(corpus, check_text("text", text))
     local = None if data_dir is None else LocalData(check_path("data_dir", data_dir))
     if plan.needs_texts and data is None:
         raise ModsearchError(f"suite `{plan.name}` scores files of yours\nname them with --corpus")

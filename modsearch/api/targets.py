@@ -194,16 +194,14 @@ def corpus_of(
     corpus: "str | PathLike[str] | None", text: str | None = None
 ) -> "DataConfig | None":
     """What `--corpus` names, with the field that has its text; None where it names nothing.
-    Whether files are there is looked at now.
 
     Raises:
         ModsearchError: it can be no place of text, or a field is named of no text.
     """
     from pydantic import ValidationError
 
-    from modsearch.config.data import HUB, DataConfig
+    from modsearch.config.data import DataConfig
     from modsearch.config.wording import first_error
-    from modsearch.data.sources import text_files
 
     if corpus is None:
         if text is not None:
@@ -212,11 +210,24 @@ def corpus_of(
     path = os.fspath(corpus)
     values = {"corpus": path if text is None else {"path": path, "text": text}}
     try:
-        found = DataConfig.model_validate(values)
+        return DataConfig.model_validate(values)
     except ValidationError as error:
         wrong = first_error(error, DataConfig, values)
         raise ModsearchError(f"--{wrong}") from error
-    for source in found.sources:
+
+
+def text_at_hand(corpus: "str | PathLike[str] | None", text: str | None) -> "DataConfig | None":
+    """The same of `corpus_of`, and whether there are such files, before anything heavy is
+    imported.
+
+    Raises:
+        ModsearchError: there are none.
+    """
+    from modsearch.config.data import HUB
+    from modsearch.data.sources import text_files
+
+    found = corpus_of(corpus, text)
+    for source in () if found is None else found.sources:
         if not source.path.startswith(HUB):
             text_files(source.path)
     return found

@@ -411,7 +411,7 @@ def test_the_field_that_has_the_text_can_be_named(
     done = modsearch("eval", dense, *asked, "--text", "content")
     assert done.code == 0, done.err
     plain = modsearch("eval", dense, "--suite", "bytes", "--corpus", tmp_path / "plain")
-    assert done.out == plain.out
+    assert done.out.splitlines()[1:] == plain.out.splitlines()[1:]
     done = modsearch("compare", dense, mod, *asked, "--text", "content", "--json")
     assert len(ScoreComparison.model_validate_json(done.out).differences) == 1
 
