@@ -1,7 +1,7 @@
 PYTHON ?= python3
 PIP_FLAGS ?=
 BIN := .venv/bin
-BENCHMARKS := benchmarks/engine_overhead.py
+BENCHMARKS := $(addprefix benchmarks/,step_time.py compilation.py decoding.py peers.py engine_overhead.py)
 REFERENCE = $(sort $(notdir $(patsubst %/,%,$(dir $(wildcard reports/*/*.tar.xz)))))
 PIP_INSTALL = $(BIN)/python -m pip install --quiet $(PIP_FLAGS) -c constraints/constraints.txt
 
@@ -36,7 +36,7 @@ check: setup  ## check format, lint and types
 	$(BIN)/ruff check
 	$(BIN)/mypy --strict modsearch
 
-bench: setup  ## run the speed benchmarks
+bench: setup  ## run the speed benchmarks, against other libraries too (half an hour, 2 GB)
 	@set -e; for script in $(wildcard $(BENCHMARKS)); do echo "== $$script"; $(BIN)/python $$script; done
 
 docs: setup  ## write docs/space.md from the models
