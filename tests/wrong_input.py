@@ -197,7 +197,7 @@ space.yaml
     explore:(trials#? windows# budgets.0 size.depth# size.width#)
     measure:(windows# seeds# ladder.0.budget ladder.0.depth# ladder.0.widths.0#)
     confirm:(runs# margin? seeds#? windows#? budgets.0)
-    resources:(workers# threads# micro_batch#? cpus? gpus?! checkpoint_seconds!)
+    resources:(workers# threads# micro_batch#? ranks# cpus? gpus?! checkpoint_seconds!)
 suite.yaml tasks.0.limit#? tasks.0.dataset_kwargs:(num# size#)
 """)
 OPTIONS = places("""

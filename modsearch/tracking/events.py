@@ -78,7 +78,7 @@ def tracked(record: Record, name: str, rows: Sequence[Mapping[str, float]]) -> T
         config |= {"params": record.plan.params, "steps": record.plan.steps}
     if record.scores is not None:
         found = record.scores.model_dump(mode="json", exclude={"block_losses"})
-        scores = {key: float(value) for key, value in found.items() if value is not None}
+        scores = {key: float(value) for key, value in _flat(found) if value is not None}
     return Tracked(record.hash, name, record.stage, record.arm, config, rows, scores)
 
 

@@ -98,7 +98,12 @@ def trials(out: Path) -> dict[str, list[tuple[object, ...]]]:
 
 
 @pytest.mark.parametrize(
-    ("sampler", "count", "workers"), [("grid", None, 2), ("qmc", 6, 2), ("tpe", 12, 1)]
+    ("sampler", "count", "workers"),
+    [
+        pytest.param("grid", None, 2, marks=pytest.mark.slow),
+        ("qmc", 6, 2),
+        pytest.param("tpe", 12, 1, marks=pytest.mark.slow),
+    ],
 )
 def test_local_and_ray_give_the_same_trials(
     cluster: Cluster,
@@ -162,6 +167,7 @@ def test_trials_of_two_ranks_run_beside_each_other_with_the_losses_of_one(
         assert ours == pytest.approx(theirs, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_half_a_gpu_each_runs_eight_trials_at_once(cluster: Cluster, tmp_path: Path) -> None:
     """Logical GPUs: the placement is Ray's, whether or not there is a device."""
     driver = Driver(list(range(12)))

@@ -429,6 +429,7 @@ def test_workers_run_the_plugin_and_the_study_keeps_a_copy(study: Path) -> None:
     assert directory.manifest().packages == {}
 
 
+@pytest.mark.slow
 def test_the_command_of_a_report_makes_the_same_trials_again(
     study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -476,6 +477,7 @@ def test_a_changed_plugin_is_refused_like_changed_code(
     assert set((study / "plugins").iterdir()) == kept
 
 
+@pytest.mark.slow
 def test_a_mixed_study_keeps_both_copies_and_says_so(
     study: Path, corpus: Path, tmp_path: Path, modsearch: Run
 ) -> None:

@@ -17,7 +17,7 @@ from tiny import SPACE
 from modsearch.config.model import ModelConfig
 from modsearch.config.records import Job, Stage, State
 from modsearch.data.corpus import load_corpus
-from modsearch.errors import DataError, StudyError
+from modsearch.errors import DataError
 from modsearch.sampling.ledger import open_storage
 from modsearch.space.candidates import load_space
 from modsearch.store.directory import StudyDirectory
@@ -281,12 +281,6 @@ def test_samples_that_do_not_fit_are_refused_before_training(
     with pytest.raises(DataError, match="test part"):
         Runner(space, tmp_path / "study")
     assert not (tmp_path / "study" / "manifest.json").exists()
-
-
-def test_a_stage_that_the_space_lacks_is_refused(tmp_path: Path, grid_space: Path) -> None:
-    space = load_space(grid_space, ["confirm=null"])
-    with pytest.raises(StudyError, match="no stage `confirm`"):
-        Runner(space, tmp_path / "study").run(Stage.CONFIRM)
 
 
 @pytest.mark.slow
