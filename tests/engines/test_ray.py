@@ -264,6 +264,7 @@ def test_another_token_is_told_in_two_lines(cluster: Cluster, tmp_path: Path) ->
     assert "it refuses the token" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_ray_of_its_own_ends_with_the_engine() -> None:
     """Its workers can't import what the tests alone have, and that is what they say."""
     driver = Driver([0])
