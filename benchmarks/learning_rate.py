@@ -9,18 +9,17 @@ the best rate of each arm and size, and what a misplaced rate costs.
 
 import argparse
 from collections import defaultdict
-from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
 
+from running import trained
+
 from modsearch.config.data import DataConfig, Validation
 from modsearch.config.records import Budget, Candidate, Job, Plan, Record, Stage
-from modsearch.config.runtime import Runtime, Signal
+from modsearch.config.runtime import Runtime
 from modsearch.data.corpus import load_corpus
-from modsearch.engines.local import LocalEngine
 from modsearch.space.candidates import build
 from modsearch.training.budget import plan
-from modsearch.training.trial import run_trial
 
 RATES = (0.00125, 0.0025, 0.005, 0.01, 0.02)
 SIZES = {5e10: ((2, 12), (2, 20), (2, 32)), 1.5e11: ((2, 16), (2, 24), (4, 32))}
@@ -66,16 +65,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
     todo = jobs()
-    waiting = iter(todo)
-    records: list[Record] = []
-
-    def on_record(job: Job, record: Record) -> None:
-        records.append(record)
-        print(f"{len(records)}/{len(todo)}", end="\r", flush=True)
-
-    engine = LocalEngine(partial(run_trial, options.out), options.workers, 1)
-    with engine.started():
-        engine.run(lambda: next(waiting, Signal.DONE), on_record)
+    records = trained(todo, options.out, options.workers)
     print_tables(records)
 
 

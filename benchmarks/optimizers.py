@@ -10,20 +10,19 @@ causal validation losses in nats with its 95 % interval, and the steps that the 
 
 import argparse
 from collections import defaultdict
-from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from running import trained
+
 from modsearch.analysis.noise import quantile
 from modsearch.config.data import CorpusFacts, DataConfig, Validation
 from modsearch.config.records import Budget, Job, Plan, Record, Stage
-from modsearch.config.runtime import Runtime, Signal
+from modsearch.config.runtime import Runtime
 from modsearch.data.corpus import load_corpus
-from modsearch.engines.local import LocalEngine
 from modsearch.space.candidates import build
 from modsearch.training.budget import plan
-from modsearch.training.trial import run_trial
 
 RECIPES: dict[str, dict[str, Any]] = {
     "adamw cosine": {},
@@ -72,16 +71,7 @@ def main() -> None:
         for block in BLOCKS
         for recipe in RECIPES
     ]
-    waiting = iter(todo)
-    records: list[Record] = []
-
-    def on_record(job: Job, record: Record) -> None:
-        records.append(record)
-        print(f"{len(records)}/{len(todo)}", end="\r", flush=True)
-
-    engine = LocalEngine(partial(run_trial, options.out), options.workers, 1)
-    with engine.started():
-        engine.run(lambda: next(waiting, Signal.DONE), on_record)
+    records = trained(todo, options.out, options.workers)
     print_table(records, options.flops, options.width)
 
 

@@ -20,7 +20,7 @@ from statistics import median
 from typing import Any
 
 import torch
-from served import Server
+from served import Server, in_turns
 
 from modsearch.config.model import ModelConfig
 from modsearch.nn.ffn.mlp import Mlp
@@ -82,22 +82,17 @@ def ours(shape: Mapping[str, int], batch: int, threads: int, routed: dict[str, A
     return Server([sys.executable, str(HERE / "served.py"), json.dumps(asked)])
 
 
-def in_turns(servers: Mapping[str, Server], rounds: int, count: int) -> dict[str, list[float]]:
-    """Seconds of each in every round, the first of which does not count."""
+def seconds_of(servers: Mapping[str, Server], rounds: int, count: int) -> dict[str, list[float]]:
+    """Of each in every round, the first of which does not count; ends them."""
     for name, server in servers.items():
         facts = server.answer()
         assert facts is not None, f"{name} did not start"
         server.facts = facts
-    seconds: dict[str, list[float]] = {name: [] for name in servers}
-    for turn in range(rounds + 1):
-        for name, server in servers.items():
-            found = server.ask(count)
-            assert found is not None, f"{name} ended"
-            if turn:
-                seconds[name].append(found["seconds"])
-    for server in servers.values():
+    answers = in_turns(servers, rounds + 1, count)
+    for name, server in servers.items():
         server.process.kill()
-    return seconds
+        assert len(answers[name]) == rounds + 1, f"{name} ended"
+    return {name: [each["seconds"] for each in found[1:]] for name, found in answers.items()}
 
 
 def training(envs: Path, threads: int, rounds: int) -> None:
@@ -110,7 +105,7 @@ def training(envs: Path, threads: int, rounds: int) -> None:
             "x-transformers": theirs(python, "x-transformers", shape, batch, threads),
             "mod": ours(shape, batch, threads, ROUTED),
         }
-        seconds = in_turns(servers, rounds, 2)
+        seconds = seconds_of(servers, rounds, 2)
         print(f"\n{label}: dense {median(seconds['dense']):.3f} s a step")
         for name, server in servers.items():
             params = f"{name:16} {server.facts['params'] / 1e6:7.2f}M parameters"

@@ -87,30 +87,37 @@ def served(asked: Mapping[str, Asked], limit: float) -> Iterator[dict[str, Serve
             server.process.wait()
 
 
+def in_turns(
+    servers: Mapping[str, Server], rounds: int, count: int
+) -> dict[str, list[dict[str, Any]]]:
+    """Answers to so many steps in every round; fewer of a process that has ended."""
+    answers: dict[str, list[dict[str, Any]]] = {name: [] for name in servers}
+    for _ in range(rounds):
+        for name, server in servers.items():
+            found = server.ask(count)
+            if found is not None:
+                answers[name].append(found)
+    return answers
+
+
 def timed(
     asked: Mapping[str, Asked], top: float, rounds: int, steps: int, limit: float
 ) -> list[dict[str, Any]]:
     """A row for each model: its step time beside that of the first one whose name has the same
     words but for the last; medians over rounds. `top` is the FLOP/s that utilisation is of."""
-    seconds: dict[str, list[float]] = {name: [] for name in asked}
-    memory = dict.fromkeys(asked, 0)
     with served(asked, limit) as servers:
-        for _ in range(rounds):
-            for name, server in servers.items():
-                found = server.ask(steps)
-                if found is not None:
-                    seconds[name].append(found["seconds"])
-                    memory[name] = found["memory"]
+        answers = in_turns(servers, rounds, steps)
     rows = []
     for name, server in servers.items():
         kind = name.rsplit(" ", 1)[0]
         first = next(other for other in servers if other.rsplit(" ", 1)[0] == kind)
-        if min(len(seconds[name]), len(seconds[first])) < rounds:
+        if min(len(answers[name]), len(answers[first])) < rounds:
             continue
+        mine, theirs = ([each["seconds"] for each in answers[one]] for one in (name, first))
         facts, base = server.facts, servers[first].facts
-        pairs = zip(seconds[name], seconds[first], strict=True)
+        pairs = zip(mine, theirs, strict=True)
         ratio, flops = median(a / b for a, b in pairs), facts["flops"] / base["flops"]
-        step = median(seconds[name])
+        step = median(mine)
         tokens = asked[name].batch * asked[name].config["seq_len"] / step
         rows.append(
             {
@@ -126,7 +133,7 @@ def timed(
                 "MFU": tokens * facts["a token"]["exact"] / top,
                 "MFU causal": tokens * facts["a token"]["causal_attention"] / top,
                 "MFU 6N": tokens * facts["a token"]["6N"] / top,
-                "peak GiB": memory[name] / 2**30,
+                "peak GiB": max(each["memory"] for each in answers[name]) / 2**30,
                 "first step s": facts["first"],
             }
         )

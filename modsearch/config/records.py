@@ -88,6 +88,11 @@ class State(StrEnum):
     FAILED = "failed"
 
 
+TRAINING_PHASES = ("data", "forward", "backward", "optimizer")
+PHASES = (*TRAINING_PHASES, "evaluation")
+"""What a trial's time goes into."""
+
+
 class Scores(Frozen):
     """What a finished trial measured on its sample."""
 
@@ -120,7 +125,7 @@ class Scores(Frozen):
     micro_batch: int | None = None
     """Sequences in one pass, where the memory held fewer than the study asked for."""
     phase_seconds: dict[str, float] | None = None
-    """Of the training's last process, by phase: data, forward, backward, optimizer, evaluation."""
+    """Of the training's last process, by phase of `PHASES`."""
 
 
 class Record(Frozen):

@@ -6,10 +6,8 @@ from statistics import median
 
 import pandas as pd
 
-from modsearch.config.records import Record
+from modsearch.config.records import PHASES, Record
 from modsearch.reporting.frames import Row, frame_of
-
-PHASES = ("data", "forward", "backward", "optimizer", "evaluation")
 
 
 def pace(record: Record) -> Row:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import torch
 
-PHASES = ("data", "forward", "backward", "optimizer")
+from modsearch.config.records import TRAINING_PHASES
 
 
 class Clock:
@@ -17,7 +17,7 @@ class Clock:
 
     def __init__(self, device: str) -> None:
         self._on_gpu = device == "cuda"
-        self._seconds = dict.fromkeys(PHASES, 0.0)
+        self._seconds = dict.fromkeys(TRAINING_PHASES, 0.0)
         self._last = time.perf_counter()
         self._events: list[tuple[str | None, torch.cuda.Event]] = []
 

@@ -1,7 +1,6 @@
 """A model on several ranks: replicated (DDP), or in parts (FSDP2). Loaded by ranks alone: it takes
 a second."""
 
-from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import cast
 
@@ -105,12 +104,3 @@ class Shards(Spread):
             moved = tensor.to(like.device)
             return distribute_tensor(moved, like.device_mesh, like.placements)
         return tensor
-
-    def gathered(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """One after the other, into the processor's memory: the device may have no room."""
-        found = {}
-        for name, tensor in tensors.items():
-            one = self.whole(tensor.detach())
-            if self.ranks.is_first:
-                found[name] = one.cpu()
-        return found

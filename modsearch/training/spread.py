@@ -79,12 +79,13 @@ class Spread(ABC):
         return tensor
 
     def gathered(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Whole tensors on the first rank, nothing on the others."""
+        """Whole tensors on the first rank, nothing on the others: one after the other, into the
+        processor's memory, since the device may have no room."""
         found = {}
         for name, tensor in tensors.items():
             one = self.whole(tensor.detach())
             if self.ranks.is_first:
-                found[name] = one
+                found[name] = one.cpu()
         return found
 
     def clip(self, parameters: Sequence[Tensor], most: float) -> Tensor:

@@ -2,8 +2,9 @@
 
 import pytest
 
+from modsearch.config.records import TRAINING_PHASES
 from modsearch.training import clock as of_clock
-from modsearch.training.clock import PHASES, Clock
+from modsearch.training.clock import Clock
 
 
 def test_time_belongs_to_the_mark_that_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -15,5 +16,5 @@ def test_time_belongs_to_the_mark_that_ends_it(monkeypatch: pytest.MonkeyPatch) 
     clock.mark("backward")
     clock.mark("forward")
     found = clock.read()
-    assert tuple(found) == PHASES
+    assert tuple(found) == TRAINING_PHASES
     assert found == {"data": 0, "forward": 2.0, "backward": 0.5, "optimizer": 0}
