@@ -21,8 +21,9 @@ from modsearch.config.runtime import Runtime
 from modsearch.nn.contracts import ROUTERS
 from modsearch.nn.model import Decoder
 from modsearch.optim.rates import Rates
-from modsearch.training.compilation import CompiledLoss, Loss
+from modsearch.training.compilation import CompiledLoss
 from modsearch.training.speed import in_turns, wait
+from modsearch.training.spread import Loss
 from modsearch.training.trainer import autocast
 from modsearch.training.weights import optimizer_for
 
