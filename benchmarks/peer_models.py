@@ -74,6 +74,7 @@ def mixture_of_depth(shape: dict[str, Any]) -> nn.Module:
         num_hidden_layers=shape["depth"],
         num_attention_heads=shape["num_heads"],
         max_position_embeddings=4 * shape["seq_len"],
+        architectures=["LlamaForCausalLM"],
     )
     model: nn.Module = apply_mod_to_hf(LlamaForCausalLM(config))
     return model.eval()
@@ -103,14 +104,22 @@ def decoded(shape: dict[str, Any], batch: int) -> tuple[int, Callable[[int], Non
     """Parameters, and so many tokens for each sequence after its context, greedily."""
     torch.manual_seed(0)
     model = mixture_of_depth(shape)
-    tokens_BT = torch.randint(VOCAB, (batch, shape["seq_len"]))
+    length = shape["seq_len"]
+    tokens_BT = torch.randint(VOCAB, (batch, length))
 
     def tokens(count: int) -> None:
         with torch.no_grad():
-            made = model(tokens_BT, use_cache=True)
+            # It asks for a row of positions for each sequence.
+            places_BT = torch.arange(length + count).expand(batch, -1)
+            made = model(tokens_BT, position_ids=places_BT[:, :length], use_cache=True)
             last_B1 = made.logits[:, -1:].argmax(-1)
-            for _ in range(count):
-                made = model(last_B1, past_key_values=made.past_key_values, use_cache=True)
+            for place in range(length, length + count):
+                made = model(
+                    last_B1,
+                    position_ids=places_BT[:, place : place + 1],
+                    past_key_values=made.past_key_values,
+                    use_cache=True,
+                )
                 last_B1 = made.logits[:, -1:].argmax(-1)
 
     return sum(p.numel() for p in model.parameters()), tokens
