@@ -438,9 +438,10 @@ def search(
     if stage is not None and not wanted.budgets(Stage(stage)):
         stages = ", ".join(each for each in Stage if wanted.budgets(each))
         raise StudyError(f"space `{wanted.name}` has no stage `{stage}`, only {stages}")
-    tracking = Tracking(check_texts("track", track), wanted.name, root, progress or unheard)
+    trackers = check_texts("track", track)
     kind: EngineName = "ray" if engine == "ray" else "local"
     with locked(root):
+        tracking = Tracking(trackers, wanted.name, root, progress or unheard)
         runner = Runner(
             wanted,
             root,

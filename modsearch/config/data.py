@@ -127,6 +127,15 @@ class SourceFacts(Frozen):
         }[part]
 
 
+class Mixing(Frozen):
+    """What several sources have of their own; earlier versions gave them less."""
+
+    by_source: bool = False
+    """Whether each has its own parts, and not the corpus as a whole."""
+    by_weight: bool = False
+    """Whether a BPE is trained on them by their weights, and not on all text alike."""
+
+
 class CorpusFacts(Frozen):
     """Of the tokens that a study is trained and scored on; None where an earlier version did not
     note it."""
@@ -169,6 +178,8 @@ class CorpusFacts(Frozen):
     by_source: bool = False
     """Whether each of several sources has its own parts, and not the corpus as a whole, as earlier
     versions had it."""
+    by_weight: bool = False
+    """Whether a BPE was trained on several sources by their weights."""
     sources: tuple[SourceFacts, ...] = ()
     """Where there are several."""
 

@@ -1,7 +1,7 @@
 """What a study was made with."""
 
 from modsearch.config.base import Frozen
-from modsearch.config.data import CorpusFacts
+from modsearch.config.data import CorpusFacts, Mixing
 from modsearch.config.design import Design
 from modsearch.config.model import ModelConfig
 from modsearch.config.runtime import EngineName, Runtime
@@ -58,6 +58,15 @@ class Manifest(Frozen):
         """What the loss of a model must beat to say anything, in the study's unit."""
         facts = self.facts_of(model)
         return facts.bigram_entropy / facts.size(self.unit, "validation")
+
+    @property
+    def mixing(self) -> Mixing:
+        """What sources of its corpus have of their own; tokens that are bytes have no BPE."""
+        all_of_them = [self.corpus, *self.corpora.values()]
+        return Mixing(
+            by_source=self.corpus.by_source,
+            by_weight=any(facts.by_weight for facts in all_of_them),
+        )
 
     @property
     def fingerprints(self) -> list[str]:

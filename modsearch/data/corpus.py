@@ -17,13 +17,14 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
-from modsearch.config.data import BPE, BYTES, CorpusFacts, DataConfig, Validation
+from modsearch.config.data import BPE, BYTES, CorpusFacts, DataConfig, Mixing, Validation
 from modsearch.config.model import ModelConfig
 from modsearch.data.batches import Batches
 from modsearch.data.cache import cache_folder
 from modsearch.data.hub import files_of
 from modsearch.data.prepare import Source, Told, Work
 from modsearch.data.shards import token_type
+from modsearch.data.shares import shared, taken
 from modsearch.data.split import HELD_OUT_SHARE, PARTS
 from modsearch.data.stamps import Stamps, key_of
 from modsearch.data.text import BLOCK_BYTES, END_OF_TEXT
@@ -41,6 +42,14 @@ OF_SOURCES = "bytes per token of each source"
 """Noted of several: what was prepared before lacks it, and losses per byte need it."""
 PARTS_OF_SOURCES = "parts of each source"
 """Noted where each has its own: what was prepared before has those of the corpus as a whole."""
+BPE_OF_SOURCES = "bpe by weight"
+"""Noted of one that is trained on each source by its weight."""
+MIXINGS = (
+    Mixing(by_source=True, by_weight=True),
+    Mixing(by_source=True),
+    Mixing(),
+)
+"""What versions made of several sources, the newest first."""
 MOST_TEXT = 16 * 1024 * 1024
 """Bytes of a part that suites draw documents from."""
 MOST_TRIES = 3
@@ -59,23 +68,42 @@ class Corpus:
     """Of the shards."""
 
     def text(self, part: str) -> npt.NDArray[np.uint8]:
-        """UTF-8 of a part, or of its first documents with `MOST_TEXT` bytes, which are a sample:
-        they stand in the order of their hashes. A zero ends each. The same whatever the tokens
-        are, so that models of several tokenizers are asked the same."""
-        tokens = self.parts[part]
+        """UTF-8 of a part, or some `MOST_TEXT` bytes of it: the first documents of each source by
+        its weight, which are a sample, since they stand in the order of their hashes. A zero ends
+        each. The same whatever the tokens are, so that models of several tokenizers are asked the
+        same."""
+        segments, most = self._segments(part), [MOST_TEXT]
+        if len(segments) > 1:
+            most = taken(MOST_TEXT, self._bytes(part), [weight for _, weight in segments])
+        ends = np.cumsum([size for size, _ in segments])[:-1]
+        sources = zip(np.split(self.parts[part], ends), most, strict=True)
+        return np.concatenate([self._first(tokens, size) for tokens, size in sources if size])
+
+    def _first(self, tokens: Tokens, most: int) -> npt.NDArray[np.uint8]:
+        """UTF-8 of the first documents with so many bytes, or of all."""
         if self.tokenizer.name == BYTES:
             tokens = tokens.astype(np.uint8, copy=False)
-            last = np.flatnonzero(tokens[MOST_TEXT - 1 :] == END_OF_TEXT)[:1]
-            return tokens[: MOST_TEXT + int(last[0])] if len(last) else tokens
-        tokens = tokens[: MOST_TEXT + 2 * BLOCK_BYTES]  # enough: none has less than a byte
+            last = np.flatnonzero(tokens[most - 1 :] == END_OF_TEXT)[:1]
+            return tokens[: most + int(last[0])] if len(last) else tokens
+        tokens = tokens[: most + 2 * BLOCK_BYTES]  # enough: none has less than a byte
         documents = np.split(tokens, np.flatnonzero(tokens == self.tokenizer.end) + 1)
         found, size = [], 0
         for document in documents:
-            if len(document) and size < MOST_TEXT:
+            if len(document) and size < most:
                 text = self.tokenizer.decode(document.tolist()).encode()
                 found.append(text + bytes([END_OF_TEXT]))
                 size += len(found[-1])
         return np.frombuffer(b"".join(found), np.uint8)
+
+    def _bytes(self, part: str) -> list[int]:
+        """Of each of several sources in a part."""
+        known = [
+            (each.tokens(part), each.bytes_per_token.get(part))
+            for each in self.facts.sources
+            if each.tokens(part)
+        ]
+        mean = self.facts.bytes_per_token_of(part)
+        return [round(size * (per_token or mean)) for size, per_token in known]
 
     def batches(self, seq_len: int, batch_size: int, seed: int) -> Batches:
         """Training batches, sources by their weights."""
@@ -115,6 +143,15 @@ class Corpus:
         fits = (size // (seq_len + 1) * total / weight for size, weight in segments)
         return max(1, int(min(fits)))
 
+    def room(self, validation: Validation, seq_len: int) -> int:
+        """Windows that the text of all sources has room for, whatever their weights."""
+        return sum(size // (seq_len + 1) for size, _ in self._segments(validation.part))
+
+    def scarcest(self, part: str) -> str:
+        """The source that has least text of a part for its weight."""
+        held = [each for each in self.facts.sources if each.tokens(part)]
+        return min(held, key=lambda each: each.tokens(part) / each.weight).name
+
     def _too_few(self, part: str, place: int, count: int, length: int) -> DataError:
         """Of the tokens of a source in a part."""
         size = self._segments(part)[place][0]
@@ -141,8 +178,7 @@ class Shards:
     sources: Sequence[Source]
     tokenizer: Tokenizer | None
     vocab_size: int
-    by_source: bool
-    """Whether each source has its own parts."""
+    mixing: Mixing
 
     @property
     def how(self) -> list[Any]:
@@ -153,7 +189,8 @@ class Shards:
             f"{BPE}-{self.vocab_size}" if self.tokenizer is None else self.tokenizer.identity
         )
         noted = [OF_SOURCES] if several else []
-        noted += [PARTS_OF_SOURCES] if self.by_source else []
+        noted += [PARTS_OF_SOURCES] if self.mixing.by_source else []
+        noted += [BPE_OF_SOURCES] if self.mixing.by_weight else []
         return [LAYOUT, BLOCK_BYTES, HELD_OUT_SHARE, fields, identity, *noted]
 
     def found(self) -> tuple[Path, CorpusFacts | None]:
@@ -190,7 +227,7 @@ class Shards:
                 self.sources,
                 self.tokenizer,
                 self.vocab_size,
-                self.by_source,
+                self.mixing,
                 cache_folder() / "work" / content,
                 told,
             )
@@ -233,16 +270,6 @@ class Corpora:
         return {size: each.facts for size, each in self.by_size.items()} if several else {}
 
 
-def shared(count: int, weights: Sequence[float]) -> list[int]:
-    """A count in whole shares by weight (largest remainders)."""
-    exact = count * np.array(weights) / sum(weights)
-    found = np.floor(exact).astype(int)
-    most = np.argsort(found - exact, kind="stable")[: count - int(found.sum())]
-    found[most] += 1
-    counts: list[int] = found.tolist()
-    return counts
-
-
 def load_corpus(
     config: DataConfig,
     vocab_size: int = 256,
@@ -250,7 +277,7 @@ def load_corpus(
     told: Told | None = None,
     *,
     prepare: bool = True,
-    by_source: bool | None = None,
+    mixing: Mixing | None = None,
 ) -> Corpus:
     """The corpus as memory-mapped shards, made at the first use and cached.
 
@@ -262,8 +289,8 @@ def load_corpus(
         fingerprint: of the tokens that they must be, where that matters.
         told: how far the preparation is.
         prepare: make what is not there yet.
-        by_source: whether each of several sources has its own parts; None: it has, unless the
-            tokens must be those of an earlier version, or no others are there.
+        mixing: what several sources have of their own; None: all there is, unless the tokens must
+            be those of an earlier version, or no others are there.
 
     Raises:
         DataError: nothing is there, a file can't be read, it is too small to split, its tokens are
@@ -277,10 +304,14 @@ def load_corpus(
         Source(each.path, files_of(each), each.text, each.weight) for each in config.sources
     ]
     several = len(sources) > 1
-    rules = [several] if by_source is None else [several and by_source]
-    if several and by_source is None and (fingerprint is not None or not prepare):
-        rules.append(False)
-    shards = [Shards(config.name, sources, tokenizer, vocab_size, rule) for rule in rules]
+    wanted = MIXINGS if fingerprint is not None or not prepare else MIXINGS[:1]
+    mixings = dict.fromkeys(
+        Mixing(
+            by_source=several and each.by_source, by_weight=several and trained and each.by_weight
+        )
+        for each in (wanted if mixing is None else [mixing])
+    )
+    shards = [Shards(config.name, sources, tokenizer, vocab_size, each) for each in mixings]
     if len(shards) > 1 or not prepare:
         for each in shards:
             folder, facts = each.found()
@@ -311,7 +342,7 @@ def load_corpora(
     told: Told | None = None,
     *,
     prepare: bool = True,
-    by_source: bool | None = None,
+    mixing: Mixing | None = None,
 ) -> Corpora:
     """Every set of tokens, made at the first use and cached.
 
@@ -320,7 +351,7 @@ def load_corpora(
         sizes: vocabularies; one where all models have the same tokens.
         told: how far the preparation of each is.
         prepare: make what is not there yet.
-        by_source: whether each of several sources has its own parts, as `load_corpus` says.
+        mixing: what several sources have of their own, as `load_corpus` says.
 
     Raises:
         DataError: one can't be made, as `load_corpus` says.
@@ -328,7 +359,7 @@ def load_corpora(
     """
     return Corpora(
         {
-            size: load_corpus(config, size, told=told, prepare=prepare, by_source=by_source)
+            size: load_corpus(config, size, told=told, prepare=prepare, mixing=mixing)
             for size in sizes
         }
     )

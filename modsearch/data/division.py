@@ -88,13 +88,28 @@ class Division:
         found = np.bincount(places_K, sizes_K, len(PARTS) * num_sources)
         return found.reshape(len(PARTS), num_sources).astype(np.int64)
 
-    def first_of_train(self, num_bytes: int) -> npt.NDArray[np.bool_]:
-        """Which pieces (N,) come first in the train part, up to so many bytes."""
+    def times_of_train(
+        self, num_bytes: int, weights_S: Sequence[float] | None = None
+    ) -> npt.NDArray[np.int64]:
+        """How often each piece (N,) is read to have so many bytes of the train part, or as many as
+        it has: those that come first once, or, where sources have weights, as many bytes of each
+        as are its share, the first pieces of a small one once more than the others."""
         train = self.first_K[self.parts_K == TRAIN]
-        taken = train[np.cumsum(self.reading.sizes[train]) <= num_bytes]
-        wanted = np.zeros(len(self.ranks_N), bool)
-        wanted[taken if len(taken) else train[:1]] = True
-        return wanted
+        sizes = self.reading.sizes[train]
+        most = min(num_bytes, int(sizes.sum()))
+        sources = self.sources_N[train] if weights_S is not None else np.zeros_like(train)
+        weights = dict(enumerate(weights_S or [1.0]))
+        present = np.unique(sources).tolist()
+        total = sum(weights[source] for source in present)
+        times = np.zeros(len(self.ranks_N), np.int64)
+        for source in present:
+            mine = sources == source
+            ends = np.cumsum(sizes[mine])
+            passes, rest = divmod(int(most * weights[source] / total), int(ends[-1]))
+            times[train[mine]] = passes + (ends <= rest)
+        if not times.any():
+            times[train[:1]] = 1
+        return times
 
     def kept_by_unit(self, num_units: int) -> list[npt.NDArray[np.bool_]]:
         """Which pieces of each unit are kept."""

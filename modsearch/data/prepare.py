@@ -14,13 +14,14 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from modsearch.config.data import CorpusFacts, SourceFacts
+from modsearch.config.data import CorpusFacts, Mixing, SourceFacts
 from modsearch.data.division import Division
 from modsearch.data.duplicates import copied
 from modsearch.data.entropies import Segment, entropies
@@ -36,7 +37,8 @@ from modsearch.store.files import write_text
 ALONE_BYTES = 2 * UNIT_BYTES
 """Up to so much text one process is faster than the start of others."""
 BPE_BYTES = 64 * 1024 * 1024
-"""Text of the train part that a BPE is fitted to: the pieces whose hashes come first."""
+"""Text of the train part that a BPE is fitted to: the pieces whose hashes come first, of each of
+several sources by its weight, as training reads them."""
 
 Told = Callable[[str, int, int], None]
 """Is told what is done, and how many of how many units."""
@@ -63,8 +65,7 @@ class Work:
     """None: a BPE is trained."""
     vocab_size: int
     """Of that BPE."""
-    by_source: bool
-    """Whether each source has its own parts, or the corpus as a whole."""
+    mixing: Mixing
     folder: Path
     """Where it goes on from."""
     told: Told
@@ -102,7 +103,7 @@ class Work:
             read_back(scans, len(self.units)),
             self.units,
             len(self.sources),
-            by_source=self.by_source,
+            by_source=self.mixing.by_source,
         )
         self._check(found)
         tokenizer = self.tokenizer or self._bpe(found)
@@ -147,16 +148,16 @@ class Work:
         """Fitted to text of the train part."""
         path = self.folder / "tokenizer"
         self.told("training the tokenizer", 0, 1)
-        wanted = found.first_of_train(BPE_BYTES)
+        weights = [each.weight for each in self.sources] if self.mixing.by_weight else None
+        times = found.times_of_train(BPE_BYTES, weights)
 
         def texts() -> Iterator[str]:
             first = 0
             for unit in self.units:
                 pieces = list(pieces_of(unit, None, Seen()))
-                mine = wanted[first : first + len(pieces)]
-                yield from (
-                    piece.text.decode() for piece, use in zip(pieces, mine, strict=True) if use
-                )
+                mine = times[first : first + len(pieces)].tolist()
+                for piece, count in zip(pieces, mine, strict=True):
+                    yield from repeat(piece.text.decode(), count) if count else ()
                 first += len(pieces)
 
         tokenizer = train_bpe(texts(), self.vocab_size)
@@ -206,7 +207,8 @@ class Work:
             crlf=found.reading.seen.crlf,
             boms=found.reading.seen.boms,
             split="filled" if "filled" in found.rules else "hash",
-            by_source=self.by_source,
+            by_source=self.mixing.by_source,
+            by_weight=self.mixing.by_weight,
             sources=self._source_facts(sums, sizes, found),
         )
 

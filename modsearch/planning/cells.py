@@ -23,6 +23,10 @@ MOST_PLANS = 1500
 """Of a stage are planned where it has many cells, but `FEWEST_PLANNED` of each at the least."""
 FEWEST_PLANNED = 10
 
+MANY_EPOCHS = 4
+"""Up to so many the same text is worth nearly as much as new text (Muennighoff et al. 2023, arXiv
+2305.16264)."""
+
 FactsOf = Callable[[ModelConfig], CorpusFacts]
 """What is known of the tokens of a model."""
 

@@ -14,6 +14,7 @@ from modsearch.errors import StudyError
 from modsearch.planning.cells import PlannedCell, planned_cells, roles_of
 from modsearch.planning.compilation import constants as constants_of
 from modsearch.planning.costs import costs, process_memory
+from modsearch.planning.mixtures import epochs_by_source, mixture_note, mixture_warnings
 from modsearch.planning.speed import Speed
 from modsearch.planning.warnings import copied_text, notes, unfit, warnings_of
 from modsearch.space.candidates import unlearned_choices
@@ -108,6 +109,7 @@ def forecast(space: Space) -> Forecast:
         others = f" and {len(more)} other kinds" if more else ""
         warnings.append(f"hours of {first}{others} are a guess: nothing of it was timed here")
     found = roles_of(space, cells)
+    epochs = epochs_by_source(cells, corpora.facts_of)
     rows = [costs(space, cell, speed, base) for cell in cells]
     workers = space.resources.workers
     workers = num_workers(constants) if workers == "auto" else workers
@@ -145,9 +147,11 @@ def forecast(space: Space) -> Forecast:
             *warnings,
             *unlearned_choices(space),
             *warnings_of(space, rows, found, corpora),
+            *mixture_warnings(space, corpora, epochs),
         ],
         notes=[
             *notes(space, cells),
+            *mixture_note(epochs),
             *([COMPILED] if decided.compile else []),
             *([RANKED] if decided.ranks > 1 else []),
         ],

@@ -10,7 +10,7 @@ from modsearch.analysis.curves import MIN_SIZES
 from modsearch.config.records import Stage
 from modsearch.data.corpus import Corpora, Corpus
 from modsearch.errors import ModsearchError
-from modsearch.planning.cells import Draft, PlannedCell
+from modsearch.planning.cells import MANY_EPOCHS, Draft, PlannedCell
 from modsearch.planning.flops import head_warning
 from modsearch.planning.vocabularies import refuse_too_few, unlike
 from modsearch.space.space import Space
@@ -19,7 +19,6 @@ ENOUGH_WINDOWS = 256
 FEW_STEPS = 500
 LONGER = (1.4, 2.3)
 """Times as long as said did real studies take (docs/measurements.md)."""
-MANY_EPOCHS = 4
 MUCH_COPIED = 0.05
 """Of the test text; what licences and idioms take is less."""
 SHORT, SMALL = 300, 5_000

@@ -69,7 +69,7 @@ class Runner:
             space.data,
             space.vocab_sizes,
             told=self.progress.prepared,
-            by_source=self.directory.manifest().corpus.by_source if resumed else None,
+            mixing=self.directory.manifest().mixing if resumed else None,
         )
         refuse_too_few(space, corpora)
         for line in (*corpora.first.facts.without_text, *unlike(space, corpora)):

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from modsearch.config.data import DataConfig, Validation
+from modsearch.config.data import DataConfig, Mixing, Validation
 from modsearch.data import prepare, scan
 from modsearch.data.batches import CYCLE, Batches
-from modsearch.data.corpus import Corpus, load_corpus, shared
+from modsearch.data.corpus import Corpus, load_corpus
 from modsearch.data.entropies import Segment, entropies
 from modsearch.data.scan import rate_of
 from modsearch.data.shards import chunks
+from modsearch.data.shares import shared, taken
 from modsearch.data.split import PARTS, TRAIN, split, split_sources
 from modsearch.data.tokenizers import FileTokenizer, train_bpe
 from modsearch.errors import DataError
@@ -97,6 +98,11 @@ def two_sources(tmp_path: Path) -> list[str]:
     return [str(tmp_path / "large"), str(write(tmp_path / "small", trained))]
 
 
+def documents_of(corpus: Corpus) -> list[bytes]:
+    """Of the train part, as suites are given them."""
+    return corpus.text("train").tobytes().removesuffix(b"\0").split(b"\0")
+
+
 def place(document: bytes) -> float:
     """Of its hash among all."""
     return int.from_bytes(hashlib.sha256(document).digest()[:8], "big") / 2**64
@@ -109,7 +115,7 @@ def test_each_source_has_scored_text_of_its_own(tmp_path: Path) -> None:
     assert small.validation_tokens == small.test_tokens == 3001
     assert small.train_tokens == 10 * 3001
     data = DataConfig.model_validate({"corpus": corpus})
-    [line] = load_corpus(data, by_source=False).facts.without_text
+    [line] = load_corpus(data, mixing=Mixing()).facts.without_text
     assert line.startswith(f"source {corpus[1]} has no validation and no test text")
 
 
@@ -159,7 +165,7 @@ def test_tokens_of_an_earlier_version_are_found_by_their_fingerprint(
 ) -> None:
     monkeypatch.setenv("MODSEARCH_CACHE", str(tmp_path / "cache"))
     data = DataConfig.model_validate({"corpus": two_sources(tmp_path)})
-    before = load_corpus(data, by_source=False)
+    before = load_corpus(data, mixing=Mixing())
     assert load_corpus(data, prepare=False).folder == before.folder, "nothing newer is there"
     now = load_corpus(data)
     assert now.facts.fingerprint != before.facts.fingerprint
@@ -319,6 +325,80 @@ def test_a_bpe_is_trained_on_the_train_part_alone(
     monkeypatch.setattr(prepare, "BPE_BYTES", 20_000)
     load(str(folder), 401, tokenizer="bpe")
     assert 10_000 < sum(map(len, given)) <= 20_000
+
+
+def test_a_bpe_is_trained_on_sources_by_their_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = write(tmp_path / "large", range(90), 1000)
+    small = write(tmp_path / "small", range(200, 215), 1000)
+    sources = [{"path": str(large)}, {"path": str(small), "weight": 3}]
+    trained = {each for each, part in homes(load(sources)).items() if part == "train"}
+    given: Counter[bytes] = Counter()
+
+    def recorded(texts: Iterable[str], vocab_size: int) -> FileTokenizer:
+        kept = list(texts)
+        given.update(each.encode() for each in kept)
+        return train_bpe(kept, vocab_size)
+
+    monkeypatch.setattr(prepare, "train_bpe", recorded)
+    corpus = load(sources, 258, tokenizer="bpe")
+    assert set(given) <= trained
+    assert given.total() == pytest.approx(len(trained), abs=2), "as much text as there is"
+    mine = [text(seed, 1000) for seed in range(200, 215)]
+    of_small = [given[each] for each in mine if each in trained]
+    assert sum(of_small) == pytest.approx(0.75 * len(trained), abs=2)
+    assert max(of_small) - min(of_small) <= 1, "each as often as the others, but for one"
+    assert corpus.facts.by_weight
+    assert not load(str(large), 258, tokenizer="bpe").facts.by_weight, "one source has no weight"
+
+
+def test_a_bpe_of_an_earlier_version_is_found_by_its_fingerprint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODSEARCH_CACHE", str(tmp_path / "cache"))
+    first = write(tmp_path / "a", range(60), 1000)
+    second = tmp_path / "b"
+    second.mkdir()
+    for seed in range(30):
+        (second / f"{seed}.txt").write_bytes(text(seed, 1000).upper())
+    sources = [str(first), {"path": str(second), "weight": 9}]
+    data = DataConfig.model_validate({"corpus": sources, "tokenizer": "bpe"})
+    before = load_corpus(data, 258, mixing=Mixing(by_source=True))
+    now = load_corpus(data, 258)
+    assert now.facts.fingerprint != before.facts.fingerprint
+    assert load_corpus(data, 258, before.facts.fingerprint).folder == before.folder
+    monkeypatch.setenv("MODSEARCH_CACHE", str(tmp_path / "empty"))
+    again = load_corpus(data, 258, before.facts.fingerprint).facts
+    assert (again.by_source, again.by_weight) == (True, False)
+
+
+@pytest.mark.parametrize("tokenizer", ["bytes", "bpe"])
+def test_suites_draw_from_every_source_by_its_weight(
+    tokenizer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = [write(tmp_path / name, seeds) for name, seeds in
+               (("a", range(90)), ("b", range(90, 180)), ("c", range(180, 187)))]  # fmt: skip
+    weights = dict(zip(folders, (1.0, 3.0, 9.0), strict=True))
+    sources = [{"path": str(folder), "weight": weight} for folder, weight in weights.items()]
+    corpus = load(sources, 258, tokenizer=tokenizer)
+    trained = [each for each, part in homes(load(sources)).items() if part == "train"]
+    assert sorted(documents_of(corpus)) == sorted(trained), "all of it where there is room"
+    monkeypatch.setattr("modsearch.data.corpus.MOST_TEXT", 80_000)
+    sample = documents_of(corpus)
+    assert set(sample) < set(trained)
+    counts = [sum(text(seed) in sample for seed in seeds) for seeds in
+              (range(90), range(90, 180), range(180, 187))]  # fmt: skip
+    assert counts[2] == sum(text(seed) in trained for seed in range(180, 187))
+    assert counts[1] == pytest.approx(3 * counts[0], abs=3)
+    assert sum(map(len, sample)) == pytest.approx(80_000, abs=9000)
+
+
+def test_what_is_taken_of_sources_makes_what_was_asked_for() -> None:
+    assert taken(100, [50, 40], [1.0, 9.0]) == [50, 40], "all where it is no more"
+    assert taken(80, [500, 500], [1.0, 3.0]) == [20, 60]
+    assert taken(80, [500, 10, 500], [1.0, 100.0, 3.0]) == [18, 10, 52]
+    assert taken(10, [500], [1.0]) == [10]
 
 
 def test_text_comes_back_from_tokens_whatever_they_are(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What `plan` says: of this study's own trials, for this machine, and of what is rejected."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from modsearch.nn.ffn.mlp import Mlp
 from modsearch.nn.parts import completed
 from modsearch.planning import cells, speed
 from modsearch.planning import forecast as planning_forecast
-from modsearch.planning.forecast import forecast
+from modsearch.planning.forecast import Forecast, forecast
 from modsearch.planning.speed import Timing, memory
 from modsearch.planning.vocabularies import unlike
 from modsearch.space.candidates import build
@@ -270,6 +271,46 @@ def test_a_source_that_is_a_copy_of_another_is_said(corpus: Path, tmp_path: Path
     sources = [str(corpus), str(tmp_path / "copy")]
     warnings = forecast(space(corpus, data={"corpus": sources})).warnings
     assert sum("is not trained on, whatever its weight" in each for each in warnings) == 1
+
+
+def test_how_often_each_source_is_read_is_said_and_what_a_small_one_costs(
+    corpus: Path, tmp_path: Path
+) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    for number in range(8):
+        (small / f"{number}.txt").write_text(f"{number}: " + f"{number * 977:b}, and so on\n" * 20)
+
+    def mixed(weight: float) -> Forecast:
+        sources = [str(corpus), {"path": str(small), "weight": weight}]
+        confirm = {"budgets": [4e8], "seeds": 4}
+        return forecast(space(corpus, data={"corpus": sources}, explore=None, confirm=confirm))
+
+    told = mixed(9.0)
+    facts = load_corpus(
+        DataConfig.model_validate({"corpus": [str(corpus), {"path": str(small), "weight": 9.0}]})
+    ).facts
+    large, other = facts.sources
+    epochs = max(cell.epochs for cell in told.cells)
+    tokens = epochs * facts.train_tokens
+    most = {each.name: tokens * share / each.train_tokens for each, share in
+            ((large, 0.1), (other, 0.9))}  # fmt: skip
+    [note] = [each for each in told.notes if "reads the text of each source" in each]
+    for name, times in most.items():
+        assert re.search(rf"{name} [\d.]+ to {times:,.0f}(,|$)" if times >= 10 else
+                         rf"{name} [\d.]+ to {times:.2g}(,|$)", note)  # fmt: skip
+    assert most[str(small)] > 4
+    assert f"up to {most[str(small)]:,.0f} epochs of source {small}: bring more" in str(
+        told.warnings
+    )
+    [scored] = [each for each in told.warnings if "windows of test text are scored" in each]
+    used, whole = map(int, re.findall(r"only (\d+) of (\d+)", scored)[0])
+    assert used == int(other.test_tokens // 17 / 0.9)
+    assert whole == large.test_tokens // 17 + other.test_tokens // 17
+    assert f"source {small} has too little" in scored
+    fair = other.train_tokens / large.train_tokens
+    assert not any("are scored" in each for each in mixed(fair).warnings)
+    assert not any("each source" in each for each in forecast(space(corpus)).notes)
 
 
 def test_tokens_that_never_occur_are_said(corpus: Path) -> None:

@@ -14,6 +14,7 @@ import optuna
 import pytest
 from tiny import SPACE
 
+from modsearch.config.data import Mixing
 from modsearch.config.model import ModelConfig
 from modsearch.config.records import Job, Stage, State
 from modsearch.data.corpus import load_corpus
@@ -388,7 +389,7 @@ def test_a_study_goes_on_with_the_parts_that_it_was_begun_with(tmp_path: Path) -
     space = load_space({**SPACE, "data": {"corpus": sources}})
     root = tmp_path / "study"
     fresh = Runner(space, root).manifest.corpus
-    earlier = load_corpus(space.data, by_source=False).facts
+    earlier = load_corpus(space.data, mixing=Mixing()).facts
     assert earlier.fingerprint != fresh.fingerprint
     directory = StudyDirectory(root)
     directory.write_manifest(directory.manifest().model_copy(update={"corpus": earlier}))

@@ -13,8 +13,9 @@ from tiny import SPACE
 
 import modsearch
 from modsearch.config.records import Record
-from modsearch.errors import ModsearchError
+from modsearch.errors import ModsearchError, StudyError
 from modsearch.space.candidates import load_space
+from modsearch.store import lock
 from modsearch.store.directory import StudyDirectory
 from modsearch.store.trial import read_metrics
 from modsearch.study.events import Event, unheard
@@ -176,6 +177,30 @@ def test_a_tracker_is_told_the_configuration_without_the_place_of_the_text(tmp_p
     assert record.scores is not None
     assert first.scores["causal_loss"] == record.scores.causal_loss
     assert [step for step, _ in first.curve][-1] == first.config["steps"]
+
+
+class Filing(Broken):
+    """Has a folder of its own from the beginning."""
+
+    def __init__(self, study: str, folder: Path) -> None:
+        super().__init__(study, folder)
+        folder.mkdir(parents=True)
+
+
+@pytest.mark.usefixtures("_broken")
+def test_a_second_driver_with_a_tracker_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    TRACKERS.register("filing")(Filing)
+    monkeypatch.setattr(lock, "refuse_second", lambda root: None)  # it came in between
+    with lock.locked(tmp_path / "study"):
+        before = sorted((tmp_path / "study").rglob("*"))
+        with pytest.raises(StudyError, match="another driver runs"):
+            modsearch.search(LOCAL, tmp_path / "study", track=["filing"])
+        assert sorted((tmp_path / "study").rglob("*")) == before
+    with pytest.raises(ModsearchError, match="unknown tracker"):
+        modsearch.search(LOCAL, tmp_path / "another", track=["filling"])
+    assert not (tmp_path / "another").exists()
 
 
 def test_a_tracker_that_is_not_there_is_told_before_anything_is_trained(
