@@ -57,8 +57,8 @@ def held(ours: Sheet, theirs: Sheet, fixed: Sheet) -> list[bool]:
     low, high = found.interval()
     gap_D = ours.values_SD.mean(0) - theirs.values_SD.mean(0)
     items = ratio_error(gap_D, ours.weights_D)
-    seeds = found.seeds_se
-    assert seeds is not None
+    assert found.seeds is not None
+    seeds = found.seeds.variance**0.5
     num_seeds, num_documents = ours.values_SD.shape
     value = abs(found.value)
     added = np.hypot(items, seeds)

@@ -5,8 +5,8 @@ Documents are items that all models answer, so that a difference is taken docume
 crossed random effects: other seeds, and other documents of the same kind, would have given
 another difference. Its variance is that over documents plus that over seeds, less the residual
 that both contain (Cornfield and Tukey 1956; the two-way clusters of Cameron, Gelbach and Miller
-2011, doi 10.1198/jbes.2010.07136), with Satterthwaite's degrees of freedom. Seeds are not paired:
-pairing does not reduce the noise of training. A side that is a single run, of ours or of somebody
+2011, doi 10.1198/jbes.2010.07136). Seeds are not paired: pairing does not reduce the noise of
+training. A side that is a single run, of ours or of somebody
 else's, is no sample of seeds: the others' seeds and the documents alone are random then, and what
 is said is said of these very weights. `benchmarks/paired.py` shows the coverage.
 
@@ -27,6 +27,8 @@ from modsearch.analysis.runs import Array, Runs
 LEVEL = 0.05
 NOTHING = 1e-24
 """Variance that is rounding alone."""
+LEAST_P, HALVINGS = -300.0, 60
+"""The logarithm of the smallest p that is told apart from none, and steps until one is known."""
 
 
 @dataclass(frozen=True)
@@ -68,28 +70,81 @@ class Sheet:
 
 
 @dataclass(frozen=True)
+class Scatter:
+    """A variance, and how well it is known."""
+
+    variance: float
+    freedom: float
+    """Degrees of freedom."""
+
+    @classmethod
+    def summed(cls, parts: Sequence["Scatter"]) -> "Scatter":
+        """Of a sum of independent parts (Satterthwaite)."""
+        variance = sum(part.variance for part in parts)
+        spread = sum(part.variance**2 / part.freedom for part in parts if part.freedom > 0)
+        return cls(variance, variance**2 / spread if spread > 0 else 1.0)
+
+    def half(self, level: float) -> float:
+        """Of the two-sided interval that misses the truth with this chance."""
+        return -quantile(self.freedom, level / 2) * math.sqrt(self.variance)
+
+
+@dataclass(frozen=True)
 class Difference:
     """A difference with its error."""
 
     value: float
-    se: float
-    freedom: float
-    """Degrees of freedom."""
-    seeds_se: float | None
-    """The part of `se` that is the seeds; None where a side that is not fixed is a single run, so
-    that the interval is over documents alone and says nothing of other seeds."""
+    documents: Scatter
+    """Over documents."""
+    seeds: Scatter | None = None
+    """Over seeds; None where a side that is not fixed is a single run, so that the interval is
+    over documents alone and says nothing of other seeds."""
+    both: float = 0.0
+    """The variance that both of these contain."""
+
+    @property
+    def se(self) -> float:
+        """Over documents, and seeds where there are."""
+        over = self.documents.variance
+        if self.seeds is None:
+            return math.sqrt(over)
+        return math.sqrt(max(over, self.seeds.variance, over + self.seeds.variance - self.both))
+
+    def half(self, level: float) -> float:
+        """Of the two-sided interval that misses the truth with this chance, at the most.
+
+        Each variance has Student's quantile of its own degrees of freedom (Howe 1974, doi
+        10.1080/01621459.1974.10480178), and not the sum one of Satterthwaite's: these follow from
+        the estimates themselves, and where two seeds are alike by luck, their scatter counts
+        neither in the error nor in how little is known of it.
+        """
+        over = self.documents.half(level)
+        if self.seeds is None:
+            return over
+        whole = self.seeds.half(level)
+        if self.seeds.variance <= self.both:
+            return max(over, whole)
+        return max(math.hypot(over, whole * math.sqrt(1 - self.both / self.seeds.variance)), whole)
 
     def interval(self, level: float = LEVEL) -> tuple[float, float]:
         """The two-sided interval that misses the truth with this chance."""
-        half = -quantile(self.freedom, level / 2) * self.se
+        half = self.half(level)
         return self.value - half, self.value + half
 
     @property
     def p(self) -> float:
-        """Two-sided, of no difference."""
+        """Two-sided, of no difference: the level at which the interval ends at zero."""
+        value = abs(self.value)
         if self.se**2 < NOTHING:
-            return 1.0 if abs(self.value) < NOTHING else 0.0
-        return 2 * float(special.stdtr(self.freedom, -abs(self.value) / self.se))
+            return 1.0 if value < NOTHING else 0.0
+        if self.seeds is None:
+            error = math.sqrt(self.documents.variance)
+            return 2 * float(special.stdtr(self.documents.freedom, -value / error))
+        low, high = LEAST_P, 0.0
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            low, high = (low, middle) if self.half(10**middle) < value else (middle, high)
+        return float(10**high)
 
 
 def ratio_error(values_D: Array, weights_D: Array) -> float:
@@ -124,29 +179,24 @@ def difference(
     """
     num = len(ours)
     factors = [(1.0 if scales is None else scales[k]) / num for k in range(num)]
-    parts: list[tuple[float, float]] = []
+    documents = []
     for factor, one, other in zip(factors, ours, theirs, strict=True):
         gap_D = one.means_D - other.means_D
-        parts.append(((factor * ratio_error(gap_D, one.weights_D)) ** 2, len(gap_D) - 1))
-    items = sum(part for part, _ in parts)
-    value, seeds_se, residual = 0.0, None, 0.0
-    seeds: list[tuple[float, float]] = []
+        error = factor * ratio_error(gap_D, one.weights_D)
+        documents.append(Scatter(error**2, len(gap_D) - 1))
+    value, residual = 0.0, 0.0
+    seeds: list[Scatter] = []
     for sign, sheets in ((1, ours), (-1, theirs)):
         runs, both = sheets[0].runs, list(zip(factors, sheets, strict=True))
         means_S = np.sum([f * sheet.means_S for f, sheet in both], axis=0)
         value += sign * float(runs.mean(means_S))
         if runs.freedom:
-            seeds.append((runs.factor * float(runs.spread(means_S)), runs.freedom))
+            seeds.append(Scatter(runs.factor * float(runs.spread(means_S)), runs.freedom))
             residual += sum(f**2 * _residual(sheet) for f, sheet in both)
-    variance = items
+    over = Scatter.summed(documents)
     if len(seeds) == 2 or (fixed and seeds):
-        over_seeds = sum(part for part, _ in seeds)
-        parts += seeds
-        variance = max(items, over_seeds, items + over_seeds - residual)
-        seeds_se = math.sqrt(over_seeds)
-    spread = sum(part**2 / freedom for part, freedom in parts if freedom > 0)
-    freedom = variance**2 / spread if spread > 0 else 1.0
-    return Difference(value, math.sqrt(variance), freedom, seeds_se)
+        return Difference(value, over, Scatter.summed(seeds), residual)
+    return Difference(value, over)
 
 
 def _residual(sheet: Sheet) -> float:

@@ -8,7 +8,7 @@ interval just holds zero may still be told.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -163,7 +163,7 @@ def mean_over(contender: Contender, line: Line) -> Difference | None:
     facts = facts_of(contender.results[0])
     guesses = [factor * (facts[task].chance or 0.0) for task, _, factor in line.parts]
     value = found.value - sum(guesses) / len(guesses)
-    return Difference(value, found.se, found.freedom, found.seeds_se)
+    return replace(found, value=value)
 
 
 def averages(results: Results) -> dict[str, Estimate]:
@@ -360,7 +360,7 @@ def _told(
                 high=_finite(ends[1]),
                 p=p,
                 verdict=_word(value, of_weights=weights) if told else "inconclusive",
-                over="documents" if gap.seeds_se is None else "seeds and documents",
+                over="documents" if gap.seeds is None else "seeds and documents",
                 weights_alone=weights,
             )
         )

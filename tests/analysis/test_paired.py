@@ -69,32 +69,46 @@ def test_an_interval_over_documents_alone_is_too_short_for_seeds() -> None:
         kept = [generator.normal(0, 1, 60) for _ in range(2)]
         ours, theirs = (shared(generator, crossed(generator, 1, 60, 0.2), kept) for _ in range(2))
         found = difference(ours, theirs)
-        assert found.seeds_se is None
+        assert found.seeds is None
         low, high = found.interval()
         held += low <= 0 <= high
     assert held / 300 < 0.6
 
 
+@pytest.mark.parametrize("seeds", [2, 3])
 @pytest.mark.parametrize("seed_sd", [0.0, 0.05, 0.2])
 def test_an_interval_against_a_fixed_model_is_over_the_seeds_of_the_other_side(
-    seed_sd: float,
+    seeds: int, seed_sd: float
 ) -> None:
     generator = np.random.default_rng(0)
     held = alone = 0
     for _ in range(400):
         kept = [generator.normal(0, 1, 60) for _ in range(2)]
-        ours = shared(generator, crossed(generator, 3, 60, seed_sd), kept)
+        ours = shared(generator, crossed(generator, seeds, 60, seed_sd), kept)
         fixed = shared(generator, crossed(generator, 1, 60, 0.0), kept)
         found = difference(ours, fixed, fixed=True)
-        assert found.seeds_se is not None
+        assert found.seeds is not None
         held += found.interval()[0] <= 0 <= found.interval()[1]
         low, high = difference(ours, fixed).interval()
         alone += low <= 0 <= high
-    assert held / 400 >= 0.925
+    assert held / 400 >= 0.94
     assert alone / 400 > 0.9 or seed_sd > 0, "over documents alone it is right without seeds"
     assert alone / 400 < 0.75 or seed_sd < 0.2
     single = [Sheet(sheet.values_SD[:1], sheet.weights_D) for sheet in ours]
     assert difference(single, fixed, fixed=True) == difference(single, fixed)
+
+
+def test_a_p_value_is_the_level_at_which_the_interval_ends_at_zero() -> None:
+    generator = np.random.default_rng(0)
+    for seed_sd in (0.0, 0.05, 0.2):
+        ours, theirs = (crossed(generator, 2, 60, seed_sd) for _ in range(2))
+        for found in (difference(ours, theirs), difference(ours[:1], theirs[:1])):
+            assert found.seeds is not None
+            assert 0 < found.p < 1
+            ends = found.interval(found.p)
+            assert min(map(abs, ends)) == pytest.approx(0, abs=1e-9)
+    far = difference([Sheet(sheet.values_SD + 9.0, sheet.weights_D) for sheet in ours], theirs)
+    assert far.p < 0.02
 
 
 SIZES = (1e4, 1.5e4, 2.3e4)
