@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from statistics import fmean, stdev
 
@@ -49,25 +49,45 @@ def measured(records: Sequence[Record], arm: str) -> list[Record]:
     A study that was extended may hold a second recipe; the one that explore ranks first
     counts, or else the one with most trials.
     """
-    rows = sorted(
-        (record for record in records if record.arm == arm and is_scored(record, Stage.MEASURE)),
-        key=lambda record: record.hash,
-    )
-    keys = Counter(recipe_key(record) for record in rows)
+    recipes = _measured_recipes(records, arm)
+    first = min(recipes, key=lambda key: (-len(recipes[key]), key), default=None)
+    return recipes[first] if first is not None else []
+
+
+def _measured_recipes(records: Sequence[Record], arm: str) -> dict[str, list[Record]]:
+    """The same of every recipe that counts, or may with more trials: the one that explore ranks
+    first, or else all."""
+    recipes: dict[str, list[Record]] = defaultdict(list)
+    for record in sorted(records, key=lambda record: record.hash):
+        if record.arm == arm and is_scored(record, Stage.MEASURE):
+            recipes[recipe_key(record)].append(record)
     best = best_recipe(records, arm)
     wanted = recipe_key(best) if best is not None else None
-    if wanted not in keys:
-        wanted = min(keys, key=lambda key: (-keys[key], key), default=None)
-    return [record for record in rows if recipe_key(record) == wanted]
+    return {wanted: recipes[wanted]} if wanted in recipes else recipes
 
 
 def best_of_cells(records: Sequence[Record]) -> dict[tuple[str, float], Record]:
     """The measured trial with the lowest loss of each arm and budget, of the arm's one recipe."""
     found: dict[tuple[str, float], Record] = {}
     for arm in sorted({record.arm for record in records}):
-        for record in sorted(measured(records, arm), key=lambda r: (causal_loss(r), r.hash)):
+        for record in _by_loss(measured(records, arm)):
             found.setdefault((arm, record.budget.flops), record)
     return found
+
+
+def best_of_recipes(records: Sequence[Record]) -> list[Record]:
+    """The same of each recipe of an arm that counts, or may with more trials: what was the best of
+    its recipe must be there still when that one has most trials."""
+    found: dict[tuple[str, str, float], Record] = {}
+    for arm in sorted({record.arm for record in records}):
+        for key, rows in _measured_recipes(records, arm).items():
+            for record in _by_loss(rows):
+                found.setdefault((arm, key, record.budget.flops), record)
+    return [*found.values()]
+
+
+def _by_loss(rows: Sequence[Record]) -> list[Record]:
+    return sorted(rows, key=lambda record: (causal_loss(record), record.hash))
 
 
 def explored(records: Sequence[Record], arm: str) -> list[list[Record]]:

@@ -3,7 +3,7 @@
 from contextlib import suppress
 from typing import Literal
 
-from modsearch.analysis.recipes import best_of_cells
+from modsearch.analysis.recipes import best_of_recipes
 from modsearch.config.records import Job, Record, Stage, State
 from modsearch.errors import first_line
 from modsearch.store.directory import StudyDirectory
@@ -32,7 +32,7 @@ class Trials:
         """Hashes of those whose weights cells keep."""
         if cells:
             self._known = {record.hash: record for record in directory.records()}
-            self._best = {best.hash for best in best_of_cells([*self._known.values()]).values()}
+            self._best = {best.hash for best in best_of_recipes([*self._known.values()])}
 
     def finished(self, job: Job) -> Record | None:
         """The result of a job that need not be run again; without weights that are not kept."""
@@ -88,7 +88,7 @@ class Trials:
             return
         self._known[record.hash] = record
         before = self._best
-        self._best = {best.hash for best in best_of_cells([*self._known.values()]).values()}
+        self._best = {best.hash for best in best_of_recipes([*self._known.values()])}
         for name in before - self._best:
             self._drop_weights(self._known[name])
 

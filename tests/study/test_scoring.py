@@ -321,6 +321,29 @@ def test_a_cell_keeps_the_weights_that_are_scored_where_a_study_has_two_recipes(
     assert {record.hash for record in wanted} == best
 
 
+def test_a_recipe_that_comes_to_count_later_has_its_best_weights(tmp_path: Path) -> None:
+    """A study without explore that was begun with other defaults, and goes on with these."""
+    records = [
+        pages.named(worlds.trial(Stage.MEASURE, "dense", 1e11, 2, width, rate=rate, loss=loss))
+        for rate, width, loss in (
+            (0.02, 8, 2.0), (0.02, 12, 2.1),
+            (0.01, 8, 2.2), (0.01, 12, 2.3), (0.01, 16, 2.4),
+        )
+    ]  # fmt: skip
+    directory = StudyDirectory(pages.write(tmp_path / "study", ()))
+    trials = Trials(directory, None, "winners", cells=True)
+    for record in records:
+        directory.write_record(record)
+        weights = directory.trial(record.hash) / WEIGHTS
+        weights.parent.mkdir()
+        weights.touch()
+        trials.settle(record)
+    [best] = best_of_cells(records).values()
+    assert best == records[2], "most trials are of this recipe"
+    kept = {path.parent.parent.name for path in directory.root.glob(f"trials/*/{WEIGHTS}")}
+    assert kept == {records[0].hash, best.hash}
+
+
 def test_explore_on_a_storage_goes_by_a_metric(suite: Path, tmp_path: Path) -> None:
     for name, storage in (("here", None), ("there", tmp_path / "storage")):
         run(searched(suite), tmp_path / name, storage)
