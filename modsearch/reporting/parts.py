@@ -15,6 +15,8 @@ CELL_PADDING = 4.5
 LETTER = 0.66
 """Width of a letter, in widths of the type: of wide fonts, in bold."""
 LEAST_PRINT, MOST_PRINT = 3.5, 8.0
+TOLD = 200
+"""Letters from which on a cell is text to read and not a value."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,11 @@ class Table:
         if self.turned:
             return [False, *(True for _ in range(len(self.frame)))]
         return frames.numeric(self.frame)
+
+    @property
+    def told(self) -> bool:
+        """Whether it is read row by row, as text: a narrow window shows a row as a card."""
+        return not self.turned and any(len(cell) > TOLD for row in self.rows for cell in row)
 
     @property
     def print_size(self) -> float:
