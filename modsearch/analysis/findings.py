@@ -12,6 +12,7 @@ from modsearch.analysis.claims import Claims
 from modsearch.analysis.compare import Comparison, Confirmed, compare
 from modsearch.analysis.curve_findings import curve_answers
 from modsearch.analysis.numbers import decimal, percent, scientific
+from modsearch.analysis.paired import LEVEL
 from modsearch.analysis.paper import (
     CHEAPER,
     DECODING,
@@ -145,6 +146,9 @@ def random_control(claims: Claims) -> Answer:
     mine = [each for each in here if headline and each.comparison.arm.arm == headline.arm.arm]
     found = (mine or here)[0]
     told = "" if found.p is None else f", p {decimal(found.p, 3)} (Holm)"
+    alone = found.comparison.interval
+    if found.p is not None and found.p >= LEVEL and alone and not alone.low <= 0 <= alone.high:
+        told += " with all comparisons of its budget, though its own interval excludes zero"
     others = [
         f"{each.comparison.arm.arm} at {scientific(each.comparison.arm.budget)} FLOPs "
         f"{WORDS[each.verdict].value}"

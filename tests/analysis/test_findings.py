@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 from scripts import benchmark
@@ -10,8 +11,9 @@ from worlds import WIDTHS, changed, looked, manifest, params_of, study, trial
 
 from modsearch.analysis import paper
 from modsearch.analysis.claims import study_claims
-from modsearch.analysis.findings import findings
+from modsearch.analysis.findings import findings, random_control
 from modsearch.analysis.paper import Answer, Finding, Stated, Unit, Word
+from modsearch.analysis.verdicts import Verdict
 from modsearch.config.manifest import Manifest
 from modsearch.config.records import Record, Stage
 from modsearch.config.telemetry import (
@@ -267,6 +269,14 @@ def test_a_random_control_has_its_adjusted_word() -> None:
         for row in rows
     ]
     assert answer(paper.RANDOM, lucky).word is Word.REFUTED
+    claims = study_claims(manifest(), rows)
+    several = tuple(
+        replace(each, p=0.09, verdict=Verdict.INCONCLUSIVE) if each.role == "control" else each
+        for each in claims.beside
+    )
+    adjusted = random_control(replace(claims, beside=several))
+    assert adjusted.word is Word.UNDERPOWERED
+    assert "p 0.090 (Holm) with all comparisons of its budget, though its own" in adjusted.reason
     without = [row for row in rows if row.arm != "mod-random"]
     assert answer(paper.RANDOM, without).word is Word.NOT_TESTED
 
