@@ -152,6 +152,9 @@ def _evaluate_checkpoint(
         data, fingerprint = made.candidate.data, made.fingerprint
     if data is None and plan.needs_corpus:
         raise ModsearchError(f"{root} does not say what it was trained on\nname a --corpus")
+    from modsearch.evaluation.tasks import refuse_unreachable
+
+    refuse_unreachable(suite, local)  # before torch is loaded
     from modsearch.evaluation.evaluate import evaluate_checkpoint
     from modsearch.training.checkpoint import load_model
 
@@ -182,8 +185,10 @@ def _evaluate_imported(
             f"name a --corpus"
         )
     from modsearch.evaluation.imported import imported_folder
+    from modsearch.evaluation.tasks import refuse_unreachable
 
     imported_folder(target)
+    refuse_unreachable(suite, local)
     from modsearch.config.data import DataConfig
     from modsearch.evaluation.answers import Answers
     from modsearch.evaluation.evaluate import evaluate as scored

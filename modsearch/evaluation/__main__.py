@@ -15,9 +15,6 @@ def main() -> None:
     """A mistake of the user is one or two lines and exit code 2."""
     if sys.argv[1:2] == ["run"] and not any(each in SIZED for each in _names(sys.argv)):
         sys.argv += ["--batch_size", "auto"]  # lm-eval would ask for 1
-    from lm_eval.__main__ import cli_evaluate
-
-    import modsearch.evaluation.lm  # noqa: F401  # registers the adapter
     from modsearch.evaluation.own_tasks import refuse_unreachable
 
     try:
@@ -25,6 +22,10 @@ def main() -> None:
             if offline and sys.argv[1:2] == ["run"]:
                 tasks = _values(sys.argv, "--tasks", "-t")
                 refuse_unreachable(tasks, _values(sys.argv, "--include_path"))
+            from lm_eval.__main__ import cli_evaluate
+
+            import modsearch.evaluation.lm  # noqa: F401  # registers the adapter, and loads torch
+
             cli_evaluate()
     except ModsearchError as error:
         _end(str(error))

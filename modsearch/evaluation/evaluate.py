@@ -1,8 +1,6 @@
 """Score models with lm-eval: suites of tasks, and winners of studies."""
 
 import json
-import logging
-import os
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,7 +21,7 @@ from modsearch.evaluation.metrics import complete
 from modsearch.evaluation.models import LanguageModel
 from modsearch.evaluation.origins import origin_of
 from modsearch.evaluation.suites import load_suite
-from modsearch.evaluation.tasks import BOOTSTRAP_DRAWS, Results, Tasks
+from modsearch.evaluation.tasks import BOOTSTRAP_DRAWS, Results, Tasks, quiet
 from modsearch.nn.contracts import Mode
 from modsearch.store.directory import StudyDirectory, write_evaluation
 from modsearch.store.trial import WEIGHTS
@@ -70,7 +68,7 @@ def evaluate(
     was_training = model.training
     lm = ModsearchLM(model, mode, tokenizer=tokenizer, answers=answers, dtype=dtype)
     try:
-        with _untouched(), _quiet():
+        with _untouched(), quiet():
             size = vocab_size or model.config.vocab_size
             origin, text = origin_of(plan, path, data, part, size, fingerprint, seed)
             tasks = Tasks(plan, path, origin, local)
@@ -110,23 +108,6 @@ def _untouched() -> Iterator[None]:
     finally:
         random.setstate(python)
         np.random.set_state(numpy)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Errors alone in lm-eval's log, and its bootstrap in this process."""
-    logger = logging.getLogger("lm_eval")
-    level, parallel = logger.level, os.environ.get("DISABLE_MULTIPROC")
-    logger.setLevel(logging.ERROR)
-    os.environ["DISABLE_MULTIPROC"] = "1"
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-        if parallel is None:
-            del os.environ["DISABLE_MULTIPROC"]
-        else:
-            os.environ["DISABLE_MULTIPROC"] = parallel
 
 
 def evaluate_checkpoint(
@@ -176,7 +157,7 @@ def checked_metrics(
         DataError: a task's data is missing.
     """
     plan, path = load_suite(suite)
-    with _untouched(), _quiet():
+    with _untouched(), quiet():
         origin, _ = origin_of(plan, path, data, part, vocab_size, fingerprint)
         tasks = Tasks(plan, path, origin, local)
     return tasks.metrics, list(tasks.groups)

@@ -1,6 +1,8 @@
 """A suite's tasks as lm-eval's objects, and what lm-eval would overlook in them."""
 
 import io
+import logging
+import os
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
@@ -22,7 +24,7 @@ from modsearch.errors import (
 from modsearch.evaluation.documents import JsonLines, Origin
 from modsearch.evaluation.local_data import LocalData
 from modsearch.evaluation.metrics import OWN, leading_of, own_metrics
-from modsearch.evaluation.suites import Suite, SuiteTask
+from modsearch.evaluation.suites import Suite, SuiteTask, load_suite
 from modsearch.store.scratch import scratch
 
 if TYPE_CHECKING:
@@ -31,6 +33,77 @@ if TYPE_CHECKING:
 SPLIT = "held_out"
 Results = dict[str, Any]
 """What lm-eval returns: results, configs, versions, n-shot, n-samples, config, ..."""
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Errors alone in lm-eval's log, and its bootstrap in this process."""
+    logger = logging.getLogger("lm_eval")
+    level, parallel = logger.level, os.environ.get("DISABLE_MULTIPROC")
+    logger.setLevel(logging.ERROR)
+    os.environ["DISABLE_MULTIPROC"] = "1"
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        if parallel is None:
+            del os.environ["DISABLE_MULTIPROC"]
+        else:
+            os.environ["DISABLE_MULTIPROC"] = parallel
+
+
+def refuse_unreachable(suite: str | Path, data: LocalData | None = None) -> None:
+    """Whether a suite's tasks of lm-eval are known, and within reach where there is no network:
+    told before torch is loaded, and a model.
+
+    Raises:
+        ConfigError: a task, or a folder of tasks, is unknown.
+        DataError: the hub can't be reached, and the first task's data is not here.
+    """
+    plan, path = load_suite(suite)
+    named = [task.task for task in plan.tasks if not task.definition]
+    if not named:
+        return
+    from lm_eval.tasks import TaskManager
+
+    include: list[str | Path] = [_included(name, path) for name in plan.include]
+    with quiet():
+        manager = TaskManager(include_path=include, include_defaults=False)
+    for name in named:
+        if name not in manager.all_tasks:
+            raise ConfigError(f"{path}: task `{name}`: {unknown('task', name, manager.all_tasks)}")
+    if data is not None:
+        return
+    with known_network() as offline, quiet():
+        try:
+            if offline:
+                manager.load([_first_of(manager, named[0])])
+        except ConnectionError as error:
+            raise DataError(f"{path}: task `{named[0]}`: {_needs_hub()}") from error
+        except Exception:  # whatever else is wrong with it is told when it is loaded
+            return
+
+
+def _first_of(manager: Any, name: str) -> str:
+    """The first task of a group or a tag."""
+    entry, seen = manager.task_index[name], {name}
+    while entry.yaml_path is None or isinstance((entry.cfg or {}).get("task"), list):
+        inside = (entry.cfg or {}).get("task") or sorted(entry.tags)
+        name = str(inside[0])
+        if name in seen or name not in manager.task_index:
+            break
+        seen.add(name)
+        entry = manager.task_index[name]
+    return name
+
+
+def _needs_hub(stated: object = None) -> str:
+    which = f" (dataset_path {shown(stated)})" if stated else ""
+    return (
+        f"needs data from the hub{which}, which can't be reached\n"
+        f"go online, name a folder with its data sets (--data-dir, or `data_dir` beside "
+        f"the suite in a search space), or use a suite that needs no hub, such as `quick`"
+    )
 
 
 class Tasks:
@@ -113,13 +186,7 @@ class Tasks:
         try:
             loaded = self.manager.load([self._spec(task) if task.definition else task.task])
         except ConnectionError as error:
-            stated = task.definition.get("dataset_path")
-            which = f" (dataset_path {shown(stated)})" if stated else ""
-            raise DataError(
-                f"needs data from the hub{which}, which can't be reached\n"
-                f"go online, name a folder with its data sets (--data-dir, or `data_dir` beside "
-                f"the suite in a search space), or use a suite that needs no hub, such as `quick`"
-            ) from error
+            raise DataError(_needs_hub(task.definition.get("dataset_path"))) from error
         except (IndexError, TypeError) as error:  # it tries the first document
             raise ConfigError(
                 f"document 1{_file(task)}: doc_to_text, doc_to_choice and doc_to_target make no "

@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 import yaml
 
+import modsearch
 from modsearch.analysis.samples import scores_of
 from modsearch.analysis.scores import averages
 from modsearch.config.data import DataConfig
@@ -21,6 +23,7 @@ from modsearch.evaluation.evaluate import evaluate
 from modsearch.evaluation.lm import ModsearchLM
 from modsearch.evaluation.local_data import LocalData
 from modsearch.evaluation.suites import load_suite
+from modsearch.evaluation.tasks import refuse_unreachable
 from modsearch.nn.contracts import Mode
 from modsearch.nn.model import Decoder
 
@@ -354,6 +357,22 @@ def test_without_a_network_a_suite_of_the_hub_says_so_at_once(
         scored(name, None)
     assert str(caught.value).count("\n") == 1
     assert not constants.HF_HUB_OFFLINE
+    with pytest.raises(DataError) as early:
+        refuse_unreachable(name)
+    assert str(early.value) == str(caught.value)
+    refuse_unreachable(name, LocalData(tmp_path))
+
+
+def test_a_task_that_is_unknown_is_told_before_a_model_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite = tmp_path / "suite.yaml"
+    suite.write_text("{name: s, description: d, include: [blimp], tasks: [blimpp]}")
+    for name in ("model.json", "model.safetensors"):
+        (tmp_path / name).write_text("{}")
+    monkeypatch.setitem(sys.modules, "modsearch.evaluation.evaluate", None)  # it loads torch
+    with pytest.raises(ConfigError, match="unknown task `blimpp`; did you mean `blimp`"):
+        modsearch.evaluate(tmp_path, suite)
 
 
 def test_a_host_that_no_one_knows_is_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
