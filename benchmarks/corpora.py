@@ -3,14 +3,17 @@
 Makes a JSONL of documents that are all different, prepares it in processes of its own, and prints
 MB/s and the peak of the memory of all its processes together (their shares of what they share,
 Linux alone). Then it prepares it again in another cache, kills all processes twice on the way,
-goes on, and says whether the tokens are the same.
+goes on, and says whether the tokens are the same. Of several sizes each is prepared once, to see
+how the peak grows: it has a line for each piece of text.
 
     python benchmarks/corpora.py [--megabytes 1000] [--tokenizer bpe --vocab-size 2048]
+    python benchmarks/corpora.py --megabytes 200 500 1000
 """
 
 import argparse
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -85,36 +88,58 @@ def watched(process: subprocess.Popen[str], seconds: float | None = None) -> tup
     return time.monotonic() - began, peak
 
 
+def prepared(corpus: Path, size: int, options: argparse.Namespace) -> tuple[str, float, int]:
+    """Prepare a corpus in a cache of its own, and print that; its fingerprint, seconds and the
+    peak of memory in bytes."""
+    process = started(corpus, corpus.with_name(f"{corpus.stem}-whole"), options)
+    seconds, peak = watched(process)
+    assert process.stdout is not None
+    whole = json.loads(process.stdout.read())["corpus"]
+    print(
+        f"{size / 1e6:8,.0f} MB, {whole['documents']:,} documents: {seconds:.0f} s, "
+        f"{size / 1e6 / seconds:.1f} MB/s, peak of all processes {peak / 2**20:,.0f} MiB",
+        flush=True,
+    )
+    return whole["fingerprint"], seconds, peak
+
+
+def killed(corpus: Path, wanted: str, seconds: float, options: argparse.Namespace) -> bool:
+    """Whether one that is killed twice, and goes on, makes the same tokens."""
+    cache = corpus.with_name(f"{corpus.stem}-killed")
+    for share in (0.2, 0.3):
+        process = started(corpus, cache, options)
+        after, _ = watched(process, share * seconds)
+        how = "killed after" if process.returncode == -signal.SIGKILL else "ENDED in"
+        print(f"{how} {after:.0f} s")
+    process = started(corpus, cache, options)
+    rest, _ = watched(process)
+    assert process.stdout is not None
+    same = bool(json.loads(process.stdout.read())["corpus"]["fingerprint"] == wanted)
+    print(f"went on for {rest:.0f} s: {'the same' if same else 'OTHER'} tokens")
+    return same
+
+
 def main() -> None:
     """Print what was found."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--megabytes", type=int, default=1000)
+    parser.add_argument("--megabytes", type=int, nargs="+", default=[1000])
     parser.add_argument("--tokenizer", default="bytes")
     parser.add_argument("--vocab-size", type=int, default=2048)
     options = parser.parse_args()
+    print(f"JSONL, {os.cpu_count()} cores, {options.tokenizer}")
+    sizes, peaks = [], []
     with tempfile.TemporaryDirectory() as folder:
-        corpus = Path(folder) / "text.jsonl"
-        size = write_corpus(corpus, options.megabytes)
-        print(f"{size / 1e6:,.0f} MB of JSONL, {os.cpu_count()} cores, {options.tokenizer}")
-        process = started(corpus, Path(folder) / "whole", options)
-        seconds, peak = watched(process)
-        assert process.stdout is not None
-        whole = json.loads(process.stdout.read())["corpus"]
-        speed, most = size / 1e6 / seconds, peak / 2**20
-        print(f"prepared in {seconds:.0f} s, {speed:.1f} MB/s; {whole['documents']:,} documents")
-        print(f"peak of all processes: {most:,.0f} MiB")
-        for share in (0.2, 0.3):
-            process = started(corpus, Path(folder) / "killed", options)
-            killed, _ = watched(process, share * seconds)
-            how = "killed after" if process.returncode == -signal.SIGKILL else "ENDED in"
-            print(f"{how} {killed:.0f} s")
-        process = started(corpus, Path(folder) / "killed", options)
-        rest, _ = watched(process)
-        assert process.stdout is not None
-        found = json.loads(process.stdout.read())["corpus"]
-        same = found["fingerprint"] == whole["fingerprint"]
-        print(f"went on for {rest:.0f} s: {'the same' if same else 'OTHER'} tokens")
-        sys.exit(0 if same else 1)
+        for megabytes in options.megabytes:
+            corpus = Path(folder) / f"{megabytes}.jsonl"
+            sizes.append(write_corpus(corpus, megabytes) / 1e9)
+            wanted, seconds, peak = prepared(corpus, round(sizes[-1] * 1e9), options)
+            peaks.append(peak / 2**20)
+            if len(options.megabytes) == 1:
+                sys.exit(0 if killed(corpus, wanted, seconds, options) else 1)
+            corpus.unlink()
+            shutil.rmtree(corpus.with_name(f"{corpus.stem}-whole"))
+    slope, base = np.polyfit(sizes, peaks, 1)
+    print(f"{base:,.0f} MiB and {slope:,.0f} MiB a GB: 10 GB take some {base + 10 * slope:,.0f}")
 
 
 if __name__ == "__main__":
