@@ -20,6 +20,7 @@ from modsearch.evaluation.imported import INDEX, WEIGHTS
 from modsearch.evaluation.shapes import Rope, Shape, read_shape
 from modsearch.nn.cache import LayerCache
 from modsearch.nn.contracts import Mode
+from modsearch.nn.shapes import shapes_alone
 
 HEAD = "lm_head.weight"
 EMBEDDING = "model.embed_tokens.weight"
@@ -226,7 +227,7 @@ def load_llama(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.flo
     tied = HEAD not in tensors if tied is None else tied
     if tied:
         tensors.pop(HEAD, None)
-    with torch.device("meta"):
+    with shapes_alone():
         model = Llama(shape, tied)
     for name, parameter in model.named_parameters():
         found = tensors.get(name)

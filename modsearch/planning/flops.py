@@ -2,12 +2,11 @@
 
 from dataclasses import asdict
 
-import torch
-
 from modsearch.config.base import Frozen
 from modsearch.config.records import Candidate
 from modsearch.nn.cost import conventions
 from modsearch.nn.model import Decoder
+from modsearch.nn.shapes import shapes_alone
 from modsearch.training.weights import update_flops
 
 HEAD_WARNING = 0.25
@@ -50,7 +49,7 @@ class FlopLedger(Frozen):
 def ledger(candidate: Candidate) -> FlopLedger:
     """FLOPs of one configuration by part, per token at the training sequence length."""
     config = candidate.model
-    with torch.device("meta"):
+    with shapes_alone():
         model = Decoder(config)
     cost = model.cost(config.seq_len)
     params = model.num_params

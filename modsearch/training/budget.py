@@ -3,13 +3,12 @@
 Everything is known before anything is trained: the model is built on the meta device.
 """
 
-import torch
-
 from modsearch.analysis.numbers import counted
 from modsearch.config.records import Budget, Candidate, Infeasible, Plan
 from modsearch.errors import ConfigError
 from modsearch.nn.cost import conventions
 from modsearch.nn.model import Decoder, routes, warmed_stair
+from modsearch.nn.shapes import shapes_alone
 from modsearch.training.weights import update_flops
 
 TOLERANCE = 0.01
@@ -29,7 +28,7 @@ def plan(
     """
     config, optim = candidate.model, candidate.optim
     try:
-        with torch.device("meta"):
+        with shapes_alone():
             model = Decoder(config)
     except ConfigError as error:
         return Infeasible(reason=" ".join(str(error).splitlines()))

@@ -6,6 +6,7 @@ import torch
 
 from modsearch.config.optim import OptimConfig
 from modsearch.nn.model import Decoder
+from modsearch.nn.shapes import shapes_alone
 from modsearch.optim.contracts import Role, Weight
 from modsearch.optim.parts import optimizer_of
 from modsearch.optim.widths import initial_factor, peak
@@ -54,7 +55,7 @@ def rescaled(model: Decoder, optim: OptimConfig) -> Decoder:
 def _roles(model: Decoder) -> Iterator[tuple[torch.nn.Parameter, Role]]:
     """Every parameter, and which of its dimensions grow: those that a model of twice the width
     has more of (as Yang et al. 2022 tell them)."""
-    with torch.device("meta"):
+    with shapes_alone():
         wider = Decoder(model.config.model_copy(update={"width": 2 * model.config.width}))
     shapes = {name: parameter.shape for name, parameter in wider.named_parameters()}
     for name, parameter in model.named_parameters():

@@ -5,6 +5,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from modsearch.nn.model import Decoder, Output
+from modsearch.nn.shapes import shapes_alone
 from modsearch.testing.probe import (
     MODES,
     Case,
@@ -22,7 +23,7 @@ from modsearch.testing.probe import (
 def flops(case: Case) -> None:
     """Stated forward and training FLOPs are those that torch counts on the meta device."""
     for share, num_positions in ((case.config.capacity, T), (1.0, 64)):
-        with torch.device("meta"):
+        with shapes_alone():
             model = Decoder(case.config.model_copy(update={"capacity": share}))
             tokens_BT = torch.zeros(2, num_positions, dtype=torch.long)
         stated = model.cost(num_positions)
