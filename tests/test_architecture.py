@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from fnmatch import fnmatch
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -125,6 +126,7 @@ def imported(node: ast.AST) -> list[str]:
     return []
 
 
+@cache
 def imports(name: str, *, for_types: bool = True) -> list[str]:
     """Full names of all that a module imports, inside functions too; with or without those that
     are for types alone."""
@@ -136,6 +138,7 @@ def imports(name: str, *, for_types: bool = True) -> list[str]:
     return [target for node in nodes for target in imported(node)]
 
 
+@cache
 def own_imports(name: str, *, for_types: bool = True) -> set[str]:
     """Those of our own, without the leading `modsearch.`; of the package itself none: its names
     are imported when they are used."""
@@ -163,6 +166,7 @@ def may_import(name: str, target: str) -> bool:
     return same_room or row(target) < row(name)
 
 
+@cache
 def reachable(name: str) -> set[str]:
     """A module and all of ours that it imports, directly or not."""
     found: set[str] = set()
