@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from commands import Done
+from undrawn import undrawn
 
 from modsearch.cli.app import main
 
@@ -55,13 +56,10 @@ def _token_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture
-def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For tests of what a report says: drawing takes most of its time."""
-    for figure in (
-        "comparisons.confirm", "comparisons.differences", "curves.forward", "curves.isoflop",
-        "prices.pareto", "routing.positions", "routing.weights", "routing.window",
-    ):  # fmt: skip
-        monkeypatch.setattr(f"modsearch.reporting.figures.{figure}", lambda *_: None)
+def no_figures() -> Iterator[None]:
+    """For tests of what a report says."""
+    with undrawn():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,10 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+
+import pytest
 
 from modsearch.config.records import Job, Record
 from modsearch.config.runtime import Share, Signal
@@ -43,3 +46,11 @@ class Inline:
 
 def quietly(number: int) -> None:
     """No hook."""
+
+
+@contextmanager
+def without_workers() -> Iterator[None]:
+    """A search on this machine trains in this process: one job after the other."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("modsearch.engines.local.local", partial(Inline, quietly))
+        yield

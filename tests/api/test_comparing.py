@@ -12,9 +12,10 @@ import pytest
 import torch
 import yaml
 from commands import Done
-from inline import CORPUS
+from inline import CORPUS, without_workers
 from pages import named, write
 from tiny import PICK, SPACE, SUITE
+from undrawn import undrawn
 from worlds import looked
 
 import modsearch as library
@@ -43,9 +44,9 @@ ROWS = [
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study of two arms with three seeds each, and a suite."""
     root = tmp_path_factory.mktemp("comparing")
-    library.search(
-        {**SPACE, "confirm": {"budgets": [5e7], "seeds": 3, "windows": 2}}, root / "study"
-    )
+    space = {**SPACE, "confirm": {"budgets": [5e7], "seeds": 3, "windows": 2}}
+    with undrawn(), without_workers():
+        library.search(space, root / "study")
     (root / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     suite = {**SUITE, "tasks": [*SUITE["tasks"], PICK]}  # type: ignore[misc]
     (root / "tiny.yaml").write_text(yaml.safe_dump(suite))

@@ -9,14 +9,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-from inline import CORPUS
+from inline import CORPUS, without_workers
 from tiny import SPACE
+from undrawn import undrawn
 
 import modsearch
 from modsearch.config.records import Candidate, Stage
 from modsearch.nn.contracts import ROUTERS
 from modsearch.study.events import Event, TrialEnded
 from modsearch.study.progress import LOGS_TOLD
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_figures() -> Iterator[None]:
+    with undrawn():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +49,8 @@ def study(root: Path) -> modsearch.Study:
     assert begun.status().stage is Stage.MEASURE
     assert begun.status().driver is False, "the lock was not given back"
     lines: list[str] = []
-    done = modsearch.search(SPACE, root, progress=lambda event: lines.append(str(event)))
+    with without_workers():
+        done = modsearch.search(SPACE, root, progress=lambda event: lines.append(str(event)))
     assert sum("loss" in line for line in lines) == 6, "what was finished is not trained again"
     assert lines[-1] == "trials: 8 complete"
     return done

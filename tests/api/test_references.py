@@ -10,9 +10,10 @@ import pytest
 import torch
 import yaml
 from commands import Done
-from inline import CORPUS
+from inline import CORPUS, without_workers
 from pages import table, tree
 from tiny import SPACE, SUITE
+from undrawn import undrawn
 
 import modsearch as library
 from modsearch.config.data import DataConfig
@@ -43,7 +44,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("references")
     (root / "tiny.yaml").write_text(yaml.safe_dump(SUITE))
     space = {**SPACE, "suite": str(root / "tiny.yaml")}
-    library.search(space, root / "study")
+    with undrawn(), without_workers():
+        library.search(space, root / "study")
     llama(root / "someone" / "small-llama")
     return root
 

@@ -13,3 +13,9 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def briefly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plan times this machine for a moment only."""
+    monkeypatch.setattr("modsearch.planning.speed.SECONDS_PER_SIZE", 0.01)

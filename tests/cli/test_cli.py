@@ -405,6 +405,7 @@ def test_an_override_changes_the_ledger(modsearch, config: Path) -> None:
     assert whole["parts"]["router"]["forward"] == 0 < routed["parts"]["router"]["forward"]
 
 
+@pytest.mark.usefixtures("briefly")
 def test_a_plan_counts_cells_and_trains_nothing(
     modsearch, space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -434,6 +435,7 @@ def test_a_plan_counts_cells_and_trains_nothing(
     assert result["worker_seconds"] > 0
 
 
+@pytest.mark.usefixtures("briefly")
 def test_the_plan_of_the_quickstart_is_printed(
     modsearch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -448,6 +450,7 @@ def test_the_plan_of_the_quickstart_is_printed(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("briefly")
 def test_what_a_plan_rejects_is_said(modsearch, space: Path) -> None:
     done = modsearch("plan", space, "--set", "fixed.optim.min_steps=5000")
     assert done.code == 0

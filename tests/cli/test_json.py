@@ -1,21 +1,27 @@
 """Programs drive modsearch by JSON: every verb answers with one object, and schemas say which."""
 
+import io
 import json
 import os
+import runpy
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
 import yaml
+from inline import without_workers
 from jsonschema import Draft202012Validator, ValidationError, validate
 from pydantic import TypeAdapter
+from undrawn import undrawn
 
 import modsearch as library
+from modsearch.cli.app import main
 from modsearch.cli.schemas import What, schema_of
 from modsearch.config.answers import Evaluation, Generation, Outcome, Packed
 from modsearch.config.reading import read_yaml
@@ -27,6 +33,8 @@ from modsearch.study.events import Event
 from modsearch.study.status import StudyStatus
 
 ROOT = Path(__file__).parents[2]
+DRIVE = ROOT / "examples" / "drive.py"
+ARGUMENTS = ("space.yaml", "study", "tiny.yaml")
 EVENTS = schema_of(What.EVENT)
 SPACE = {
     **tiny.SPACE,
@@ -35,23 +43,55 @@ SPACE = {
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _at_once() -> Iterator[None]:
+    """Without figures, without worker processes, and machines are timed for a moment only."""
+    with undrawn(), without_workers(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("modsearch.planning.speed.SECONDS_PER_SIZE", 0.01)
+        yield
+
+
+START = subprocess.run
+
+
+def start(command: list[Any], *rest: Any, **options: Any) -> subprocess.CompletedProcess[Any]:
+    """What `subprocess.run` does, but for commands of modsearch, which run in this process."""
+    if command[:3] != [sys.executable, "-m", "modsearch.cli"]:
+        return START(command, *rest, **options)
+    out, code = io.StringIO(), 0
+    with redirect_stdout(out), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["modsearch", *command[3:]])
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+    return subprocess.CompletedProcess(command, code, out.getvalue())
+
+
+def prepared(folder: Path) -> Path:
+    """With a space and a suite."""
+    (folder / "space.yaml").write_text(yaml.safe_dump(SPACE))
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(tiny.SUITE))
+    return folder
+
+
 @pytest.fixture(scope="module")
 def ground(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a space, a suite, and a study that examples/drive.py drove."""
-    folder = tmp_path_factory.mktemp("json")
-    (folder / "space.yaml").write_text(yaml.safe_dump(SPACE))
-    (folder / "tiny.yaml").write_text(yaml.safe_dump(tiny.SUITE))
-    drive = [sys.executable, ROOT / "examples" / "drive.py", "space.yaml", "study", "tiny.yaml"]
-    done = subprocess.run(drive, cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    (folder / "stdout").write_text(done.stdout)
-    (folder / "stderr").write_text(done.stderr)
+    folder = prepared(tmp_path_factory.mktemp("json"))
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err), pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(subprocess, "run", start)
+        patch.setattr(sys, "argv", [str(DRIVE), *ARGUMENTS])
+        runpy.run_path(str(DRIVE), run_name="__main__")
+    (folder / "stdout").write_text(out.getvalue())
+    (folder / "stderr").write_text(err.getvalue())
     return folder
 
 
 def test_thirty_lines_drive_a_study_by_json_alone(ground: Path) -> None:
-    script = (ROOT / "examples" / "drive.py").read_text()
-    assert len(script.strip().splitlines()) <= 31
+    assert len(DRIVE.read_text().strip().splitlines()) <= 31
     plan, verdict, winner, scores = (ground / "stdout").read_text().splitlines()
     study = library.open_study(ground / "study")
     assert plan.startswith("10 trials, 5e+08 FLOPs")
@@ -60,18 +100,37 @@ def test_thirty_lines_drive_a_study_by_json_alone(ground: Path) -> None:
     assert "bits_per_byte,none" in scores
 
 
-def test_events_are_lines_of_json(ground: Path) -> None:
+def kinds(stderr: str) -> list[str]:
+    """Of the events, which are all lines but the last."""
     adapter: TypeAdapter[Event] = TypeAdapter(Event)
-    kinds = []
-    lines = (ground / "stderr").read_text().splitlines()
-    for line in lines[:-1]:
+    found = []
+    *events, last = stderr.splitlines()
+    for line in events:
         told = json.loads(line)
         validate(told, EVENTS)
-        kinds.append(adapter.validate_python(told).event)
-    assert kinds.count("stage") == 2
-    assert kinds.count("began") == kinds.count("ended") == 10
-    assert kinds[-1] == "trials"
-    assert lines[-1].startswith("warning: this model is untrained"), "of `best`, after the search"
+        found.append(adapter.validate_python(told).event)
+    assert last.startswith("warning: this model is untrained"), "of `best`, after the search"
+    return found
+
+
+@pytest.mark.slow
+def test_the_lines_are_a_program_that_starts_others(ground: Path, tmp_path: Path) -> None:
+    """With worker processes; it finds the same."""
+    done = subprocess.run(
+        [sys.executable, DRIVE, *ARGUMENTS],
+        cwd=prepared(tmp_path), env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[1:] == (ground / "stdout").read_text().splitlines()[1:]
+    assert kinds(done.stderr) == kinds((ground / "stderr").read_text())
+
+
+def test_events_are_lines_of_json(ground: Path) -> None:
+    found = kinds((ground / "stderr").read_text())
+    assert found.count("stage") == 2
+    assert found.count("began") == found.count("ended") == 10
+    assert found[-1] == "trials"
 
 
 @pytest.fixture

@@ -101,7 +101,8 @@ def trials(out: Path) -> dict[str, list[tuple[object, ...]]]:
     ("sampler", "count", "workers"),
     [
         pytest.param("grid", None, 2, marks=pytest.mark.slow),
-        ("qmc", 6, 2),
+        ("qmc", 4, 1),
+        pytest.param("qmc", 6, 2, marks=pytest.mark.slow),
         pytest.param("tpe", 12, 1, marks=pytest.mark.slow),
     ],
 )

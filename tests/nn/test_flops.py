@@ -16,6 +16,7 @@ from modsearch.nn.contracts import BLOCKS, ROUTERS, RoutedBlock, Rows
 from modsearch.nn.cost import Cost, Flops, conventions
 from modsearch.nn.model import Decoder
 from modsearch.nn.parts import block_names, completed
+from modsearch.nn.shapes import shapes_alone
 from modsearch.registry.built_in import base_name
 
 BATCH = 2
@@ -91,7 +92,7 @@ def name_of(config: ModelConfig) -> str:
 
 def on_meta(config: ModelConfig) -> tuple[Decoder, torch.Tensor]:
     """A model and a batch without storage."""
-    with torch.device("meta"):
+    with shapes_alone():
         return Decoder(config), torch.zeros(BATCH, config.seq_len, dtype=torch.long)
 
 

@@ -48,7 +48,9 @@ ARMS = {
 @pytest.fixture(autouse=True)
 def _a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Times are not what is tested here."""
-    monkeypatch.setattr(speed, "SECONDS_PER_SIZE", 0.01)
+    monkeypatch.setattr(speed, "SECONDS_PER_SIZE", 0.0)
+    monkeypatch.setattr(speed, "WARM_STEPS", 1)
+    monkeypatch.setattr(speed, "FEWEST_STEPS", 1)
 
 
 @pytest.fixture(scope="module")

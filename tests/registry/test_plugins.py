@@ -10,12 +10,14 @@ import sys
 import textwrap
 import tomllib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from inline import Inline, quietly
+from undrawn import undrawn
 
 from modsearch.cli.app import main
 from modsearch.config.data import Validation
@@ -54,7 +56,7 @@ data: {corpus: CORPUS}
 plugins: [my_router.py]
 fixed:
   model: {seq_len: 16, num_heads: 1, block: mod, capacity: 0.25}
-  optim: {min_steps: 10, max_epochs: 99}
+  optim: {batch_size: 4, min_steps: 10, max_epochs: 99}
 arms:
   staggered: {model: {router: staggered}}
   random: {control_of: staggered, model: {router: random}}
@@ -110,19 +112,46 @@ def forget() -> None:
         del sys.modules[name]
 
 
+@contextmanager
+def installed_in(folder: Path) -> Iterator[None]:
+    """As in a process that finds packages in a folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        forget_packages()
+        try:
+            yield
+        finally:
+            forget_packages()
+
+
+def forget_packages() -> None:
+    """As in a new process."""
+    forget()
+    for registry in KINDS.values():
+        registry.__dict__.pop("_entries", None)
+    for name in [name for name in sys.modules if name.startswith("modsearch_example")]:
+        del sys.modules[name]
+
+
+def ended(*arguments: object) -> int:
+    """Runs a command in this process; the code that it ends with."""
+    forget()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["modsearch", *map(str, arguments)])
+        try:
+            main()
+        except SystemExit as end:
+            return int(end.code or 0)
+    return 0
+
+
 @pytest.fixture
-def modsearch(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+def modsearch(capfd: pytest.CaptureFixture[str]) -> Run:
     """Runs a command in this process."""
 
     def run(*arguments: object) -> Done:
-        forget()
-        monkeypatch.setattr(sys, "argv", ["modsearch", *map(str, arguments)])
         capfd.readouterr()
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
+        code = ended(*arguments)
         return Done(code, *capfd.readouterr())
 
     return run
@@ -409,8 +438,9 @@ def study(tmp_path_factory: pytest.TempPathFactory, corpus: Path) -> Path:
     folder = tmp_path_factory.mktemp("study")
     space = written(folder, SPACE, corpus)
     given = ("--plugin", folder / "my_router.py")
-    done = process("-m", "modsearch.cli", "search", space, "--out", folder / "study", *given)
-    assert done.returncode == 0, done.stderr
+    with undrawn():
+        assert ended("search", space, "--out", folder / "study", *given) == 0
+    forget()
     return folder / "study"
 
 
@@ -454,6 +484,7 @@ def test_the_command_of_a_report_makes_the_same_trials_again(
     assert {record.hash for record in StudyDirectory(tmp_path / "again").records()} == made
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_the_same_plugin_goes_on_wherever_it_lies(
     study: Path, corpus: Path, tmp_path: Path, modsearch: Run
 ) -> None:
@@ -496,6 +527,7 @@ def test_a_mixed_study_keeps_both_copies_and_says_so(
     assert any("plugin my_router.py" in line for line in StudyDirectory(out).manifest().mixed)
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_nothing_in_a_study_is_run(
     study: Path, tmp_path: Path, modsearch: Run, refused: Callable[..., str]
 ) -> None:
@@ -644,45 +676,52 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
-def test_the_package_is_found_by_its_entry_point(installed: Path) -> None:
+def test_the_package_is_found_by_its_entry_point(
+    installed: Path, modsearch: Run, refused: Callable[..., str]
+) -> None:
     listed = process("-m", "modsearch.cli", "components", path=installed)
     assert re.search(
         r"router +norm_choice +entry point of modsearch-example 0\.1\.0 +modsearch_example\.",
         listed.stdout,
     )
-    shown = process("-m", "modsearch.cli", "components", "show", "norm_choice", path=installed)
-    assert "order  float >= 1  2.0  Of the norm" in shown.stdout, shown.stderr
-    without = process("-m", "modsearch.cli", "components", "show", "norm_choice")
-    assert without.returncode == 2
+    with installed_in(installed):
+        shown = modsearch("components", "show", "norm_choice")
+    assert "order  float >= 1  2.0  Of the norm" in shown.out, shown.err
+    refused("components", "show", "norm_choice")
 
 
-def test_a_clash_is_listed_and_refused(installed: Path, tmp_path: Path, corpus: Path) -> None:
+def test_a_clash_is_listed_and_refused(
+    installed: Path, tmp_path: Path, modsearch: Run, refused: Callable[..., str]
+) -> None:
     file = tmp_path / "mine.py"
     file.write_text(REGISTERS.format(name="norm_choice"))
-    done = process("-m", "modsearch.cli", "components", "--plugin", file, path=installed)
-    assert done.returncode == 2
-    assert "entry point of modsearch-example 0.1.0" in done.stderr
-    assert str(file) in done.stderr
+    with installed_in(installed):
+        message = refused("components", "--plugin", file)
+    assert "entry point of modsearch-example 0.1.0" in message
+    assert str(file) in message
     thief = tmp_path / "thief-2.dist-info"
     thief.mkdir()
     (thief / "METADATA").write_text("Metadata-Version: 2.1\nName: thief\nVersion: 2\n")
     (thief / "entry_points.txt").write_text("[modsearch.routers]\nrandom = nowhere:Thief\n")
-    done = process("-m", "modsearch.cli", "components", path=tmp_path)
-    assert done.returncode == 0
-    assert done.stdout.count("  random ") == 2
-    assert "warning: router `random` can't be used" in done.stderr
-    assert "expert_choice" in done.stdout
+    with installed_in(tmp_path):
+        done = modsearch("components")
+    assert done.code == 0
+    assert done.out.count("  random ") == 2
+    assert "warning: router `random` can't be used" in done.err
+    assert "expert_choice" in done.out
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_study_with_the_package_writes_its_version_down(
-    installed: Path, corpus: Path, tmp_path: Path
+    installed: Path, corpus: Path, tmp_path: Path, modsearch: Run, refused: Callable[..., str]
 ) -> None:
     text = SPACE.replace("staggered", "norm_choice").replace("plugins: [my_router.py]\n", "")
     text = text.replace("workers: 2", "workers: 1")
     space, out = written(tmp_path, text, corpus), tmp_path / "study"
-    command = ("-m", "modsearch.cli", "search", space, "--out", out, "--stage", "explore")
-    done = process(*command, path=installed)
-    assert done.returncode == 0, done.stderr
+    command = ("search", space, "--out", out, "--stage", "explore")
+    with installed_in(installed):
+        done = modsearch(*command)
+    assert done.code == 0, done.err
     [(package, content)] = StudyDirectory(out).manifest().packages.items()
     assert package == "modsearch-example"
     assert re.fullmatch(r"0\.1\.0 [0-9a-f]{16}", content)
@@ -691,17 +730,16 @@ def test_a_study_with_the_package_writes_its_version_down(
     subprocess.run(["cp", "-rL", installed, changed], check=True)
     module = changed / "modsearch_example" / "norm_choice.py"
     module.write_text(module.read_text() + "# changed\n")
-    done = process(*command, path=changed)
-    assert done.returncode == 2
-    assert "package modsearch-example 0.1.0" in done.stderr
+    with installed_in(changed):
+        assert "package modsearch-example 0.1.0" in refused(*command)
 
 
-def test_the_examples_keep_the_contract_of_a_router(installed: Path) -> None:
-    check = ("-m", "modsearch.cli", "components", "check")
+def test_the_examples_keep_the_contract_of_a_router(installed: Path, modsearch: Run) -> None:
     for arguments in (("norm_choice",), ("staggered", "--plugin", EXAMPLE)):
-        done = process(*check, *arguments, path=installed)
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert f"router `{arguments[0]}` in " in done.stdout
+        with installed_in(installed):
+            done = modsearch("components", "check", *arguments)
+        assert done.code == 0, done.out + done.err
+        assert f"router `{arguments[0]}` in " in done.out
 
 
 def test_a_plugin_file_of_before_the_rooms_goes_on_working(tmp_path: Path) -> None:

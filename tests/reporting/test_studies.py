@@ -104,6 +104,7 @@ def test_measured_trials_of_other_budgets_are_joined_and_headlines_are_not(tmp_p
     assert "Headlines are never computed again from the runs of several studies" in text
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_an_arm_whose_recipe_differs_is_joined_by_that_of_most(tmp_path: Path) -> None:
     other = [
         row.model_copy(
@@ -127,6 +128,7 @@ def test_an_arm_whose_recipe_differs_is_joined_by_that_of_most(tmp_path: Path) -
     assert "not those of synthetic, seed 2" in text
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_versions_of_the_code_that_differ_are_told(tmp_path: Path) -> None:
     parts = [a_study(tmp_path / str(seed), seed) for seed in (1, 2)]
     directory = StudyDirectory(parts[1])

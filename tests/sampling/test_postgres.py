@@ -11,6 +11,7 @@ from pathlib import Path
 import optuna
 import pytest
 from cluster import ROOT, Postgres, postgres, postgres_programs
+from commands import Done
 from inline import CORPUS, Inline, quietly
 
 from modsearch.config.records import Stage
@@ -210,6 +211,7 @@ def test_credentials_are_in_no_file_and_no_output(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
+    modsearch: Callable[..., Done],
 ) -> None:
     """The command line has them: everything that is written and printed is searched."""
     out = tmp_path / "study"
@@ -218,20 +220,21 @@ def test_credentials_are_in_no_file_and_no_output(
     compile_report(out)
     (tmp_path / "x.yaml").write_text(json.dumps({**GRID, "name": "secret"}))
     url = server.url.replace(str(server.port), "1")
-    command = [sys.executable, "-m", "modsearch.cli", "search", tmp_path / "x.yaml"]
-    for more in (["--ledger", url, "--out", tmp_path / "other"], ["--out", out]):
-        done = subprocess.run([*command, *more], cwd=ROOT)
-        assert done.returncode == 2
-    said = capfd.readouterr()
+    said = [capfd.readouterr()]
+    for more in (("--ledger", url, "--out", tmp_path / "other"), ("--out", out)):
+        done = modsearch("search", tmp_path / "x.yaml", *more)
+        assert done.code == 2
+        said.append(done)
     assert not (tmp_path / "other" / "manifest.json").exists(), "a wrong address stays"
-    *_, first, second, third, fourth = said.err.splitlines()
+    first, second, third, fourth = "".join(each.err for each in said[1:]).splitlines()[-4:]
     assert "can't open the ledger postgresql://127.0.0.1:1/postgres" in first + second
     assert "name it with --ledger" in third + fourth
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert any(path.name == "index.html" for path in written)
     for path in written:
         assert server.password.encode() not in path.read_bytes(), path
-    assert server.password not in said.out + said.err
+    for each in said:
+        assert server.password not in each.out + each.err
     manifest = StudyDirectory(out).manifest()
     assert manifest.ledger == f"postgresql://127.0.0.1:{server.port}/postgres"
     assert "--ledger 'postgresql://***@127.0.0.1" in manifest.command

@@ -85,8 +85,17 @@ def confirmed(records: list[Record]) -> Counter[str]:
     return Counter(record.arm for record in records if record.stage is Stage.CONFIRM)
 
 
-def test_a_large_effect_ends_confirm_at_an_early_look(tmp_path: Path) -> None:
-    records, claim = search(tmp_path, partial(bowl, gain=0.1))
+Found = tuple[list[Record], Claim]
+
+
+@pytest.fixture(scope="module")
+def better(tmp_path_factory: pytest.TempPathFactory) -> Found:
+    """A study of a large effect."""
+    return search(tmp_path_factory.mktemp("better"), partial(bowl, gain=0.1))
+
+
+def test_a_large_effect_ends_confirm_at_an_early_look(better: Found) -> None:
+    records, claim = better
     assert claim.verdict is Verdict.BETTER
     assert claim.runs < 18
     assert confirmed(records) == dict.fromkeys(SPACE["arms"], claim.runs), "all arms alike"
@@ -105,8 +114,8 @@ def test_what_can_not_be_known_ends_at_the_limit_or_before(tmp_path: Path) -> No
     assert confirmed(records)["dense"] == claim.runs <= 18
 
 
-def test_runs_are_spread_over_three_sizes_and_no_seed_is_used_twice(tmp_path: Path) -> None:
-    records, _ = search(tmp_path, partial(bowl, gain=0.1))
+def test_runs_are_spread_over_three_sizes_and_no_seed_is_used_twice(better: Found) -> None:
+    records, _ = better
     runs = [r for r in records if (r.stage, r.arm) == (Stage.CONFIRM, "dense")]
     widths = Counter(run.candidate.model.width for run in runs)
     assert widths == dict.fromkeys((12, 16, 20), len(runs) // 3)

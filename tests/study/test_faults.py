@@ -35,7 +35,10 @@ SPACE = Space.model_validate(
     {
         "name": "faults",
         "data": {"corpus": CORPUS},
-        "fixed": {"model": {"seq_len": 64, "num_heads": 1}, "optim": {"min_steps": 20}},
+        "fixed": {
+            "model": {"seq_len": 64, "num_heads": 1},
+            "optim": {"batch_size": 3, "min_steps": 20},
+        },
         "arms": {"mod": {"model": {"block": "mod", "capacity": {"choice": [0.25, 0.5, 1.0]}}}},
         "explore": {"budgets": [2e8], "size": {"depth": 2, "width": 8}, "windows": 4},
         "resources": {"checkpoint_seconds": 0.05},

@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -89,9 +90,27 @@ def bits(root: Path, name: str, suite: str = "tiny") -> float:
         "bits_per_byte,none"])  # fmt: skip
 
 
-def test_explore_goes_by_a_metric_of_a_suite(suite: Path, tmp_path: Path) -> None:
-    root = tmp_path / "study"
-    jobs, lines = run(searched(suite), root)
+@dataclass(frozen=True)
+class Ran:
+    """A study that was explored by a suite's metric, the jobs, and the lines told."""
+
+    space: Space
+    root: Path
+    jobs: list[Job]
+    lines: list[str]
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """For tests that only look at it, or at a copy."""
+    folder = tmp_path_factory.mktemp("explored")
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(SUITE))
+    space = searched(folder / "tiny.yaml")
+    return Ran(space, folder / "study", *run(space, folder / "study"))
+
+
+def test_explore_goes_by_a_metric_of_a_suite(ran: Ran) -> None:
+    root, jobs, lines = ran.root, ran.jobs, ran.lines
     records = StudyDirectory(root).records()
     assert len(records) == len(jobs) == 3
     for record in records:
@@ -110,15 +129,11 @@ def test_explore_goes_by_a_metric_of_a_suite(suite: Path, tmp_path: Path) -> Non
     assert best is not None
     assert best.cost == min(record.cost for record in records)
     assert sum("tiny.yaml text bits_per_byte" in line for line in lines) == 3
-    assert run(searched(suite), root)[0] == []
+    assert run(ran.space, root)[0] == []
 
 
-def test_recipes_are_ranked_by_the_objective_and_not_by_the_loss(
-    suite: Path, tmp_path: Path
-) -> None:
-    root = tmp_path / "study"
-    run(searched(suite), root)
-    records = sorted(StudyDirectory(root).records(), key=lambda r: r.scores.causal_loss)  # type: ignore[union-attr]
+def test_recipes_are_ranked_by_the_objective_and_not_by_the_loss(ran: Ran) -> None:
+    records = sorted(StudyDirectory(ran.root).records(), key=lambda r: r.scores.causal_loss)  # type: ignore[union-attr]
     turned = [
         record.model_copy(
             update={"objective": Ranked(name="acc", value=place, higher_is_better=True)}
@@ -156,16 +171,16 @@ def test_a_trial_that_was_trained_and_not_scored_is_scored_alone(
 
 
 def test_a_trial_whose_weights_are_gone_before_it_was_scored_is_trained_again(
-    suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ran: Ran, tmp_path: Path
 ) -> None:
     root = tmp_path / "study"
-    run(searched(suite), root)
+    shutil.copytree(ran.root, root)
     whole = {r.hash: (r.scores and r.scores.causal_loss, r.cost)
              for r in StudyDirectory(root).records()}  # fmt: skip
     (root / "ledger.db").unlink()
     for record in StudyDirectory(root).records():
         StudyDirectory(root).write_record(record.model_copy(update={"objective": None}))
-    run(searched(suite), root)
+    run(ran.space, root)
     found = StudyDirectory(root).records()
     assert {r.hash: (r.scores and r.scores.causal_loss, r.cost) for r in found} == whole
 
@@ -344,12 +359,11 @@ def test_a_recipe_that_comes_to_count_later_has_its_best_weights(tmp_path: Path)
     assert kept == {records[0].hash, best.hash}
 
 
-def test_explore_on_a_storage_goes_by_a_metric(suite: Path, tmp_path: Path) -> None:
-    for name, storage in (("here", None), ("there", tmp_path / "storage")):
-        run(searched(suite), tmp_path / name, storage)
+def test_explore_on_a_storage_goes_by_a_metric(ran: Ran, tmp_path: Path) -> None:
+    run(ran.space, tmp_path / "there", tmp_path / "storage")
     found = [
-        {record.hash: record.objective for record in StudyDirectory(tmp_path / name).records()}
-        for name in ("here", "there")
+        {record.hash: record.objective for record in StudyDirectory(root).records()}
+        for root in (ran.root, tmp_path / "there")
     ]
     assert found[0] == found[1]
     assert all(found[0].values())

@@ -7,11 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
+from commands import Done
+from inline import CORPUS
 from tiny import SPACE
 
 from modsearch.config.data import Mixing
@@ -30,6 +33,7 @@ KILLER = ROOT / "tests" / "kill_driver.py"
 
 GRID = """
 name: grid
+data: {corpus: CORPUS}
 fixed:
   model: {seq_len: 64, num_heads: 1}
   optim: {min_steps: 20}
@@ -41,9 +45,10 @@ explore: {budgets: [4e8], size: {depth: 2, width: 12}, windows: 4}
 measure: {ladder: [{budget: 4e8, depth: 2, widths: [6, 8, 12, 16]}], windows: 4}
 confirm: {budgets: [4e8], seeds: 3, windows: 4}
 resources: {workers: 2, checkpoint_seconds: 0.2}
-"""
+""".replace("CORPUS", CORPUS)
 TPE = """
 name: tpe
+data: {corpus: CORPUS}
 fixed:
   model: {seq_len: 64, num_heads: 1}
   optim: {min_steps: 20}
@@ -57,7 +62,9 @@ explore:
   trials: 14
   windows: 4
 resources: {workers: 1, checkpoint_seconds: 0.2}
-"""
+""".replace("CORPUS", CORPUS)
+
+Run = Callable[..., Done]
 
 BETWEEN_ASK_AND_PLAN = "modsearch.sampling.ledger:Cell.ask:after"
 BETWEEN_RESULT_AND_TELL = "modsearch.sampling.ledger:Cell.tell:before"
@@ -214,14 +221,16 @@ def test_losses_stand_in_results_at_full_precision(whole: Path) -> None:
         assert len(repr(raw["scores"]["causal_loss"])) > 10
 
 
-def test_running_again_trains_nothing(whole: Path, grid_space: Path) -> None:
+@pytest.mark.usefixtures("no_figures")
+def test_running_again_trains_nothing(modsearch: Run, whole: Path, grid_space: Path) -> None:
     before = finished(whole), ledger(whole)
-    assert search(grid_space, whole).returncode == 0
+    assert modsearch("search", grid_space, "--out", whole).code == 0
     assert (finished(whole), ledger(whole)) == before
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_second_driver_is_refused_and_a_dead_one_leaves_no_lock(
-    whole: Path, grid_space: Path
+    modsearch: Run, refused: Callable[..., str], whole: Path, grid_space: Path
 ) -> None:
     holder = subprocess.Popen(
         [
@@ -237,26 +246,26 @@ def test_a_second_driver_is_refused_and_a_dead_one_leaves_no_lock(
     )
     assert holder.stdout is not None
     assert holder.stdout.readline() == b"held\n"
-    refused = search(grid_space, whole)
-    assert refused.returncode == 2
-    assert len(refused.stderr.splitlines()) == 2
-    assert f"process {holder.pid}" in refused.stderr
+    message = refused("search", grid_space, "--out", whole)
+    assert len(message.splitlines()) == 2
+    assert f"process {holder.pid}" in message
     holder.kill()
     holder.wait()
     holder.stdout.close()
-    assert search(grid_space, whole).returncode == 0
+    assert modsearch("search", grid_space, "--out", whole).code == 0
 
 
-def test_a_study_of_other_code_is_refused(whole: Path, grid_space: Path) -> None:
+def test_a_study_of_other_code_is_refused(
+    refused: Callable[..., str], whole: Path, grid_space: Path
+) -> None:
     manifest = whole / "manifest.json"
     text = manifest.read_text()
     code = json.loads(text)["code"]
     manifest.write_text(text.replace(code, "0" * 16))
     try:
-        refused = search(grid_space, whole)
-        assert refused.returncode == 2
-        assert len(refused.stderr.splitlines()) == 2
-        assert "--allow-mixed" in refused.stderr
+        message = refused("search", grid_space, "--out", whole)
+        assert len(message.splitlines()) == 2
+        assert "--allow-mixed" in message
     finally:
         manifest.write_text(text)
 
