@@ -64,7 +64,7 @@ class Table:
             return [False, *(True for _ in range(len(self.frame)))]
         return frames.numeric(self.frame)
 
-    @property
+    @cached_property  # a page asks once for each cell
     def told(self) -> bool:
         """Whether it is read row by row, as text: a narrow window shows a row as a card."""
         return not self.turned and any(len(cell) > TOLD for row in self.rows for cell in row)

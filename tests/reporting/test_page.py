@@ -126,6 +126,13 @@ def test_print_opens_what_is_folded_and_keeps_headings_with_their_figures(full: 
     assert "beforeprint" in full.read_text()
 
 
+def test_a_table_whose_cells_are_text_to_read_is_told_row_by_row() -> None:
+    long = "a reason " * 30
+    assert Table("claims", pd.DataFrame({"claim": ["x"], "why": [long]})).told
+    assert not Table("claims", pd.DataFrame({"claim": ["x"], "why": ["short"]})).told
+    assert not Table("models", pd.DataFrame({"arm": ["x"], "router": [long]}), turned=True).told
+
+
 def test_in_print_no_word_of_a_table_is_broken_while_type_can_be_smaller() -> None:
     narrow = Table("narrow", pd.DataFrame({"a": ["x"]}))
     wide = Table("wide", pd.DataFrame({f"column{i}": ["expert_choice"] for i in range(9)}))

@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -305,6 +306,24 @@ def test_the_best_of_each_measured_cell_is_scored_and_keeps_its_weights(
     assert run(space, root, storage)[0] == []
 
 
+def settled(folder: Path, records: Sequence[Record]) -> StudyDirectory:
+    """A study whose trials ended in this order, each with its weights."""
+    directory = StudyDirectory(pages.write(folder / "study", ()))
+    trials = Trials(directory, None, "winners", cells=True)
+    for record in records:
+        directory.write_record(record)
+        weights = directory.trial(record.hash) / WEIGHTS
+        weights.parent.mkdir()
+        weights.touch()
+        trials.settle(record)
+    return directory
+
+
+def with_weights(directory: StudyDirectory) -> set[str]:
+    """Hashes of the trials that have them."""
+    return {path.parent.parent.name for path in directory.root.glob(f"trials/*/{WEIGHTS}")}
+
+
 def test_a_cell_keeps_the_weights_that_are_scored_where_a_study_has_two_recipes(
     tmp_path: Path,
 ) -> None:
@@ -318,18 +337,11 @@ def test_a_cell_keeps_the_weights_that_are_scored_where_a_study_has_two_recipes(
     explored_first = [row for row in rows if row.stage is Stage.EXPLORE]
     then = [row for row in rows if row.stage is Stage.MEASURE]
     records = [pages.named(row) for row in (*explored_first, *other, *then)]
-    directory = StudyDirectory(pages.write(tmp_path / "study", ()))
-    trials = Trials(directory, None, "winners", cells=True)
-    for record in records:
-        directory.write_record(record)
-        weights = directory.trial(record.hash) / WEIGHTS
-        weights.parent.mkdir()
-        weights.touch()
-        trials.settle(record)
+    directory = settled(tmp_path, records)
     best = {record.hash for record in best_of_cells(records).values()}
     assert len(best) == 2
     assert not best & {pages.named(row).hash for row in other}
-    assert {path.parent.parent.name for path in directory.root.glob(f"trials/*/{WEIGHTS}")} == best
+    assert with_weights(directory) == best
     again = Trials(directory, None, "winners", cells=True)
     assert all(again._keeps_weights(record) == (record.hash in best) for record in records)
     wanted = _wanted(directory, directory.manifest(), cells=True)
@@ -345,18 +357,10 @@ def test_a_recipe_that_comes_to_count_later_has_its_best_weights(tmp_path: Path)
             (0.01, 8, 2.2), (0.01, 12, 2.3), (0.01, 16, 2.4),
         )
     ]  # fmt: skip
-    directory = StudyDirectory(pages.write(tmp_path / "study", ()))
-    trials = Trials(directory, None, "winners", cells=True)
-    for record in records:
-        directory.write_record(record)
-        weights = directory.trial(record.hash) / WEIGHTS
-        weights.parent.mkdir()
-        weights.touch()
-        trials.settle(record)
+    directory = settled(tmp_path, records)
     [best] = best_of_cells(records).values()
     assert best == records[2], "most trials are of this recipe"
-    kept = {path.parent.parent.name for path in directory.root.glob(f"trials/*/{WEIGHTS}")}
-    assert kept == {records[0].hash, best.hash}
+    assert with_weights(directory) == {records[0].hash, best.hash}
 
 
 def test_explore_on_a_storage_goes_by_a_metric(ran: Ran, tmp_path: Path) -> None:
