@@ -90,7 +90,7 @@ def main() -> None:
             memory_said, seconds_said = said(each, base)
             print(
                 f"{' '.join(map(str, shape)):24}{memory_said / 2**20:10.0f}"
-                f"{record.scores.peak_memory / 2**20:8.0f}"
+                f"{(record.scores.peak_memory or 0) / 2**20:8.0f}"
                 f"{seconds_said:10.2f}{record.scores.seconds:8.2f}",
                 flush=True,
             )

@@ -116,8 +116,10 @@ class Scores(Frozen):
     """Training and validation."""
     step_seconds: float
     """Median of a training step."""
-    peak_memory: int
-    """Bytes: of the device on CUDA, of the process on CPU."""
+    peak_memory: int | None
+    """Bytes that were held at once in this trial, whatever its process did before: of the device
+    on CUDA, of the whole process on CPU; the largest of several ranks. None where the system does
+    not tell a trial's from its process's."""
     block_losses: list[float] | None = None
     """Mean causal loss of each of at most 64 consecutive shares of the sample, in order, all of
     the same number of windows or of one more: for the error of a finite sample. None where that

@@ -349,9 +349,14 @@ def _winner(each: Confirmed) -> Row:
         row |= interval_cells(name, [value for value in values if value is not None])
     return row | {
         "forward FLOPs per token, planned": each.plan.forward_flops,
-        "peak MiB": max(score.peak_memory for score in each.scores) / 2**20,
+        "peak MiB": _peak(each),
         "note": runs_note(len(each.records)),
     }
+
+
+def _peak(each: Confirmed) -> float | None:
+    known = [score.peak_memory for score in each.scores if score.peak_memory is not None]
+    return max(known) / 2**20 if known else None
 
 
 def _flat_recipe(record: Record) -> Row:

@@ -1,15 +1,20 @@
 """What this machine has: cores, a device, and the memory that its processes take."""
 
+import ctypes
 import os
 import resource
 import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 
 from modsearch.config.runtime import Resources, Runtime
 from modsearch.errors import StudyError
+
+RESETS = Path("/proc/self/clear_refs")
+"""Of Linux (proc(5)): a 5 written there lets `VmHWM` begin anew."""
 
 
 def cores() -> int:
@@ -74,8 +79,26 @@ def num_workers(runtime: Runtime) -> int:
     return max(1, cores() // (runtime.threads * runtime.ranks))
 
 
+def forget_peak(device: str) -> bool:
+    """Let the peak of memory begin anew with what is held now; whether this machine can.
+
+    A process that has freed memory keeps much of it for what it asks for next: that is given
+    back first, so that it is not what comes next that seems to need it.
+    """
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        return True
+    with suppress(AttributeError, OSError):  # glibc alone has it
+        ctypes.CDLL(None).malloc_trim(0)
+    try:
+        RESETS.write_text("5")
+    except OSError:
+        return False
+    return True
+
+
 def peak_memory() -> int:
-    """Most bytes that this process has had resident.
+    """Most bytes that this process has had resident, since `forget_peak` where that can be.
 
     Linux counts into `ru_maxrss` what the parent had when it started this process.
     """

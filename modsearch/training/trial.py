@@ -36,7 +36,7 @@ from modsearch.store.trial import job_config
 from modsearch.training.budget import plan
 from modsearch.training.checkpoint import RESUME, save_model, take_weights
 from modsearch.training.group import train_together
-from modsearch.training.machine import out_of_memory, peak_memory_of
+from modsearch.training.machine import forget_peak, out_of_memory, peak_memory_of
 from modsearch.training.outcome import OnLog, Trained
 from modsearch.training.scoring import score
 from modsearch.training.trainer import Trainer
@@ -123,6 +123,7 @@ def _train_and_score(
     job: Job, plan: Plan, directory: Path, on_log: OnLog
 ) -> tuple[Scores, RoutingReport | None]:
     started = time.perf_counter()
+    known = forget_peak(job.runtime.device)
     load_plugins(job.plugins)  # a worker that was spawned has none
     candidate = job.candidate
     corpus = load_corpus(candidate.data, candidate.model.vocab_size, job.fingerprint)
@@ -131,8 +132,6 @@ def _train_and_score(
         train = partial(_on_ranks, job, plan, directory, on_log)
     else:
         train = partial(_alone, job, plan, directory, corpus, on_log)
-        if job.runtime.device == "cuda":
-            torch.cuda.reset_peak_memory_stats()
     model, runtime, trained, peak = _trained(job, train)
     trained_at = time.perf_counter()
     loss = score(model, windows, job.runtime.device)
@@ -153,7 +152,7 @@ def _train_and_score(
         agreement=loss.agreement,
         seconds=time.perf_counter() - started,
         step_seconds=trained.step_seconds,
-        peak_memory=max(peak, peak_memory_of(job.runtime.device)),
+        peak_memory=max(peak, peak_memory_of(job.runtime.device)) if known else None,
         block_losses=[each / size for each in loss.block_losses],
         micro_batch=None if runtime == job.runtime else runtime.micro_batch,
         phase_seconds={**trained.phase_seconds, "evaluation": evaluation},

@@ -27,10 +27,10 @@ from modsearch.nn.model import Decoder
 from modsearch.nn.parts import completed
 from modsearch.store.directory import StudyDirectory
 from modsearch.store.trial import metrics_of
-from modsearch.training import scoring
+from modsearch.training import machine, scoring
 from modsearch.training.budget import plan
 from modsearch.training.checkpoint import load_model, save_model
-from modsearch.training.machine import out_of_memory
+from modsearch.training.machine import out_of_memory, peak_memory
 from modsearch.training.outcome import Trained
 from modsearch.training.scoring import causal_losses, score
 from modsearch.training.trainer import LOGS_PER_TRIAL, Trainer
@@ -634,7 +634,29 @@ def test_a_trial_writes_what_it_found(corpus: Corpus, tmp_path: Path) -> None:
     assert scores.phase_seconds is not None
     assert min(scores.phase_seconds.values()) > 0
     assert sum(scores.phase_seconds.values()) < scores.seconds
-    assert scores.peak_memory > 10**7
+    assert scores.peak_memory is None or scores.peak_memory > 10**7
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux tells a trial's")
+def test_the_peak_of_memory_is_that_of_the_trial(corpus: Corpus, tmp_path: Path) -> None:
+    """And not that of the largest one which its worker has had."""
+    held = np.ones(2**26)  # half a GiB
+    before = peak_memory()
+    del held
+    record = run_trial(tmp_path, job(candidate("dense", corpus), corpus, steps=10))
+    assert record.scores is not None
+    assert record.scores.peak_memory is not None
+    assert record.scores.peak_memory < before - 2**28
+
+
+def test_a_peak_that_can_not_be_told_is_none(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "RESETS", tmp_path / "not" / "there")
+    record = run_trial(tmp_path / "study", job(candidate("dense", corpus), corpus, steps=10))
+    assert record.scores is not None
+    assert record.scores.peak_memory is None
+    assert StudyDirectory(tmp_path / "study").records() == [record]
 
 
 def test_a_log_that_can_not_be_written_is_told_with_its_path(
