@@ -80,14 +80,16 @@ def mixture_of_depth(shape: dict[str, Any]) -> nn.Module:
     return model.eval()
 
 
-def trained(shape: dict[str, Any], batch: int) -> tuple[int, Callable[[int], None]]:
-    """Parameters, and so many steps as ours are: forward, backward, clipping, AdamW."""
+def trained(shape: dict[str, Any], batch: int) -> tuple[int, Callable[[int], float]]:
+    """Parameters, and what takes so many steps as ours are (forward, backward, clipping, AdamW)
+    and gives their seconds."""
     torch.manual_seed(0)
     model, logits = {"litgpt": litgpt, "x-transformers": x_transformers}[shape["library"]](shape)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     tokens_BT = torch.randint(VOCAB, (batch, shape["seq_len"] + 1))
 
-    def steps(count: int) -> None:
+    def steps(count: int) -> float:
+        started = time.perf_counter()
         for _ in range(count):
             made_BTV = logits(tokens_BT[:, :-1])
             targets_BT = tokens_BT[:, 1:]
@@ -96,23 +98,26 @@ def trained(shape: dict[str, Any], batch: int) -> tuple[int, Callable[[int], Non
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad()
+        return time.perf_counter() - started
 
     return sum(p.numel() for p in model.parameters()), steps
 
 
-def decoded(shape: dict[str, Any], batch: int) -> tuple[int, Callable[[int], None]]:
-    """Parameters, and so many tokens for each sequence after its context, greedily."""
+def decoded(shape: dict[str, Any], batch: int) -> tuple[int, Callable[[int], float]]:
+    """Parameters, and what takes so many tokens for each sequence, greedily, and gives their
+    seconds, without the context's."""
     torch.manual_seed(0)
     model = mixture_of_depth(shape)
     length = shape["seq_len"]
     tokens_BT = torch.randint(VOCAB, (batch, length))
 
-    def tokens(count: int) -> None:
+    def tokens(count: int) -> float:
         with torch.no_grad():
             # It asks for a row of positions for each sequence.
             places_BT = torch.arange(length + count).expand(batch, -1)
             made = model(tokens_BT, position_ids=places_BT[:, :length], use_cache=True)
             last_B1 = made.logits[:, -1:].argmax(-1)
+            started = time.perf_counter()
             for place in range(length, length + count):
                 made = model(
                     last_B1,
@@ -121,6 +126,7 @@ def decoded(shape: dict[str, Any], batch: int) -> tuple[int, Callable[[int], Non
                     use_cache=True,
                 )
                 last_B1 = made.logits[:, -1:].argmax(-1)
+            return time.perf_counter() - started
 
     return sum(p.numel() for p in model.parameters()), tokens
 
@@ -135,7 +141,4 @@ if __name__ == "__main__":
     work(2)
     print(json.dumps({"params": params}), flush=True)
     for line in sys.stdin:
-        started = time.perf_counter()
-        work(int(line))
-        seconds = (time.perf_counter() - started) / int(line)
-        print(json.dumps({"seconds": seconds}), flush=True)
+        print(json.dumps({"seconds": work(int(line)) / int(line)}), flush=True)

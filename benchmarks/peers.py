@@ -9,6 +9,7 @@ under `--envs` (some 2 GB). Models take turns in every round; a ratio is the med
 """
 
 import argparse
+import itertools
 import json
 import platform
 import subprocess
@@ -118,24 +119,24 @@ def training(envs: Path, threads: int, rounds: int) -> None:
 
 
 def decoding(envs: Path, threads: int, rounds: int) -> None:
-    """A row for each batch: both with every other layer routed at 12.5 %, greedy, with caches."""
+    """A row for each batch and router, greedy, with caches, every other layer routed at 12.5 %.
+
+    Nothing is trained, and an untrained router's scores are positive for half of the tokens;
+    `static` takes the share that it is asked for, as a trained one does. The library's top-k is
+    of the tokens of one call, so that each new token enters every layer.
+    """
     python = python_of(envs, "routed")
-    torch.manual_seed(0)
-    config = ModelConfig.model_validate({"vocab_size": 256, **DECODED, **ROUTED})
-    model = Decoder(config).eval()
     print()
-    for batch in (1, 4):
+    for router, batch in itertools.product(("expert_choice", "static"), (1, 4)):
+        torch.manual_seed(0)
+        asked = {"vocab_size": 256, **DECODED, **ROUTED, "router": router}
+        model = Decoder(ModelConfig.model_validate(asked)).eval()
         server = theirs(python, "mixture-of-depth", DECODED, batch, threads)
         assert server.answer() is not None, "mixture-of-depth did not start"
         tokens_BT = torch.randint(256, (batch, DECODED["seq_len"]))
         ratios, rates = [], []
         for turn in range(rounds + 1):
-            started = time.perf_counter()
-            made = Decoding(model, batch)
-            last_B1 = made.extend(tokens_BT).argmax(-1, keepdim=True)
-            for _ in range(TOKENS):
-                last_B1 = made.extend(last_B1).argmax(-1, keepdim=True)
-            mine = (time.perf_counter() - started) / TOKENS
+            mine, share = decoded(model, tokens_BT)
             found = server.ask(TOKENS)
             assert found is not None, "mixture-of-depth ended"
             if turn:
@@ -143,10 +144,24 @@ def decoding(envs: Path, threads: int, rounds: int) -> None:
                 rates.append(batch / mine)
         server.process.kill()
         print(
-            f"decoding {TOKENS} tokens after {DECODED['seq_len']}, batch {batch}: "
-            f"{median(rates):.1f} tokens/s, {median(ratios):.2f} times mixture-of-depth's",
+            f"decoding {TOKENS} tokens after {DECODED['seq_len']}, batch {batch}, {router}: "
+            f"{share:.0%} of new tokens enter routed layers, {median(rates):.1f} tokens/s, "
+            f"{median(ratios):.2f} times mixture-of-depth's",
             flush=True,
         )
+
+
+def decoded(model: Decoder, tokens_BT: torch.Tensor) -> tuple[float, float]:
+    """Seconds of a token of `TOKENS` after the context, and their share in routed layers."""
+    made = Decoding(model, len(tokens_BT))
+    last_B1 = made.extend(tokens_BT).argmax(-1, keepdim=True)
+    before = torch.tensor(made.layer_rows())[model.routed_layers].double()
+    started = time.perf_counter()
+    for _ in range(TOKENS):
+        last_B1 = made.extend(last_B1).argmax(-1, keepdim=True)
+    seconds = (time.perf_counter() - started) / TOKENS
+    after = torch.tensor(made.layer_rows())[model.routed_layers].double()
+    return seconds, ((after - before).mean() / TOKENS).item()
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ Shapes: A active sequences of B, T new rows, S slots, N heads of keys and values
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 GROWTH = 64
@@ -19,6 +20,9 @@ class _Store:
 
     def __init__(self, num_sequences: int, device: torch.device) -> None:
         self.lengths_B = torch.zeros(num_sequences, dtype=torch.long, device=device)
+        self.level: int | None = 0
+        """Rows of every sequence, where they are known to have the same without a look at
+        `lengths_B`, for which a GPU would be waited for."""
         self.log_weight_B = torch.full_like(self.lengths_B, -torch.inf, dtype=torch.float64)
         self.key_B = torch.zeros_like(self.lengths_B)
         self.keys_BSNH: Tensor | None = None
@@ -47,6 +51,7 @@ class LayerCache:
         new = _Store(len(rows_A), rows_A.device)
         new.lengths_B, new.key_B = self.lengths_A[rows_A], self.key_A[rows_A]
         new.log_weight_B = self.log_weight_A[rows_A]
+        new.level = self.store.level
         if self.store.keys_BSNH is not None and self.store.values_BSNH is not None:
             rows_B = rows_A if self.rows_A is None else self.rows_A[rows_A]
             new.keys_BSNH = self.store.keys_BSNH[rows_B]
@@ -98,16 +103,12 @@ class LayerCache:
             All keys and values (A, S, N, H) and which slots each new row may attend to
             (A, 1, T, S): those before it and its own. None where every new row sees all.
         """
-        lengths_A = self.lengths_A
         num_new = keys_ATNH.shape[1]
-        slots_AT = lengths_A[:, None] + torch.arange(num_new, device=keys_ATNH.device)
-        shortest, longest = int(lengths_A.min()), int(lengths_A.max())
-        end = longest + num_new
-        self._reserve(end, keys_ATNH)
-        keys_BSNH, values_BSNH = self.store.keys_BSNH, self.store.values_BSNH
-        assert keys_BSNH is not None
-        assert values_BSNH is not None
+        shortest, longest = self._shortest_and_longest()
         level = shortest == longest
+        end = longest + num_new
+        keys_BSNH, values_BSNH = self._reserved(end, keys_ATNH)
+        slots_AT = self.lengths_A[:, None] + torch.arange(num_new, device=keys_ATNH.device)
         if level and self.rows_A is None:
             keys_BSNH[:, longest:end] = keys_ATNH
             values_BSNH[:, longest:end] = values_ATNH
@@ -124,26 +125,40 @@ class LayerCache:
         slots_S = torch.arange(end, device=keys_ATNH.device)
         return keys_ASNH, values_ASNH, (slots_S <= slots_AT[..., None])[:, None]
 
+    def _shortest_and_longest(self) -> tuple[int, int]:
+        """Rows of sequences of this view."""
+        if self.store.level is not None:
+            return self.store.level, self.store.level
+        shortest, longest = self.lengths_A.aminmax()
+        return int(shortest), int(longest)
+
     def _rows(self, num_rows: int, device: torch.device) -> Tensor:
         return torch.arange(num_rows, device=device) if self.rows_A is None else self.rows_A
 
     def _count(self, added: Tensor | int) -> None:
-        if self.rows_A is None:
-            self.store.lengths_B += added
-        else:
-            self.store.lengths_B[self.rows_A] += added
-
-    def _reserve(self, num_slots: int, like_ATNH: Tensor) -> None:
-        """Room for so many rows a sequence; grows by half, so that copying stays cheap."""
         store = self.store
-        have = 0 if store.keys_BSNH is None else store.keys_BSNH.shape[1]
+        if self.rows_A is None:
+            store.lengths_B += added
+        else:
+            store.lengths_B[self.rows_A] += added
+        if store.level is not None and self.rows_A is None and isinstance(added, int):
+            store.level += added
+        else:
+            store.level = None
+
+    def _reserved(self, num_slots: int, like_ATNH: Tensor) -> tuple[Tensor, Tensor]:
+        """Room for so many rows a sequence; grows by half, so that copying stays cheap."""
+        old_keys_BSNH, old_values_BSNH = self.store.keys_BSNH, self.store.values_BSNH
+        if old_keys_BSNH is None or old_values_BSNH is None:
+            old_keys_BSNH = old_values_BSNH = like_ATNH.new_zeros(
+                len(self.store.lengths_B), 0, *like_ATNH.shape[2:]
+            )
+        have = old_keys_BSNH.shape[1]
         if num_slots <= have:
-            return
+            return old_keys_BSNH, old_values_BSNH
         size = -(-max(num_slots, have * 3 // 2) // GROWTH) * GROWTH
-        shape = (len(store.lengths_B), size, *like_ATNH.shape[2:])
         # Zeros: slots that were never written must not be NaN, not even behind a mask.
-        grown = [like_ATNH.new_zeros(shape) for _ in range(2)]
-        for new, old in zip(grown, (store.keys_BSNH, store.values_BSNH), strict=True):
-            if old is not None:
-                new[:, :have] = old
-        store.keys_BSNH, store.values_BSNH = grown
+        added = (0, 0, 0, 0, 0, size - have)
+        keys_BSNH, values_BSNH = F.pad(old_keys_BSNH, added), F.pad(old_values_BSNH, added)
+        self.store.keys_BSNH, self.store.values_BSNH = keys_BSNH, values_BSNH
+        return keys_BSNH, values_BSNH

@@ -46,9 +46,9 @@ class Attention(nn.Module):
         B, T, D = x_BTD.shape
         qkv = self.qkv(x_BTD).view(B, T, -1, self.head).transpose(1, 2)
         num_turned = self.num_heads + self.num_kv_heads
-        q_and_k, v_BNTH = torch.split(qkv, [num_turned, self.num_kv_heads], dim=1)
+        q_and_k, v_BNTH = qkv.split_with_sizes((num_turned, self.num_kv_heads), dim=1)
         turned = rotate(q_and_k, context.angles_of(self.head, x_BTD.dtype))
-        q_BNTH, k_BNTH = torch.split(turned, [self.num_heads, self.num_kv_heads], dim=1)
+        q_BNTH, k_BNTH = turned.split_with_sizes((self.num_heads, self.num_kv_heads), dim=1)
         mask = None
         if context.cache is not None:
             keys, values, mask = context.cache.extend(
