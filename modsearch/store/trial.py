@@ -69,10 +69,11 @@ def check_weights(folder: Path) -> None:
                 f"no weights in {trial}\n`resources.keep` of its search space says whose are "
                 f"kept: `winners` (confirmed trials, the default), `all` or `none`"
             )
-    raise StudyError(
-        f"no checkpoint in {folder}\n"
-        f"a checkpoint is a folder with model.safetensors and model.json"
-    )
+    inside = next(iter(sorted(folder.glob("trials/*/checkpoint"))), None)
+    hint = "a checkpoint is a folder with model.safetensors and model.json"
+    if inside is not None:
+        hint += f", here for one {inside.parent}"
+    raise StudyError(f"no checkpoint in {folder}\n{hint}")
 
 
 def trial_config(config: Path) -> TrialConfig:

@@ -26,7 +26,7 @@ from modsearch.nn.contracts import ROUTERS
 from modsearch.nn.model import Decoder
 from modsearch.nn.parts import completed
 from modsearch.store.directory import StudyDirectory
-from modsearch.store.trial import metrics_of
+from modsearch.store.trial import check_weights, metrics_of
 from modsearch.training import machine, scoring
 from modsearch.training.budget import plan
 from modsearch.training.checkpoint import load_model, save_model
@@ -856,6 +856,12 @@ def test_a_missing_checkpoint_is_told(missing: str, tmp_path: Path) -> None:
     with pytest.raises(StudyError, match="no checkpoint in") as caught:
         load_model(tmp_path)
     assert str(caught.value).count("\n") == 1
+
+
+def test_where_there_is_no_checkpoint_one_of_its_trials_is_named(tmp_path: Path) -> None:
+    save_model(Decoder(ModelConfig()), tmp_path / "trials" / "a" / "checkpoint")
+    with pytest.raises(StudyError, match=f"here for one {tmp_path / 'trials' / 'a'}$"):
+        check_weights(tmp_path)
 
 
 @pytest.mark.parametrize(
