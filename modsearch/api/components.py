@@ -17,8 +17,8 @@ Files = Sequence[str | Path]
 
 
 def components(*, plugins: Files = ()) -> "list[Listed]":
-    """What is registered: blocks, ffns, routers, schedules, optimisers and rate
-    schedules, and where they come from."""
+    """What is registered: blocks, ffns, routers, schedules, optimisers, rate schedules
+    and samplers, and where they come from."""
     from modsearch.registry.listing import listing
 
     loaded_plugins(plugins)
@@ -45,7 +45,8 @@ def check(name: str, *, plugins: Files = ()) -> "list[Examined]":
 
 def _registries() -> "Mapping[str, Registry[Any]]":
     """The registries, or where torch is not needed yet their names and origins."""
-    if {"modsearch.nn.contracts", "modsearch.optim.contracts"} & sys.modules.keys():
+    homes = {f"modsearch.{room}" for room in ("nn.contracts", "optim.contracts", "space.samplers")}
+    if homes & sys.modules.keys():
         from modsearch.space.kinds import KINDS
 
         return KINDS

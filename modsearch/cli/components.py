@@ -16,7 +16,7 @@ app.add_typer(verbs, name="components")
 def components(
     context: typer.Context, plugin: PluginFiles = None, as_object: Json = False
 ) -> None:
-    """List what is registered: parts of models, optimisers and rate schedules, by origin."""
+    """List what is registered: parts of models, optimisers, rate schedules and samplers."""
     if context.invoked_subcommand is not None:
         if as_object:
             raise typer.BadParameter("--json goes behind the verb", context)

@@ -13,8 +13,9 @@ from modsearch.config.reading import Tree
 from modsearch.config.records import Budget, Candidate, Plan, Stage
 from modsearch.space.axes import spread
 from modsearch.space.candidates import build
+from modsearch.space.explore import ASKS_PER_TRIAL
 from modsearch.space.points import at_point, drawn, grid, is_finite, leading_to, num_points
-from modsearch.space.space import ASKS_PER_TRIAL, Space, over
+from modsearch.space.space import Space, over
 from modsearch.training.budget import plan
 
 MOST_PLANNED = 200
@@ -147,7 +148,7 @@ def _explored(space: Space, arm: str, budget: float, facts_of: FactsOf) -> Draft
     asked = min(asked, count) if count is not None else asked
     candidates = [build(point, space.data) for point in points]
     cell = _planned(Stage.EXPLORE, arm, budget, asked, candidates, facts_of)
-    most_asks = None if explore.sampler == "grid" else ASKS_PER_TRIAL * asked
+    most_asks = None if explore.is_grid else ASKS_PER_TRIAL * asked
     return replace(cell, most_asks=most_asks, whole=whole)
 
 

@@ -51,6 +51,16 @@ RATE_SCHEDULES = {
     "wsd": "modsearch.optim.schedules:Wsd",
 }
 
+GRID = "grid"
+"""The sampler that runs every point, and so has no number of trials."""
+
+SAMPLERS = {
+    GRID: "modsearch.sampling.grid:Grid",
+    "qmc": "modsearch.sampling.qmc:Qmc",
+    "random": "modsearch.sampling.random:Random",
+    "tpe": "modsearch.sampling.tpe:Tpe",
+}
+
 TRACKERS = {
     "mlflow": "modsearch.tracking.mlflow:MLflow",
     "tensorboard": "modsearch.tracking.tensorboard:TensorBoard",
@@ -64,6 +74,7 @@ TABLES = {
     "optimizer": OPTIMIZERS,
     "rate_schedule": RATE_SCHEDULES,
     "router": ROUTERS,
+    "sampler": SAMPLERS,
     "schedule": SCHEDULES,
 }
 

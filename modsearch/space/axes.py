@@ -62,6 +62,10 @@ class Choice:
         """The value of a label."""
         return self.values[self.labels.index(label)]
 
+    def has(self, label: Any) -> bool:
+        """Whether it is a label of the axis; 1 is none where it has True."""
+        return any(type(each) is type(label) and each == label for each in self.labels)
+
     @property
     def first(self) -> Any:
         """The first value."""
@@ -102,6 +106,10 @@ class Int:
         """A number is its own label."""
         return label
 
+    def has(self, label: Any) -> bool:
+        """Whether it is a value of the axis."""
+        return type(label) is int and label in self.values
+
     @property
     def first(self) -> int:
         """The lowest value."""
@@ -131,6 +139,11 @@ class Float:
     def labelled(self, label: float) -> float:
         """A number is its own label."""
         return label
+
+    def has(self, label: Any) -> bool:
+        """Whether it is a value of the axis; an end that was computed may be off by rounding."""
+        slack = 1e-12 * max(abs(self.low), abs(self.high))
+        return type(label) is float and self.low - slack <= label <= self.high + slack
 
     @property
     def first(self) -> float:

@@ -8,9 +8,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from modsearch.config.base import Component
 from modsearch.config.data import DataConfig
 from modsearch.config.reading import Source, Tree, named, override, read
 from modsearch.config.records import Candidate, Job
+from modsearch.config.runtime import Plugin
 from modsearch.config.wording import first_error
 from modsearch.errors import ConfigError, shown, unknown
 from modsearch.nn.model import unlearned
@@ -18,8 +20,9 @@ from modsearch.nn.parts import completed, refuse_unnamed
 from modsearch.optim.parts import completed_optim
 from modsearch.registry.plugins import load_plugins
 from modsearch.space.axes import Distribution, spread
-from modsearch.space.kinds import OF_PART
+from modsearch.space.kinds import OF_PART, OF_SEARCH
 from modsearch.space.points import grid, leading_to, open_axes
+from modsearch.space.samplers import sampler_of
 from modsearch.space.space import SIZE, WHAT, Arm, Section, Space, over, read_space, said
 
 MOST_CHECKED = 64
@@ -91,10 +94,23 @@ def checked(space: Space, source: Source, plugins: Sequence[Path] = ()) -> Space
         for section in (space.fixed, space.axes, *space.arms.values()):
             refuse_unnamed(section.model.stated, loaded)
             refuse_unnamed(section.optim.stated, loaded, OF_PART["optim"])
+        if space.explore is not None:
+            _check_sampler(space.explore.sampler, loaded)
         _check_candidates(space)
     except ConfigError as error:
         raise ConfigError(f"{named(source, WHAT)}: {error}") from error
     return space
+
+
+def _check_sampler(sampler: Component, plugins: Sequence[Plugin]) -> None:
+    """Raises:
+    ConfigError: it is unknown, an option is wrong, or it is of a plugin that is not named.
+    """
+    refuse_unnamed(sampler.name, plugins, OF_SEARCH)
+    try:
+        sampler_of(sampler)
+    except ConfigError as error:
+        raise ConfigError(f"explore.sampler: {error}") from error
 
 
 def load_candidate(source: Source, overrides: Sequence[str] = ()) -> Candidate:
@@ -180,7 +196,7 @@ def _check_candidates(space: Space) -> None:
                 raise ConfigError(
                     f"arms.{name}.{axis}: control arm `{name}` has no axes of its own"
                 )
-    if space.explore and space.explore.sampler == "grid":
+    if space.explore and space.explore.is_grid:
         for arm in space.learned_arms:
             next(grid(space.explored(arm)))
 

@@ -1,11 +1,11 @@
 """Points of trees: which axes a tree has, its grid, and its values at a point."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from random import Random
 from typing import Any
 
-from modsearch.errors import ConfigError
+from modsearch.errors import ConfigError, shown
 from modsearch.space.axes import Choice, Distribution, Float, Int
 
 MOST_POINTS = 10_000
@@ -33,6 +33,42 @@ def resolve(tree: Any, pick: Pick, path: str = "") -> Any:
 def at_point(tree: Any, point: Mapping[str, Any]) -> Any:
     """The tree's values at a point, which has labels by path."""
     return resolve(tree, lambda path, axis: axis.labelled(point[path]))
+
+
+def point_at(
+    tree: Any, axes: Mapping[str, Distribution], shares: Sequence[float]
+) -> dict[str, Any]:
+    """The point at a share of each open axis, from 0 to 1; without what no choice brings along."""
+    found: dict[str, Any] = {}
+    units = dict(zip(axes, shares, strict=True))
+
+    def pick(path: str, axis: Distribution) -> Any:
+        found[path] = axis.at(units[path])
+        return axis.labelled(found[path])
+
+    resolve(tree, pick)
+    return found
+
+
+def misfit(tree: Any, point: Mapping[str, Any]) -> str | None:
+    """Why a point is none of the tree's; None where it is one."""
+    met: set[str] = set()
+
+    def pick(path: str, axis: Distribution) -> Any:
+        if path not in point:
+            raise ConfigError(f"`{path}` has no value")
+        met.add(path)
+        label = point[path]
+        if not axis.has(label):
+            raise ConfigError(f"`{path}` can't be {shown(label)}")
+        return axis.labelled(label)
+
+    try:
+        resolve(tree, pick)
+    except ConfigError as error:
+        return str(error)
+    over = sorted(point.keys() - met)
+    return f"`{over[0]}` is no open axis there" if over else None
 
 
 def drawn(tree: Any, draws: Random) -> Any:
@@ -114,12 +150,12 @@ def grid(tree: Any) -> Iterator[dict[str, Any]]:
         if isinstance(axis, Float):
             raise ConfigError(
                 f"a grid needs finite axes, but `{path}` is continuous\n"
-                f"give it a choice, or use sampler random, qmc or tpe"
+                f"give it a choice, or use a sampler that draws, such as random"
             )
     if (count := num_points(tree)) > MOST_POINTS:
         raise ConfigError(
             f"a grid of {count:,} points is too large, {MOST_POINTS:,} is the most\n"
-            f"give its axes fewer values, or use sampler random, qmc or tpe"
+            f"give its axes fewer values, or use a sampler that draws, such as random"
         )
     prefix: list[int] = []
     while True:

@@ -20,7 +20,8 @@ from modsearch.config.optim import OptimConfig
 from modsearch.config.runtime import Resources
 from modsearch.errors import shown
 from modsearch.registry.listing import kind_of
-from modsearch.space.space import Arm, Confirm, Explore, Measure, Rung, Section, Space
+from modsearch.space.explore import Explore
+from modsearch.space.space import Arm, Confirm, Measure, Rung, Section, Space
 
 SPACE: tuple[tuple[str, type[BaseModel]], ...] = (
     ("", Space),
@@ -76,12 +77,13 @@ width of `explore.size`, a distribution may stand in its place:
 | `{float: [LOW, HIGH]}` | a real number, evenly spread; no grid |
 | `{log: [LOW, HIGH]}` | a real number over 0, evenly spread in its logarithm; no grid |
 
-Sampler `grid` runs every point, and `random`, `qmc` and `tpe` draw `explore.trials` of them for
-each arm and budget. What stands in `axes` is open in every arm, with the same values.
+Sampler `grid` runs every point, and all others train `explore.trials` of them for each arm and
+budget: `random` and `qmc` whatever comes back, `tpe` by what has come back. What stands in `axes`
+is open in every arm, with the same values.
 
-A component (block, ffn, router, schedule, and in `optim` optimizer and schedule) is a name, or
-`{name: NAME, OPTION: VALUE}`; `modsearch components` lists them, and `modsearch components show
-NAME` says what a component's options are.
+A component (block, ffn, router, schedule, in `optim` optimizer and schedule, and the sampler) is a
+name, or `{name: NAME, OPTION: VALUE}`; `modsearch components` lists them, and
+`modsearch components show NAME` says what a component's options are.
 """
 
 PARTS: tuple[tuple[str, str, type[BaseModel]], ...] = (

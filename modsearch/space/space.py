@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
@@ -15,7 +15,6 @@ from pydantic import (
 )
 
 from modsearch.config.base import (
-    MOST_FLOPS,
     MOST_LAYERS,
     MOST_SEED,
     MOST_TOKENS,
@@ -24,7 +23,7 @@ from modsearch.config.base import (
 )
 from modsearch.config.data import BPE, DataConfig, Validation
 from modsearch.config.design import RUNS_PER_LOOK
-from modsearch.config.evaluation import AskedSuite, Objective
+from modsearch.config.evaluation import AskedSuite
 from modsearch.config.model import ModelConfig
 from modsearch.config.optim import OptimConfig
 from modsearch.config.reading import Source, Tree, named, read, read_yaml
@@ -36,6 +35,7 @@ from modsearch.config.units import Unit
 from modsearch.config.wording import first_error
 from modsearch.errors import ConfigError, unknown
 from modsearch.space.axes import OpenTree, is_distribution
+from modsearch.space.explore import Budgets, Explore, PositiveFlops
 from modsearch.space.points import is_finite, num_points
 from modsearch.space.sharing import refuse_uneven
 from modsearch.space.vocabularies import NUM_BYTES, sizes_of, vocabularies
@@ -44,12 +44,6 @@ WHAT = "space"
 """How errors name one that is no file."""
 
 SIZE = ("depth", "width")
-ASKS_PER_TRIAL = 5
-"""A sampler's cell ends at the latest after so many for each trial that it wants trained."""
-
-
-PositiveFlops = Annotated[float, Field(gt=0, le=MOST_FLOPS)]
-Budgets = Annotated[list[PositiveFlops], Field(min_length=1, max_length=64), AfterValidator(once)]
 
 
 def _keys_of(model: type[BaseModel], *, without: Sequence[str] = ()) -> WithJsonSchema:
@@ -72,34 +66,6 @@ class Arm(Section):
 
     control_of: str | None = None
     """The learned arm whose recipe and size this one takes, with its own values on top."""
-
-
-SamplerName = Literal["grid", "random", "qmc", "tpe"]
-
-
-class Explore(Stated):
-    """Ranks recipes; its values enter no fit."""
-
-    budgets: Budgets
-    """Training FLOPs of a trial."""
-    size: OpenTree
-    """depth and width, fixed or open."""
-    sampler: SamplerName = "grid"
-    """How points of the open axes are chosen."""
-    trials: int | None = Field(None, gt=0, le=100_000)
-    """Trained trials of each cell; a grid has none, it runs whole."""
-    windows: int = Field(64, gt=0, le=MOST_TOKENS)
-    """Windows of `seq_len` validation tokens that a trial is scored on."""
-    objective: Objective | None = None
-    """A metric of a suite that recipes are ranked by, in the place of the validation loss."""
-
-    @model_validator(mode="after")
-    def _trials_are_stated(self) -> "Explore":
-        if self.sampler != "grid" and self.trials is None:
-            raise ValueError(f"sampler `{self.sampler}` needs `trials`")
-        if self.sampler == "grid" and self.trials is not None:
-            raise ValueError("sampler `grid` runs every point of the grid: leave `trials` out")
-        return self
 
 
 class Rung(Stated):

@@ -93,7 +93,7 @@ def cells(
             all that it wanted.
     """
     found = []
-    draws = space.explore is not None and space.explore.sampler != "grid"
+    draws = space.explore is not None and not space.explore.is_grid
     for stage in Stage:
         for budget in space.budgets(stage):
             for arm in space.arms if stage is Stage.CONFIRM else space.learned_arms:

@@ -6,7 +6,7 @@ from modsearch.analysis.numbers import counted
 from modsearch.config.records import Infeasible, Job, Record, State
 from modsearch.config.runtime import Signal
 from modsearch.errors import StudyError
-from modsearch.sampling.ledger import Asked, Cell
+from modsearch.sampling.cell import Asked, Cell
 from modsearch.study.events import Trial
 from modsearch.study.progress import Progress
 from modsearch.study.stages import Stages
@@ -34,6 +34,8 @@ class Driver:
         self.progress = progress
         self.check = check
         self.in_flight: dict[str, list[tuple[Cell, int]]] = {}
+        self._idle: list[Cell] = []
+        """Cells whose samplers ask for nothing by what is known now."""
         self._orphans = [(cell, asked) for cell in self.cells for asked in cell.orphans()]
         self.lost = self._without_results()
         self.failed = 0
@@ -81,12 +83,12 @@ class Driver:
             cell.note_hash(asked.number, job.hash)
             if isinstance(job.plan, Infeasible):
                 self.progress.rejected(job, job.plan.reason)
-                cell.tell(asked.number, self.trials.reject(job, job.plan.reason))
+                self._tell(cell, asked.number, self.trials.reject(job, job.plan.reason))
             elif job.hash in self.in_flight:
                 self.in_flight[job.hash].append((cell, asked.number))
             elif (known := self.trials.finished(job)) is not None:
                 repeat = cell.is_repeat(asked.number, job.hash)
-                cell.tell(asked.number, known, repeat=repeat)
+                self._tell(cell, asked.number, known, repeat=repeat)
             else:
                 self.in_flight[job.hash] = [(cell, asked.number)]
                 self.progress.started(job)
@@ -107,16 +109,26 @@ class Driver:
             self.failed += 1
             return
         for index, (cell, number) in enumerate(waiting):
-            cell.tell(number, record, repeat=index > 0)
+            self._tell(cell, number, record, repeat=index > 0)
+
+    def _tell(self, cell: Cell, number: int, record: Record, *, repeat: bool = False) -> None:
+        """A result, by which every sampler may have more to ask: it sees those of all cells."""
+        cell.tell(number, record, repeat=repeat)
+        self._idle.clear()
 
     def _next_ask(self) -> tuple[Cell, Asked] | None:
         if self._orphans:
             return self._orphans.pop(0)
-        open_cells = [cell for cell in self.cells if cell.why_done() is None]
-        if not open_cells:
-            return None
-        cell = max(open_cells, key=self._expected)
-        return cell, cell.ask()
+        while True:
+            open_cells = [
+                cell for cell in self.cells if cell not in self._idle and cell.why_done() is None
+            ]
+            if not open_cells:
+                return None
+            cell = max(open_cells, key=self._expected)
+            if (asked := cell.ask()) is not None:
+                return cell, asked
+            self._idle.append(cell)
 
     def _expected(self, cell: Cell) -> float:
         """Seconds of the cell's next trial: long trials start first, so that no worker is left

@@ -31,7 +31,7 @@ from modsearch.nn.parts import words
 from modsearch.planning.compilation import constants
 from modsearch.registry.built_in import components_of
 from modsearch.registry.plugins import by_name, digests, load_plugins, plugin_source
-from modsearch.space.kinds import OF_PART
+from modsearch.space.kinds import OF_PART, OF_SEARCH
 from modsearch.space.space import Arm, Section, Space
 from modsearch.store.directory import StudyDirectory
 from modsearch.store.files import write_bytes, write_yaml
@@ -273,6 +273,8 @@ def _packages(space: Space) -> dict[str, str]:
         for section in sections
         for part, tree in (("model", section.model), ("optim", section.optim))
     ]
+    if space.explore is not None:
+        stated.append((OF_SEARCH, {"name": space.explore.sampler.name}))
     found = {}
     for kinds, values in stated:
         for registry, name in product(kinds.values(), set(words(values))):

@@ -16,7 +16,7 @@ from modsearch.analysis.noise import SEED_SD
 from modsearch.analysis.numbers import counted
 from modsearch.analysis.power import PAPER_EFFECT, chances
 from modsearch.config.design import Chosen
-from modsearch.config.records import Stage, State
+from modsearch.config.records import Record, Stage, State
 from modsearch.config.runtime import EngineName, Runtime, Share
 from modsearch.config.units import nats
 from modsearch.data.corpus import load_corpora
@@ -24,7 +24,9 @@ from modsearch.engines.contract import Engine, MakeEngine
 from modsearch.engines.local import local
 from modsearch.planning.vocabularies import refuse_too_few, unlike
 from modsearch.registry.plugins import load_plugins
-from modsearch.sampling.ledger import Cell, CellSpec, Ledger, place, server_url
+from modsearch.sampling.cell import Cell
+from modsearch.sampling.ledger import Ledger, place, server_url
+from modsearch.space.samplers import CellSpec
 from modsearch.space.space import Space
 from modsearch.store.directory import StudyDirectory
 from modsearch.store.mirror import Mirror
@@ -218,8 +220,9 @@ class Runner:
         """Write down which cells of explore are over: their results alone do not tell."""
         ends = dict(self.manifest.explored)
         records = self.directory.records()
-        for spec, wanted in ((cell.spec, cell.wanted) for cell in driver.cells):
+        for spec in (cell.spec for cell in driver.cells):
             if spec.stage is Stage.EXPLORE:
+                wanted = self.space.num_trials(spec.stage, spec.arm, spec.budget)
                 place = (spec.stage, spec.arm, spec.budget)
                 mine = [r for r in records if (r.stage, r.arm, r.budget.flops) == place]
                 done = sum(record.state is not State.FAILED for record in mine)
@@ -232,7 +235,10 @@ class Runner:
         """A cell on this study's ledger."""
         shared = self.manifest.ledger is not None
         prefix = f"{self.key}/{stage_key(self.space, spec.stage)}/" if shared else ""
-        return Cell(self.ledger.storage, spec, self.space.seed, prefix)
+        return Cell(self.ledger.storage, spec, self.space.seed, prefix, self._by_hash)
+
+    def _by_hash(self) -> dict[str, Record]:
+        return {record.hash: record for record in self.directory.records()}
 
     def engine(self) -> Engine:
         """What executes this study's trials; not started yet."""

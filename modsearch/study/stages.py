@@ -19,16 +19,15 @@ from modsearch.config.records import Budget, Job, Record, Stage, State
 from modsearch.config.runtime import Plugin, Runtime
 from modsearch.config.seeds import run_index, trial_seed
 from modsearch.errors import StudyError
-from modsearch.sampling.ledger import CellSpec
 from modsearch.space.axes import Int
 from modsearch.space.candidates import build
 from modsearch.space.points import at_point, grid
+from modsearch.space.samplers import SAMPLERS, SEED, SEEDS, CellSpec
 from modsearch.space.space import Space, over
 from modsearch.store.directory import StudyDirectory
 from modsearch.training.budget import plan
 
 ANY_SIZE = Int(1, 1_000_000, 1)
-SEEDS = Int(0, 1_000_000, 1)
 MOST_EXTENSIONS = 3
 """Sizes that a ladder gets beyond those of the space, for each arm, budget and depth."""
 
@@ -129,8 +128,10 @@ class Stages:
         explore = self.space.explore
         assert explore is not None
         tree = self.space.explored(arm)
+        if SAMPLERS.get(explore.sampler.name).reseeds:
+            tree[SEED] = SEEDS
         spec = CellSpec(Stage.EXPLORE, arm, budget, tree, explore.sampler, explore.trials)
-        return self._ordered(spec, list(grid(tree))) if explore.sampler == "grid" else spec
+        return self._ordered(spec, list(grid(tree))) if explore.is_grid else spec
 
     def _measure_cell(self, arm: str, budget: float, more: Sequence[Size] = ()) -> CellSpec:
         tree = {**self.recipe(arm), "size": {"depth": ANY_SIZE, "width": ANY_SIZE}}
@@ -140,9 +141,9 @@ class Stages:
         ]
         assert self.space.measure is not None
         if self.space.measure.seeds > 1:  # a tree names its cell in the ledger: one seed, no axis
-            tree["seed"] = SEEDS
+            tree[SEED] = SEEDS
             seeds = range(self.space.measure.seeds)
-            points = [{**point, "seed": seed} for seed in seeds for point in points]
+            points = [{**point, SEED: seed} for seed in seeds for point in points]
         return self._ordered(CellSpec(Stage.MEASURE, arm, budget, tree), points)
 
     def _confirm_cell(self, arm: str, chosen: Chosen, count: int) -> CellSpec:
@@ -157,12 +158,12 @@ class Stages:
         tree = {
             **self._confirmed_recipe(arm, chosen.budget),
             "size": {"depth": ANY_SIZE, "width": ANY_SIZE},
-            "seed": SEEDS,
+            SEED: SEEDS,
         }
         points: list[dict[str, object]] = []
         for index in range(count):
             size = sizes[index % len(sizes)]
-            points.append({"size.depth": size.depth, "size.width": size.width, "seed": index})
+            points.append({"size.depth": size.depth, "size.width": size.width, SEED: index})
         return self._ordered(CellSpec(Stage.CONFIRM, arm, chosen.budget, tree), points)
 
     def _confirmed_recipe(self, arm: str, budget: float) -> Tree:
@@ -227,7 +228,7 @@ class Stages:
             arm=spec.arm,
             candidate=candidate,
             budget=budget,
-            seed=trial_seed(self.space.seed, spec.stage, values.get("seed", 0)),
+            seed=trial_seed(self.space.seed, spec.stage, values.get(SEED, 0)),
             validation=self.space.validation(spec.stage),
             fingerprint=tokens.fingerprint,
             runtime=self.runtime,

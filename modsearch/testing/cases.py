@@ -11,8 +11,9 @@ from modsearch.nn.parts import completed, component_options
 from modsearch.optim.parts import completed_optim
 from modsearch.registry.built_in import base_name
 from modsearch.registry.options import options_of
-from modsearch.space.kinds import KINDS, OF_PART
+from modsearch.space.kinds import KINDS, OF_PART, OF_SEARCH
 from modsearch.testing.probe import Case
+from modsearch.testing.searches import TREES
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 128,
@@ -36,7 +37,7 @@ def cases(kind: str, component: str | Component) -> list[Case]:
     words take every word once.
 
     Args:
-        kind: `router`, `block`, `ffn`, `schedule`, `optimizer` or `rate_schedule`.
+        kind: `router`, `block`, `ffn`, `schedule`, `optimizer`, `rate_schedule` or `sampler`.
         component: its name, with other options than the defaults if wanted.
 
     Raises:
@@ -49,6 +50,8 @@ def cases(kind: str, component: str | Component) -> list[Case]:
     _options(kind, component)
     if kind in OF_PART["optim"]:
         return list(_training_cases(kind, component))
+    if kind in OF_SEARCH:
+        return list(_search_cases(kind, component))
     found: dict[str, Case] = {}
     for parts in _PARTS[kind](component):
         config = completed(ModelConfig.model_validate({**SHAPE, **parts}))
@@ -58,7 +61,7 @@ def cases(kind: str, component: str | Component) -> list[Case]:
 
 
 def _options(kind: str, component: Component) -> Options:
-    if kind in OF_PART["optim"]:
+    if kind in OF_PART["optim"] or kind in OF_SEARCH:
         return options_of(KINDS[kind], component)
     return component_options(kind, component)
 
@@ -73,6 +76,15 @@ def _training_cases(kind: str, component: Component) -> Iterator[Case]:
             optim = completed_optim(OptimConfig.model_validate({key: variant, "rate": 0.01}))
             label = f"{_label({key: variant}, (key,))} on {block}"
             yield Case(kind, component.name, config, label, optim)
+
+
+def _search_cases(kind: str, component: Component) -> Iterator[Case]:
+    """A sampler in every space of the kit."""
+    config = completed(ModelConfig.model_validate({**SHAPE, "block": "dense"}))
+    for variant in _variants(kind, component):
+        for space in TREES:
+            label = f"{_label({kind: variant}, (kind,))} on {space}"
+            yield Case(kind, component.name, config, label, sampler=variant, space=space)
 
 
 def _router_parts(router: Component) -> Iterator[dict[str, Any]]:

@@ -20,12 +20,13 @@ from modsearch.errors import unknown
 from modsearch.nn.parts import block_names
 from modsearch.registry.built_in import base_name
 from modsearch.registry.plugins import plugin_frame
-from modsearch.space.kinds import KINDS, OF_PART
+from modsearch.space.kinds import KINDS, OF_PART, OF_SEARCH
 from modsearch.testing.cases import cases, is_routed
 from modsearch.testing.checks import (
     causality,
     decoding,
     flops,
+    proposals,
     rows,
     statements,
     training,
@@ -91,6 +92,13 @@ RATE_CHECKS: dict[str, Check] = {
 }
 """On schedules of the learning rate."""
 
+SAMPLER_CHECKS: dict[str, Check] = {
+    "proposes": proposals.proposes,
+    "same_proposals": proposals.same_proposals,
+    "goes_on": proposals.goes_on,
+}
+"""On samplers."""
+
 CHECKS: dict[str, Check] = {
     **COMPONENT_CHECKS,
     **MODEL_CHECKS,
@@ -98,8 +106,13 @@ CHECKS: dict[str, Check] = {
     **SCHEDULE_CHECKS,
     **OPTIMIZER_CHECKS,
     **RATE_CHECKS,
+    **SAMPLER_CHECKS,
 }
 """Every check by name; it raises `Broken` with the reason."""
+
+
+UNLIKE_MODELS = {**OF_PART["optim"], **OF_SEARCH}
+"""Kinds that a model alone does not tell apart."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +148,8 @@ def checks_of(case: Case) -> dict[str, Check]:
     if case.kind in OF_PART["optim"]:
         own = OPTIMIZER_CHECKS if case.kind == "optimizer" else RATE_CHECKS
         return {**COMPONENT_CHECKS, **own}
+    if case.kind in OF_SEARCH:
+        return {**COMPONENT_CHECKS, **SAMPLER_CHECKS}
     if case.kind == "schedule":
         few = {name: MODEL_CHECKS[name] for name in ("builds", "shapes", "flops")}
         return {**COMPONENT_CHECKS, **few, **SCHEDULE_CHECKS}
@@ -166,7 +181,7 @@ def registry_cases() -> list[Trial]:
                 base = base_name("block", config.block.name)
                 block = Component(name=base, **config.block.options)
                 model = config.model_copy(update={"block": block}).model_dump_json()
-                alone = trial.check in COMPONENT_CHECKS or kind in OF_PART["optim"]
+                alone = trial.check in COMPONENT_CHECKS or kind in UNLIKE_MODELS
                 subject = trial.subject if alone else model
                 found.setdefault((trial.check, subject), trial)
     return list(found.values())
@@ -241,7 +256,7 @@ class Examined(Frozen):
     kind: str
     name: str
     models: int
-    """In so many it was tried."""
+    """In so many it was tried; a sampler in so many spaces."""
     passed: bool
     findings: list[Finding]
 
@@ -283,6 +298,10 @@ def examine(kind_name: str) -> list[Examined]:
 def text(found: Iterable[Examined]) -> str:
     """Components, a line for each check."""
     return "\n\n".join(
-        f"{each.kind} `{each.name}` in {each.models} models\n{table(each.findings)}"
+        f"{each.kind} `{each.name}` in {each.models} {_places(each.kind)}\n{table(each.findings)}"
         for each in found
     )
+
+
+def _places(kind: str) -> str:
+    return "spaces" if kind in OF_SEARCH else "models"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from modsearch.config.model import ModelConfig
+from modsearch.config.model import Component, ModelConfig
 from modsearch.config.optim import OptimConfig
 from modsearch.nn.contracts import Context, Mode, Router
 from modsearch.nn.model import Decoder, Output, Trace
@@ -39,6 +39,10 @@ class Case:
     """What it is called in tables and test names."""
     optim: OptimConfig = field(default_factory=OptimConfig)
     """How it is trained, where the component is an optimiser or a rate schedule."""
+    sampler: Component | None = None
+    """The component itself, where it is a sampler."""
+    space: str = ""
+    """By what name the sampler's space is known to the checks."""
 
     def __str__(self) -> str:
         return self.label

@@ -36,6 +36,7 @@ from modsearch.space.candidates import load_space
 from modsearch.space.kinds import KINDS
 from modsearch.space.space import read_space
 from modsearch.store.directory import StudyDirectory
+from modsearch.study.completeness import study_space
 from modsearch.study.provenance import check_plugins
 from modsearch.study.runner import Runner
 from modsearch.testing.conformance import conformance_cases, run_case
@@ -1005,4 +1006,43 @@ def test_what_another_call_registered_is_not_there_for_the_next(
     shutil.copy(TRAINING, tmp_path)
     load_space(file)
     with pytest.raises(ConfigError, match=r"optimizer `nadam` is of plugin .*which was not named"):
+        load_space(file, ["plugins=[]"])
+
+
+# --- samplers
+
+SEARCHING = EXAMPLE.with_name("my_sampler.py")
+SEARCH = """
+name: climbing
+data: {corpus: CORPUS}
+plugins: [my_sampler.py]
+fixed:
+  model: {seq_len: 16, num_heads: 1, block: dense}
+  optim: {min_steps: 10, max_epochs: 99}
+axes: {optim: {rate: {log: [0.001, 0.1]}}}
+arms: {dense: {}}
+explore:
+  budgets: [2e7]
+  size: {depth: 1, width: 8}
+  windows: 4
+  sampler: {name: climb, drawn: 1}
+  trials: 3
+resources: {workers: 1}
+"""
+
+
+def test_the_example_of_a_sampler_keeps_its_contract() -> None:
+    load_plugins([SEARCHING])
+    for trial in conformance_cases("sampler", "climb"):
+        run_case(trial)
+
+
+def test_a_study_is_searched_by_the_sampler_of_a_plugin(tmp_path: Path, corpus: Path) -> None:
+    file = written(tmp_path, SEARCH, corpus)
+    shutil.copy(SEARCHING, tmp_path)
+    Runner(load_space(file), tmp_path / "study", make_engine=partial(Inline, quietly)).run()
+    study = StudyDirectory(tmp_path / "study")
+    assert len({r.candidate.optim.rate for r in study.records() if r.scores}) == 3
+    assert study_space(study).explore == load_space(file).explore
+    with pytest.raises(ConfigError, match=r"sampler `climb` is of plugin .*which was not named"):
         load_space(file, ["plugins=[]"])

@@ -11,16 +11,28 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from modsearch.config.base import Component
 from modsearch.config.data import Validation
 from modsearch.config.reading import Tree
 from modsearch.config.records import Budget, Candidate, Record, Scores, Stage, State
-from modsearch.errors import StudyError
-from modsearch.sampling import ledger as ledgers
-from modsearch.sampling.ledger import Asked, Cell, CellSpec, Ledger, open_storage, server_url
-from modsearch.sampling.samplers import qmc_point, random_point
+from modsearch.errors import ConfigError, StudyError
+from modsearch.registry.registry import Origin
+from modsearch.sampling import cell as cells
+from modsearch.sampling.cell import Asked, Cell
+from modsearch.sampling.ledger import Ledger, open_storage, server_url
 from modsearch.space.axes import parse_tree
+from modsearch.space.explore import ASKS_PER_TRIAL
 from modsearch.space.points import grid
-from modsearch.space.space import ASKS_PER_TRIAL
+from modsearch.space.samplers import (
+    SAMPLERS,
+    SEED,
+    SEEDS,
+    Ask,
+    CellSpec,
+    Point,
+    Sampler,
+    sampler_of,
+)
 
 DISCRETE = parse_tree(
     {
@@ -48,7 +60,7 @@ RATE = {"optim": {"rate": 0.005}}
 
 def spec(sampler: str, trials: int | None, tree: Any = DISCRETE) -> CellSpec:
     points = tuple(grid(tree)) if sampler == "grid" else None
-    return CellSpec(Stage.EXPLORE, "mod", 1e9, tree, sampler, trials, points)
+    return CellSpec(Stage.EXPLORE, "mod", 1e9, tree, Component(name=sampler), trials, points)
 
 
 def loss(values: Tree) -> float:
@@ -133,7 +145,7 @@ def test_tpe_repeats_itself_in_such_a_space(url: str) -> None:
     assert all(t.state is TrialState.COMPLETE and t.value is not None for t in repeats)
 
 
-@pytest.mark.parametrize("sampler", ["grid", "random", "qmc", "tpe"])
+@pytest.mark.parametrize("sampler", SAMPLERS.names())
 @pytest.mark.parametrize("stop", [1, 8])
 def test_an_interrupted_search_equals_an_uninterrupted_one(
     tmp_path: Path, sampler: str, stop: int
@@ -160,7 +172,7 @@ def test_an_interrupted_search_equals_an_uninterrupted_one(
 
 def test_an_orphan_without_values_gets_those_that_it_would_have_had(tmp_path: Path) -> None:
     """Killed between creating the trial and its first value."""
-    for sampler in ("grid", "random", "qmc", "tpe"):
+    for sampler in SAMPLERS.names():
         trials = None if sampler == "grid" else 20
         whole = cell(
             f"sqlite:///{tmp_path / sampler}-a.db",
@@ -178,21 +190,28 @@ def test_an_orphan_without_values_gets_those_that_it_would_have_had(tmp_path: Pa
         assert continued == expected[4][0], sampler
 
 
-def test_random_and_qmc_points_are_functions_of_seed_cell_and_number() -> None:
-    for draw in (random_point, qmc_point):
-        points = [draw(CONTINUOUS, 1, "a", number) for number in range(16)]
-        assert points == [draw(CONTINUOUS, 1, "a", number) for number in range(16)]
-        assert points != [draw(CONTINUOUS, 2, "a", number) for number in range(16)]
-        assert points != [draw(CONTINUOUS, 1, "b", number) for number in range(16)]
-        assert all(0.1 <= point["model.capacity"] <= 0.9 for point in points)
-        assert all(1e-3 <= point["optim.rate"] <= 1e-1 for point in points)
-        assert {point["model.every"] for point in points} == {1, 2, 3, 4}
+def drawn(sampler: str, seed: int, cell: str) -> list[Point]:
+    """Sixteen proposals in an arm of that name, of a sampler that does not look at results."""
+    draws = sampler_of(Component(name=sampler))
+    spec = CellSpec(Stage.EXPLORE, cell, 1e9, CONTINUOUS, Component(name=sampler), 16)
+    asks = [Ask(spec, seed, number, 16, (), dict, ()) for number in range(16)]
+    return [point for ask in asks if (point := draws.propose(ask)) is not None]
+
+
+@pytest.mark.parametrize("sampler", ["random", "qmc"])
+def test_random_and_qmc_points_are_functions_of_seed_cell_and_number(sampler: str) -> None:
+    points = drawn(sampler, 1, "a")
+    assert points == drawn(sampler, 1, "a")
+    assert points != drawn(sampler, 2, "a")
+    assert points != drawn(sampler, 1, "b")
+    assert all(0.1 <= point["model.capacity"] <= 0.9 for point in points)
+    assert all(1e-3 <= point["optim.rate"] <= 1e-1 for point in points)
+    assert {point["model.every"] for point in points} == {1, 2, 3, 4}
 
 
 def test_qmc_covers_more_evenly_than_chance() -> None:
     """Each of 16 strips of a 16-point Sobol' sequence holds one point."""
-    points = [qmc_point(CONTINUOUS, 1, "a", number) for number in range(16)]
-    strips = {int((point["model.capacity"] - 0.1) / 0.8 * 16) for point in points}
+    strips = {int((point["model.capacity"] - 0.1) / 0.8 * 16) for point in drawn("qmc", 1, "a")}
     assert len(strips) == 16
 
 
@@ -207,8 +226,8 @@ def test_the_work_for_a_grid_grows_with_its_points(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = []
-    key = ledgers._key
-    monkeypatch.setattr(ledgers, "_key", lambda params: made.append(1) or key(params))
+    key = cells._key
+    monkeypatch.setattr(cells, "_key", lambda params: made.append(1) or key(params))
     list(work(cell(url, "grid", None, SMALL), {}))
     assert len(made) <= 10 * len(list(grid(SMALL)))
 
@@ -268,6 +287,71 @@ def test_a_cell_of_rejected_candidates_ends(url: str) -> None:
         asked = ledger.ask()
         ledger.tell(asked.number, record(asked.values, State.INFEASIBLE))
     assert ledger.why_done() == "20 asks"
+
+
+class Twice(Sampler):
+    """The first point of the grid with two seeds, the second one when a result is there."""
+
+    reseeds = True
+
+    def propose(self, ask: Ask) -> Point | None:
+        if any(tried.running for tried in ask.tried) or ask.number == 2:
+            return None
+        return {"model.capacity": 0.5, "model.every": 1, "seed": ask.number}
+
+
+def test_a_sampler_waits_repeats_a_candidate_and_ends_its_cell(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SAMPLERS._loaded, "twice", Twice)
+    monkeypatch.setitem(SAMPLERS._registered, "twice", Origin("registered", "twice"))
+    ledger = cell(url, "twice", 9, {**SMALL, SEED: SEEDS})
+    first = ledger.ask()
+    assert first is not None
+    assert ledger.ask() is None, "a trial is in flight"
+    ledger.tell(first.number, record(first.values))
+    second = ledger.ask()
+    assert second is not None
+    assert (first.values["seed"], second.values["seed"]) == (0, 1)
+    ledger.tell(second.number, record(second.values))
+    assert ledger.ask() is None
+    assert len(ledger.trials()) == 2
+
+
+class Elsewhere(Sampler):
+    """A point that no cell has."""
+
+    def propose(self, ask: Ask) -> Point:
+        return {"model.capacity": 0.3, "model.every": 1}
+
+
+def test_a_proposal_outside_of_the_space_is_told(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SAMPLERS._loaded, "elsewhere", Elsewhere)
+    monkeypatch.setitem(SAMPLERS._registered, "elsewhere", Origin("registered", "elsewhere"))
+    with pytest.raises(
+        ConfigError, match=r"`elsewhere` .* no point .*`model.capacity` can't be 0.3"
+    ):
+        cell(url, "elsewhere", 9, SMALL).ask()
+
+
+def test_an_orphan_that_nothing_is_proposed_for_is_no_trial(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SAMPLERS._loaded, "twice", Twice)
+    monkeypatch.setitem(SAMPLERS._registered, "twice", Origin("registered", "twice"))
+    ledger = cell(url, "twice", 9, {**SMALL, SEED: SEEDS})
+    for _ in range(3):
+        ledger.study.sampler = optuna.samplers.RandomSampler(seed=0)
+        ledger.study.ask()  # killed before it had values
+    again = cell(url, "twice", 9, {**SMALL, SEED: SEEDS})
+    found = []
+    for orphan in again.orphans():
+        found.append(orphan.number)
+        again.tell(orphan.number, record(orphan.values))
+    assert found == [0, 1]
+    assert [trial.state.name for trial in again.trials()] == ["COMPLETE", "COMPLETE", "FAIL"]
 
 
 def test_tpe_learns_from_what_was_told(url: str) -> None:

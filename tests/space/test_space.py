@@ -264,6 +264,10 @@ MISTAKES: dict[str, tuple[Change, str]] = {
     "negative seed": (lambda s: s.update(seed=-1), "seed"),
     "no workers": (lambda s: s.update(resources={"workers": 0}), "workers"),
     "sampler": (lambda s: s["explore"].update(sampler="cmaes", trials=3), "explore.sampler"),
+    "option of a sampler": (
+        lambda s: s["explore"].update(sampler={"name": "tpe", "startup": 3}, trials=3),
+        r"explore.sampler: unknown option of sampler `tpe` `startup`",
+    ),
     "sampler without trials": (lambda s: s["explore"].update(sampler="tpe"), "needs `trials`"),
     "continuous axis in a grid": (
         lambda s: s["axes"]["optim"].update(rate={"log": [1e-3, 1e-1]}),

@@ -66,9 +66,9 @@ resources: {workers: 1, checkpoint_seconds: 0.2}
 
 Run = Callable[..., Done]
 
-BETWEEN_ASK_AND_PLAN = "modsearch.sampling.ledger:Cell.ask:after"
-BETWEEN_RESULT_AND_TELL = "modsearch.sampling.ledger:Cell.tell:before"
-AFTER_TELL = "modsearch.sampling.ledger:Cell.tell:after"
+BETWEEN_ASK_AND_PLAN = "modsearch.sampling.cell:Cell.ask:after"
+BETWEEN_RESULT_AND_TELL = "modsearch.sampling.cell:Cell.tell:before"
+AFTER_TELL = "modsearch.sampling.cell:Cell.tell:after"
 
 
 def command(*arguments: str | Path) -> list[str]:

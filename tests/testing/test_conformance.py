@@ -4,6 +4,7 @@ Shapes: B sequences, T positions, K chosen rows, D width.
 """
 
 import math
+import random
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -42,6 +43,8 @@ from modsearch.optim.contracts import (
 from modsearch.optim.groups import grouped
 from modsearch.registry.registry import Origin
 from modsearch.space.kinds import KINDS
+from modsearch.space.points import open_axes, point_at
+from modsearch.space.samplers import SAMPLERS, Ask, Point, Sampler
 from modsearch.testing import conformance
 from modsearch.testing.cases import cases
 from modsearch.testing.conformance import (
@@ -582,6 +585,58 @@ def test_a_broken_rate_schedule_is_caught(
 ) -> None:
     monkeypatch.setitem(RATE_SCHEDULES._loaded, "broken", broken)
     found = check("rate_schedule", "broken")
+    assert {each.check for each in found if not each.passed} == checks
+
+
+class Outside(Sampler):
+    """It proposes what the space does not have."""
+
+    def propose(self, ask: Ask) -> Point:
+        return {"optim.rate": -1.0}
+
+
+class Drawing(Sampler):
+    """It draws from the generator that everybody draws from."""
+
+    def propose(self, ask: Ask) -> Point:
+        axes = open_axes(ask.spec.tree)
+        return point_at(ask.spec.tree, axes, [random.random() for _ in axes])
+
+
+class Remembering(Sampler):
+    """What it proposes depends on how often this instance was asked."""
+
+    def __init__(self, options: Options) -> None:
+        super().__init__(options)
+        self.asked = 0
+
+    def propose(self, ask: Ask) -> Point:
+        axes = open_axes(ask.spec.tree)
+        self.asked += 1
+        return point_at(ask.spec.tree, axes, [(0.37 * self.asked) % 1.0 for _ in axes])
+
+
+class Silent(Sampler):
+    """It never asks for anything."""
+
+    def propose(self, ask: Ask) -> None:
+        return None
+
+
+@pytest.mark.parametrize(
+    ("broken", "checks"),
+    [
+        (Outside, {"proposes", "same_proposals", "goes_on"}),
+        (Drawing, {"same_proposals", "goes_on"}),
+        (Remembering, {"goes_on"}),
+        (Silent, {"proposes"}),
+    ],
+)
+def test_a_broken_sampler_is_caught(
+    broken: type[Sampler], checks: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SAMPLERS._loaded, "broken", broken)
+    found = check("sampler", "broken")
     assert {each.check for each in found if not each.passed} == checks
 
 

@@ -1,0 +1,34 @@
+"""Points from the densities of good and of bad trials."""
+
+import optuna
+from pydantic import Field
+
+from modsearch.sampling.past import proposed
+from modsearch.space.samplers import Ask, Options, Point, Sampler
+
+
+class Tpe(Sampler):
+    """Tree-structured Parzen estimator (Bergstra et al. 2011), as Optuna has it: draws where good
+    trials are dense and bad ones are not; trials in flight count as bad ones."""
+
+    class Config(Options):
+        """When it begins to learn, and how hard it looks."""
+
+        n_startup: int = Field(10, ge=0, le=100_000)
+        """Trials that have ended before anything is learned; until then draws are uniform."""
+        candidates: int = Field(24, gt=0, le=100_000)
+        """Draws from the density of good trials, of which the most promising one is taken."""
+
+    def __init__(self, options: Config) -> None:
+        super().__init__(options)
+        self.n_startup = options.n_startup
+        self.candidates = options.candidates
+
+    def propose(self, ask: Ask) -> Point:
+        """The most promising of its candidates."""
+        sampler = optuna.samplers.TPESampler(
+            seed=ask.draw_seed,
+            n_startup_trials=self.n_startup,
+            n_ei_candidates=self.candidates,
+        )
+        return proposed(sampler, ask)
