@@ -15,18 +15,18 @@ from modsearch.analysis.compare import Comparison, Confirmed, Multiplier, compar
 from modsearch.analysis.confirmation import Stand, as_trained, stands
 from modsearch.analysis.curves import Curve
 from modsearch.analysis.fits import fit_curves, seed_noise
+from modsearch.analysis.headline_notes import HeadlineNotes
 from modsearch.analysis.looks import FUTILE, chance_at_the_end, planned
 from modsearch.analysis.noise import moderated
 from modsearch.analysis.numbers import percent, scientific
 from modsearch.analysis.optima import Optimum, optima
 from modsearch.analysis.power import PAPER_EFFECT, runs_for
-from modsearch.analysis.recipes import missed, recipe_key
 from modsearch.analysis.slopes import Slope, slope_at
 from modsearch.analysis.verdicts import (
     SETTLED,
     Bounds,
     Verdict,
-    held,
+    held_apart,
     multiplier_of,
     sentence_of,
     verdict_of,
@@ -34,7 +34,7 @@ from modsearch.analysis.verdicts import (
 from modsearch.config.design import Chosen
 from modsearch.config.manifest import Manifest
 from modsearch.config.records import Record, Stage
-from modsearch.config.units import Unit, nats
+from modsearch.config.units import Unit
 
 SECONDS_PER_HOUR = 3600.0
 
@@ -132,6 +132,11 @@ class Claims:
     """What losses and forward FLOPs are counted over."""
 
     @property
+    def looked(self) -> dict[float, int]:
+        """Runs of an arm at each budget that its headline rests on."""
+        return {each.budget: each.runs for each in self.by_budget if each.budget is not None}
+
+    @property
     def settled(self) -> dict[float, int]:
         """Runs of an arm at each budget whose headline no further look would change."""
         return {
@@ -173,9 +178,11 @@ def choice_at(manifest: Manifest, records: Sequence[Record], budget: float) -> C
     """What `measure` chooses for confirm at a budget, by the records that there are now."""
     study = _Study(manifest, records)
     curve = manifest.confirm is not None and manifest.confirm.curve
-    chosen = choose(
-        study.curves, manifest.arms, study.routed_arms, study.dense_arms, budget, curve=curve
+    routed, dense = (
+        [arm for arm in arms if arm in manifest.asked]
+        for arms in (study.routed_arms, study.dense_arms)
     )
+    chosen = choose(study.curves, manifest.asked, routed, dense, budget, curve=curve)
     begun = [row for row in records if row.stage is Stage.CONFIRM and row.budget.flops == budget]
     return as_trained(chosen, begun) if begun and not curve else chosen
 
@@ -196,6 +203,9 @@ class _Study:
         )
         self.noise = moderated(seed_noise(self.records))
         self.bounds = Bounds.of(manifest)
+        self.notes = HeadlineNotes(
+            manifest, self.records, self.optima, self.routed_arms, self.noise.sd
+        )
 
     def claims(self) -> Claims:
         minima = self._dense_minima()
@@ -270,7 +280,7 @@ class _Study:
             runs=stand.runs,
             noted=stand.noted,
             settled=stand.ended or futile or verdict in SETTLED,
-            notes=tuple(self._notes(stand, comparison)),
+            notes=tuple(self.notes.of(stand, comparison)),
         )
 
     def _pair(self, stand: Stand) -> tuple[str, tuple[Confirmed, Confirmed] | None]:
@@ -324,76 +334,6 @@ class _Study:
             hours=count * sum(side.seconds for side in sides) / SECONDS_PER_HOUR,
         )
 
-    def _notes(self, stand: Stand, comparison: Comparison) -> list[str]:
-        """Of the headline."""
-        notes = []
-        if stand.fixed:
-            notes.append(
-                "A fixed design: one size an arm. The interval is widened by how far each arm's "
-                "own minimum may lie below the size that stands for it"
-            )
-        elif len(stand.looks) > 1:
-            notes.append(
-                f"Look {stand.number} of {len(stand.looks)}, at {stand.runs} runs an arm. The "
-                f"interval is a repeated one: it holds the truth at all looks together with 95 %. "
-                f"After an early end the difference itself is too large in the mean; the interval "
-                f"is not"
-            )
-        notes += self._lower(stand, comparison)
-        design = self.manifest.confirm
-        if design is not None and design.earlier:
-            counts = ", ".join(map(str, design.earlier))
-            notes.append(
-                f"Runs were added after looks at {counts} of them: the interval does not know, "
-                f"and is wrong in more than 5 % of such studies"
-            )
-        for side in (comparison.arm, comparison.reference):
-            loss = missed(self.records, side.arm, recipe_key(side.records[0]), self.noise.sd)
-            if loss > 0:
-                notes.append(
-                    f"{side.arm}: by what explore saw, another recipe may be up to {loss:.3f} "
-                    f"{nats(self.manifest.unit)} better than the one that it ranked first; that "
-                    f"is in no interval"
-                )
-            marks = [*side.notes, *self._marks(stand, side)]
-            notes += [f"{side.arm}: {mark}" for mark in marks]
-        return notes
-
-    def _lower(self, stand: Stand, comparison: Comparison) -> list[str]:
-        """Routed arms that fresh seeds put below the one of the headline."""
-        chosen = comparison.arm
-        found = [
-            f"{name} ({each.loss:.4f})"
-            for name, each in stand.arms.items()
-            if name in self.routed_arms and each.loss < chosen.loss
-        ]
-        if not found:
-            return []
-        return [
-            f"The routed arm is the one that measure ranked first; fresh seeds put lower than "
-            f"{chosen.arm} ({chosen.loss:.4f}): {', '.join(found)}. The headline keeps to what "
-            f"was chosen before them, and the others stand among the comparisons"
-        ]
-
-    def _marks(self, stand: Stand, side: Confirmed) -> list[str]:
-        marks: list[str] = []
-        best = next((b for b in self.optima if (b.arm, b.budget) == (side.arm, side.budget)), None)
-        if best is not None:
-            marks += best.marks
-            wanted = {(size.depth, size.width) for size in stand.chosen.sizes[side.arm]}
-            if (best.point.depth, best.point.width) not in wanted:
-                marks.append(
-                    f"measure would now choose depth {best.point.depth}, width "
-                    f"{best.point.width}, but confirm had begun"
-                )
-        ends = [side.groups[0].params, side.groups[-1].params]
-        if (
-            len(side.groups) > 1
-            and min(abs(side.estimate.params / end - 1) for end in ends) < 1e-6
-        ):
-            marks.append("its minimum lies at the end of the confirmed sizes, perhaps beyond")
-        return marks
-
     def _beside(self, stand: Stand) -> list[Beside]:
         """Controls, other arms against the dense one, and pairs of learned routed arms."""
         if stand.number == 0:
@@ -414,7 +354,7 @@ class _Study:
             ]
         routed = [each for each in learned_arms if is_routed(each.records[0])]
         found += [("pair", compare(a, b)) for a, b in combinations(routed, 2)]
-        words = held([comparison for _, comparison in found], self.bounds)
+        words = held_apart([each for _, each in found], stand.chosen.added, self.bounds)
         return [
             Beside(role, comparison, verdict, p)
             for (role, comparison), (verdict, p) in zip(found, words, strict=True)

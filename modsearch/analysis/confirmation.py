@@ -83,13 +83,16 @@ def stands(
                 for arm, sizes in chosen.sizes.items()
             }
             looks, curve, noted = design.looks, design.curve, True
-            number = _whole_looks(looks, numbered.values())
+            number = _whole_looks(looks, _counting(chosen, manifest, numbered))
         plan = planned(len(looks)) if curve else (FIXED,)
         look = plan[number - 1] if number else None
         counted = looks[max(0, number - 1)]
         arms = {}
         for arm, by_number in numbered.items():
             mine = [record for index, record in sorted(by_number.items()) if index < counted]
+            late = arm in chosen.added or (arm in manifest.removed and curve)
+            if late and len(mine) < counted:
+                continue  # it stands beside the others when it has as many runs
             if any(map(finished, mine)):
                 measure = _Measured(records, curves, manifest.arms[arm] or arm)
                 arms[arm] = _confirmed(arm, budget, mine, measure, look)
@@ -140,6 +143,19 @@ def _by_number(
         if size_of(record) == (size.depth, size.width):
             found.setdefault(number, record)
     return found
+
+
+def _counting(
+    chosen: Chosen, manifest: Manifest, numbered: Mapping[str, Mapping[int, Record]]
+) -> list[Mapping[int, Record]]:
+    """Runs of the arms by which looks are counted: not of one that came after the choice, nor of
+    one that has left the study, unless it stands in the headline."""
+    sides = (chosen.routed, chosen.dense)
+    return [
+        by_number
+        for arm, by_number in numbered.items()
+        if arm not in chosen.added and (arm not in manifest.removed or arm in sides)
+    ]
 
 
 def _whole_looks(looks: Sequence[int], arms: Iterable[Mapping[int, Record]]) -> int:

@@ -1,6 +1,6 @@
 """What a comparison says, in a word and in a sentence, and what would settle it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -171,3 +171,17 @@ def held(comparisons: Sequence[Comparison], bounds: Bounds) -> list[tuple[Verdic
             verdict = Verdict.INCONCLUSIVE
         found.append((verdict, told))
     return found
+
+
+def held_apart(
+    comparisons: Sequence[Comparison], late: Iterable[str], bounds: Bounds
+) -> list[tuple[Verdict, float | None]]:
+    """The same where some arms came late: their comparisons are adjusted for all, and those of
+    the others for their own number, as they were before."""
+    everything = held(comparisons, bounds)
+    early = [each for each in comparisons if not {each.arm.arm, each.reference.arm} & {*late}]
+    kept = iter(held(early, bounds))
+    return [
+        next(kept) if each in early else found
+        for each, found in zip(comparisons, everything, strict=True)
+    ]

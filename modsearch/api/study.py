@@ -381,10 +381,11 @@ def search(
     track: Sequence[str] = (),
     progress: "OnEvent | None" = None,
 ) -> Study:
-    """Run or resume a study, score its winners, and write its report.
+    """Run, resume or grow a study, score its winners, and write its report.
 
     Ctrl-C (or the stop button of a notebook) raises `KeyboardInterrupt`; the same call goes on
-    from there.
+    from there. A space with more arms, values of an axis, budgets, sizes or seeds than the study
+    had goes on with it, and only what is new is trained.
 
     Args:
         space: a YAML file, the bare name of a shipped space, plain data, or a loaded space.

@@ -165,7 +165,7 @@ def check_made_with(
 
     if are_built_in(models):
         return
-    from modsearch.study.provenance import check_plugins
+    from modsearch.study.made_with import check_plugins
 
     check_plugins(made_with, plugins, models, what)
 

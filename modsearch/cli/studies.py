@@ -89,7 +89,7 @@ def search(
     progress: Progress = Shown.TEXT,
     as_object: Json = False,
 ) -> None:
-    """Run or resume a study, score its winners, and write its report."""
+    """Run, resume or grow a study, score its winners, and write its report."""
     with resumable(progress), shown_study(progress) as on_event:
         study = modsearch.search(
             space,

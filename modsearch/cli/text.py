@@ -187,6 +187,7 @@ def status_text(result: "StudyStatus") -> str:
         lines.append(f"report: {result.report}")
     elif result.stage is None:
         lines.append("report: none yet, `modsearch report` compiles it")
+    lines += [f"changed {line}" for line in result.grown]
     lines += [f"warning: {line}" for line in result.missing + result.left_out]
     return "\n".join(line.rstrip() for line in lines)
 

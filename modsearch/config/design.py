@@ -24,6 +24,9 @@ class Chosen(Frozen):
     routed: str | None
     """Arm of the headline; None where there is none."""
     dense: str | None
+    added: dict[str, int] = {}
+    """Arms that the study got later, by the runs of an arm that had been looked at by then. They
+    took no part in the choice of the headline's arms."""
 
 
 class Design(Frozen):
@@ -43,3 +46,10 @@ class Design(Frozen):
     def at(self, budget: float) -> Chosen | None:
         """What was chosen at a budget; None before its confirm has begun."""
         return next((each for each in self.chosen if each.budget == budget), None)
+
+    def noting(self, chosen: Chosen) -> "Design":
+        """The same with what is chosen at a budget, in the place of what was."""
+        others = {each.budget: each for each in self.chosen}
+        return self.model_copy(
+            update={"chosen": tuple({**others, chosen.budget: chosen}.values())}
+        )

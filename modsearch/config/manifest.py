@@ -4,8 +4,28 @@ from modsearch.config.base import Frozen
 from modsearch.config.data import CorpusFacts, Mixing
 from modsearch.config.design import Design
 from modsearch.config.model import ModelConfig
+from modsearch.config.reading import Tree
 from modsearch.config.runtime import EngineName, Runtime
 from modsearch.config.units import Unit
+
+
+class Growth(Frozen):
+    """What a study was given, or lost, after its first trials had results."""
+
+    added: tuple[str, ...]
+    """In words."""
+    arms: tuple[str, ...] = ()
+    """Those among it."""
+    budgets: tuple[float, ...] = ()
+    """Those of confirm among it."""
+    removed: tuple[str, ...] = ()
+    """Arms that went out of the space."""
+    trials: int
+    """Results that there were by then."""
+    looks: dict[float, int] = {}
+    """Runs of an arm at the last look of confirm by then, by budget."""
+    day: str
+    """In UTC."""
 
 
 class Manifest(Frozen):
@@ -14,7 +34,8 @@ class Manifest(Frozen):
     name: str
     seed: int
     arms: dict[str, str | None]
-    """Arms in order; a control names the arm that it is the control of."""
+    """Arms in order; a control names the arm that it is the control of. Those that went out of the
+    space stand last."""
     runtime: Runtime
     corpus: CorpusFacts
     """Of the tokens; where the study has several tokenizers, of those of the first."""
@@ -43,12 +64,23 @@ class Manifest(Frozen):
     confirm: Design | None = None
     """How confirm decides, and what was chosen for it; None without confirm, or in a study
     from before this was noted."""
+    grown: tuple[Growth, ...] = ()
+    """What came later than the first trials, in order."""
+    removed: dict[str, Tree] = {}
+    """Arms that went out of the space, as it stated them: their trials stay."""
+    key: str | None = None
+    """Its name where studies share a database or a storage; None: as its space says."""
     mixed: list[str] = []
     """Other code, plugins or torch versions that this study was resumed with."""
     plugins: dict[str, str] = {}
     """Digest of each plugin file, by the name of its copy in `plugins/`."""
     packages: dict[str, str] = {}
     """Version and hash of the sources of each package whose components the space names."""
+
+    @property
+    def asked(self) -> dict[str, str | None]:
+        """Arms that are in the space."""
+        return {arm: base for arm, base in self.arms.items() if arm not in self.removed}
 
     def facts_of(self, model: ModelConfig) -> CorpusFacts:
         """Of the tokens of a model's tokenizer."""

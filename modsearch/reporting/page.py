@@ -20,6 +20,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from modsearch.analysis.additions import growth_lines
 from modsearch.analysis.claims import Claim, Claims
 from modsearch.analysis.numbers import duration, scientific
 from modsearch.analysis.recipes import finished
@@ -81,6 +82,7 @@ def compile_report(root: Path, out: Path | None = None, recipe: RecipeLike = DEF
         TITLES[material.claims.headline.verdict],
         _missing_of(material),
         _left_out(material),
+        growth_lines(material.manifest),
         found,
     )
     return _write(front, _sections(material, found), out or root / "report")
@@ -99,6 +101,7 @@ def compile_studies(roots: Mapping[str, Path], out: Path) -> Path:
         f"{len(named)} studies",
         [f"{name}: {line}" for name, each in named for line in _missing_of(each)],
         [f"{name}: {line}" for name, each in named for line in _left_out(each)],
+        [f"{name}: {line}" for name, each in named for line in growth_lines(each.manifest)],
     )
     return _write(front, sections_of(studies, SECTIONS), out)
 
@@ -161,6 +164,8 @@ class _Front:
     """In two words."""
     missing: Sequence[str]
     left_out: Sequence[str]
+    grown: Sequence[str]
+    """What came after the first results."""
     recipe: Recipe | None = None
 
 
@@ -199,6 +204,7 @@ class _Page:
             left_out=self.front.left_out,
             counts=_counts(material.records),
             mixed=manifest.mixed,
+            grown=self.front.grown,
             title=recipe.title if recipe else None,
             text=paragraphs(recipe.text) if recipe else [],
             sections=self.sections,
@@ -260,7 +266,7 @@ def _missing(
     for stage, lacks in LACKS.items():
         wanted = [
             arm
-            for arm, base in manifest.arms.items()
+            for arm, base in manifest.asked.items()
             if stage is Stage.CONFIRM or base is None  # controls are confirmed only
         ]
         absent = [arm for arm in wanted if not done[stage, arm]]

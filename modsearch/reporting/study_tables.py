@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from modsearch.analysis.additions import growth_lines
 from modsearch.analysis.claims import Claims
 from modsearch.analysis.compare import Comparison
 from modsearch.analysis.curves import Curve, Fit, Refusal
@@ -147,8 +148,12 @@ def _facts(facts: CorpusFacts) -> Row:
 def provenance(manifest: Manifest) -> pd.DataFrame:
     """The manifest as keys and values."""
     plain = manifest.model_dump(
-        mode="json", exclude={"corpus", "corpora", "arms", "explored", "confirm"}
-    )
+        mode="json",
+        exclude={
+            "corpus", "corpora", "arms", "explored", "confirm", "grown", "removed", "key"
+        },
+    )  # fmt: skip
+    plain |= {f"grown {number}": line for number, line in enumerate(growth_lines(manifest), 1)}
     if manifest.confirm is not None:
         plain["confirm"] = manifest.confirm.model_dump(mode="json", exclude={"chosen"})
     rows: Row = {}
@@ -160,6 +165,8 @@ def provenance(manifest: Manifest) -> pd.DataFrame:
             rows[key] = "; ".join(value) if isinstance(value, list) else value
     for arm, base in manifest.arms.items():
         rows[f"arm.{arm}"] = f"control of {base}" if base else "compared"
+        if arm in manifest.removed:
+            rows[f"arm.{arm}"] = "out of the space"
     return key_values(rows)
 
 

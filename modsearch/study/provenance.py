@@ -7,7 +7,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -17,36 +17,29 @@ from pathlib import Path
 import torch
 
 from modsearch import __version__
+from modsearch.analysis.claims import study_claims
 from modsearch.analysis.noise import seed_sd
 from modsearch.analysis.power import reachable_margin
 from modsearch.config.data import CorpusFacts
 from modsearch.config.design import Design
-from modsearch.config.manifest import Manifest
-from modsearch.config.model import ModelConfig
+from modsearch.config.manifest import Growth, Manifest
 from modsearch.config.records import Stage
 from modsearch.config.runtime import EngineName, Plugin, Runtime
 from modsearch.config.shipped import PACKAGE
 from modsearch.errors import StudyError, redacted
 from modsearch.nn.parts import words
 from modsearch.planning.compilation import constants
-from modsearch.registry.built_in import components_of
 from modsearch.registry.plugins import by_name, digests, load_plugins, plugin_source
 from modsearch.space.kinds import OF_PART, OF_SEARCH
 from modsearch.space.space import Arm, Section, Space
 from modsearch.store.directory import StudyDirectory
 from modsearch.store.files import write_bytes, write_yaml
 from modsearch.study.completeness import study_space
+from modsearch.study.growth import EXTENSIBLE, change_of, refuse_under_way
 from modsearch.study.tokens import refuse_other_tokens
 
 CONSTANTS = ("threads", "precision", "micro_batch", "compile")
 """Of a runtime; another device is told with what else has changed."""
-
-EXTENSIBLE = {
-    "explore": {"budgets", "trials"},
-    "measure": {"ladder", "seeds"},
-    "confirm": {"budgets", "seeds"},
-}
-"""What may grow in a stage."""
 
 LIBRARIES = ("torch", "numpy", "optuna", "lm_eval", "ray", "pandas", "scipy")
 
@@ -84,7 +77,10 @@ def open_manifest(
     old = directory.manifest()
     before = study_space(directory)
     begun = old.confirm is None or bool(old.confirm.chosen)
-    _refuse_other_space(before, space, directory.root, begun=begun)
+    change = change_of(before, space, old.removed, directory.root, begun=begun)
+    records = directory.records() if change else []
+    claims = study_claims(old, records)
+    refuse_under_way(change.gone, old.confirm, claims.settled, directory.root)
     _refuse_other_runtime(old.runtime, fresh.runtime, space, directory.root)
     refuse_other_tokens(old, fresh, space.vocab_sizes, directory.root)
     if fresh.ledger != old.ledger:
@@ -106,8 +102,12 @@ def open_manifest(
             "mixed": list(dict.fromkeys([*old.mixed, *other])),
             "ledger_remade": old.ledger_remade or remade,
             "confirm": _extended(old.confirm, fresh.confirm),
+            "corpora": {**old.corpora, **fresh.corpora},
+            "key": study_key(before, old) if change else old.key,
         }
     )
+    if change:
+        manifest = _grown(manifest, change.grown(len(records), claims.looked), before, space)
     _keep_copies(directory, plugins)
     if manifest != old:
         directory.write_manifest(manifest)
@@ -140,11 +140,34 @@ def _extended(old: Design | None, new: Design | None) -> Design | None:
     )
 
 
+def _grown(manifest: Manifest, growth: Growth, old: Space, new: Space) -> Manifest:
+    """With the arms that a study has now, and a note of it where results were there before."""
+    known = {**manifest.removed, **old.model_dump(mode="json")["arms"]}
+    removed = {arm: tree for arm, tree in known.items() if arm not in new.arms}
+    arms = {arm: settings.control_of for arm, settings in new.arms.items()}
+    arms |= {arm: tree["control_of"] for arm, tree in removed.items()}
+    noted = manifest.grown
+    # A driver that was killed before it wrote its space has noted it.
+    told = growth.trials > 0 and growth.model_copy(update={"day": ""}) not in [
+        each.model_copy(update={"day": ""}) for each in noted[-1:]
+    ]
+    return manifest.model_copy(
+        update={
+            "arms": arms,
+            "removed": removed,
+            "grown": (*noted, growth) if told else noted,
+        }
+    )
+
+
 def study_key(space: Space, manifest: Manifest) -> str:
     """Name of a study where studies share a database or a storage.
 
-    It is the same on every machine, and another one for whatever a result depends on.
+    It is the same on every machine, and another one for whatever a result depends on; a study that
+    grows keeps it.
     """
+    if manifest.key is not None:
+        return manifest.key
     constant = space.resources.model_dump(
         mode="json", include={"threads", "device", "micro_batch"}
     )
@@ -179,47 +202,6 @@ def _keep_copies(directory: StudyDirectory, plugins: Iterable[Plugin]) -> None:
         if path.exists() and path.read_bytes() != source:
             path = directory.plugins / f"{Path(plugin.path).stem}-{plugin.digest}.py"
         write_bytes(path, source)
-
-
-def check_plugins(
-    made_with: Mapping[str, str],
-    plugins: Iterable[Plugin],
-    models: Iterable[ModelConfig],
-    what: Path,
-) -> None:
-    """Weights are scored with the plugins that they were trained with, and no others' content.
-
-    Plugins that the models have no component of need not be there.
-
-    Raises:
-        StudyError: files are not named, or have changed.
-    """
-    given = {plugin.path: plugin.digest for plugin in plugins}
-    right = {path for path, digest in given.items() if digest in made_with.values()}
-    if all(_comes_from(right, kind, name) for kind, name in components_of(models)):
-        return
-    missing = [name for name, digest in made_with.items() if digest not in given.values()]
-    if missing:
-        copies = next(
-            (root / "plugins" for root in (what, *what.resolve().parents) if _is_study(root)),
-            Path(),
-        )
-        named = " ".join(shlex.join(["--plugin", str(copies / name)]) for name in missing)
-        raise StudyError(
-            f"{what} was made with plugin {', '.join(missing)}, which is not named or has changed"
-            f"\nname it as it was: {named}"
-        )
-
-
-def _is_study(folder: Path) -> bool:
-    return (folder / "manifest.json").is_file()
-
-
-def _comes_from(plugins: Set[str], kind: str, name: str) -> bool:
-    """Whether a component is there, and not from another plugin file than these."""
-    origins = OF_PART["model"][kind].origins(name)
-    files = {o.target.rpartition(":")[0] for o in origins if o.how == "plugin file"}
-    return bool(origins) and files <= plugins
 
 
 def _fresh_manifest(
@@ -319,45 +301,6 @@ def _changes(what: str, old: Mapping[str, str], new: Mapping[str, str]) -> list[
     ]
 
 
-def _refuse_other_space(old: Space, new: Space, root: Path, *, begun: bool) -> None:
-    """A study may be extended (more trials, sizes, budgets, seeds), not changed; how confirm
-    decides is fixed once it has `begun`, for whoever adds looks after a look is fooled more often.
-
-    Raises:
-        StudyError: something else differs; the message names it.
-    """
-    for name in ("name", "seed", "fixed", "axes", "arms"):
-        if getattr(old, name) != getattr(new, name):
-            raise StudyError(
-                f"{root} was made with other `{name}`: a study may be extended, not changed\n"
-                f"use another --out for the changed space"
-            )
-    for stage, extensible in EXTENSIBLE.items():
-        if stage == "confirm" and not begun:
-            continue
-        before, after = getattr(old, stage), getattr(new, stage)
-        if before is not None and (
-            after is None
-            or before.model_dump(exclude=extensible) != after.model_dump(exclude=extensible)
-            or (stage == "confirm" and (before.seeds is None) != (after.seeds is None))
-        ):
-            named = [
-                f"{stage}.{key}"
-                for key in type(before).model_fields
-                if after is None or getattr(before, key) != getattr(after, key)
-            ]
-            raise StudyError(
-                f"{root} was made with another `{stage}` ({', '.join(named)}): only "
-                f"{', '.join(sorted(extensible))} may grow\n"
-                f"use another --out for the changed space"
-            )
-    if not _asked(old, begun=begun) <= _asked(new, begun=begun):
-        raise StudyError(
-            f"{root} was made with more trials, sizes, budgets or seeds: a study may grow, not "
-            f"shrink\nuse another --out for the smaller space"
-        )
-
-
 def _refuse_other_runtime(old: Runtime, new: Runtime, space: Space, root: Path) -> None:
     """What `auto` was decided to be stays, also where a study that has grown would decide anew.
 
@@ -373,25 +316,6 @@ def _refuse_other_runtime(old: Runtime, new: Runtime, space: Space, root: Path) 
                 f"{', '.join(sorted(CONSTANTS))} are constants of a study\n"
                 f"use another --out for the changed space"
             )
-
-
-def _asked(space: Space, *, begun: bool) -> set[tuple[object, ...]]:
-    """Everything that a space asks to be trained, arms and recipes aside; confirm's trials once
-    it has begun."""
-    found: set[tuple[object, ...]] = set()
-    if space.explore is not None:
-        trials = space.explore.trials or 0
-        found |= {("explore", b, n) for b in space.explore.budgets for n in range(trials + 1)}
-    if space.measure is not None:
-        for rung in space.measure.ladder:
-            for arm in rung.arms or space.learned_arms:
-                place = ("measure", arm, rung.budget, rung.depth)
-                seeds = range(space.measure.seeds)
-                found |= {(*place, width, seed) for width in rung.widths for seed in seeds}
-    if space.confirm is not None and begun:
-        runs = range(space.confirm.looks[-1])
-        found |= {("confirm", b, run) for b in space.confirm.budgets for run in runs}
-    return found
 
 
 def _git_revision() -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from modsearch.analysis.additions import growth_lines, with_added
 from modsearch.analysis.claims import Claim, choice_at, study_claims
 from modsearch.analysis.fits import fit_curves, noise
 from modsearch.analysis.noise import SEED_SD
@@ -82,6 +83,7 @@ class Runner:
             begun = {record.stage for record in self.directory.records()}
             check_suites(scorer, space, corpora.first.facts.fingerprint, begun)
         plugins = load_plugins(space.plugins)
+        grown = self.directory.manifest().grown if resumed else ()
         self.manifest = open_manifest(
             self.directory,
             space,
@@ -93,6 +95,8 @@ class Runner:
             ledger=place(server.url) if server else None,
         )
         self.key = study_key(space, self.manifest)
+        for line in growth_lines(self.manifest, self.manifest.grown[len(grown) :]):
+            self.progress.note(f"the study has changed {line}")
         mirror = Mirror.of(storage, self.key) if storage else None
         self.ledger = server or Ledger.in_file(self.directory.ledger)
         asked = space.resources.workers
@@ -151,18 +155,20 @@ class Runner:
 
     def _looks(self, budget: float) -> Iterator[list[CellSpec]]:
         """Runs of every arm, in looks, until the headline at a budget is known."""
+        claim = self._claim(budget)
+        seen = claim.runs if claim is not None else 0
         chosen, looks = self._chosen(budget)
         if len(looks) > 1:
             self.progress.note(self._foreseen(looks))
         for count in looks:
-            before = len(self.directory.records())
             yield self.stages.looked(chosen, count)
             claim = self._claim(budget)
-            trained = len(self.directory.records()) > before
-            if claim is not None and claim.runs and len(looks) > 1 and trained:
+            if claim is not None and claim.runs > seen and len(looks) > 1:
                 number = looks.index(claim.runs) + 1
                 self.progress.note(f"look {number} of {len(looks)}: {claim.sentence}")
-            if claim is not None and claim.settled:
+                seen = claim.runs
+            # Arms that came later have as many runs as those that it rests on.
+            if claim is not None and claim.settled and count >= claim.runs:
                 break
 
     def _foreseen(self, looks: tuple[int, ...]) -> str:
@@ -188,13 +194,15 @@ class Runner:
         change it."""
         design = self.manifest.confirm
         assert design is not None
-        chosen = design.at(budget)
-        if chosen is None:
-            chosen = choice_at(self.manifest, self.directory.records(), budget)
-            if chosen.sizes.keys() == self.space.arms.keys():
-                noted = design.model_copy(update={"chosen": (*design.chosen, chosen)})
-                self.manifest = self.manifest.model_copy(update={"confirm": noted})
-                self.directory.write_manifest(self.manifest)
+        noted, records = design.at(budget), self.directory.records()
+        if noted is None:
+            chosen = choice_at(self.manifest, records, budget)
+        else:
+            curves = fit_curves(records)
+            chosen = with_added(noted, self.manifest, curves, curve=design.curve)
+        if chosen != noted and self.space.arms.keys() <= chosen.sizes.keys():
+            self.manifest = self.manifest.model_copy(update={"confirm": design.noting(chosen)})
+            self.directory.write_manifest(self.manifest)
         return chosen, design.looks
 
     def _train(self, stage: Stage, specs: list[CellSpec], engine: Engine) -> None:

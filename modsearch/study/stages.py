@@ -167,12 +167,16 @@ class Stages:
         return self._ordered(CellSpec(Stage.CONFIRM, arm, chosen.budget, tree), points)
 
     def _confirmed_recipe(self, arm: str, budget: float) -> Tree:
-        """That of the runs which are there: explore may have found another one since."""
+        """That of the runs which are there, of a control those of its arm: explore may have found
+        another one since."""
         begun = [
             record
             for record in self.directory.records()
             if (record.stage, record.arm, record.budget.flops) == (Stage.CONFIRM, arm, budget)
         ]
+        base = self.space.arms[arm].control_of
+        if base is not None and not begun:
+            return over(self._confirmed_recipe(base, budget), self.space.arms[arm])
         tree = self.recipe(arm)
         if not begun:
             return tree

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from modsearch.analysis.additions import growth_lines
 from modsearch.analysis.claims import study_claims
 from modsearch.analysis.recipes import causal_loss
 from modsearch.config.base import Frozen
@@ -72,6 +73,8 @@ class StudyStatus(Frozen):
     """Results that a stage which is over does not have."""
     left_out: list[str]
     """What lies in the study and does not count."""
+    grown: list[str]
+    """What came, or went, when there were results already."""
     unit: Unit
     """What its losses are counted over: `byte` where it has several tokenizers."""
 
@@ -106,6 +109,7 @@ def status(root: Path) -> StudyStatus:
         report=str(page) if page.is_file() else None,
         missing=list(lacking(found, stage)),
         left_out=directory.left_out(results),
+        grown=growth_lines(manifest),
         unit=manifest.unit,
     )
 
@@ -140,7 +144,7 @@ def winner(root: Path, budget: float | None) -> Record:
     """
     directory = StudyDirectory(root)
     records, manifest = directory.records(), directory.manifest()
-    arms = [name for name, target in manifest.arms.items() if target is None]
+    arms = [name for name, target in manifest.asked.items() if target is None]
     done = [record for record in records if record.scores and record.arm in arms]
     for stage in (Stage.CONFIRM, Stage.MEASURE):
         rows = [record for record in done if record.stage is stage]

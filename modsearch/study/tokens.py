@@ -20,6 +20,9 @@ def refuse_other_tokens(old: Manifest, new: Manifest, sizes: Sequence[int], root
             f"{', '.join(map(str, sizes))} they are for each {new.unit}: a study keeps its "
             f"tokenizers\nuse another --out for the changed space"
         )
+    shared = old.corpora.keys() & new.corpora.keys()
+    if shared and all(_prints(old, size) == _prints(new, size) for size in shared):
+        return  # arms with another vocabulary may come and go
     if new.fingerprints == old.fingerprints:
         return
     before, now = old.corpus, new.corpus
@@ -35,3 +38,7 @@ def refuse_other_tokens(old: Manifest, new: Manifest, sizes: Sequence[int], root
         f"{', '.join(new.fingerprints)}, by its text{by_tokenizer} or by how this version splits "
         f"it\nuse another --out, or bring back what it was"
     )
+
+
+def _prints(manifest: Manifest, size: int) -> str:
+    return manifest.corpora[size].fingerprint

@@ -37,7 +37,7 @@ from modsearch.space.kinds import KINDS
 from modsearch.space.space import read_space
 from modsearch.store.directory import StudyDirectory
 from modsearch.study.completeness import study_space
-from modsearch.study.provenance import check_plugins
+from modsearch.study.made_with import check_plugins
 from modsearch.study.runner import Runner
 from modsearch.testing.conformance import conformance_cases, run_case
 from modsearch.training.checkpoint import save_model
