@@ -73,6 +73,13 @@ def search(
             help="postgresql://USER@HOST/DATABASE; default: a file in the study directory.",
         ),
     ] = None,
+    reuse: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="STUDY",
+            help="Take trials from it that are the same training; repeatable.",
+        ),
+    ] = None,
     allow_mixed: Annotated[
         bool, typer.Option("--allow-mixed", help="Resume under other code or another torch.")
     ] = False,
@@ -100,6 +107,7 @@ def search(
             address=address,
             storage=storage,
             ledger=ledger,
+            reuse=reuse or (),
             allow_mixed=allow_mixed,
             overrides=[*(sets or ()), *_fixed(confirm_seeds)],
             plugins=plugin or (),

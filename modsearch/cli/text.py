@@ -188,6 +188,7 @@ def status_text(result: "StudyStatus") -> str:
     elif result.stage is None:
         lines.append("report: none yet, `modsearch report` compiles it")
     lines += [f"changed {line}" for line in result.grown]
+    lines += [f"{counted(n, 'trial')} taken from {name}" for name, n in result.reused.items()]
     lines += [f"warning: {line}" for line in result.missing + result.left_out]
     return "\n".join(line.rstrip() for line in lines)
 

@@ -148,6 +148,8 @@ class Record(Frozen):
     """Of the scores: losses and forward FLOPs are for each."""
     objective: Ranked | None = None
     """What its cell is searched by, where that is a metric of a suite."""
+    reused_from: str | None = None
+    """The study that trained it, where that is not the one that it stands in."""
 
     @property
     def cost(self) -> float:

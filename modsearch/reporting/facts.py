@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 
 from modsearch.analysis.numbers import count, decimal
+from modsearch.analysis.spending import taken_line
 from modsearch.config.data import CorpusFacts
 from modsearch.config.manifest import Manifest
 from modsearch.config.records import Record
@@ -17,6 +18,7 @@ def facts(manifest: Manifest, records: Sequence[Record]) -> dict[str, str]:
         "Started": manifest.started or "",
         "Text": _text(manifest),
         "Chance": chance(manifest, records),
+        "Spent": taken_line(records),
         "Made with": _versions(manifest),
         "Device": _device(manifest),
         "Code": _code(manifest),

@@ -132,7 +132,11 @@ MODEL = (
 
 def trials(records: Sequence[Record]) -> pd.DataFrame:
     """Every trial, in order of stage, budget, arm, size and seed."""
-    rows = [_trial(record) for record in sorted(records, key=trial_order)]
+    ordered = sorted(records, key=trial_order)
+    rows = [_trial(record) for record in ordered]
+    if any(record.reused_from for record in ordered):
+        taken = [{"taken from": record.reused_from} for record in ordered]
+        rows = [row | more for row, more in zip(rows, taken, strict=True)]
     return _in(records[0].unit if records else "token", frame_of(rows, TRIAL))
 
 

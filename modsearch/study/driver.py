@@ -87,6 +87,7 @@ class Driver:
             elif job.hash in self.in_flight:
                 self.in_flight[job.hash].append((cell, asked.number))
             elif (known := self.trials.finished(job)) is not None:
+                self.progress.known(job, known)
                 repeat = cell.is_repeat(asked.number, job.hash)
                 self._tell(cell, asked.number, known, repeat=repeat)
             else:

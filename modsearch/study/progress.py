@@ -39,6 +39,7 @@ class Progress:
         self._done = 0
         self._trials = 0
         self._part = 0
+        self._told: set[str] = set()
         self._prepared = "", 0
 
     def note(self, text: str) -> None:
@@ -82,6 +83,14 @@ class Progress:
     def rejected(self, job: Job, reason: str) -> None:
         """A job can't be trained."""
         self.on_event(TrialRejected(trial=Trial.of(job), reason=reason))
+
+    def known(self, job: Job, record: Record) -> None:
+        """A job need not be run."""
+        if record.reused_from is not None and job.hash not in self._told:
+            self._told.add(job.hash)
+            self._trials -= 1
+            self._expected -= job.seconds
+            self.note(f"{Trial.of(job)}: taken from {record.reused_from}")
 
     def ended(self, job: Job, record: Record) -> None:
         """A job came back."""

@@ -7,7 +7,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -54,12 +54,14 @@ def open_manifest(
     elsewhere: bool = False,
     engine: EngineName = "local",
     ledger: str | None = None,
+    admit: Callable[[Manifest], Manifest] = lambda manifest: manifest,
 ) -> Manifest:
     """Make the manifest of a new study, or hold this run against the one that is there.
 
     `ledger` is where its database is, where that is not a file of the study directory.
     `elsewhere`: trials run on other machines, whose devices this one can't see. `corpora` are the
-    facts of each vocabulary, where the study has several tokenizers.
+    facts of each vocabulary, where the study has several tokenizers. `admit` may note what else
+    the study is made of, or refuse it, before anything is written.
 
     Raises:
         StudyError: the study was made with another space, corpus, code, plugin, torch or device.
@@ -70,6 +72,7 @@ def open_manifest(
     several = {"corpora": dict(corpora or {}), "unit": space.unit}
     fresh = fresh.model_copy(update={"engine": engine, "ledger_remade": remade, **several})
     if not (directory.root / "manifest.json").exists():
+        fresh = admit(fresh)
         write_yaml(directory.space, space.model_dump(mode="json"))
         _keep_copies(directory, plugins)
         directory.write_manifest(fresh)
@@ -108,6 +111,7 @@ def open_manifest(
     )
     if change:
         manifest = _grown(manifest, change.grown(len(records), claims.looked), before, space)
+    manifest = admit(manifest)
     _keep_copies(directory, plugins)
     if manifest != old:
         directory.write_manifest(manifest)

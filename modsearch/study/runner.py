@@ -6,7 +6,7 @@ ledger and the trial directories hold the whole state: running a study again goe
 stopped.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from modsearch.analysis.noise import SEED_SD
 from modsearch.analysis.numbers import counted
 from modsearch.analysis.power import PAPER_EFFECT, chances
 from modsearch.config.design import Chosen
+from modsearch.config.manifest import Manifest
 from modsearch.config.records import Record, Stage, State
 from modsearch.config.runtime import EngineName, Runtime, Share
 from modsearch.config.units import nats
@@ -36,7 +37,13 @@ from modsearch.study.driver import Driver
 from modsearch.study.events import OnEvent
 from modsearch.study.progress import Progress
 from modsearch.study.provenance import open_manifest, stage_key, study_key
-from modsearch.study.scorings import Scorings, check_suites, refuse_other_objective
+from modsearch.study.reuse import Reuse
+from modsearch.study.scorings import (
+    Scorings,
+    check_suites,
+    ranked_by,
+    refuse_other_objective,
+)
 from modsearch.study.stages import MOST_EXTENSIONS, Stages
 from modsearch.study.trials import Trials
 from modsearch.study.work import Scorer, run_job, run_mirrored
@@ -57,9 +64,11 @@ class Runner:
         allow_mixed: bool = False,
         ledger: str | None = None,
         storage: str | None = None,
+        reuse: Mapping[str, Path] | None = None,
         scorer: Scorer | None = None,
         on_event: OnEvent | None = None,
     ) -> None:
+        """`reuse`: directories of studies whose trials may be taken, by what they are called."""
         self.space = space
         self.make_engine = make_engine
         self.scorer = scorer
@@ -84,6 +93,15 @@ class Runner:
             check_suites(scorer, space, corpora.first.facts.fingerprint, begun)
         plugins = load_plugins(space.plugins)
         grown = self.directory.manifest().grown if resumed else ()
+        reused = Reuse(ranked_by(space)) if reuse else None
+
+        def admit(manifest: Manifest) -> Manifest:
+            if reused is None:
+                return manifest
+            mixed = reused.open(reuse or {}, manifest, root, allow_mixed=allow_mixed)
+            mixed = list(dict.fromkeys([*manifest.mixed, *mixed]))
+            return manifest.model_copy(update={"mixed": mixed})
+
         self.manifest = open_manifest(
             self.directory,
             space,
@@ -93,6 +111,7 @@ class Runner:
             elsewhere=engine != "local",
             engine=engine,
             ledger=place(server.url) if server else None,
+            admit=admit,
         )
         self.key = study_key(space, self.manifest)
         for line in growth_lines(self.manifest, self.manifest.grown[len(grown) :]):
@@ -113,7 +132,13 @@ class Runner:
         )
         suite = space.asked_suite
         cells = suite is not None and suite.cells
-        self.trials = Trials(self.directory, mirror, space.resources.keep, cells=cells)
+        self.trials = Trials(
+            self.directory,
+            mirror,
+            space.resources.keep,
+            cells=cells,
+            reuse=reused,
+        )
 
     def run(self, only: Stage | None = None) -> None:
         """Run or resume the stages that the space asks for, or one of them."""

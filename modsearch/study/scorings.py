@@ -116,16 +116,35 @@ def refuse_other_objective(space: Space, directory: StudyDirectory) -> None:
         DataError: a file can't be read.
         StudyError: it has changed.
     """
-    objective = space.explore.objective if space.explore is not None else None
-    if objective is None:
+    now = _objective(space)
+    if now is None:
         return
-    now = Asked.of(objective.suite, space.data, LocalData.at(objective.data_dir))
     before = {each.objective.suite_hash for each in directory.records() if each.objective}
     if before - {None, now.identity}:
         raise StudyError(
             f"suite {now.file} of explore.objective has changed since trials of {directory.root} "
             f"were scored with it\nbring the old suite and its data back, or use another --out"
         )
+
+
+def ranked_by(space: Space) -> tuple[str, str] | None:
+    """Name of what explore ranks recipes by, and what its suite is; None: by the loss.
+
+    Raises:
+        ConfigError: the suite is unknown or wrong.
+        DataError: a file can't be read.
+    """
+    objective = space.explore.objective if space.explore is not None else None
+    now = _objective(space)
+    return (objective.name, now.identity) if objective and now else None
+
+
+def _objective(space: Space) -> Asked | None:
+    """The suite of explore's objective as it is now."""
+    objective = space.explore.objective if space.explore is not None else None
+    if objective is None:
+        return None
+    return Asked.of(objective.suite, space.data, LocalData.at(objective.data_dir))
 
 
 def _wanted(directory: StudyDirectory, manifest: Manifest, *, cells: bool) -> list[Record]:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from modsearch.analysis.additions import growth_lines
 from modsearch.analysis.claims import study_claims
 from modsearch.analysis.recipes import causal_loss
+from modsearch.analysis.spending import taken
 from modsearch.config.base import Frozen
 from modsearch.config.records import Record, Stage
 from modsearch.config.units import Unit
@@ -75,6 +76,8 @@ class StudyStatus(Frozen):
     """What lies in the study and does not count."""
     grown: list[str]
     """What came, or went, when there were results already."""
+    reused: dict[str, int]
+    """Trials that other studies have trained, by study."""
     unit: Unit
     """What its losses are counted over: `byte` where it has several tokenizers."""
 
@@ -110,6 +113,7 @@ def status(root: Path) -> StudyStatus:
         missing=list(lacking(found, stage)),
         left_out=directory.left_out(results),
         grown=growth_lines(manifest),
+        reused=taken(results.records),
         unit=manifest.unit,
     )
 

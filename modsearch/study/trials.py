@@ -9,6 +9,7 @@ from modsearch.errors import first_line
 from modsearch.store.directory import StudyDirectory
 from modsearch.store.mirror import Mirror
 from modsearch.store.trial import WEIGHTS
+from modsearch.study.reuse import Reuse
 
 
 class Trials:
@@ -22,8 +23,11 @@ class Trials:
         keep: Literal["all", "winners", "none"],
         *,
         cells: bool = False,
+        reuse: Reuse | None = None,
     ) -> None:
         self.directory = directory
+        self.cells = cells
+        self.reuse = reuse
         self.mirror = mirror
         self.keep = keep
         self._known: dict[str, Record] | None = None
@@ -36,10 +40,26 @@ class Trials:
 
     def finished(self, job: Job) -> Record | None:
         """The result of a job that need not be run again; without weights that are not kept."""
-        record = self.directory.finished(job.hash)
+        record = self.directory.finished(job.hash) or self._taken(job)
         if record is None or is_unscored(job, record):
             return None
         self._drop_weights(record)
+        return record
+
+    def _taken(self, job: Job) -> Record | None:
+        """The result of another study, which lies here now; with weights where some of its kind
+        are kept."""
+        if self.reuse is None:
+            return None
+        kept = self.keep == "all" or (
+            self.keep == "winners"
+            and (job.stage is Stage.CONFIRM or (self.cells and job.stage is Stage.MEASURE))
+        )
+        record = self.reuse.take(job, self.directory, weights=kept)
+        if record is not None:
+            self._note_best(record)
+            if self.mirror is not None:
+                self.mirror.push(job.hash, self.directory.trial(job.hash), {})
         return record
 
     def reject(self, job: Job, reason: str) -> Record:
