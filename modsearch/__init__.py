@@ -16,10 +16,9 @@ if TYPE_CHECKING:
     from modsearch.api.evaluating import evaluate
     from modsearch.api.model import export, flops, generate, train
     from modsearch.api.planning import plan
-    from modsearch.api.searching import search
     from modsearch.api.space import load_space
     from modsearch.api.speeds import time_winners
-    from modsearch.api.study import Study, open_study, pack, predict, report
+    from modsearch.api.study import Study, open_study, pack, predict, report, search
     from modsearch.errors import ModsearchError
 
 __version__ = "0.1.0"
@@ -57,8 +56,7 @@ _HOMES = {
     "api.planning": ("plan",),
     "api.space": ("load_space",),
     "api.speeds": ("time_winners",),
-    "api.study": ("Study", "open_study", "pack", "predict", "report"),
-    "api.searching": ("search",),
+    "api.study": ("Study", "open_study", "pack", "predict", "report", "search"),
     "errors": ("ModsearchError",),
 }
 

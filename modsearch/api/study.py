@@ -1,4 +1,4 @@
-"""A study: opened to be read, reported, packed."""
+"""A study: searched, opened to be read, reported, packed."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -6,10 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import finalize
 
+from modsearch.api.components import Files
+from modsearch.api.searching import engine_of, studies_of
+from modsearch.api.space import checked_outline, outline
 from modsearch.config.answers import Outcome, Packed, Predictions
 from modsearch.config.arguments import (
+    check_count,
     check_flops,
     check_path,
+    check_text,
+    check_texts,
 )
 from modsearch.config.units import nats_per
 from modsearch.errors import ModsearchError, StudyError, shown
@@ -19,11 +25,16 @@ if TYPE_CHECKING:
 
     from modsearch.analysis.claims import Claim, Claims
     from modsearch.analysis.curves import Curve
+    from modsearch.api.space import SpaceLike
     from modsearch.config.manifest import Manifest
     from modsearch.config.records import Record
+    from modsearch.config.runtime import EngineName
     from modsearch.config.speeds import Speeds
     from modsearch.reporting.recipe import RecipeLike
+    from modsearch.space.space import Space
+    from modsearch.study.events import OnEvent
     from modsearch.study.status import StudyStatus
+    from modsearch.study.work import Scorer
 
 
 class Study:
@@ -351,3 +362,115 @@ def pack(study: str | Path | Study, out: str | Path | None = None) -> Packed:
 def predict(study: str | Path | Study, flops: float) -> Predictions:
     """What a study's laws foretell of a budget (`Study.predict`)."""
     return (study if isinstance(study, Study) else Study(study)).predict(flops)
+
+
+def search(
+    space: "SpaceLike",
+    out: str | Path | None = None,
+    *,
+    workers: int | None = None,
+    stage: str | None = None,
+    engine: str = "local",
+    address: str | None = None,
+    storage: str | None = None,
+    ledger: str | None = None,
+    reuse: "str | Path | Sequence[str | Path]" = (),
+    allow_mixed: bool = False,
+    overrides: Sequence[str] = (),
+    plugins: Files = (),
+    track: Sequence[str] = (),
+    progress: "OnEvent | None" = None,
+) -> Study:
+    """Run, resume or grow a study, score its winners, and write its report.
+
+    Ctrl-C (or the stop button of a notebook) raises `KeyboardInterrupt`; the same call goes on
+    from there. A space with more arms, values of an axis, budgets, sizes or seeds than the study
+    had goes on with it, and only what is new is trained.
+
+    Args:
+        space: a YAML file, the bare name of a shipped space, plain data, or a loaded space.
+        out: the study directory; default: `runs/NAME`.
+        workers: trials at once; default: what the space says.
+        stage: only `explore`, `measure` or `confirm`.
+        engine: what executes trials: `local` or `ray`.
+        address: `HOST:PORT` of a Ray cluster; default: a Ray of its own, here.
+        storage: a shared path or an fsspec URI for trials; default: the study directory.
+        ledger: `postgresql://USER@HOST/DATABASE`; default: a file in the study directory.
+        reuse: studies, directories or files of `pack`, from which trials are taken that are the
+            same training, in the place of training them here.
+        allow_mixed: resume under other code or another torch, which the report will show.
+        overrides: values of the space to replace, such as `"confirm.runs=12"`.
+        plugins: Python files with components.
+        track: experiment trackers that are told each trial: `tensorboard`, `wandb`, `mlflow`,
+            `trackio`.
+        progress: called with each event (`modsearch.study.events`); `print` shows a line for
+            each.
+
+    Raises:
+        ModsearchError: what was asked for can't be done.
+    """
+    from modsearch.config.records import Stage
+    from modsearch.data.sources import refuse_inside
+    from modsearch.store.lock import locked, refuse_second
+
+    if workers is not None:
+        check_count("workers", workers, 1, 1024)
+    for name, text in (("address", address), ("storage", storage), ("ledger", ledger)):
+        check_text(name, text)
+    if progress is not None and not callable(progress):
+        raise ModsearchError(f"progress takes a function of an event, but got {shown(progress)}")
+    if stage is not None and stage not in list(Stage):
+        raise ModsearchError(f"--stage takes {', '.join(Stage)}, but got `{stage}`")
+    if engine not in ("local", "ray"):
+        raise ModsearchError(f"--engine takes local or ray, but got `{engine}`")
+    for option, value in (("--address", address), ("--storage", storage)):
+        if value is not None and engine != "ray":
+            raise ModsearchError(f"{option} is for a Ray cluster\nadd --engine ray")
+    sketch = outline(space, overrides)
+    root = check_path("out", out) if out is not None else Path("runs") / sketch.name
+    for folder in root.resolve().parents:
+        if (folder / "manifest.json").exists():
+            raise ModsearchError(f"{root} lies inside of the study {folder}\nuse another --out")
+    refuse_inside(sketch.data, root)
+    refuse_second(root)  # before anything heavy is imported
+    wanted = checked_outline(sketch, space, plugins)
+    from modsearch.study.events import unheard
+    from modsearch.study.runner import Runner
+    from modsearch.tracking.events import Tracking
+
+    if stage is not None and not wanted.budgets(Stage(stage)):
+        stages = ", ".join(each for each in Stage if wanted.budgets(each))
+        raise StudyError(f"space `{wanted.name}` has no stage `{stage}`, only {stages}")
+    trackers = check_texts("track", track)
+    kind: EngineName = "ray" if engine == "ray" else "local"
+    with ExitStack() as files:
+        studies = studies_of(reuse, files)
+        files.enter_context(locked(root))
+        tracking = Tracking(trackers, wanted.name, root, progress or unheard)
+        runner = Runner(
+            wanted,
+            root,
+            make_engine=engine_of(kind, address),
+            engine=kind,
+            workers=workers,
+            allow_mixed=allow_mixed,
+            ledger=ledger,
+            storage=storage,
+            reuse=studies,
+            scorer=_scorer(wanted),
+            on_event=tracking,
+        )
+        runner.run(Stage(stage) if stage else None)
+    study = Study(root)
+    study.report()
+    return study
+
+
+def _scorer(space: "Space") -> "Scorer | None":
+    """lm-eval, where a study needs it."""
+    objective = space.explore.objective if space.explore is not None else None
+    if space.suite is None and objective is None:
+        return None
+    from modsearch.evaluation.scorer import Scorer
+
+    return Scorer()
