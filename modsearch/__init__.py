@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from modsearch.api.components import check, components, describe
     from modsearch.api.data import prepare_data, show_data
     from modsearch.api.evaluating import evaluate
+    from modsearch.api.fronts import front
     from modsearch.api.model import export, flops, generate, train
     from modsearch.api.planning import plan
     from modsearch.api.space import load_space
@@ -33,6 +34,7 @@ __all__ = [
     "evaluate",
     "export",
     "flops",
+    "front",
     "generate",
     "load_space",
     "open_study",
@@ -52,6 +54,7 @@ _HOMES = {
     "api.components": ("check", "components", "describe"),
     "api.data": ("prepare_data", "show_data"),
     "api.evaluating": ("evaluate",),
+    "api.fronts": ("front",),
     "api.model": ("export", "flops", "generate", "train"),
     "api.planning": ("plan",),
     "api.space": ("load_space",),

@@ -27,7 +27,7 @@ def plan(space: "SpaceLike", *, overrides: Sequence[str] = (), plugins: Files = 
 
     refused = _refused(wanted)
     found = forecast(wanted)
-    objective = wanted.explore.objective if wanted.explore is not None else None
+    objective = wanted.explore.metric if wanted.explore is not None else None
     noise = [] if objective is None else [_noise(objective)]
     return found.model_copy(
         update={"notes": [*found.notes, *noise], "warnings": [*refused, *found.warnings]}

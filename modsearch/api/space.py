@@ -50,7 +50,7 @@ def outline(space: "SpaceLike", overrides: Sequence[str] = ()) -> "Space":
         source = _source(space)
         found = read_space(source, overrides)
         where = str(source) if isinstance(source, Path) else "space"
-    objective = found.explore.objective if found.explore is not None else None
+    objective = found.explore.metric if found.explore is not None else None
     suites: list[tuple[str, str, str | None]] = []
     if (asked := found.asked_suite) is not None:
         suites.append(("suite", asked.name, asked.data_dir))

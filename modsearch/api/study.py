@@ -468,7 +468,7 @@ def search(
 
 def _scorer(space: "Space") -> "Scorer | None":
     """lm-eval, where a study needs it."""
-    objective = space.explore.objective if space.explore is not None else None
+    objective = space.explore.metric if space.explore is not None else None
     if space.suite is None and objective is None:
         return None
     from modsearch.evaluation.scorer import Scorer

@@ -23,6 +23,7 @@ class What(StrEnum):
     PREDICTIONS = "predictions"
     SPEEDS = "speeds"
     PACKED = "packed"
+    FRONT = "front"
     DATA = "data"
     EVAL = "eval"
     COMPARE = "compare"
@@ -42,6 +43,7 @@ HOMES: dict[What, tuple[str, str, Literal["validation", "serialization"]]] = {
     What.PREDICTIONS: ("modsearch.config.answers", "Predictions", "serialization"),
     What.SPEEDS: ("modsearch.config.speeds", "Speeds", "serialization"),
     What.PACKED: ("modsearch.config.answers", "Packed", "serialization"),
+    What.FRONT: ("modsearch.config.answers", "Frontier", "serialization"),
     What.STATUS: ("modsearch.study.status", "StudyStatus", "serialization"),
     What.DATA: ("modsearch.config.answers", "Prepared", "serialization"),
     What.EVAL: ("modsearch.config.answers", "Evaluation", "serialization"),

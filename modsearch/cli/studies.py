@@ -140,10 +140,19 @@ def status(study: PackedOrDir, as_object: Json = False) -> None:
 def best(
     study: PackedOrDir,
     budget: Annotated[float | None, typer.Option(help="Default: the largest confirmed.")] = None,
+    front: Annotated[
+        bool, typer.Option("--front", help="Instead: explore's trials by several objectives.")
+    ] = False,
     as_object: Json = False,
 ) -> None:
     """The winner as a configuration for `train` and `flops`; as JSON with its hash and scores."""
+    from modsearch.cli.fronts import front_text
     from modsearch.config.reading import yaml_text
+
+    if front:
+        found = modsearch.front(study, budget)
+        print(as_json(found) if as_object else front_text(found))
+        return
 
     opened = modsearch.open_study(study)
     record = opened.best(budget)

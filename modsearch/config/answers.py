@@ -4,6 +4,7 @@ from typing import Any
 
 from modsearch.config.base import Frozen
 from modsearch.config.data import CorpusFacts
+from modsearch.config.records import Candidate
 from modsearch.config.units import Unit
 
 
@@ -43,6 +44,35 @@ class Outcome(Frozen):
     """What of the study does not count or can't be read."""
     unit: Unit
     """What nats are counted over: `byte` where the study has several tokenizers."""
+
+
+class FrontPoint(Frozen):
+    """A candidate of explore by all of its objectives."""
+
+    arm: str
+    hash: str
+    """Of one of its trials."""
+    objective: float
+    """The loss, or the metric of a suite: the first objective."""
+    prices: dict[str, float]
+    """The others by name."""
+    on_front: bool
+    """Whether no other candidate is as good in all of them, and better in one."""
+    share: float | None
+    """Of draws with other seeds' losses in which it is; None where their noise is not known."""
+    seeds: int
+    candidate: Candidate
+
+
+class Frontier(Frozen):
+    """All candidates of explore at one budget, those on the front first."""
+
+    budget: float
+    sd: float | None
+    """Of one trial's first objective over seeds."""
+    basis: str
+    """Where that comes from."""
+    points: list[FrontPoint]
 
 
 class Packed(Frozen):

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field
 
@@ -54,6 +54,20 @@ class Objective(Stated):
             part="validation",
             objective=self,
         )
+
+
+Price = Literal["forward_flops", "cache_bytes", "decoding"]
+"""What a model costs when it is used, of one trial's weights: `forward_flops`, realised, a token;
+`cache_bytes`, of the keys and values that a sequence holds at the end of a window; `decoding`,
+tokens per second with a cache, one sequence at a time."""
+PRICES: tuple[Price, ...] = get_args(Price)
+MEASURED: frozenset[Price] = frozenset({"cache_bytes", "decoding"})
+"""Those that need the weights; the others are in every record."""
+
+
+def as_cost(price: Price, value: float) -> float:
+    """A price as what is made small: of decoding more is better."""
+    return -value if price == "decoding" else value
 
 
 class Scoring(Frozen):

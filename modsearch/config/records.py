@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from modsearch.config.base import MOST_FLOPS, Frozen, Stated
 from modsearch.config.data import DataConfig, Validation
-from modsearch.config.evaluation import Ranked, Scoring
+from modsearch.config.evaluation import Price, Ranked, Scoring, as_cost
 from modsearch.config.model import ModelConfig
 from modsearch.config.optim import OptimConfig, trained_as
 from modsearch.config.runtime import Plugin, Runtime
@@ -150,6 +150,13 @@ class Record(Frozen):
     """What its cell is searched by, where that is a metric of a suite."""
     reused_from: str | None = None
     """The study that trained it, where that is not the one that it stands in."""
+    prices: dict[Price, float] | None = None
+    """What its cell is searched by beside that, where explore has several objectives."""
+
+    def costs(self, prices: Iterable[Price]) -> tuple[float, ...]:
+        """What a search of several objectives makes small: `cost`, then each price."""
+        known = self.prices or {}
+        return (self.cost, *(as_cost(price, known[price]) for price in prices))
 
     @property
     def cost(self) -> float:
@@ -202,6 +209,8 @@ class Job(Frozen):
     """What the trained model is scored on; no part of what the trial is."""
     unit: Unit = "token"
     """What scores are for each."""
+    prices: tuple[Price, ...] = ()
+    """What the trained model's use costs is measured, too; no part of what the trial is."""
 
     @property
     def hash(self) -> str:

@@ -56,6 +56,8 @@ GRID = "grid"
 
 SAMPLERS = {
     GRID: "modsearch.sampling.grid:Grid",
+    "gp": "modsearch.sampling.gp:Gp",
+    "nsga2": "modsearch.sampling.nsga2:Nsga2",
     "qmc": "modsearch.sampling.qmc:Qmc",
     "random": "modsearch.sampling.random:Random",
     "tpe": "modsearch.sampling.tpe:Tpe",

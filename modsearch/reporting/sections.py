@@ -12,6 +12,7 @@ from modsearch.config.units import Unit, nats
 from modsearch.reporting import (
     evaluation_tables,
     findings_table,
+    fronts,
     law_tables,
     pace,
     prices,
@@ -101,11 +102,6 @@ LAWS = (
     "grid is wide or uneven (Czech et al. 2026): the last column has that bias for these grids, "
     "if the surface holds. Below, each budget is foretold from the arm's others; `modsearch "
     "predict` does it for any other."
-)
-EXPLORE = (
-    "Ranks recipes within an arm, by causal validation loss or by the objective whose column "
-    "stands before it. Its values are the best of many draws: they enter no fit and no claim. "
-    "Columns: what differs between recipes."
 )
 EVALUATION = (
     "lm-eval scores of finished trials. Of each suite first its average, accuracy centred on "
@@ -301,7 +297,13 @@ def _maps(material: Material) -> Section:
 
 def _explore(material: Material) -> Section:
     tables = [Table("explore", trial_tables.exploration(material.shown_records))]
-    return section_of("Explore's ranking", [EXPLORE], tables=tables, needs="explored trials")
+    return section_of(
+        "Explore's ranking", [trial_tables.EXPLORE], tables=tables, needs="explored trials"
+    )
+
+
+def _front(material: Material) -> Section:
+    return fronts.front(material.shown_records, material.arms, material.claims.unit)
 
 
 def _evaluation(material: Material) -> Section:
@@ -375,6 +377,7 @@ SECTIONS: dict[str, Callable[[Material], Section]] = {
     "routing": _routing,
     "maps": _maps,
     "explore": _explore,
+    "front": _front,
     "evaluation": _evaluation,
     "corpus": _corpus,
     "left_out": _left_out,

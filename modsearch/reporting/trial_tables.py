@@ -17,6 +17,7 @@ from modsearch.config.records import Record, Stage, State
 from modsearch.config.telemetry import RoutingReport
 from modsearch.config.units import Unit
 from modsearch.errors import StudyError
+from modsearch.reporting.flat import flat_recipe, varying
 from modsearch.reporting.frames import Row, frame_of, interval_cells
 from modsearch.reporting.pace import pace
 from modsearch.store.directory import StudyDirectory
@@ -27,6 +28,13 @@ EVERY_TOKEN = ("dense", "moe", "mode_integrated")
 """Blocks whose attention is for every token."""
 TAKEN_TOKENS = ("mod", "mode_staged")
 """Blocks that keep keys and values of the tokens that they take."""
+
+
+EXPLORE = (
+    "Ranks recipes within an arm, by causal validation loss or by the objective whose column "
+    "stands before it. Its values are the best of many draws: they enter no fit and no claim. "
+    "Columns: what differs between recipes."
+)
 
 
 class Size(NamedTuple):
@@ -190,8 +198,8 @@ def _cache_bytes(
 def exploration(records: Sequence[Record]) -> pd.DataFrame:
     """Recipes by rank within their (arm, budget); only what varies is shown of them."""
     rows = [record for record in records if record.stage is Stage.EXPLORE and finished(record)]
-    flat = {record.hash: _flat_recipe(record) for record in rows}
-    varying = _varying([(record.arm, flat[record.hash]) for record in rows])
+    flat = {record.hash: flat_recipe(record) for record in rows}
+    names = varying([(record.arm, flat[record.hash]) for record in rows])
     rows.sort(key=lambda row: (row.arm, -row.budget.flops, row.cost, row.hash))
     ranks: dict[tuple[str, float], int] = defaultdict(int)
     table: list[Row] = []
@@ -202,7 +210,7 @@ def exploration(records: Sequence[Record]) -> pd.DataFrame:
             "budget": record.budget.flops,
             "rank": ranks[record.arm, record.budget.flops],
         }
-        row |= {name: flat[record.hash].get(name) for name in varying}
+        row |= {name: flat[record.hash].get(name) for name in names}
         if record.objective is not None:
             row[record.objective.name] = record.objective.value
         table.append(row | {"causal loss": causal_loss(record), "hash": record.hash})
@@ -361,34 +369,6 @@ def _winner(each: Confirmed) -> Row:
 def _peak(each: Confirmed) -> float | None:
     known = [score.peak_memory for score in each.scores if score.peak_memory is not None]
     return max(known) / 2**20 if known else None
-
-
-def _flat_recipe(record: Record) -> Row:
-    candidate = record.candidate.model_dump(mode="json", exclude={"data": True})
-    if not is_routed(record):
-        for name in _recipe(record):
-            del candidate["model"][name]
-    flat: Row = {}
-    candidate["optim"]["rate_schedule"] = candidate["optim"].pop("schedule")  # as its kind
-    for part in ("model", "optim"):
-        for name, value in candidate[part].items():
-            if isinstance(value, dict):
-                flat[name] = value["name"]
-                flat |= {f"{name}.{key}": each for key, each in value.items() if key != "name"}
-            else:
-                flat[name] = value
-    return flat
-
-
-def _varying(recipes: Sequence[tuple[str, Row]]) -> list[str]:
-    """What some arm has several values of; what sets arms apart is in their names."""
-    values: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for arm, recipe in recipes:
-        for name, value in recipe.items():
-            values[arm, name].add(str(value))
-    names = dict.fromkeys(name for _, recipe in recipes for name in recipe)
-    several = {name for (_, name), found in values.items() if len(found) > 1}
-    return [name for name in names if name in several]
 
 
 def _other_recipes(records: Sequence[Record]) -> list[Record]:

@@ -67,7 +67,7 @@ class Cell:
             storage=storage,
             study_name=prefix + spec.name,
             load_if_exists=True,
-            direction="minimize",
+            directions=["minimize"] * (1 + len(spec.prices)),
         )
         self._trials: list[FrozenTrial] | None = None
         """As read since the last change: the driver alone changes them."""
@@ -219,7 +219,7 @@ class Cell:
             trial.set_user_attr("untrained", True)
         if record.scores is not None:
             self._constrain(trial, 0)
-            self.study.tell(number, record.cost)
+            self.study.tell(number, record.costs(self.spec.prices))
         else:
             self._constrain(trial, 1)
             self.study.tell(number, state=TrialState.PRUNED)
@@ -253,12 +253,14 @@ def _key(params: dict[str, Any]) -> str:
 
 
 def _tried(trial: FrozenTrial) -> Tried:
+    costs = trial.values if trial.state is TrialState.COMPLETE else []
     return Tried(
         number=trial.number,
         point=trial.params,
-        cost=trial.value if trial.state is TrialState.COMPLETE else None,
+        cost=costs[0] if costs else None,
         running=trial.state is TrialState.RUNNING,
         hash=trial.user_attrs.get("hash"),
+        costs=tuple(costs),
     )
 
 

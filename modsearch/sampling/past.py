@@ -5,7 +5,7 @@ is read by nobody else than the cell, and a sampler of Optuna's can leave nothin
 resumed search would not have.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -63,14 +63,29 @@ def optuna_distribution(axis: Distribution) -> BaseDistribution:
     return IntDistribution(axis.low, axis.values[-1], step=axis.step)
 
 
-def proposed(sampler: optuna.samplers.BaseSampler, ask: Ask) -> Point:
-    """What a sampler of Optuna's proposes next to what a cell has tried."""
+def proposed(
+    sampler: optuna.samplers.BaseSampler,
+    ask: Ask,
+    *,
+    constrained: bool = False,
+    marks: Sequence[Mapping[str, Any]] = (),
+) -> Point:
+    """What a sampler of Optuna's proposes next to what a cell has tried.
+
+    Args:
+        sampler: of Optuna's, with the ask's seed.
+        ask: the question.
+        constrained: whether it is told which trials could not be trained; else they are left out.
+        marks: what the sampler would have noted at each earlier trial.
+    """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(sampler=sampler, direction="minimize")
+    low = optuna.study.StudyDirection.MINIMIZE
+    study = optuna.create_study(sampler=sampler, directions=[low] * (1 + len(ask.spec.prices)))
     tree = ask.spec.tree
     known = {path: optuna_distribution(axis) for path, axis in open_axes(tree).items()}
-    for tried in ask.tried:
-        study.add_trial(_frozen(tried, known))
+    for place, tried in enumerate(ask.tried):
+        noted = marks[place] if marks else {}
+        study.add_trial(_frozen(tried, known, constrained=constrained, noted=noted))
     trial = study.ask()
     point: Point = {}
 
@@ -82,18 +97,21 @@ def proposed(sampler: optuna.samplers.BaseSampler, ask: Ask) -> Point:
     return point
 
 
-def _frozen(tried: Tried, known: Mapping[str, BaseDistribution]) -> FrozenTrial:
-    distributions = {path: known[path] for path in tried.point}
-    if tried.running:
-        state, constraints = TrialState.RUNNING, {}
-    elif tried.cost is None:
-        state, constraints = TrialState.PRUNED, {CONSTRAINT: 1.0}
-    else:
-        state, constraints = TrialState.COMPLETE, {CONSTRAINT: 0.0}
+def _frozen(
+    tried: Tried,
+    known: Mapping[str, BaseDistribution],
+    *,
+    constrained: bool,
+    noted: Mapping[str, Any],
+) -> FrozenTrial:
+    costs = tried.costs or (() if tried.cost is None else (tried.cost,))
+    able = bool(costs)
+    state = TrialState.COMPLETE if able else TrialState.PRUNED
     return create_trial(
-        state=state,
-        value=tried.cost,
+        state=TrialState.RUNNING if tried.running else state,
+        values=costs or None,
         params=dict(tried.point),
-        distributions=distributions,
-        constraints=constraints or None,
+        distributions={path: known[path] for path in tried.point},
+        constraints={CONSTRAINT: float(not able)} if constrained and not tried.running else None,
+        system_attrs=dict(noted),
     )

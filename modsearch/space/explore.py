@@ -1,12 +1,14 @@
 """The section `explore` of a search space: what ranks recipes, and how their points are chosen."""
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, PlainSerializer, model_validator
+from pydantic import AfterValidator, Field, PlainSerializer, field_validator, model_validator
 
 from modsearch.config.base import MOST_FLOPS, MOST_TOKENS, Component, ComponentField, Stated
-from modsearch.config.evaluation import Objective
+from modsearch.config.evaluation import PRICES, Objective, Price
 from modsearch.config.rules import once
+from modsearch.errors import shown
 from modsearch.registry.table import GRID
 from modsearch.space.axes import OpenTree
 
@@ -22,6 +24,23 @@ def _as_stated(sampler: Component) -> object:
     return {"name": sampler.name, **sampler.options} if sampler.options else sampler.name
 
 
+def _check_several(stated: Sequence[object]) -> None:
+    """Raises:
+    ValueError: these are no objectives for one search.
+    """
+    shape = "several objectives are [loss, PRICE, ...] or [{suite: S, metric: M}, PRICE, ...]"
+    known = f"prices are {', '.join(PRICES)}"
+    first, *rest = stated or [None]
+    if first != "loss" and not isinstance(first, dict | Objective):
+        raise ValueError(f"{shape}; {known}")
+    for place, each in enumerate(rest, start=1):
+        if each not in PRICES:
+            raise ValueError(f"objective.{place} is {shown(each)}: {shape}; {known}")
+    if not rest or len(set(map(str, rest))) < len(rest):
+        raise ValueError(f"{shape}, each price once")
+
+
+Several = list[Literal["loss", "forward_flops", "cache_bytes", "decoding"] | Objective]
 SamplerField = Annotated[ComponentField, PlainSerializer(_as_stated)]
 
 
@@ -38,8 +57,30 @@ class Explore(Stated):
     """Trained trials of each cell; a grid has none, it runs whole."""
     windows: int = Field(64, gt=0, le=MOST_TOKENS)
     """Windows of `seq_len` validation tokens that a trial is scored on."""
-    objective: Objective | None = None
-    """A metric of a suite that recipes are ranked by, in the place of the validation loss."""
+    objective: Objective | Several | None = None
+    """A metric of a suite that recipes are ranked by, in the place of the validation loss; or a
+    list: `loss` or such a metric, by which recipes are ranked, and then prices that are to be low
+    at the same time: `forward_flops`, `cache_bytes`, or `decoding` (tokens/s, to be high)."""
+
+    @property
+    def metric(self) -> Objective | None:
+        """The metric of a suite that recipes are ranked by; None: their loss."""
+        first = self.objective[0] if isinstance(self.objective, list) else self.objective
+        return first if isinstance(first, Objective) else None
+
+    @property
+    def prices(self) -> tuple[Price, ...]:
+        """What is to be low beside the loss or the metric; nothing with one objective."""
+        if not isinstance(self.objective, list):
+            return ()
+        return tuple(each for each in PRICES if each in self.objective[1:])
+
+    @field_validator("objective", mode="before")
+    @classmethod
+    def _several(cls, value: object) -> object:
+        if isinstance(value, list):
+            _check_several(value)
+        return value
 
     @model_validator(mode="after")
     def _trials_are_stated(self) -> "Explore":

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from modsearch.config.base import Component
+from modsearch.config.evaluation import Price
 from modsearch.config.records import Record, Stage
 from modsearch.registry import table
 from modsearch.registry.options import made, options_of
@@ -42,6 +43,8 @@ class CellSpec:
     """Trained trials wanted; None: every point of the grid."""
     points: tuple[Point, ...] | None = None
     """The grid in the order it is run; None: its own order."""
+    prices: tuple[Price, ...] = ()
+    """What is to be low beside the cost, where there are several objectives."""
 
     @property
     def name(self) -> str:
@@ -65,6 +68,8 @@ class Tried:
     """Whether it trains still; what has ended without a cost was rejected or has failed."""
     hash: str | None
     """Of its record; None where its driver died before it was known."""
+    costs: tuple[float, ...] = ()
+    """Of several objectives: `cost`, and then each of `spec.prices`, all to be low."""
 
 
 @dataclass(frozen=True)

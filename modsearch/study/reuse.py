@@ -105,11 +105,15 @@ class Reuse:
         scored = found.objective
         asked = job.scoring is not None and job.scoring.objective is not None
         same = asked and scored and (scored.name, scored.suite_hash) == self.objective
+        prices = found.prices or {}
+        # How fast it decoded elsewhere is not how fast it would here.
+        priced = set(prices) == set(job.prices) and "decoding" not in prices
         return found.model_copy(
             update={
                 "stage": job.stage,
                 "reused_from": found.reused_from or name,
                 "objective": scored if same else None,
+                "prices": (prices or None) if priced else None,
             }
         )
 

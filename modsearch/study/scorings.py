@@ -100,7 +100,7 @@ def check_suites(
         ConfigError: a suite, a task or the objective's metric is unknown or wrong.
         DataError: a task's data is missing.
     """
-    objective = space.explore.objective if space.explore is not None else None
+    objective = space.explore.metric if space.explore is not None else None
     suite = space.asked_suite if space.confirm is not None else None
     for stage, asked in ((Stage.EXPLORE, objective), (Stage.CONFIRM, suite)):
         if asked is not None and stage not in begun:
@@ -134,14 +134,14 @@ def ranked_by(space: Space) -> tuple[str, str] | None:
         ConfigError: the suite is unknown or wrong.
         DataError: a file can't be read.
     """
-    objective = space.explore.objective if space.explore is not None else None
+    objective = space.explore.metric if space.explore is not None else None
     now = _objective(space)
     return (objective.name, now.identity) if objective and now else None
 
 
 def _objective(space: Space) -> Asked | None:
     """The suite of explore's objective as it is now."""
-    objective = space.explore.objective if space.explore is not None else None
+    objective = space.explore.metric if space.explore is not None else None
     if objective is None:
         return None
     return Asked.of(objective.suite, space.data, LocalData.at(objective.data_dir))

@@ -6,6 +6,7 @@ until the headline is known.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from modsearch.analysis.choice import at_the_ends, next_width
 from modsearch.analysis.fits import fit_curves
@@ -130,7 +131,10 @@ class Stages:
         tree = self.space.explored(arm)
         if SAMPLERS.get(explore.sampler.name).reseeds:
             tree[SEED] = SEEDS
-        spec = CellSpec(Stage.EXPLORE, arm, budget, tree, explore.sampler, explore.trials)
+        spec = CellSpec(
+            Stage.EXPLORE, arm, budget, tree, explore.sampler, explore.trials,
+            prices=explore.prices,
+        )  # fmt: skip
         return self._ordered(spec, list(grid(tree))) if explore.is_grid else spec
 
     def _measure_cell(self, arm: str, budget: float, more: Sequence[Size] = ()) -> CellSpec:
@@ -189,9 +193,7 @@ class Stages:
 
     def _ordered(self, spec: CellSpec, points: list[dict[str, object]]) -> CellSpec:
         points.sort(key=lambda point: -self.seconds(spec, point))
-        return CellSpec(
-            spec.stage, spec.arm, spec.budget, spec.tree, spec.sampler, spec.trials, tuple(points)
-        )
+        return replace(spec, points=tuple(points))
 
     def recipe(self, arm: str) -> Tree:
         """The arm's one recipe: fixed by the space, or the best of explore.
@@ -210,7 +212,7 @@ class Stages:
                     f"no recipe for arm `{base}`: explore has no finished trial of it\n"
                     f"run the stage `explore` first, and look at `modsearch status`"
                 )
-            objective = self.space.explore.objective
+            objective = self.space.explore.metric
             if objective is not None and best.objective is None:
                 raise StudyError(
                     f"no recipe for arm `{base}`: none of its trials in explore has been scored "
@@ -223,7 +225,7 @@ class Stages:
     def job(self, spec: CellSpec, values: Tree) -> Job:
         """The training that a trial of a cell means."""
         explore = self.space.explore if spec.stage is Stage.EXPLORE else None
-        objective = explore.objective if explore is not None else None
+        objective = explore.metric if explore is not None else None
         candidate = build(values, self.space.data)
         budget = Budget(flops=spec.budget)
         tokens = self.facts_of(candidate.model)
@@ -240,6 +242,7 @@ class Stages:
             plugins=self.plugins,
             unit=self.space.unit,
             scoring=objective.scoring if objective is not None else None,
+            prices=explore.prices if explore is not None else (),
         )
 
     def scored(self, record: Record, scoring: Scoring) -> Job:

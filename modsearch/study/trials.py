@@ -115,5 +115,7 @@ class Trials:
 
 def is_unscored(job: Job, record: Record) -> bool:
     """Whether a trial is trained and lacks what its cell is searched by."""
+    if record.state is not State.COMPLETE:
+        return False
     searched = job.scoring is not None and job.scoring.objective is not None
-    return searched and record.state is State.COMPLETE and record.objective is None
+    return (searched and record.objective is None) or bool(job.prices and record.prices is None)

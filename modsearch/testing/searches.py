@@ -9,6 +9,7 @@ from typing import Any
 
 from modsearch.config.base import Component
 from modsearch.config.data import Validation
+from modsearch.config.evaluation import Price
 from modsearch.config.model import ModelConfig
 from modsearch.config.optim import OptimConfig
 from modsearch.config.reading import Tree
@@ -47,12 +48,17 @@ TREES: dict[str, Any] = {
         "optim": {},
         "size": SIZE,
     },
+    "two objectives": {
+        "model": {**MODEL, "capacity": {"float": [0.1, 0.9]}, "every": {"choice": [1, 2]}},
+        "optim": {},
+        "size": {**SIZE, "width": {"int": [16, 64], "step": 8}},
+    },
     "one point": {"model": MODEL, "optim": {}, "size": SIZE},
 }
 """What a space may leave open, in plain data: finite, continuous, conditional, and nothing."""
 
 BUDGET = 2e11
-TRIALS = 16
+TRIALS = 15
 """Asked for in a search: more than samplers draw before they learn."""
 IN_FLIGHT = 2
 """Trials whose results are not there yet when the next one is asked for."""
@@ -74,6 +80,11 @@ class Outcome:
         ]
         return 2.0 + sum(each**2 for each in away)
 
+    def prices(self, point: Mapping[str, Any]) -> dict[Price, float]:
+        """Of each that the cell asks for: the further right on the axes, the higher."""
+        places = [_place(axis, point[path]) for path, axis in self.axes.items() if path in point]
+        return dict.fromkeys(self.spec.prices, 1.0 + sum(places))
+
     def record(self, number: int, point: Point) -> Record:
         """The record of such a trial."""
         values = at_point(self.spec.tree, point)
@@ -91,6 +102,7 @@ class Outcome:
             reason=None if loss is not None else "made up",
             plan=_plan(candidate, self.spec.budget) if loss is not None else None,
             scores=None if loss is None else _scores(loss),
+            prices=None if loss is None else self.prices(point),
         )
 
 
@@ -99,7 +111,8 @@ def spec_of(sampler: Component, space: str) -> CellSpec:
     tree = parse_tree(TREES[space])
     if SAMPLERS.get(sampler.name).reseeds:
         tree[SEED] = SEEDS
-    return CellSpec(Stage.EXPLORE, "mod", BUDGET, tree, sampler, TRIALS)
+    prices: tuple[Price, ...] = ("forward_flops",) if space == "two objectives" else ()
+    return CellSpec(Stage.EXPLORE, "mod", BUDGET, tree, sampler, TRIALS, prices=prices)
 
 
 def ask(spec: CellSpec, points: list[Point]) -> Point | None:
@@ -145,7 +158,8 @@ class _Untried:
 
 def _tried(number: int, point: Point, outcome: Outcome, *, running: bool) -> Tried:
     cost = None if running else outcome.cost(number, point)
-    return Tried(number, point, cost, running, name_of(number))
+    costs = () if cost is None else (cost, *outcome.prices(point).values())
+    return Tried(number, point, cost, running, name_of(number), costs)
 
 
 def _place(axis: Distribution, label: Any) -> float:

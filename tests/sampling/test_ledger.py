@@ -19,7 +19,8 @@ from modsearch.errors import ConfigError, StudyError
 from modsearch.registry.registry import Origin
 from modsearch.sampling import cell as cells
 from modsearch.sampling.cell import Asked, Cell
-from modsearch.sampling.ledger import Ledger, open_storage, server_url
+from modsearch.sampling.ledger import Ledger, in_memory, open_storage, server_url
+from modsearch.sampling.nsga2 import _generations
 from modsearch.space.axes import parse_tree
 from modsearch.space.explore import ASKS_PER_TRIAL
 from modsearch.space.points import grid
@@ -31,6 +32,7 @@ from modsearch.space.samplers import (
     CellSpec,
     Point,
     Sampler,
+    Tried,
     sampler_of,
 )
 
@@ -354,10 +356,18 @@ def test_an_orphan_that_nothing_is_proposed_for_is_no_trial(
     assert [trial.state.name for trial in again.trials()] == ["COMPLETE", "COMPLETE", "FAIL"]
 
 
-def test_tpe_learns_from_what_was_told(url: str) -> None:
-    ledger = cell(url, "tpe", 30, CONTINUOUS)
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "nsga2"])
+def test_a_sampler_that_learns_finds_lower_losses(sampler: str) -> None:
+    ledger = Cell(in_memory(), spec(sampler, 30, CONTINUOUS), seed=7)
     losses = [loss(asked.values) for asked, _ in work(ledger, {})]
     assert sum(losses[20:]) / 10 < sum(losses[:10]) / 10
+
+
+def test_a_generation_is_whole_when_so_many_have_a_cost() -> None:
+    """Of six trials the second and the last have none: two generations of two, and a third."""
+    costs = [1.0, None, 2.0, 3.0, 4.0, None]
+    tried = [Tried(n, {}, cost, False, None) for n, cost in enumerate(costs)]
+    assert _generations(tried, 2) == [0, 0, 0, 1, 1, 2]
 
 
 def test_a_ledger_that_can_not_be_opened_is_told(tmp_path: Path) -> None:

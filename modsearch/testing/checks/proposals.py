@@ -16,7 +16,7 @@ from modsearch.space.samplers import CellSpec, Point
 from modsearch.testing.probe import Case, expect
 from modsearch.testing.searches import TRIALS, Outcome, ask, name_of, spec_of
 
-KILLED_AFTER = 11
+KILLED_AFTER = 13
 """Trials, when a driver is killed that has asked for one more: samplers have learned by then."""
 
 
