@@ -20,4 +20,7 @@ for part in "machine 30" "steps 140" "sizes 140" "trials 110" "decoding 40" "rep
     timeout "$2" "$python" benchmarks/gpu.py "$1" --out "$out" $GPU_OPTIONS 2>"$out/stderr" ||
         { echo "$1: exit code $?"; tail -n 15 "$out/stderr"; } | tee -a "$out/gpu.md"
 done
+echo "== memory"
+timeout 90 "$python" benchmarks/memory.py --device cuda --steps 3 >"$out/memory.txt" 2>&1
+cat "$out/memory.txt"
 rm -f "$out/stderr"

@@ -1,7 +1,7 @@
-"""Is `plan` right about memory and time?
+"""Is `plan` right about time? (About memory: benchmarks/memory.py.)
 
 Trains some candidates for a moment, each in a process of its own as a worker does, and prints what
-`plan` says beside what the process took: peak memory (MiB) and seconds of the trial.
+`plan` says beside what the trial took, in seconds.
 
     python benchmarks/plan.py [--steps 10]
 """
@@ -18,8 +18,7 @@ from modsearch.config.records import Budget, Candidate, Job, Plan, Record, Stage
 from modsearch.config.runtime import Runtime
 from modsearch.data.corpus import load_corpora, load_corpus
 from modsearch.nn.model import Decoder
-from modsearch.planning.costs import process_memory
-from modsearch.planning.speed import Speed, memory
+from modsearch.planning.speed import Speed
 from modsearch.space.candidates import build
 from modsearch.training.budget import plan
 from modsearch.training.trial import run_trial
@@ -67,13 +66,12 @@ def trained(job: Job) -> Record:
         return run_trial(Path(folder), job)
 
 
-def said(job: Job, base: int) -> tuple[float, float]:
-    """Bytes and seconds of `plan`."""
+def said(job: Job) -> float:
+    """Seconds of `plan`."""
     candidate: Candidate = job.candidate
     assert isinstance(job.plan, Plan)
     speed = Speed([(candidate, job.plan)], job.runtime, load_corpora(candidate.data, [256]))
-    seconds = speed.seconds(candidate, job.plan, job.validation)
-    return base + memory(candidate, job.plan, job.runtime), seconds
+    return speed.seconds(candidate, job.plan, job.validation)
 
 
 def main() -> None:
@@ -81,19 +79,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10)
     steps = parser.parse_args().steps
     jobs = [job(shape, steps) for shape in SHAPES]
-    base = process_memory(Runtime())
-    print(f"{'block  L  width  T  B':24}{'MiB said':>10}{'took':>8}{'s said':>10}{'took':>8}")
+    print(f"{'block  L  width  T  B':24}{'s said':>10}{'took':>8}")
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         for shape, each in zip(SHAPES, jobs, strict=True):
             record = pool.apply(trained, (each,))
             assert record.scores is not None, record.reason
-            memory_said, seconds_said = said(each, base)
-            print(
-                f"{' '.join(map(str, shape)):24}{memory_said / 2**20:10.0f}"
-                f"{(record.scores.peak_memory or 0) / 2**20:8.0f}"
-                f"{seconds_said:10.2f}{record.scores.seconds:8.2f}",
-                flush=True,
-            )
+            named = " ".join(map(str, shape))
+            print(f"{named:24}{said(each):10.2f}{record.scores.seconds:8.2f}", flush=True)
 
 
 if __name__ == "__main__":

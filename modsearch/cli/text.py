@@ -135,6 +135,13 @@ def _totals(result: "Forecast") -> list[str]:
         f"{_bytes(result.memory_bytes)} of memory for the largest trial{whose}; "
         f"{_bytes(result.memory_bytes_of_all_workers)} for {workers} at once"
     )
+    if (parts := result.memory) is not None:
+        lines.append(
+            f"of that weights {_bytes(parts.weights)}, gradients {_bytes(parts.gradients)}, "
+            f"moments {_bytes(parts.moments)}, saved for the backward pass {_bytes(parts.saved)}; "
+            f"at once {_bytes(parts.step)} in a step, {_bytes(parts.checkpoint)} in a "
+            f"checkpoint, {_bytes(parts.scoring)} in scoring"
+        )
     return lines
 
 

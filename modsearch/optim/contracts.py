@@ -50,7 +50,7 @@ class Optimizer(ABC):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        check_answers(cls, {"updates": torch.optim.Optimizer, "flops": int})
+        check_answers(cls, {"updates": torch.optim.Optimizer, "flops": int, "state_size": int})
 
     def __init__(self, options: Options) -> None:
         self.options = options
@@ -66,6 +66,11 @@ class Optimizer(ABC):
     def flops(self, weights: Sequence[Weight]) -> int:
         """FLOPs of a step's matrix products: a part of what a budget pays."""
         return 0
+
+    def state_size(self, weights: Sequence[Weight]) -> int:
+        """Numbers that its state holds once it has stepped, for what `plan` says of memory: two
+        means for each element, where nothing else is said."""
+        return sum(2 * each.tensor.numel() for each in weights)
 
 
 class RateSchedule(ABC):

@@ -84,6 +84,10 @@ class Muon(Optimizer):
                 total += count * self.options.steps * (4 * m * m * n + 2 * m**3)
         return total
 
+    def state_size(self, weights: Sequence[Weight]) -> int:
+        """One mean for each element of a hidden matrix, two for each other one."""
+        return sum((1 if w.role == "hidden" else 2) * w.tensor.numel() for w in weights)
+
 
 def _matrices(stack: Tensor) -> list[Tensor]:
     """Matrices of a stack, in its own memory."""

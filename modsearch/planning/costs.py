@@ -3,31 +3,19 @@
 from typing import Any
 
 from modsearch.config.records import Candidate
-from modsearch.config.runtime import Runtime
 from modsearch.planning.cells import Draft, PlannedCell, Rejection
-from modsearch.planning.speed import Speed, memory
+from modsearch.planning.room import Memories
+from modsearch.planning.speed import Speed
 from modsearch.space.points import open_axes
 from modsearch.space.space import Space
-from modsearch.training.machine import peak_memory
-
-FIRST_TRAINING_BYTES = 70 * 2**20
 
 
-def process_memory(runtime: Runtime) -> int:
-    """Bytes of a worker beside its training's: libraries and corpus, as this process has them,
-    and what a first training loads, for it and each of several ranks. Nothing on a GPU."""
-    if runtime.device == "cuda":
-        return 0
-    processes = 1 if runtime.ranks == 1 else 1 + runtime.ranks
-    return processes * (peak_memory() + FIRST_TRAINING_BYTES)
-
-
-def costs(space: Space, cell: Draft, speed: Speed, base: int) -> PlannedCell:
+def costs(space: Space, cell: Draft, speed: Speed, memories: Memories, base: int) -> PlannedCell:
     """Of a cell; `base` is the memory of a process that trains nothing yet."""
     plans = [spent for _, spent in cell.planned]
     sample = space.validation(cell.stage)
     seconds = [speed.seconds(candidate, spent, sample) for candidate, spent in cell.planned]
-    needs = [memory(candidate, spent, speed.runtime) for candidate, spent in cell.planned]
+    needed = memories.largest(cell.planned)[1] if cell.planned else 0
     return PlannedCell(
         stage=cell.stage,
         arm=cell.arm,
@@ -42,7 +30,7 @@ def costs(space: Space, cell: Draft, speed: Speed, base: int) -> PlannedCell:
         longest_seconds=max(seconds, default=0.0),
         head_share=max((spent.head_share for spent in plans), default=0.0),
         head_shares=_head_shares(cell),
-        memory_bytes=base + max(needs, default=0),
+        memory_bytes=base + needed,
         rejected=[
             Rejection(
                 depth=candidate.model.depth,

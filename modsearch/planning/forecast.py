@@ -13,8 +13,10 @@ from modsearch.data.corpus import load_corpora
 from modsearch.errors import StudyError
 from modsearch.planning.cells import PlannedCell, planned_cells, roles_of
 from modsearch.planning.compilation import constants as constants_of
-from modsearch.planning.costs import costs, process_memory
+from modsearch.planning.costs import costs
+from modsearch.planning.memory import Memory
 from modsearch.planning.mixtures import epochs_by_source, mixture_note, mixture_warnings
+from modsearch.planning.room import Memories, process_memory, too_large
 from modsearch.planning.speed import Speed
 from modsearch.planning.warnings import copied_text, notes, unfit, warnings_of
 from modsearch.space.candidates import unlearned_choices
@@ -62,6 +64,8 @@ class Forecast(Frozen):
     process_bytes: int
     memory_bytes: int
     """Of the largest trial."""
+    memory: Memory | None = None
+    """What that is made of, beside what its processes take by themselves."""
     memory_bytes_of_all_workers: int
     confirm_runs: int
     """Of an arm at most."""
@@ -103,14 +107,16 @@ def forecast(space: Space) -> Forecast:
     constants = decided.model_copy(update={"compile": False})  # to time a size takes moments
     cells = planned_cells(space, corpora.facts_of)
     base = process_memory(constants)
-    speed = Speed([sized for cell in cells for sized in cell.planned], constants, corpora)
+    planned = [sized for cell in cells for sized in cell.planned]
+    speed = Speed(planned, constants, corpora)
     if speed.guessed:
         first, *more = speed.guessed
         others = f" and {len(more)} other kinds" if more else ""
         warnings.append(f"hours of {first}{others} are a guess: nothing of it was timed here")
     found = roles_of(space, cells)
     epochs = epochs_by_source(cells, corpora.facts_of)
-    rows = [costs(space, cell, speed, base) for cell in cells]
+    memories = Memories(constants)
+    rows = [costs(space, cell, speed, memories, base) for cell in cells]
     workers = space.resources.workers
     workers = num_workers(constants) if workers == "auto" else workers
     seconds = sum(row.seconds for row in rows)
@@ -140,6 +146,7 @@ def forecast(space: Space) -> Forecast:
         process_bytes=base,
         memory_bytes=largest,
         memory_bytes_of_all_workers=largest * workers,
+        memory=memories.largest(planned)[2] if planned else None,
         confirm_runs=space.confirm.looks[-1] if space.confirm else 0,
         margin=_margin(space.confirm) if space.confirm else None,
         chances=_chances(space.confirm, rows) if space.confirm else [],
@@ -148,6 +155,7 @@ def forecast(space: Space) -> Forecast:
             *unlearned_choices(space),
             *warnings_of(space, rows, found, corpora),
             *mixture_warnings(space, corpora, epochs),
+            *too_large(memories, planned, base, workers),
         ],
         notes=[
             *notes(space, cells),

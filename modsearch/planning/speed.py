@@ -26,18 +26,16 @@ from modsearch.data.corpus import Corpora, Corpus
 from modsearch.errors import ConfigError, DataError
 from modsearch.nn.model import Decoder
 from modsearch.nn.parts import completed
+from modsearch.planning.memory import Sized, rough_memory
 from modsearch.training.budget import plan
 from modsearch.training.machine import cores, free_memory
 from modsearch.training.scoring import (
     OBSERVED_WINDOWS,
-    SCORING_TOKENS,
     causal_losses,
     score,
     windows_at_once,
 )
 from modsearch.training.trainer import Trainer
-
-Sized = tuple[Candidate, Plan]
 
 LARGEST_STEP = 2e10
 """FLOPs of the largest step that is tried, about half a second on one core."""
@@ -132,31 +130,6 @@ class Speed:
         return float(spent.flops / flops * step / self.runtime.ranks + scoring)
 
 
-def memory(candidate: Candidate, spent: Plan, runtime: Runtime) -> int:
-    """Bytes of a training on its device beside those of its processes, in fp32 and roughly; of one
-    of the GPUs, where several ranks have one each.
-
-    Of a parameter weight, gradient and two moments, and on a CPU, where the checkpoint is made in
-    the same memory, five more; what the backward of a pass keeps, or what scoring takes: values
-    for each token, layer and width, and for each token and vocabulary entry. The factors are
-    fitted to what real trainings took (benchmarks/plan.py).
-    """
-    model, batch_size = candidate.model, candidate.optim.batch_size
-    on_cpu, ranks = runtime.device == "cpu", runtime.ranks
-    rows = batch_size // ranks
-    tokens = min(rows, runtime.micro_batch or rows) * model.seq_len
-    training = tokens * (33 * model.depth * model.width + 4 * model.vocab_size)
-    scoring = max(SCORING_TOKENS, model.seq_len) * (12 * model.width + 6 * model.vocab_size)
-    copies = 1 / ranks if runtime.parallel == "fsdp" else 1.0  # of a parameter, on a rank
-    if ranks == 1:
-        return 4 * ((9 if on_cpu else 4) * spent.params + max(training, scoring))
-    if on_cpu:
-        copies, training = copies * ranks, training * ranks
-    # The first rank alone makes checkpoints. Scoring comes when the ranks have ended.
-    per_param = 4 * copies + (5 if on_cpu else 0)
-    return 4 * max(round(per_param * spent.params) + training, spent.params + scoring)
-
-
 def timed(candidate: Candidate, spent: Plan, runtime: Runtime, corpus: Corpus) -> Timing:
     """Train and score for a moment, as a trial does after its warm-up of capacities."""
     model_config, optim = candidate.model, candidate.optim
@@ -247,7 +220,8 @@ def _tried(sizes: list[Sized], runtime: Runtime) -> list[Sized]:
 def _is_small(candidate: Candidate, spent: Plan, runtime: Runtime) -> bool:
     """Whether it can be tried in a moment, in the memory that is free."""
     room = MEMORY_SHARE * free_memory(runtime.device)
-    return spent.flops_per_step <= LARGEST_STEP and memory(candidate, spent, runtime) <= room
+    needed = rough_memory(candidate, spent.params, runtime)
+    return spent.flops_per_step <= LARGEST_STEP and needed <= room
 
 
 def _representatives(small: dict[str, list[Sized]]) -> Iterator[tuple[str, Sized]]:

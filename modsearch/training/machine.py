@@ -15,6 +15,8 @@ from modsearch.errors import StudyError
 
 RESETS = Path("/proc/self/clear_refs")
 """Of Linux (proc(5)): a 5 written there lets `VmHWM` begin anew."""
+MOST = Path("/sys/fs/cgroup/memory.max")
+"""Of a container."""
 
 
 def cores() -> int:
@@ -124,18 +126,28 @@ def out_of_memory(error: Exception) -> bool:
     return isinstance(error, RuntimeError) and "allocate memory" in str(error)
 
 
+def all_memory() -> int:
+    """Bytes that programs of this machine, or of this container, can have together."""
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if MOST.is_file() and (limit := MOST.read_text().strip()) != "max":
+        total = min(total, int(limit))
+    return total + _stated("SwapTotal:")
+
+
 def free_memory(device: str) -> int:
     """Bytes that a new program could have on a device, as far as this machine says."""
     if device == "cuda":
         free, _ = torch.cuda.mem_get_info()
         return int(free)
-    free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    facts = Path("/proc/meminfo")
-    if facts.is_file():
-        for line in facts.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                free = 1024 * int(line.split()[1])
-    most, used = (Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory.current"))
-    if most.is_file() and used.is_file() and (limit := most.read_text().strip()) != "max":
+    free = _stated("MemAvailable:") or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    used = MOST.with_name("memory.current")
+    if MOST.is_file() and used.is_file() and (limit := MOST.read_text().strip()) != "max":
         free = min(free, max(0, int(limit) - int(used.read_text())))
     return free
+
+
+def _stated(name: str) -> int:
+    """Bytes of a line of Linux's /proc/meminfo; 0 where there is none."""
+    facts = Path("/proc/meminfo")
+    lines = facts.read_text().splitlines() if facts.is_file() else []
+    return sum(1024 * int(line.split()[1]) for line in lines if line.startswith(name))

@@ -18,12 +18,21 @@ from torch import Tensor
 from modsearch.analysis.routing import Observed, summarise
 from modsearch.config.telemetry import RoutingReport
 from modsearch.nn.contracts import Mode, Update
-from modsearch.nn.model import Decoder, Output
+from modsearch.nn.model import Decoder, Trace
 
 Array = npt.NDArray[Any]
 Integers = npt.NDArray[np.integer[Any]]
 Layers = list[Array | None]
 """One entry a layer; None where it has no such value."""
+
+
+@dataclass(frozen=True)
+class Passed(Trace):
+    """A forward pass over windows, whose logits are not kept: they are the most of its memory."""
+
+    losses_BT: Tensor
+    entropies_BT: Tensor | None
+    """Of predictions, in nats; None where nobody asked."""
 
 
 class Observer:
@@ -40,26 +49,27 @@ class Observer:
         self._losses: list[Array] = []
         self._entropies: list[Array] = []
 
-    def add(self, mode: Mode, output: Output, losses_BT: Tensor) -> None:
+    def add(self, mode: Mode, passed: Passed) -> None:
         """One batch in one mode; batches come in the same order in both."""
         if not self._routed:
             return
-        chosen = [_array(each) for each in output.chosen]
+        chosen = [_array(each) for each in passed.chosen]
         self._chosen[mode].append(chosen)
         if mode == "causal":
-            self._losses.append(losses_BT.cpu().numpy())
-            self._entropies.append(entropies(output.logits_BTV).cpu().numpy())
+            assert passed.entropies_BT is not None
+            self._losses.append(passed.losses_BT.cpu().numpy())
+            self._entropies.append(passed.entropies_BT.cpu().numpy())
             self._realised.append(
                 [
                     None if capacity is None else _shares(update, chosen_BT)
                     for capacity, update, chosen_BT in zip(
-                        self.capacities, output.updates, chosen, strict=True
+                        self.capacities, passed.updates, chosen, strict=True
                     )
                 ]
             )
         else:
             # Of this mode: here training's own choice on the same hidden states is known.
-            routings = [update.routing for update in output.updates]
+            routings = [update.routing for update in passed.updates]
             self._scores.append([_array(each.scores_BT if each else None) for each in routings])
             self._membership.append(
                 [_array(each.membership_BT if each else None) for each in routings]
@@ -102,11 +112,10 @@ class Observer:
         )
 
 
-def entropies(logits_BTV: Tensor) -> Tensor:
-    """Entropy of each prediction (B, T) in nats."""
-    probabilities_BTV = logits_BTV.float().softmax(-1)
-    terms_BTV: Tensor = torch.special.entr(probabilities_BTV)
-    return terms_BTV.sum(-1)
+def _entropies(logits_NV: Tensor) -> Tensor:
+    """Entropy of each prediction (N,) in nats."""
+    terms_NV: Tensor = torch.special.entr(logits_NV.float().softmax(-1))
+    return terms_NV.sum(-1)
 
 
 def _array(values_BT: Tensor | None) -> Array | None:
@@ -139,6 +148,8 @@ def _together(arrays: Sequence[Array]) -> Array | None:
 
 SCORING_TOKENS = 4096
 """In a batch, or one window where that has more."""
+LOGITS_AT_ONCE = 2**24
+"""Of a batch's logits are copied, 64 MiB, by what is found of each token by itself."""
 OBSERVED_WINDOWS = 256
 """At most so many windows of a sample tell what routing does: it says little more with more."""
 MOST_BLOCKS = 64
@@ -179,13 +190,13 @@ def score(model: Decoder, windows: Integers, device: str) -> Loss:
     added, flops = 0.0, 0
     for places in _batches(observed, num_positions):
         tokens_BT = _tokens(windows[places], device)
-        output, losses_BT = _pass(model, tokens_BT, "causal")
-        causal_W[places] = _means(losses_BT)
-        observer.add("causal", output, losses_BT)
-        flops += sum(model.causal_forward(num_positions, rows) for rows in output.rows)
-        output, losses_BT = _pass(model, tokens_BT, "train")
-        added += float((_means(losses_BT) - causal_W[places]).sum())
-        observer.add("train", output, losses_BT)
+        passed = scored(model, tokens_BT, "causal", entropies=bool(model.routed_layers))
+        causal_W[places] = _means(passed.losses_BT)
+        observer.add("causal", passed)
+        flops += sum(model.causal_forward(num_positions, rows) for rows in passed.rows)
+        passed = scored(model, tokens_BT, "train")
+        added += float((_means(passed.losses_BT) - causal_W[places]).sum())
+        observer.add("train", passed)
     others = np.setdiff1d(np.arange(num_windows), observed)
     causal_W[others] = causal_losses(model, windows[others], device)
     causal = float(causal_W.mean())
@@ -207,8 +218,8 @@ def causal_losses(model: Decoder, windows: Integers, device: str) -> Array:
     """Mean causal loss of each window (W,), in nats per token; the model is in evaluation."""
     losses_W = np.empty(len(windows))
     for places in _batches(np.arange(len(windows)), windows.shape[1] - 1):
-        _, losses_BT = _pass(model, _tokens(windows[places], device), "causal")
-        losses_W[places] = _means(losses_BT)
+        passed = scored(model, _tokens(windows[places], device), "causal")
+        losses_W[places] = _means(passed.losses_BT)
     return losses_W
 
 
@@ -233,14 +244,24 @@ def _tokens(windows: Integers, device: str) -> Tensor:
     return torch.from_numpy(windows).to(device).long()
 
 
-def _pass(model: Decoder, tokens_BT: Tensor, mode: Mode) -> tuple[Output, Tensor]:
-    """A forward pass over windows, and the loss at each position (B, T)."""
-    output: Output = model(tokens_BT[:, :-1], mode)
-    logits_BTV = output.logits_BTV.float()
-    losses_N = F.cross_entropy(
-        logits_BTV.flatten(0, 1), tokens_BT[:, 1:].flatten(), reduction="none"
+def scored(model: Decoder, tokens_BT: Tensor, mode: Mode, *, entropies: bool = False) -> Passed:
+    """The loss at each position but the last of windows, and the entropies if they are wanted."""
+    output = model(tokens_BT[:, :-1], mode)
+    logits_NV, targets_N = output.logits_BTV.flatten(0, 1), tokens_BT[:, 1:].flatten()
+    losses, found = [], []
+    rows = max(1, LOGITS_AT_ONCE // logits_NV.shape[1])
+    for some_MV, of_M in zip(
+        torch.split(logits_NV, rows), torch.split(targets_N, rows), strict=True
+    ):
+        losses.append(F.cross_entropy(some_MV.float(), of_M, reduction="none"))
+        if entropies:
+            found.append(_entropies(some_MV))
+    return Passed(
+        output.shape,
+        output.updates,
+        torch.cat(losses).view(output.shape),
+        torch.cat(found).view(output.shape) if entropies else None,
     )
-    return output, losses_N.view(logits_BTV.shape[:2])
 
 
 def _means(losses_BT: Tensor) -> Array:

@@ -36,11 +36,14 @@ from modsearch.store.trial import job_config
 from modsearch.training.budget import plan
 from modsearch.training.checkpoint import RESUME, save_model, take_weights
 from modsearch.training.group import train_together
-from modsearch.training.machine import forget_peak, out_of_memory, peak_memory_of
+from modsearch.training.machine import all_memory, forget_peak, out_of_memory, peak_memory_of
 from modsearch.training.outcome import OnLog, Trained
 from modsearch.training.scoring import score
 from modsearch.training.trainer import Trainer
 from modsearch.training.weights import rescaled
+
+LEAST_BYTES = 12
+"""Of a parameter, of any optimiser."""
 
 
 def run_trial(root: Path, job: Job, on_log: OnLog | None = None) -> Record:
@@ -127,6 +130,7 @@ def _train_and_score(
     load_plugins(job.plugins)  # a worker that was spawned has none
     candidate = job.candidate
     corpus = load_corpus(candidate.data, candidate.model.vocab_size, job.fingerprint)
+    _refuse_too_large(plan, job.runtime)
     windows = corpus.windows(job.validation, candidate.model.seq_len)
     if job.runtime.ranks > 1:
         train = partial(_on_ranks, job, plan, directory, on_log)
@@ -158,6 +162,20 @@ def _train_and_score(
         phase_seconds={**trained.phase_seconds, "evaluation": evaluation},
     )
     return scores, _with_texts(loss.routing, corpus.tokenizer)
+
+
+def _refuse_too_large(plan: Plan, runtime: Runtime) -> None:
+    """Where no pass is small enough, Linux would kill the worker, or another program.
+
+    Raises:
+        MemoryError: it can't be trained on this machine.
+    """
+    least = plan.params * LEAST_BYTES
+    if runtime.device == "cpu" and least > (there := all_memory()):
+        raise MemoryError(
+            f"weights, gradients and one moment of {plan.params:,} parameters take "
+            f"{least / 2**30:,.0f} GiB, and this machine has {there / 2**30:,.0f}"
+        )
 
 
 def _trained(

@@ -29,7 +29,8 @@ from modsearch.nn.parts import completed
 from modsearch.planning import cells, speed
 from modsearch.planning import forecast as planning_forecast
 from modsearch.planning.forecast import Forecast, forecast
-from modsearch.planning.speed import Timing, memory
+from modsearch.planning.memory import memory
+from modsearch.planning.speed import Timing
 from modsearch.planning.vocabularies import unlike
 from modsearch.space.candidates import build
 from modsearch.space.space import Space
@@ -383,20 +384,20 @@ def test_a_plan_knows_of_ranks(
     assert "ranks" not in forecast_text(alone)
 
 
-def test_ranks_share_time_and_memory() -> None:
-    model = completed(ModelConfig(width=1024, depth=8, num_heads=8))
-    candidate = Candidate(model=model, optim=OptimConfig(batch_size=64))
-    spent = plan(candidate, Budget(flops=1e17), 10**12)
-    assert isinstance(spent, Plan)
-    one = memory(candidate, spent, Runtime(device="cuda"))
+def test_ranks_share_memory() -> None:
+    model = completed(ModelConfig(width=256, depth=2, num_heads=4, seq_len=64))
+    candidate = Candidate(model=model, optim=OptimConfig(batch_size=16))
+    one = memory(candidate, Runtime(device="cuda"))
     replicas, shards = (
-        memory(candidate, spent, Runtime(device="cuda", ranks=4, parallel=parallel))
+        memory(candidate, Runtime(device="cuda", ranks=4, parallel=parallel))
         for parallel in ("ddp", "fsdp")
     )
-    assert one > replicas > shards
-    assert replicas - shards == pytest.approx(0.75 * 16 * spent.params, rel=0.01)
-    on_cpu = memory(candidate, spent, Runtime(ranks=4))
-    assert on_cpu - memory(candidate, spent, Runtime()) == pytest.approx(3 * 16 * spent.params)
+    assert one.step > replicas.step > shards.step
+    held = one.weights + one.moments
+    assert replicas.step - shards.step == pytest.approx(0.75 * held)
+    on_cpu = memory(candidate, Runtime(ranks=4))
+    assert on_cpu.step == 4 * replicas.step
+    assert on_cpu.scoring == replicas.scoring, "the ranks have ended"
 
 
 def test_memory_is_that_of_a_process(corpus: Path) -> None:

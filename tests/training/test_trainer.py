@@ -27,10 +27,10 @@ from modsearch.nn.model import Decoder
 from modsearch.nn.parts import completed
 from modsearch.store.directory import StudyDirectory
 from modsearch.store.trial import check_weights, metrics_of
-from modsearch.training import machine, scoring
+from modsearch.training import machine, scoring, trial
 from modsearch.training.budget import plan
 from modsearch.training.checkpoint import load_model, save_model
-from modsearch.training.machine import out_of_memory, peak_memory
+from modsearch.training.machine import all_memory, out_of_memory, peak_memory
 from modsearch.training.outcome import Trained
 from modsearch.training.scoring import causal_losses, score
 from modsearch.training.trainer import LOGS_PER_TRIAL, Trainer
@@ -751,6 +751,19 @@ def test_memory_that_runs_out_is_a_state_of_its_own(corpus: Corpus, tmp_path: Pa
         update={"model": huge.model.model_copy(update={"vocab_size": 2**44, "width": 8})}
     )
     failed(tmp_path, job(huge, corpus), State.OUT_OF_MEMORY)
+
+
+def test_what_no_memory_of_the_machine_holds_is_not_begun(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Linux would kill the worker, or somebody else."""
+    given = job(candidate("dense", corpus), corpus)
+    assert isinstance(given.plan, Plan)
+    monkeypatch.setattr(trial, "all_memory", lambda: 12 * given.plan.params - 1)
+    record = failed(tmp_path, given, State.OUT_OF_MEMORY)
+    assert f"of {given.plan.params:,} parameters take" in str(record.reason)
+    assert not (tmp_path / "trials" / given.hash / "metrics.jsonl").exists()
+    assert all_memory() > 2**28
 
 
 @pytest.mark.parametrize("name", ["dense", "random", "token_choice"])

@@ -9,9 +9,10 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from modsearch.nn.model import Decoder
+from modsearch.optim.parts import optimizer_of
 from modsearch.optim.rates import Rates
 from modsearch.testing.probe import Case, backward, draw_tokens, expect
-from modsearch.training.weights import optimizer_for, rescaled, update_flops
+from modsearch.training.weights import optimizer_for, rescaled, update_flops, weights_of
 
 STEPS = 8
 
@@ -59,6 +60,7 @@ def moves(case: Case) -> None:
     expect(all("peak" in group for group in groups), "a group lacks its `peak`")
     given = sum(parameter.numel() for group in groups for parameter in group["params"])
     expect(given == training.model.num_params, "groups do not hold each parameter once")
+    _state_as_said(case, training)
     training.gradients(1)
     for group in groups:
         group["lr"] = 0.0
@@ -66,6 +68,15 @@ def moves(case: Case) -> None:
     training.optimizer.step()
     for name, parameter in training.model.named_parameters():
         expect(torch.equal(parameter, still[name]), f"{name} moves at a rate of 0")
+
+
+def _state_as_said(case: Case, training: _Training) -> None:
+    """Or `plan` would foresee too little memory."""
+    named = optimizer_of(case.optim)
+    said = named.state_size(weights_of(training.model, case.optim, named.hidden_power))
+    state = training.optimizer.state_dict()["state"].values()
+    there = sum(each.numel() for of in state for each in of.values() if each.ndim)
+    expect(there <= said, f"its state has {there:,} numbers, and `state_size` says {said:,}")
 
 
 def lowers(case: Case) -> None:
