@@ -15,6 +15,8 @@ from modsearch.config.runtime import Share
 from modsearch.engines.contract import RunTrial
 from modsearch.space.candidates import load_space
 from modsearch.store.directory import StudyDirectory
+from modsearch.store.files import write_yaml
+from modsearch.store.trial import job_config
 from modsearch.study.runner import Runner
 
 SPACE: dict[str, Any] = {
@@ -61,7 +63,9 @@ def told(root: Path, loss: Loss, _run: RunTrial, workers: int | None, share: Sha
                 agreement=None, seconds=1.0, step_seconds=0.01, peak_memory=1,
             ),
         )  # fmt: skip
-        StudyDirectory(root).write_record(record)
+        study = StudyDirectory(root)
+        write_yaml(study.trial(job.hash) / "config.yaml", job_config(job))
+        study.write_record(record)
         return record
 
     return Inline(quietly, run, workers, share)

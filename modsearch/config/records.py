@@ -204,7 +204,8 @@ class Job(Frozen):
     runtime: Runtime
     plan: Plan | Infeasible
     plugins: tuple[Plugin, ...] = ()
-    """Files that are run before the model is built, in whatever process."""
+    """Files that are run before the model is built, in whatever process: those that the candidate
+    has a component of."""
     scoring: Scoring | None = None
     """What the trained model is scored on; no part of what the trial is."""
     unit: Unit = "token"

@@ -203,14 +203,15 @@ class StudyDirectory:
             raise StudyError(f"not counted, these have losses for each {record.unit}")
         tokens = made_with.facts_of(record.candidate.model).fingerprint
         with suppress(KeyError):  # a result that lacks what it must have been written with
-            if trial_hash(raw, tokens, made_with.plugins.values()) == name:
-                return record
-            if trial_hash(raw, tokens, self._digests(name)) == name:
-                return record
+            # With those of the study, with none, or with those that its own configuration has.
+            for plugins in (made_with.plugins.values, list, partial(self.digests, name)):
+                if trial_hash(raw, tokens, plugins()) == name:
+                    return record
         raise StudyError("not counted, these were changed or are of other studies")
 
-    def _digests(self, name: str) -> list[str]:
-        """Of the plugins that a trial was trained with: a study that is mixed has had others."""
+    def digests(self, name: str) -> list[str]:
+        """Of the plugins that a trial was trained with: some of the study's, or others where that
+        is mixed."""
         try:
             config = trial_config(self.trial(name) / "config.yaml")
             return [plugin.digest for plugin in config.plugins]

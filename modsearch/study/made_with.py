@@ -1,14 +1,30 @@
-"""Whether weights are used with the plugins that they were trained with."""
+"""Which plugin files a trial is made with, and whether its weights are used with the same."""
 
 import shlex
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
 
 from modsearch.config.model import ModelConfig
+from modsearch.config.records import Candidate
 from modsearch.config.runtime import Plugin
 from modsearch.errors import StudyError
+from modsearch.nn.parts import words
 from modsearch.registry.built_in import components_of
+from modsearch.registry.registry import Origin
 from modsearch.space.kinds import OF_PART
+
+
+def used_by(candidate: Candidate, plugins: Sequence[Plugin]) -> tuple[Plugin, ...]:
+    """Of plugin files those that a candidate has a component of: its trial depends on no other."""
+    if not plugins:
+        return ()
+    files = set()
+    for part, kinds in OF_PART.items():
+        named = set(words(candidate.model_dump(mode="json", include={part})))
+        for registry in kinds.values():
+            for name in named.intersection(registry.names()):
+                files |= _files(registry.origins(name))
+    return tuple(plugin for plugin in plugins if plugin.path in files)
 
 
 def check_plugins(
@@ -48,5 +64,9 @@ def _is_study(folder: Path) -> bool:
 def _comes_from(plugins: Set[str], kind: str, name: str) -> bool:
     """Whether a component is there, and not from another plugin file than these."""
     origins = OF_PART["model"][kind].origins(name)
-    files = {o.target.rpartition(":")[0] for o in origins if o.how == "plugin file"}
-    return bool(origins) and files <= plugins
+    return bool(origins) and _files(origins) <= plugins
+
+
+def _files(origins: Iterable[Origin]) -> set[str]:
+    """Of those that are in plugin files."""
+    return {each.target.rpartition(":")[0] for each in origins if each.how == "plugin file"}

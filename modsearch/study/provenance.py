@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from itertools import product
@@ -92,7 +93,7 @@ def open_manifest(
             f"{fresh.ledger or directory.ledger}\nname it with --ledger; if it has moved, change "
             f"`ledger` in {directory.root / 'manifest.json'}"
         )
-    other = _differences(old, fresh)
+    other = _differences(old, fresh, partial(_needed, directory, space))
     if other and not allow_mixed:
         raise StudyError(
             f"{directory.root} was made with other versions: {', '.join(other)}\n"
@@ -107,6 +108,8 @@ def open_manifest(
             "confirm": _extended(old.confirm, fresh.confirm),
             "corpora": {**old.corpora, **fresh.corpora},
             "key": study_key(before, old) if change else old.key,
+            "plugins": _together(old.plugins, fresh.plugins, other),
+            "packages": {**fresh.packages, **old.packages},
         }
     )
     if change:
@@ -282,14 +285,18 @@ def _module_hash(name: str) -> str:
     return _sources_hash(origin.parent if spec.submodule_search_locations else origin)
 
 
-def _differences(old: Manifest, new: Manifest) -> list[str]:
-    """What a result depends on and is not as it was."""
+def _differences(old: Manifest, new: Manifest, needed: Callable[[], set[str]]) -> list[str]:
+    """What results depend on and is not as it was; `needed` are the digests of plugins that they
+    depend on. What is new, or used no more, changes none of them."""
     found = []
     if old.code != new.code:
         found.append(f"code {old.code} is now {new.code}")
-    if set(old.plugins.values()) != set(new.plugins.values()):
-        found += _changes("plugin", old.plugins, new.plugins)
-    found += _changes("package", old.packages, new.packages)
+    if gone := set(old.plugins.values()) - set(new.plugins.values()):
+        lost = gone & needed()
+        was = {name: digest for name, digest in old.plugins.items() if digest in lost}
+        found += _changes("plugin", was, new.plugins)
+    kept = {name: found for name, found in new.packages.items() if name in old.packages}
+    found += _changes("package", {name: old.packages[name] for name in kept}, kept)
     if old.versions["torch"] != new.versions["torch"]:
         found.append(f"torch {old.versions['torch']} is now {new.versions['torch']}")
     if old.runtime.device != new.runtime.device:
@@ -297,11 +304,42 @@ def _differences(old: Manifest, new: Manifest) -> list[str]:
     return found
 
 
+def _needed(directory: StudyDirectory, space: Space) -> set[str]:
+    """Digests of the plugins that trials of the space's arms were made with, or that its search
+    goes by."""
+    found = set()
+    for record in directory.records():
+        if record.arm in space.arms:
+            found |= set(directory.digests(record.hash))
+    sampler = space.explore.sampler.name if space.explore is not None else ""
+    drawn = any(each.how == "plugin file" for each in OF_SEARCH["sampler"].origins(sampler))
+    return found | set(directory.manifest().plugins.values()) if drawn else found
+
+
+def _together(
+    old: Mapping[str, str], new: Mapping[str, str], mixed: Iterable[str]
+) -> dict[str, str]:
+    """Plugins of a study that goes on: where one has changed that trials depend on, the first
+    content stays, and the report says so."""
+    changed = {name for name in old if any(f"plugin {name} " in line for line in mixed)}
+    kept = {
+        name: digest
+        for name, digest in old.items()
+        if name in changed or digest in new.values() or name not in new
+    }
+    more = {
+        name: digest
+        for name, digest in new.items()
+        if name not in kept and digest not in kept.values()
+    }
+    return kept | more
+
+
 def _changes(what: str, old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
-    names = [name for name in dict.fromkeys([*old, *new]) if old.get(name) != new.get(name)]
     return [
-        f"{what} {name} {old.get(name, 'not there')} is now {new.get(name, 'not there')}"
-        for name in names
+        f"{what} {name} {digest} is now {new.get(name, 'not there')}"
+        for name, digest in old.items()
+        if new.get(name) != digest
     ]
 
 

@@ -26,6 +26,7 @@ from modsearch.space.points import at_point, grid
 from modsearch.space.samplers import SAMPLERS, SEED, SEEDS, CellSpec
 from modsearch.space.space import Space, over
 from modsearch.store.directory import StudyDirectory
+from modsearch.study.made_with import used_by
 from modsearch.training.budget import plan
 
 ANY_SIZE = Int(1, 1_000_000, 1)
@@ -239,7 +240,7 @@ class Stages:
             fingerprint=tokens.fingerprint,
             runtime=self.runtime,
             plan=plan(candidate, budget, tokens.train_tokens, tokens.vocab_size),
-            plugins=self.plugins,
+            plugins=used_by(candidate, self.plugins),
             unit=self.space.unit,
             scoring=objective.scoring if objective is not None else None,
             prices=explore.prices if explore is not None else (),
@@ -248,7 +249,7 @@ class Stages:
     def scored(self, record: Record, scoring: Scoring) -> Job:
         """A finished training as a job that is scored."""
         assert record.plan is not None
-        return Job(
+        job = Job(
             stage=record.stage,
             arm=record.arm,
             candidate=record.candidate,
@@ -258,10 +259,14 @@ class Stages:
             fingerprint=self.facts_of(record.candidate.model).fingerprint,
             runtime=self.runtime,
             plan=record.plan,
-            plugins=self.plugins,
+            plugins=used_by(record.candidate, self.plugins),
             unit=record.unit,
             scoring=scoring,
         )
+        if job.hash == record.hash:
+            return job
+        # A trial of before was named by all plugins of its study.
+        return job.model_copy(update={"plugins": self.plugins})
 
     def seconds(self, spec: CellSpec, point: dict[str, object]) -> float:
         """Rough seconds of a point of a cell."""
