@@ -111,7 +111,7 @@ class Progress:
         )
 
     def _seconds_left(self) -> float:
-        if not self._spent_guess:
+        if not self._spent_guess or self._done >= self._trials:
             return 0.0
         ratio = self._spent / self._spent_guess
         return max(0.0, self._expected - self._spent_guess) * ratio / self.workers

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from modsearch.config.evaluation import MEASURED
 from modsearch.config.manifest import Manifest
 from modsearch.config.records import Job, Record, State
 from modsearch.errors import StudyError, shown
@@ -88,12 +89,13 @@ class Reuse:
             folder = source.directory.trial(job.hash)
             there = (folder / WEIGHTS).is_file()
             record = self._as_asked(found, job, source.name)
-            unscored = record.state is State.COMPLETE and record.objective is None
-            if job.scoring is not None and job.scoring.objective is not None and unscored:
-                weights = True  # it is scored here
-            if weights and record.state is State.COMPLETE and not there:
+            asked = job.scoring is not None and job.scoring.objective is not None
+            unscored = asked and record.objective is None
+            unpriced = record.prices is None and not MEASURED.isdisjoint(job.prices)
+            needed = weights or unscored or unpriced  # that is done here
+            if needed and record.state is State.COMPLETE and not there:
                 continue
-            left_out = {RESUME.as_posix(), "result.json", *(() if weights else (WEIGHTS,))}
+            left_out = {RESUME.as_posix(), "result.json", *(() if needed else (WEIGHTS,))}
             for path in _files(folder, left_out):
                 write_bytes(into.trial(job.hash) / path, (folder / path).read_bytes())
             into.write_record(record)  # last: without it nothing was taken
@@ -120,31 +122,25 @@ class Reuse:
 
 def _unlike(ours: Manifest, theirs: Manifest) -> list[tuple[str, bool]]:
     """In what another study was made otherwise, and whether that may be mixed."""
-    found = []
+    was, now = (each.runtime.model_dump() for each in (theirs, ours))
+    places: list[tuple[str, object, object, bool]] = [
+        ("losses for each", theirs.unit, ours.unit, False),
+        *((name, was[name], now[name], name == "device") for name in MOVES),
+        ("code", theirs.code, ours.code, True),
+        ("torch", theirs.versions["torch"], ours.versions["torch"], True),
+    ]
+    for name in sorted(theirs.packages.keys() & ours.packages.keys()):
+        places.append((f"package {name}", theirs.packages[name], ours.packages[name], True))
     if not set(ours.fingerprints) & set(theirs.fingerprints):
-        prints = (", ".join(each.fingerprints) for each in (theirs, ours))
-        found.append(("their corpus is {}, not {}".format(*prints), False))
-    if ours.unit != theirs.unit:
-        found.append((f"their losses are for each {theirs.unit}, not {ours.unit}", False))
-    was, now = theirs.runtime.model_dump(), ours.runtime.model_dump()
-    found += [
-        (f"their {name} is {shown(was[name])}, not {shown(now[name])}", name == "device")
-        for name in MOVES
-        if was[name] != now[name]
-    ]
-    pairs = [
-        ("code", theirs.code, ours.code),
-        ("torch", theirs.versions["torch"], ours.versions["torch"]),
-    ]
-    pairs += [
-        (f"package {name}", theirs.packages[name], ours.packages[name])
-        for name in sorted(theirs.packages.keys() & ours.packages.keys())
-    ]
-    found += [
-        (f"their {what} is {one}, not {two}", True) for what, one, two in pairs if one != two
+        there, here = (", ".join(each.fingerprints) for each in (theirs, ours))
+        places.append(("corpus", there, here, False))
+    found = [
+        (f"{what} {shown(there)} there, {shown(here)} here", may)
+        for what, there, here, may in places
+        if there != here
     ]
     if theirs.mixed:
-        found.append((f"they are mixed: {'; '.join(theirs.mixed)}", True))
+        found.append((f"it is mixed: {'; '.join(theirs.mixed)}", True))
     return found
 
 

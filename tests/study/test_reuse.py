@@ -123,13 +123,13 @@ def altered(first: Path, root: Path, **changes: Any) -> Path:
 @pytest.mark.parametrize(
     ("changes", "said", "mixable"),
     [
-        ({"code": "0" * 16}, "their code is 0000000000000000, not ", True),
-        ({"versions__torch": "1.0"}, "their torch is 1.0, not ", True),
-        ({"runtime__device": "cuda"}, 'their device is "cuda", not "cpu"', True),
-        ({"mixed": ["code a is now b"]}, "they are mixed: code a is now b", True),
-        ({"runtime__precision": "bf16"}, 'their precision is "bf16", not "fp32"', False),
-        ({"runtime__threads": 4}, "their threads is 4, not 1", False),
-        ({"corpus__fingerprint": "f00d"}, "their corpus is f00d, not ", False),
+        ({"code": "0" * 16}, 'code "0000000000000000" there, "', True),
+        ({"versions__torch": "1.0"}, 'torch "1.0" there, "', True),
+        ({"runtime__device": "cuda"}, 'device "cuda" there, "cpu" here', True),
+        ({"mixed": ["code a is now b"]}, "it is mixed: code a is now b", True),
+        ({"runtime__precision": "bf16"}, 'precision "bf16" there, "fp32" here', False),
+        ({"runtime__threads": 4}, "threads 4 there, 1 here", False),
+        ({"corpus__fingerprint": "f00d"}, 'corpus "f00d" there, "', False),
     ],
 )
 def test_trials_that_were_made_otherwise_are_refused(
