@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from bowls import SPACE as LAW_SPACE
 from bowls import bowl, confirmed, search
-from inline import Inline
+from inline import Inline, quietly
 from tiny import SPACE
 from undrawn import undrawn
 
@@ -40,14 +40,9 @@ class Stopped(Exception):
     """As a signal would stop a driver."""
 
 
-def run(plain: dict[str, Any], root: Path, stop: int | None = None) -> None:
-    """In this process, to the training at which it is stopped."""
-
-    def before(number: int) -> None:
-        if number == stop:
-            raise Stopped
-
-    Runner(load_space(plain, []), root, make_engine=partial(Inline, before)).run()
+def run(plain: dict[str, Any], root: Path) -> None:
+    """In this process."""
+    Runner(load_space(plain, []), root, make_engine=partial(Inline, quietly)).run()
 
 
 def results(root: Path) -> dict[str, bytes]:
@@ -123,18 +118,6 @@ def test_the_page_says_what_came_after_which_look(grown: Path, tmp_path: Path) -
     assert came in "\n".join(status(grown).grown)
 
 
-def test_a_growth_that_is_stopped_goes_on_to_the_same_end(
-    whole: Path, grown: Path, tmp_path: Path
-) -> None:
-    root = shutil.copytree(whole, tmp_path / "study")
-    for stop in (1, 4, 11):
-        with pytest.raises(Stopped):
-            run(GROWN, root, stop)
-    run(GROWN, root)
-    assert losses(root) == losses(grown)
-    assert noted(root) == noted(grown)
-
-
 # What losses say is that of a law from here on: `late` is far better than what was there.
 
 
@@ -185,6 +168,27 @@ def test_an_arm_that_came_late_does_not_take_the_headline(study: Path) -> None:
         pair = each.role, each.comparison.arm.arm, each.comparison.reference.arm
         assert (words[pair].verdict, words[pair].p) == (each.verdict, each.p), "as it was told"
     assert words["other arm", "late", "dense"].verdict is Verdict.BETTER
+
+
+def test_a_growth_that_is_stopped_goes_on_to_the_same_end(study: Path, tmp_path: Path) -> None:
+    rung = {**LAW_SPACE["measure"]["ladder"][0], "budget": 1e9}
+    measure = {**LAW_SPACE["measure"], "ladder": [*LAW_SPACE["measure"]["ladder"], rung]}
+    more = {"arms": ARMS, "measure": measure}
+    whole = shutil.copytree(study, tmp_path / "whole")
+    search(whole, law, **more)
+
+    def stopping(job: Job, left: list[int]) -> float:
+        left[0] -= 1
+        if left[0] < 0:
+            raise Stopped
+        return law(job)
+
+    for count in (0, 3, 19):
+        with pytest.raises(Stopped):
+            search(study, partial(stopping, left=[count]), **more)
+    search(study, law, **more)
+    assert losses(study) == losses(whole)
+    assert noted(study) == noted(whole)
 
 
 def test_a_control_that_came_late_has_the_confirmed_sizes_of_its_arm(study: Path) -> None:
