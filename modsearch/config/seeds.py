@@ -9,8 +9,15 @@ MOST_MEASURED = STARTS[Stage.CONFIRM] - STARTS[Stage.MEASURE]
 
 
 def trial_seed(study_seed: int, stage: Stage, index: int = 0) -> int:
-    """Seed of a trial: one in explore, others in measure, fresh ones in confirm."""
-    return study_seed * PER_STUDY + STARTS[stage] + index
+    """Seed of a trial: one in explore, others in measure, fresh ones in confirm.
+
+    What explore trains again has the seeds that measure would come to last.
+    """
+    first = study_seed * PER_STUDY
+    if stage is Stage.EXPLORE and index:
+        assert index < MOST_MEASURED
+        return first + STARTS[Stage.CONFIRM] - index
+    return first + STARTS[stage] + index
 
 
 def run_index(seed: int, study_seed: int) -> int:

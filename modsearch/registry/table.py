@@ -57,6 +57,7 @@ GRID = "grid"
 SAMPLERS = {
     GRID: "modsearch.sampling.grid:Grid",
     "gp": "modsearch.sampling.gp:Gp",
+    "isoflop": "modsearch.sampling.isoflop:Isoflop",
     "nsga2": "modsearch.sampling.nsga2:Nsga2",
     "qmc": "modsearch.sampling.qmc:Qmc",
     "random": "modsearch.sampling.random:Random",

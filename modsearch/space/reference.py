@@ -78,8 +78,9 @@ width of `explore.size`, a distribution may stand in its place:
 | `{log: [LOW, HIGH]}` | a real number over 0, evenly spread in its logarithm; no grid |
 
 Sampler `grid` runs every point, and all others train `explore.trials` of them for each arm and
-budget: `random` and `qmc` whatever comes back, `tpe`, `gp` and `nsga2` by what has come back. What
-stands in `axes` is open in every arm, with the same values.
+budget: `random` and `qmc` whatever comes back, `tpe`, `gp` and `nsga2` by what has come back.
+`isoflop` trains so many at the most: which of an arm's budgets it spends next, and when it has
+enough, is its own choice. What stands in `axes` is open in every arm, with the same values.
 
 A component (block, ffn, router, schedule, in `optim` optimizer and schedule, and the sampler) is a
 name, or `{name: NAME, OPTION: VALUE}`; `modsearch components` lists them, and

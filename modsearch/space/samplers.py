@@ -45,6 +45,9 @@ class CellSpec:
     """The grid in the order it is run; None: its own order."""
     prices: tuple[Price, ...] = ()
     """What is to be low beside the cost, where there are several objectives."""
+    budgets: tuple[float, ...] = ()
+    """Of all cells of the arm in this stage, ascending; what is searched for is the best at the
+    last one."""
 
     @property
     def name(self) -> str:

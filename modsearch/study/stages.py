@@ -8,9 +8,10 @@ until the headline is known.
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from modsearch.analysis.believed import chosen_recipe
 from modsearch.analysis.choice import at_the_ends, next_width
 from modsearch.analysis.fits import fit_curves
-from modsearch.analysis.recipes import best_recipe, recipe_key, size_of
+from modsearch.analysis.recipes import recipe_key, size_of
 from modsearch.config.data import CorpusFacts
 from modsearch.config.design import Chosen, Size
 from modsearch.config.evaluation import Scoring
@@ -133,9 +134,15 @@ class Stages:
         if SAMPLERS.get(explore.sampler.name).reseeds:
             tree[SEED] = SEEDS
         spec = CellSpec(
-            Stage.EXPLORE, arm, budget, tree, explore.sampler, explore.trials,
+            Stage.EXPLORE,
+            arm,
+            budget,
+            tree,
+            explore.sampler,
+            explore.trials,
             prices=explore.prices,
-        )  # fmt: skip
+            budgets=tuple(sorted(explore.budgets)),
+        )
         return self._ordered(spec, list(grid(tree))) if explore.is_grid else spec
 
     def _measure_cell(self, arm: str, budget: float, more: Sequence[Size] = ()) -> CellSpec:
@@ -207,7 +214,7 @@ class Stages:
         if self.space.explore is None:
             tree = self.space.recipe(base)
         else:
-            best = best_recipe(self.directory.records(), base)
+            best = chosen_recipe(self.directory.records(), base)
             if best is None:
                 raise StudyError(
                     f"no recipe for arm `{base}`: explore has no finished trial of it\n"
