@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from modsearch.planning.flops import FlopLedger
     from modsearch.planning.forecast import Chance, Forecast
     from modsearch.registry.listing import Description, Listed
-    from modsearch.study.status import RunningTrial, StudyStatus
+    from modsearch.study.status import Pace, RunningTrial, StudyStatus
 
 MOST_REJECTED = 20
 """Rejections that the text lists; the JSON has all that were planned."""
@@ -185,6 +185,8 @@ def status_text(result: "StudyStatus") -> str:
     if result.unit != "token":
         lines.append(f"losses are in {nats_per(result.unit)}")
     lines += [_trial_text(row) for row in result.running]
+    if result.pace is not None:
+        lines.append(_pace_text(result.pace))
     if result.verdict is not None:
         lines.append(result.verdict)
     else:
@@ -198,6 +200,18 @@ def status_text(result: "StudyStatus") -> str:
     lines += [f"{counted(n, 'trial')} taken from {name}" for name, n in result.reused.items()]
     lines += [f"warning: {line}" for line in result.missing + result.left_out]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _pace_text(pace: "Pace") -> str:
+    """Medians, and how much of the device that is."""
+    used = ""
+    if pace.mfu is not None and pace.mfu_6nd is not None:
+        used = f", MFU {pace.mfu:.1%} (exact) and {pace.mfu_6nd:.1%} (6ND)"
+    spent = ", ".join(f"{name} {share:.0%}" for name, share in pace.time_shares.items())
+    return (
+        f"trials ran at {pace.tokens_per_second:,.0f} tokens/s, "
+        f"{pace.flops_per_second / 1e9:.3g} GFLOP/s{used}; time: {spent}"
+    )
 
 
 def _trial_text(row: "RunningTrial") -> str:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from modsearch.config.base import MOST_FLOPS, Frozen, Stated
 from modsearch.config.data import DataConfig, Validation
+from modsearch.config.efficiency import Efficiency
 from modsearch.config.evaluation import Price, Ranked, Scoring, as_cost
 from modsearch.config.model import ModelConfig
 from modsearch.config.optim import OptimConfig, trained_as
@@ -128,6 +129,17 @@ class Scores(Frozen):
     """Sequences in one pass, where the memory held fewer than the study asked for."""
     phase_seconds: dict[str, float] | None = None
     """Of the training's last process, by phase of `PHASES`."""
+    efficiency: Efficiency | None = None
+    """Tokens and FLOPs a second; None where that was not noted."""
+
+    @property
+    def time_shares(self) -> dict[str, float] | None:
+        """Of the time in `PHASES`, each phase's; None where that was not noted."""
+        if not self.phase_seconds:
+            return None
+        seconds = {name: self.phase_seconds.get(name, 0.0) for name in PHASES}
+        total = sum(seconds.values())
+        return {name: value / total if total else 0.0 for name, value in seconds.items()}
 
 
 class Record(Frozen):

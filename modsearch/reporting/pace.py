@@ -22,7 +22,8 @@ def pace(record: Record) -> Row:
 
 
 def times(records: Sequence[Record]) -> pd.DataFrame:
-    """Medians over the trials of an arm's depth at a budget: pace, and shares of the time in
+    """Medians over the trials of an arm's depth at a budget: pace, what share of its device's peak
+    that is by the exact ledger and by 6 FLOPs a parameter and token, and shares of the time in
     training's phases and in the evaluation after it; none of trials that did not note them."""
     groups: dict[tuple[float, str, int], list[Record]] = defaultdict(list)
     for record in records:
@@ -31,19 +32,23 @@ def times(records: Sequence[Record]) -> pd.DataFrame:
             groups[key].append(record)
     rows: list[Row] = []
     for (budget, arm, depth), found in sorted(groups.items()):
-        paces, shares = [pace(each) for each in found], [_shares(each) for each in found]
+        scores = [each.scores for each in found if each.scores is not None]
+        paces = [pace(each) for each in found]
+        shares = [told for each in scores if (told := each.time_shares) is not None]
+        used = [each.efficiency for each in scores if each.efficiency is not None]
         row: Row = {"budget": budget, "arm": arm, "depth": depth, "trials": len(found)}
         for name in ("tokens/s", "GFLOP/s"):
             known = [value for each in paces if isinstance(value := each[name], float)]
-            row[name] = median(known) if known else None
+            row[name] = _median(known)
+        row |= {
+            "MFU, exact": _median([each.mfu for each in used if each.mfu is not None]),
+            "MFU, 6ND": _median([each.mfu_6nd for each in used if each.mfu_6nd is not None]),
+            "peak GFLOP/s": _median([each.peak.flops / 1e9 for each in used if each.peak]),
+        }
         row |= {f"{name} share": median(each[name] for each in shares) for name in PHASES}
         rows.append(row)
     return frame_of(rows)
 
 
-def _shares(record: Record) -> dict[str, float]:
-    assert record.scores is not None
-    assert record.scores.phase_seconds is not None
-    seconds = {name: record.scores.phase_seconds.get(name, 0.0) for name in PHASES}
-    total = sum(seconds.values())
-    return {name: value / total if total else 0.0 for name, value in seconds.items()}
+def _median(values: Sequence[float]) -> float | None:
+    return median(values) if values else None

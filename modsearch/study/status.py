@@ -2,7 +2,9 @@
 
 import shlex
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 
 from pydantic import BaseModel, ConfigDict
 
@@ -11,7 +13,7 @@ from modsearch.analysis.claims import study_claims
 from modsearch.analysis.recipes import causal_loss
 from modsearch.analysis.spending import taken
 from modsearch.config.base import Frozen
-from modsearch.config.records import Record, Stage
+from modsearch.config.records import PHASES, Record, Stage
 from modsearch.config.units import Unit
 from modsearch.errors import StudyError
 from modsearch.store.directory import StudyDirectory
@@ -56,6 +58,22 @@ class RunningTrial(BaseModel):
         return self.tokens / self.step / self.step_seconds
 
 
+class Pace(Frozen):
+    """How fast trials were trained, and where their time went: medians over those that are
+    finished and noted it."""
+
+    trials: int
+    tokens_per_second: float
+    flops_per_second: float
+    """By the exact ledger."""
+    mfu: float | None
+    """Share of the device's peak, by the exact ledger; None where no peak is known."""
+    mfu_6nd: float | None
+    """The same by 6 FLOPs a parameter and token."""
+    time_shares: dict[str, float]
+    """By phase of training, and evaluation."""
+
+
 class StudyStatus(Frozen):
     """How far a study is."""
 
@@ -66,6 +84,8 @@ class StudyStatus(Frozen):
     driver: bool | None
     """Whether one runs; None where that can't be told."""
     running: list[RunningTrial]
+    pace: Pace | None
+    """None where no finished trial has noted it."""
     verdict: str | None
     """The headline of a finished study."""
     report: str | None
@@ -108,6 +128,7 @@ def status(root: Path) -> StudyStatus:
         stage=stage,
         driver=is_held(directory.lock),
         running=_running(directory),
+        pace=_pace(results.records),
         verdict=headline and headline.sentence,
         report=str(page) if page.is_file() else None,
         missing=list(lacking(found, stage)),
@@ -115,6 +136,24 @@ def status(root: Path) -> StudyStatus:
         grown=growth_lines(manifest),
         reused=taken(results.records),
         unit=manifest.unit,
+    )
+
+
+def _pace(records: Sequence[Record]) -> Pace | None:
+    scores = [each.scores for each in records if each.scores is not None]
+    used = [each.efficiency for each in scores if each.efficiency is not None]
+    shares = [known for each in scores if (known := each.time_shares) is not None]
+    if not used or not shares:
+        return None
+    exact = [each.mfu for each in used if each.mfu is not None]
+    by_6nd = [each.mfu_6nd for each in used if each.mfu_6nd is not None]
+    return Pace(
+        trials=len(used),
+        tokens_per_second=median(each.tokens_per_second for each in used),
+        flops_per_second=median(each.flops_per_second for each in used),
+        mfu=median(exact) if exact else None,
+        mfu_6nd=median(by_6nd) if by_6nd else None,
+        time_shares={name: median(each[name] for each in shares) for name in PHASES},
     )
 
 

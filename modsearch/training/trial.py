@@ -35,6 +35,7 @@ from modsearch.store.lock import alone
 from modsearch.store.trial import job_config
 from modsearch.training.budget import plan
 from modsearch.training.checkpoint import RESUME, save_model, take_weights
+from modsearch.training.efficiency import efficiency, peak_of
 from modsearch.training.group import train_together
 from modsearch.training.machine import all_memory, forget_peak, out_of_memory, peak_memory_of
 from modsearch.training.outcome import OnLog, Trained
@@ -125,6 +126,7 @@ def _run(study: StudyDirectory, job: Job, on_log: OnLog) -> Record:
 def _train_and_score(
     job: Job, plan: Plan, directory: Path, on_log: OnLog
 ) -> tuple[Scores, RoutingReport | None]:
+    peak_flops = peak_of(job.runtime)
     started = time.perf_counter()
     known = forget_peak(job.runtime.device)
     load_plugins(job.plugins)  # a worker that was spawned has none
@@ -160,6 +162,7 @@ def _train_and_score(
         block_losses=[each / size for each in loss.block_losses],
         micro_batch=None if runtime == job.runtime else runtime.micro_batch,
         phase_seconds={**trained.phase_seconds, "evaluation": evaluation},
+        efficiency=efficiency(plan, trained.step_seconds, job.runtime.ranks, peak_flops),
     )
     return scores, _with_texts(loss.routing, corpus.tokenizer)
 

@@ -22,6 +22,7 @@ from worlds import BUDGETS, WIDTHS, changed, law, manifest, params_of, study, tr
 
 from modsearch.analysis.claims import study_claims
 from modsearch.analysis.samples import text_of
+from modsearch.config.efficiency import Efficiency, Peak
 from modsearch.config.reading import override
 from modsearch.config.records import Stage, State
 from modsearch.errors import StudyError
@@ -639,3 +640,11 @@ def test_where_the_time_of_trials_went_is_told_where_they_noted_it() -> None:
     assert row["trials"] == 1
     assert row["backward share"] == pytest.approx(0.4)
     assert sum(row[f"{name} share"] for name in seconds) == pytest.approx(1)
+    assert pd.isna(row["MFU, exact"]), "older records have none"
+    used = Efficiency(
+        tokens_per_second=1.0, flops_per_second=2e9, flops_per_second_6nd=1e9,
+        peak=Peak(flops=4e9, source="measured", device="1 thread"), mfu=0.5, mfu_6nd=0.25,
+    )  # fmt: skip
+    told = record.model_copy(update={"scores": scores.model_copy(update={"efficiency": used})})
+    [row] = times([told]).to_dict("records")
+    assert (row["MFU, exact"], row["MFU, 6ND"], row["peak GFLOP/s"]) == (0.5, 0.25, 4)

@@ -14,6 +14,7 @@ from worlds import manifest, trial
 
 from modsearch.cli.text import status_text
 from modsearch.config.data import DataConfig
+from modsearch.config.efficiency import Efficiency, Peak
 from modsearch.config.reading import read_yaml, yaml_text
 from modsearch.config.records import Record, Stage, State, trial_hash
 from modsearch.errors import StudyError
@@ -106,6 +107,27 @@ def test_a_trial_runs_while_a_process_has_its_lock(begun: Path) -> None:
             "running 0123456789abcdef: step 1,200 of 4,000, 10,240 tokens/s"
             in status_text(status(begun)).splitlines()
         )
+
+
+def test_how_fast_trials_ran_is_told_where_they_noted_it(tmp_path: Path) -> None:
+    study(tmp_path, MEASURED[:2])
+    assert status(tmp_path).pace is None
+    record = MEASURED[2]
+    assert record.scores is not None
+    used = Efficiency(
+        tokens_per_second=1234.0, flops_per_second=2e9, flops_per_second_6nd=1e9,
+        peak=Peak(flops=4e9, source="measured", device="1 thread"), mfu=0.5, mfu_6nd=0.25,
+    )  # fmt: skip
+    seconds = {"data": 0.1, "forward": 2.0, "backward": 5.0, "optimizer": 0.9, "evaluation": 2.0}
+    scores = record.scores.model_copy(update={"efficiency": used, "phase_seconds": seconds})
+    study(tmp_path, [record.model_copy(update={"scores": scores})])
+    found = status(tmp_path).pace
+    assert found is not None
+    assert (found.trials, found.mfu, found.mfu_6nd) == (1, 0.5, 0.25)
+    assert (
+        "trials ran at 1,234 tokens/s, 2 GFLOP/s, MFU 50.0% (exact) and 25.0% (6ND); time: data "
+        "1%, forward 20%, backward 50%, optimizer 9%, evaluation 20%"
+    ) in status_text(status(tmp_path)).splitlines()
 
 
 def test_how_long_ago_a_trial_wrote_is_told(begun: Path) -> None:

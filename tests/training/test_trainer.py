@@ -62,7 +62,7 @@ BUFFERED: dict[str, dict[str, Any]] = {
     },
 }
 """What moves between steps without a gradient: it must be in checkpoints."""
-TIMES = {"step_seconds", "seconds", "peak_memory", "phase_seconds"}
+TIMES = {"step_seconds", "seconds", "peak_memory", "phase_seconds", "efficiency"}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -634,6 +634,13 @@ def test_a_trial_writes_what_it_found(corpus: Corpus, tmp_path: Path) -> None:
     assert scores.phase_seconds is not None
     assert min(scores.phase_seconds.values()) > 0
     assert sum(scores.phase_seconds.values()) < scores.seconds
+    assert scores.efficiency is not None
+    assert isinstance(given.plan, Plan)
+    tokens = given.candidate.optim.batch_size * SEQ_LEN
+    assert scores.efficiency.tokens_per_second == pytest.approx(tokens / scores.step_seconds)
+    assert scores.efficiency.peak is not None
+    assert scores.efficiency.peak.source == "measured"
+    assert 0 < (scores.efficiency.mfu or 0) < 1
     assert scores.peak_memory is None or scores.peak_memory > 10**7
 
 
