@@ -12,12 +12,12 @@ from modsearch.config.base import Component
 from modsearch.config.data import DataConfig
 from modsearch.config.reading import Source, Tree, named, override, read
 from modsearch.config.records import Candidate, Job
-from modsearch.config.runtime import Plugin
+from modsearch.config.runtime import Plugin, Resources
 from modsearch.config.wording import first_error
 from modsearch.errors import ConfigError, shown, unknown
 from modsearch.nn.model import unlearned
 from modsearch.nn.parts import completed, refuse_unnamed
-from modsearch.optim.parts import completed_optim
+from modsearch.optim.parts import completed_optim, optimizer_of
 from modsearch.registry.plugins import load_plugins
 from modsearch.space.axes import Distribution, spread
 from modsearch.space.kinds import OF_PART, OF_SEARCH
@@ -182,7 +182,7 @@ def _check_candidates(space: Space) -> None:
     for first in (True, False):
         of_place = [check for check in checks if check.first is first]
         for check in of_place:
-            _check_axes(check, space.data, max(1, MOST_BUILDS // len(of_place)))
+            _check_axes(check, space, max(1, MOST_BUILDS // len(of_place)))
     if space.explore is None:
         for arm in space.learned_arms:
             if axes := open_axes(space.recipe(arm)):
@@ -257,7 +257,7 @@ def _origin(space: Space, arm: str, where: str) -> Origin:
     return named
 
 
-def _check_axes(check: _Check, data: DataConfig, most: int) -> None:
+def _check_axes(check: _Check, space: Space, most: int) -> None:
     """Vary each axis over its values, and two axes of the model at a time; so many of both at the
     most, evenly spread."""
     axes = open_axes(check.tree)
@@ -266,7 +266,21 @@ def _check_axes(check: _Check, data: DataConfig, most: int) -> None:
     if check.first:
         found += spread(_pairs(axes, most), most)
     for varied in found:
-        build(leading_to(check.tree, varied), data, check.origin)
+        made = build(leading_to(check.tree, varied), space.data, check.origin)
+        _refuse_parts(made, space.resources, check.origin)
+
+
+def _refuse_parts(candidate: Candidate, resources: Resources, origin: Origin) -> None:
+    """Raises:
+    ConfigError: its optimiser steps on whole matrices, and no rank has one.
+    """
+    in_parts = resources.ranks > 1 and resources.parallel == "fsdp"
+    if in_parts and optimizer_of(candidate.optim).multiplies:
+        raise ConfigError(
+            f"{origin('optim.optimizer')}: `{candidate.optim.optimizer.name}` steps on whole "
+            f"matrices, which no rank has with resources.parallel: fsdp\n"
+            f"set optimizer: adamw, or parallel: ddp"
+        )
 
 
 def _pairs(axes: dict[str, Distribution], most: int) -> list[Tree]:

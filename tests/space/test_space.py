@@ -317,6 +317,20 @@ MISTAKES: dict[str, tuple[Change, str]] = {
         lambda s: s.update(resources={"ranks": 2, "parallel": "fsdp", "compile": "on"}),
         "compile: on needs parallel: ddp",
     ),
+    "matrices in parts": (
+        lambda s: s.update(
+            resources={"ranks": 2, "parallel": "fsdp"}, fixed={"optim": {"optimizer": "muon"}}
+        ),
+        "fixed.optim.optimizer: `muon` steps on whole matrices, which no rank has with "
+        "resources.parallel: fsdp",
+    ),
+    "open optimiser with matrices in parts": (
+        lambda s: s.update(
+            resources={"ranks": 2, "parallel": "fsdp"},
+            axes={"optim": {"optimizer": {"choice": ["adamw", "muon"]}}},
+        ),
+        "axes.optim.optimizer: `muon` steps on whole matrices",
+    ),
     "plain value for a section": (lambda s: s.update(fixed=3), "fixed"),
     "number for a key": (
         lambda s: s["fixed"]["model"].update({1: 2}),
