@@ -41,6 +41,22 @@ class Diverged(ModsearchError):
     """A training loss became NaN or infinite."""
 
 
+class Stopped(ModsearchError):
+    """A training was ended before its budget was spent, because others are better.
+
+    Args:
+        reason: in words.
+        step: the last one.
+    """
+
+    def __init__(self, reason: str, step: int) -> None:
+        super().__init__(reason)
+        self.step = step
+
+    def __reduce__(self) -> tuple[type["Stopped"], tuple[str, int]]:
+        return (Stopped, (str(self), self.step))
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> ConfigError:
     """The error for a name that nobody knows: says what exists, and the nearest name."""
     names = sorted(known)

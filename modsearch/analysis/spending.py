@@ -17,7 +17,7 @@ def taken_line(records: Sequence[Record]) -> str:
     origins = taken(records)
     if not origins:
         return ""
-    flops = [each.plan.flops if each.plan is not None else 0 for each in records]
+    flops = [each.plan.flops * each.charge if each.plan is not None else 0.0 for each in records]
     saved = sum(n for n, each in zip(flops, records, strict=True) if each.reused_from is not None)
     studies = ", ".join(f"{count:,} of {name}" for name, count in origins.items())
     return (

@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from modsearch.config.bars import Bars
 from modsearch.config.base import MOST_FLOPS, Frozen, Stated
 from modsearch.config.data import DataConfig, Validation
 from modsearch.config.efficiency import Efficiency
@@ -86,6 +87,8 @@ class State(StrEnum):
     INFEASIBLE = "infeasible"
     DIVERGED = "diverged"
     OUT_OF_MEMORY = "out_of_memory"
+    STOPPED = "stopped"
+    """Before its budget was spent: explore had better ones."""
     FAILED = "failed"
 
 
@@ -165,6 +168,17 @@ class Record(Frozen):
     prices: dict[Price, float] | None = None
     """What its cell is searched by beside that, where explore has several objectives."""
 
+    spent: int | None = None
+    """Training FLOPs of a trial that was stopped; None of all others."""
+
+    @property
+    def charge(self) -> float:
+        """Share of its budget that a trial has spent: all of it, unless it was stopped or never
+        trained."""
+        if self.spent is not None and self.plan is not None:
+            return self.spent / self.plan.flops
+        return 0.0 if self.state is State.INFEASIBLE else 1.0
+
     def costs(self, prices: Iterable[Price]) -> tuple[float, ...]:
         """What a search of several objectives makes small: `cost`, then each price."""
         known = self.prices or {}
@@ -222,6 +236,8 @@ class Job(Frozen):
     """What the trained model is scored on; no part of what the trial is."""
     unit: Unit = "token"
     """What scores are for each."""
+    stopping: Bars | None = None
+    """By what the training may be stopped; no part of what the trial is."""
     prices: tuple[Price, ...] = ()
     """What the trained model's use costs is measured, too; no part of what the trial is."""
 
@@ -245,7 +261,12 @@ class Job(Frozen):
         return self.plan.seconds if isinstance(self.plan, Plan) else 0.0
 
     def record(
-        self, state: State, *, reason: str | None = None, scores: Scores | None = None
+        self,
+        state: State,
+        *,
+        reason: str | None = None,
+        scores: Scores | None = None,
+        spent: int | None = None,
     ) -> Record:
         """What became of this job."""
         return Record(
@@ -261,6 +282,7 @@ class Job(Frozen):
             plan=self.plan if isinstance(self.plan, Plan) else None,
             scores=scores,
             unit=self.unit,
+            spent=spent,
         )
 
 

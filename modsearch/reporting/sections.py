@@ -296,10 +296,10 @@ def _maps(material: Material) -> Section:
 
 
 def _explore(material: Material) -> Section:
-    tables = [Table("explore", trial_tables.exploration(material.shown_records))]
-    return section_of(
-        "Explore's ranking", [trial_tables.EXPLORE], tables=tables, needs="explored trials"
-    )
+    records = material.shown_records
+    tables = [Table("explore", trial_tables.exploration(records))]
+    text = [trial_tables.EXPLORE, *trial_tables.stopped(records)]
+    return section_of("Explore's ranking", text, tables=tables, needs="explored trials")
 
 
 def _front(material: Material) -> Section:

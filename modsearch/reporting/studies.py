@@ -11,7 +11,7 @@ from modsearch.analysis.numbers import decimal, interval, scientific
 from modsearch.analysis.recipes import finished, is_scored, measured
 from modsearch.analysis.replication import Replication, replication
 from modsearch.analysis.verdicts import Verdict
-from modsearch.config.records import Record, Stage
+from modsearch.config.records import Record, Stage, State
 from modsearch.config.units import Unit, nats
 from modsearch.reporting.figures.studies import Headline, forest
 from modsearch.reporting.frames import Row, frame_of
@@ -183,7 +183,11 @@ def _versions(studies: Studies) -> list[str]:
 def _row(name: str, material: Material, claim: Claim) -> Row:
     found, multiplier = claim.comparison, claim.multiplier
     known = found.interval if found else None
-    done = [record.plan.flops for record in material.records if finished(record) and record.plan]
+    done = [
+        record.plan.flops * record.charge
+        for record in material.records
+        if record.plan and (finished(record) or record.state is State.STOPPED)
+    ]
     return {
         "study": name,
         "budget": claim.budget,

@@ -10,6 +10,7 @@ from modsearch.analysis.arms import is_routed
 from modsearch.analysis.claims import Claims
 from modsearch.analysis.compare import Confirmed
 from modsearch.analysis.means import runs_note
+from modsearch.analysis.numbers import counted, scientific
 from modsearch.analysis.recipes import causal_loss, finished, measured, size_of, trial_order
 from modsearch.config.manifest import Manifest
 from modsearch.config.model import Component
@@ -193,6 +194,20 @@ def _cache_bytes(
         return None
     rows = [model.depth - sum(1 - layer.realised for layer in report.layers) for report in reports]
     return row * sum(rows) / len(rows)
+
+
+def stopped(records: Sequence[Record]) -> list[str]:
+    """What trials of explore have spent that were stopped early; nothing where none was."""
+    ended = [r for r in records if r.stage is Stage.EXPLORE and r.state is State.STOPPED]
+    whole = sum(record.plan.flops for record in ended if record.plan is not None)
+    if not ended:
+        return []
+    spent = sum(record.spent or 0 for record in ended)
+    return [
+        f"{counted(len(ended), 'trial')} stopped early, after {scientific(spent)} of "
+        f"{scientific(whole)} FLOPs: charged to explore, and in no ranking, mean or fit. The "
+        f"reasons are below, among what was left out."
+    ]
 
 
 def exploration(records: Sequence[Record]) -> pd.DataFrame:

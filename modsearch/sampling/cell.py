@@ -14,6 +14,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from modsearch.config.bars import Bars
 from modsearch.config.records import Record, State
 from modsearch.errors import ConfigError
 from modsearch.registry.registry import named
@@ -23,6 +24,9 @@ from modsearch.space.axes import Distribution
 from modsearch.space.explore import ASKS_PER_TRIAL
 from modsearch.space.points import at_point, grid, is_finite, misfit, num_points, resolve
 from modsearch.space.samplers import Ask, CellSpec, Point, Tried, sampler_of
+
+BARS = "stopping"
+"""Attribute of a trial: by what it may be stopped."""
 
 Records = Callable[[], Mapping[str, Record]]
 
@@ -156,7 +160,9 @@ class Cell:
         """
         trials = self.trials()
         trained = sum(not trial.user_attrs.get("untrained", False) for trial in trials)
-        if trained >= self.wanted and not self._is_grid:
+        # What stopped trials have left of their budgets is there for others.
+        left = sum(1.0 - trial.user_attrs.get("charge", 1.0) for trial in trials)
+        if trained - left >= self.wanted and not self._is_grid:
             return f"{trained} trained"
         if self._is_grid:
             # A point that reads back as another one would be asked for ever.
@@ -205,19 +211,52 @@ class Cell:
         self._handle(self.trials()[number]).set_user_attr("hash", trial_hash)
         self._trials = None
 
+    def bars(self, number: int, made: Callable[[list[str]], Bars]) -> Bars:
+        """By what a trial may be stopped: as it was decided when it was first handed out, by what
+        `made` makes of the trials of the cell that had ended then, by their hashes."""
+        known = self.trials()[number].user_attrs.get(BARS)
+        if known is not None:
+            return Bars.model_validate_json(known)
+        ended = [name for name, asked in self.told() if asked.number != number]
+        bars = made(list(dict.fromkeys(ended)))
+        self._handle(self.trials()[number]).set_user_attr(BARS, bars.model_dump_json())
+        self._trials = None
+        return bars
+
     def is_repeat(self, number: int, trial_hash: str) -> bool:
         """Whether an earlier trial of the cell is the same."""
         return any(trial.user_attrs.get("hash") == trial_hash for trial in self.trials()[:number])
 
-    def tell(self, number: int, record: Record, *, repeat: bool = False) -> None:
-        """What became of a trial; `repeat`: it was known and cost nothing."""
+    def tell(
+        self,
+        number: int,
+        record: Record,
+        *,
+        repeat: bool = False,
+        reached: tuple[int, float] | None = None,
+    ) -> None:
+        """What became of a trial.
+
+        Args:
+            number: of the trial.
+            record: of it.
+            repeat: it was known and cost nothing.
+            reached: of one that was stopped, in hundredths of its steps, and its loss there.
+        """
         trial = self._handle(self.trials()[number])
         trial.set_user_attr("state", str(record.state))
         if record.reason:
             trial.set_user_attr("reason", record.reason)
         if repeat or record.state is State.INFEASIBLE:
             trial.set_user_attr("untrained", True)
-        if record.scores is not None:
+        if record.state is State.STOPPED:
+            if not repeat:
+                trial.set_user_attr("charge", record.charge)
+            self._constrain(trial, 0)
+            if reached is not None:
+                trial.report(reached[1], reached[0])
+            self.study.tell(number, state=TrialState.PRUNED)
+        elif record.scores is not None:
             self._constrain(trial, 0)
             self.study.tell(number, record.costs(self.spec.prices))
         else:
@@ -260,6 +299,7 @@ def _tried(trial: FrozenTrial) -> Tried:
         cost=costs[0] if costs else None,
         running=trial.state is TrialState.RUNNING,
         hash=trial.user_attrs.get("hash"),
+        reached=max(trial.intermediate_values.items(), default=None),
         costs=tuple(costs),
     )
 

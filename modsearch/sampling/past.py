@@ -105,8 +105,8 @@ def _frozen(
     noted: Mapping[str, Any],
 ) -> FrozenTrial:
     costs = tried.costs or (() if tried.cost is None else (tried.cost,))
-    able = bool(costs)
-    state = TrialState.COMPLETE if able else TrialState.PRUNED
+    able = bool(costs) or tried.reached is not None
+    state = TrialState.COMPLETE if costs else TrialState.PRUNED
     return create_trial(
         state=TrialState.RUNNING if tried.running else state,
         values=costs or None,
@@ -114,4 +114,5 @@ def _frozen(
         distributions={path: known[path] for path in tried.point},
         constraints={CONSTRAINT: float(not able)} if constrained and not tried.running else None,
         system_attrs=dict(noted),
+        intermediate_values=dict([tried.reached]) if tried.reached is not None else None,
     )

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, PlainSerializer, field_validator, mo
 from modsearch.config.base import MOST_FLOPS, MOST_TOKENS, Component, ComponentField, Stated
 from modsearch.config.evaluation import PRICES, Objective, Price
 from modsearch.config.rules import once
+from modsearch.config.stopping import StoppingField
 from modsearch.errors import shown
 from modsearch.registry.table import GRID
 from modsearch.space.axes import OpenTree
@@ -62,6 +63,11 @@ class Explore(Stated):
     list: `loss` or such a metric, by which recipes are ranked, and then prices that are to be low
     at the same time: `forward_flops`, `cache_bytes`, or `decoding` (tokens/s, to be high)."""
 
+    stopping: StoppingField | None = None
+    """Ends trials early that are unlikely to be the best: `median`, `asha` or `extrapolate`, or
+    `{rule: RULE, rungs: [SHARE, ...], startup: N}`. What a stopped one has spent is taken from the
+    cell's `trials`, so that more are tried; it enters no ranking."""
+
     @property
     def metric(self) -> Objective | None:
         """The metric of a suite that recipes are ranked by; None: their loss."""
@@ -88,6 +94,8 @@ class Explore(Stated):
             raise ValueError(f"sampler `{self.sampler.name}` needs `trials`")
         if self.is_grid and self.trials is not None:
             raise ValueError("sampler `grid` runs every point of the grid: leave `trials` out")
+        if self.stopping is not None and self.objective is not None:
+            raise ValueError("`stopping` goes by the training loss: leave `objective` out")
         return self
 
     @property

@@ -68,11 +68,14 @@ class Tried:
     cost: float | None
     """What the cell makes small; None while it trains, and where it has none."""
     running: bool
-    """Whether it trains still; what has ended without a cost was rejected or has failed."""
+    """Whether it trains still; what has ended without a cost was rejected or stopped, or
+    has failed."""
     hash: str | None
     """Of its record; None where its driver died before it was known."""
     costs: tuple[float, ...] = ()
     """Of several objectives: `cost`, and then each of `spec.prices`, all to be low."""
+    reached: tuple[int, float] | None = None
+    """Of one that was stopped: in so many hundredths of its steps, and its training loss there."""
 
 
 @dataclass(frozen=True)

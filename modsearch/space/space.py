@@ -230,6 +230,9 @@ class Space(Stated):
 
     @model_validator(mode="after")
     def _ranks_share_batches(self) -> "Space":
+        stops = self.explore is not None and self.explore.stopping is not None
+        if stops and self.resources.ranks > 1:
+            raise ValueError("explore.stopping watches one process: leave resources.ranks out")
         for name, arm in self.arms.items():
             optim = over(self.recipe(arm.control_of or name), arm)["optim"]
             refuse_uneven(optim.get("batch_size"), self.resources.ranks, name)

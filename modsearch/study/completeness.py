@@ -1,5 +1,6 @@
 """What a study asks for, beside what it has: its cells, and results that are missing."""
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -53,7 +54,7 @@ class CellState:
         if self.explored is not None:
             return max(0, self.explored - len(done))
         if self.draws:
-            done = [record for record in done if record.state is not State.INFEASIBLE]
+            return max(0, math.ceil(self.wanted - sum(record.charge for record in done) - 1e-9))
         return max(0, self.wanted - len(done))
 
 

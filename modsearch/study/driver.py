@@ -3,13 +3,14 @@
 from collections.abc import Callable, Sequence
 
 from modsearch.analysis.numbers import counted
-from modsearch.config.records import Infeasible, Job, Record, State
+from modsearch.config.records import Infeasible, Job, Record, Stage, State
 from modsearch.config.runtime import Signal
 from modsearch.errors import StudyError
 from modsearch.sampling.cell import Asked, Cell
 from modsearch.study.events import Trial
 from modsearch.study.progress import Progress
 from modsearch.study.stages import Stages
+from modsearch.study.stops import Stops
 from modsearch.study.trials import Trials, is_unscored
 
 
@@ -34,6 +35,9 @@ class Driver:
         self.progress = progress
         self.check = check
         self.in_flight: dict[str, list[tuple[Cell, int]]] = {}
+        explore = stages.space.explore
+        stopping = explore.stopping if explore is not None else None
+        self.stops = Stops(stopping, trials.directory) if stopping is not None else None
         self._idle: list[Cell] = []
         """Cells whose samplers ask for nothing by what is known now."""
         self._orphans = [(cell, asked) for cell in self.cells for asked in cell.orphans()]
@@ -79,7 +83,7 @@ class Driver:
             if found is None:
                 return Signal.WAIT if self.in_flight else Signal.DONE
             cell, asked = found
-            job = self.stages.job(cell.spec, asked.values)
+            job = self._watched(cell, asked, self.stages.job(cell.spec, asked.values))
             cell.note_hash(asked.number, job.hash)
             if isinstance(job.plan, Infeasible):
                 self.progress.rejected(job, job.plan.reason)
@@ -94,6 +98,13 @@ class Driver:
                 self.in_flight[job.hash] = [(cell, asked.number)]
                 self.progress.started(job)
                 return job
+
+    def _watched(self, cell: Cell, asked: Asked, job: Job) -> Job:
+        """A job that may be stopped, where its cell's trials may."""
+        if self.stops is None or cell.spec.stage is not Stage.EXPLORE:
+            return job
+        bars = cell.bars(asked.number, self.stops.bars)
+        return job.model_copy(update={"stopping": bars})
 
     def on_record(self, job: Job, record: Record) -> None:
         """Tell every trial that waited for this training. A failed one stays asked: the same
@@ -114,7 +125,8 @@ class Driver:
 
     def _tell(self, cell: Cell, number: int, record: Record, *, repeat: bool = False) -> None:
         """A result, by which every sampler may have more to ask: it sees those of all cells."""
-        cell.tell(number, record, repeat=repeat)
+        reached = self.stops.reached(record) if self.stops is not None else None
+        cell.tell(number, record, repeat=repeat, reached=reached)
         self._idle.clear()
 
     def _next_ask(self) -> tuple[Cell, Asked] | None:

@@ -191,8 +191,9 @@ def stage_key(space: Space, stage: Stage) -> str:
     """What a stage is beside what may grow in it."""
     section = getattr(space, stage)
     stated = section and section.model_dump(mode="json", exclude=EXTENSIBLE[stage])
-    if stated and stated.get("objective", ...) is None:  # as before there were objectives
-        del stated["objective"]
+    for later in ("objective", "stopping"):  # as before there were such
+        if stated and stated.get(later, ...) is None:
+            del stated[later]
     return _digest(stated)
 
 

@@ -43,6 +43,8 @@ class Trials:
         record = self.directory.finished(job.hash) or self._taken(job)
         if record is None or is_unscored(job, record):
             return None
+        if record.state is State.STOPPED and job.stopping is None:
+            return None  # explore has stopped what this stage wants whole
         self._drop_weights(record)
         return record
 

@@ -26,7 +26,7 @@ from modsearch.config.runtime import Plugin, Runtime
 from modsearch.config.telemetry import RoutingReport
 from modsearch.data.corpus import Corpus, load_corpus
 from modsearch.data.tokenizers import Tokenizer
-from modsearch.errors import ConfigError, Diverged, printable
+from modsearch.errors import ConfigError, Diverged, Stopped, printable
 from modsearch.nn.model import Decoder
 from modsearch.registry.plugins import load_plugins
 from modsearch.store.directory import StudyDirectory
@@ -41,6 +41,7 @@ from modsearch.training.machine import all_memory, forget_peak, out_of_memory, p
 from modsearch.training.outcome import OnLog, Trained
 from modsearch.training.scoring import score
 from modsearch.training.trainer import Trainer
+from modsearch.training.watch import METRICS, Watch
 from modsearch.training.weights import rescaled
 
 LEAST_BYTES = 12
@@ -59,7 +60,11 @@ def run_trial(root: Path, job: Job, on_log: OnLog | None = None) -> Record:
     study = StudyDirectory(root)
     listener = _Listener(on_log)
     with alone(study.trial(job.hash)), threads(job.runtime.threads):
-        record = study.finished(job.hash) or _run(study, job, listener)
+        known = study.finished(job.hash)
+        stopped = known is not None and known.state is State.STOPPED
+        # What explore has stopped another stage may want whole.
+        ended = known is not None and not (stopped and job.stopping is None)
+        record = known if known is not None and ended else _run(study, job, listener)
     if listener.error is not None:
         raise listener.error
     return record
@@ -96,6 +101,7 @@ def _run(study: StudyDirectory, job: Job, on_log: OnLog) -> Record:
     assert isinstance(job.plan, Plan), "an infeasible job was handed out"
     reason = None
     scores = None
+    spent = None
     try:
         write_yaml(directory / "config.yaml", job_config(job))
         with naming(directory):
@@ -105,11 +111,14 @@ def _run(study: StudyDirectory, job: Job, on_log: OnLog) -> Record:
         state = State.COMPLETE
     except Diverged as error:
         state, reason = State.DIVERGED, str(error)
+    except Stopped as error:
+        state, reason = State.STOPPED, str(error)
+        spent = error.step * job.plan.flops_per_step
     except Exception as error:  # whatever it is, it must not end the study
         state = State.OUT_OF_MEMORY if out_of_memory(error) else State.FAILED
         reason = "; ".join(printable(f"{type(error).__name__}: {error}").splitlines()[:2])
         _write_error(directory)
-    record = job.record(state, reason=reason, scores=scores)
+    record = job.record(state, reason=reason, scores=scores, spent=spent)
     try:
         study.write_record(record)
     except OSError as error:
@@ -214,10 +223,13 @@ def _alone(
     torch.manual_seed(job.seed)
     model = rescaled(Decoder(candidate.model), candidate.optim)
     trainer = Trainer(model, candidate.optim, plan, runtime, directory)
+    watched: OnLog = on_log
+    if job.stopping is not None:
+        watched = Watch(job.stopping, directory / METRICS, on_log)
     trained = trainer.run(
         corpus.batches(candidate.model.seq_len, candidate.optim.batch_size, job.seed),
         seed=job.training_seed,
-        on_log=on_log,
+        on_log=watched,
         size=corpus.facts.size(job.unit, "train"),
     )
     return trainer.model, trained, peak_memory_of(runtime.device)
