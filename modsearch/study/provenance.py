@@ -75,7 +75,7 @@ def open_manifest(
     if not (directory.root / "manifest.json").exists():
         fresh = admit(fresh)
         write_yaml(directory.space, space.model_dump(mode="json"))
-        _keep_copies(directory, plugins)
+        _keep_copies(directory, plugins, fresh.plugins)
         directory.write_manifest(fresh)
         return fresh
     old = directory.manifest()
@@ -115,7 +115,7 @@ def open_manifest(
     if change:
         manifest = _grown(manifest, change.grown(len(records), claims.looked), before, space)
     manifest = admit(manifest)
-    _keep_copies(directory, plugins)
+    _keep_copies(directory, plugins, manifest.plugins)
     if manifest != old:
         directory.write_manifest(manifest)
     if before != space:
@@ -201,15 +201,15 @@ def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
 
 
-def _keep_copies(directory: StudyDirectory, plugins: Iterable[Plugin]) -> None:
-    """For the record. A copy of another content stays, and the new one has its digest in its
-    name."""
+def _keep_copies(
+    directory: StudyDirectory, plugins: Iterable[Plugin], made_with: Mapping[str, str]
+) -> None:
+    """For the record. A name has the content that the study says it was made with; what came in
+    its place has its digest in its name."""
     for name, plugin in by_name(plugins).items():
-        source = plugin_source(plugin)
-        path = directory.plugins / name
-        if path.exists() and path.read_bytes() != source:
-            path = directory.plugins / f"{Path(plugin.path).stem}-{plugin.digest}.py"
-        write_bytes(path, source)
+        if made_with.get(name, plugin.digest) != plugin.digest:
+            name = f"{Path(plugin.path).stem}-{plugin.digest}.py"
+        write_bytes(directory.plugins / name, plugin_source(plugin))
 
 
 def _fresh_manifest(

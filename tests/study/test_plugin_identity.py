@@ -117,9 +117,10 @@ def test_a_plugin_that_changes_is_refused_for_trials_that_use_it(
     there = results(root)
 
     forget()
-    written(tmp_path, "two", "# changed\n")
+    changed = written(tmp_path, "two", "# changed\n")
     search(root, bowl, arms=arms("one"), plugins=given)
     assert results(root) == there, "no trial uses it"
+    assert (root / "plugins" / "two.py").read_bytes() == changed.read_bytes()
 
     forget()
     written(tmp_path, "one", "# changed\n")
