@@ -77,7 +77,7 @@ def search(
         list[Path] | None,
         typer.Option(
             metavar="STUDY",
-            help="Take trials from it that are the same training; repeatable.",
+            help="Take what it has trained already: a study, or its packed file; repeatable.",
         ),
     ] = None,
     allow_mixed: Annotated[
