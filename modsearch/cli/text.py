@@ -162,6 +162,8 @@ def _rejections(cells: "Sequence[PlannedCell]") -> list[str]:
 
 
 def _bytes(count: int) -> str:
+    if count < 2**20:
+        return f"{count / 2**10:,.0f} KiB"
     gib = count / 2**30
     return f"{gib:,.0f} GiB" if gib >= 10 else f"{1024 * gib:,.0f} MiB"
 

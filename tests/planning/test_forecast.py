@@ -404,6 +404,11 @@ def test_memory_is_that_of_a_process(corpus: Path) -> None:
     result = forecast(space(corpus))
     assert result.process_bytes > 200 * 2**20
     assert all(cell.memory_bytes > result.process_bytes for cell in result.cells)
+    parts = result.memory
+    assert parts is not None
+    assert result.memory_bytes >= result.process_bytes + parts.step
+    [line] = [each for each in forecast_text(result).splitlines() if "saved for the" in each]
+    assert f"weights {parts.weights / 2**10:,.0f} KiB" in line
 
 
 def test_no_more_threads_than_cores_are_started(
