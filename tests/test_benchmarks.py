@@ -10,7 +10,7 @@ import pytest
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
 
-@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(FOLDER.rglob("*.py")), ids=lambda path: path.stem)
 def test_what_a_benchmark_imports_is_there(path: Path) -> None:
     lacking = []
     for node in ast.walk(ast.parse(path.read_text())):
@@ -21,8 +21,8 @@ def test_what_a_benchmark_imports_is_there(path: Path) -> None:
             there = set(dir(module))
             if "__path__" in there:
                 there |= {each.name for each in iter_modules(module.__path__)}
-        elif (FOLDER / f"{node.module}.py").is_file():
-            source = ast.parse((FOLDER / f"{node.module}.py").read_text())
+        elif (path.parent / f"{node.module}.py").is_file():
+            source = ast.parse((path.parent / f"{node.module}.py").read_text())
             there = {each.id for each in ast.walk(source) if isinstance(each, ast.Name)}
             defined = (ast.FunctionDef, ast.ClassDef)
             there |= {each.name for each in source.body if isinstance(each, defined)}
