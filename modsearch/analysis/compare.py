@@ -15,9 +15,9 @@ from scipy import special
 
 from modsearch.analysis.looks import FIXED, Look
 from modsearch.analysis.noise import NORMAL, quantile
-from modsearch.analysis.recipes import causal_loss
 from modsearch.analysis.runs import Runs
 from modsearch.analysis.slopes import Slope
+from modsearch.analysis.trials import causal_loss
 from modsearch.analysis.vertex import NO_CURVATURE, Array, Curvature, lowest
 from modsearch.config.design import Size
 from modsearch.config.model import ModelConfig

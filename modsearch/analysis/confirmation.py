@@ -12,7 +12,8 @@ from modsearch.analysis.choice import choose
 from modsearch.analysis.compare import Confirmed, Group
 from modsearch.analysis.curves import Curve, Fit
 from modsearch.analysis.looks import FIXED, Look, planned
-from modsearch.analysis.recipes import causal_loss, finished, measured, recipe_key, size_of
+from modsearch.analysis.recipes import measured
+from modsearch.analysis.trials import causal_loss, finished, recipe_key, size_of
 from modsearch.analysis.vertex import NO_CURVATURE, Curvature, measured_curvature
 from modsearch.config.design import Chosen, Size
 from modsearch.config.manifest import Manifest

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 
 from modsearch.analysis.curves import Curve, Fit, Point, fit_points, residuals, with_noise
 from modsearch.analysis.noise import Noise, moderated, pooled
-from modsearch.analysis.recipes import causal_loss, is_scored, measured
+from modsearch.analysis.recipes import measured
+from modsearch.analysis.trials import causal_loss, is_scored
 from modsearch.config.records import Record, Stage
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from modsearch.analysis.additions import late_notes
 from modsearch.analysis.compare import Comparison, Confirmed
 from modsearch.analysis.optima import Optimum
-from modsearch.analysis.recipes import best_recipe, missed, recipe_key
+from modsearch.analysis.recipes import best_recipe, missed
+from modsearch.analysis.trials import recipe_key
 from modsearch.config.manifest import Manifest
 from modsearch.config.records import Record
 from modsearch.config.units import nats

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modsearch.analysis.noise import Noise, moderated, pooled, seed_sd
-from modsearch.analysis.recipes import finished
+from modsearch.analysis.trials import finished
 from modsearch.config.evaluation import PRICES, Price, as_cost
 from modsearch.config.records import Record, Stage
 

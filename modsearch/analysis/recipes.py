@@ -1,46 +1,14 @@
 """Which recipe of an arm counts, by its finished trials, and what that choice may have missed."""
 
-import json
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 
+from modsearch.analysis.believed import MIN_BELIEVED, believed
 from modsearch.analysis.curves import LUCK
-from modsearch.config.records import Record, Stage, State
-
-
-def finished(record: Record) -> bool:
-    """Whether a trial has scores that can be used."""
-    return (
-        record.state is State.COMPLETE
-        and record.plan is not None
-        and record.scores is not None
-        and math.isfinite(record.scores.causal_loss)
-    )
-
-
-def causal_loss(record: Record) -> float:
-    """Of a finished trial."""
-    assert record.scores is not None
-    return record.scores.causal_loss
-
-
-def is_scored(record: Record, stage: Stage) -> bool:
-    """Whether a trial of a stage is finished."""
-    return record.stage is stage and finished(record)
-
-
-def size_of(record: Record) -> tuple[int, int]:
-    """Depth and width."""
-    return record.candidate.model.depth, record.candidate.model.width
-
-
-def recipe_key(record: Record) -> str:
-    """Identity of everything of a candidate that is not its size."""
-    recipe = record.candidate.model_dump(mode="json", exclude={"data": True})
-    del recipe["model"]["depth"], recipe["model"]["width"]
-    return json.dumps(recipe, sort_keys=True)
+from modsearch.analysis.trials import causal_loss, is_scored, recipe_key, size_of
+from modsearch.config.records import Record, Stage
 
 
 def measured(records: Sequence[Record], arm: str) -> list[Record]:
@@ -95,7 +63,9 @@ def explored(records: Sequence[Record], arm: str) -> list[list[Record]]:
 
     Best is the lowest loss, or the best value of the objective where explore has one. A trial is
     as noisy as what recipes differ by, so that where all recipes were tried at the same sizes, as
-    in a grid, a recipe counts by its mean; elsewhere by its best trial.
+    in a grid, a recipe counts by its mean. Where trials were drawn it counts by its best size: by
+    the loss that is believed by all of them (`believed`), or by the lowest one where explore has
+    an objective or few trials.
     """
     rows = [record for record in records if record.arm == arm and is_scored(record, Stage.EXPLORE)]
     if any(record.objective is not None for record in rows):
@@ -105,13 +75,22 @@ def explored(records: Sequence[Record], arm: str) -> list[list[Record]]:
     for record in sorted(rows, key=lambda record: (record.cost, record.hash)):
         if record.budget.flops == largest:
             recipes[recipe_key(record)].append(record)
+    ranks = _ranks(rows, recipes)
+    return [recipes[key] for key in sorted(recipes, key=lambda k: (ranks[k], recipes[k][0].hash))]
+
+
+def _ranks(rows: Sequence[Record], recipes: Mapping[str, Sequence[Record]]) -> dict[str, float]:
+    """What a recipe counts by, lower is better, by all trials and those of the largest
+    budget."""
     sizes = {tuple(sorted(map(size_of, group))) for group in recipes.values()}
-
-    def rank(group: list[Record]) -> tuple[float, str]:
-        costs = [record.cost for record in group]
-        return (fmean(costs) if len(sizes) == 1 else costs[0], group[0].hash)
-
-    return sorted(recipes.values(), key=rank)
+    if len(sizes) == 1:
+        return {key: fmean(record.cost for record in group) for key, group in recipes.items()}
+    if len(rows) < MIN_BELIEVED or any(record.objective is not None for record in rows):
+        return {key: group[0].cost for key, group in recipes.items()}
+    found: dict[str, float] = {}
+    for loss, group in believed(rows):
+        found.setdefault(recipe_key(group[0]), loss)
+    return found
 
 
 def best_recipe(records: Sequence[Record], arm: str) -> Record | None:
@@ -143,11 +122,3 @@ def missed(records: Sequence[Record], arm: str, chosen: str, sd: float) -> float
                 error = max(error, stdev(gaps) / math.sqrt(len(gaps)))
             limits.append(fmean(own.values()) - fmean(other.values()) + LUCK * error)
     return max(limits)
-
-
-def trial_order(record: Record) -> tuple[object, ...]:
-    """Stage, budget, arm, size, seed."""
-    model = record.candidate.model
-    stage = list(Stage).index(record.stage)
-    size = (model.depth, model.width)
-    return stage, record.budget.flops, record.arm, *size, record.seed, record.hash

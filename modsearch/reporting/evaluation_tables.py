@@ -10,7 +10,6 @@ import pandas as pd
 
 from modsearch.analysis.compare import Comparison, Confirmed
 from modsearch.analysis.means import FEWEST, runs_note
-from modsearch.analysis.recipes import trial_order
 from modsearch.analysis.runs import Runs
 from modsearch.analysis.scores import (
     AVERAGE,
@@ -22,6 +21,7 @@ from modsearch.analysis.scores import (
     lines_of,
     mean_over,
 )
+from modsearch.analysis.trials import trial_order
 from modsearch.config.records import Record, Stage
 from modsearch.config.references import FOLDER, Reference, References
 from modsearch.config.samples import TaskFacts, facts_of

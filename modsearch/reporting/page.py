@@ -23,7 +23,7 @@ from markupsafe import Markup
 from modsearch.analysis.additions import growth_lines
 from modsearch.analysis.claims import Claim, Claims
 from modsearch.analysis.numbers import duration, scientific
-from modsearch.analysis.recipes import finished
+from modsearch.analysis.trials import finished
 from modsearch.analysis.verdicts import Verdict
 from modsearch.config.manifest import Manifest
 from modsearch.config.records import Record, Stage, State

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from modsearch.analysis.claims import Claim, study_claims
 from modsearch.analysis.numbers import decimal, interval, scientific
-from modsearch.analysis.recipes import finished, is_scored, measured
+from modsearch.analysis.recipes import measured
 from modsearch.analysis.replication import Replication, replication
+from modsearch.analysis.trials import finished, is_scored
 from modsearch.analysis.verdicts import Verdict
 from modsearch.config.records import Record, Stage, State
 from modsearch.config.units import Unit, nats

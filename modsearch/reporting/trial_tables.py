@@ -11,7 +11,8 @@ from modsearch.analysis.claims import Claims
 from modsearch.analysis.compare import Confirmed
 from modsearch.analysis.means import runs_note
 from modsearch.analysis.numbers import counted, scientific
-from modsearch.analysis.recipes import causal_loss, finished, measured, size_of, trial_order
+from modsearch.analysis.recipes import measured
+from modsearch.analysis.trials import causal_loss, finished, size_of, trial_order
 from modsearch.config.manifest import Manifest
 from modsearch.config.model import Component
 from modsearch.config.records import Record, Stage, State

@@ -12,8 +12,8 @@ from pydantic import Field
 from scipy.stats import qmc
 
 from modsearch.analysis.beliefs import Belief, Sites, drawn_in, fitted_scales
+from modsearch.analysis.believed import Axes
 from modsearch.analysis.gains import expected_regret, gains
-from modsearch.analysis.places import Axes
 from modsearch.config.data import DataConfig
 from modsearch.config.records import Candidate, Record, State
 from modsearch.errors import ConfigError

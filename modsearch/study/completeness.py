@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from modsearch.analysis.numbers import scientific
-from modsearch.analysis.recipes import causal_loss, size_of
+from modsearch.analysis.trials import causal_loss, size_of
 from modsearch.config.records import Record, Stage, State
 from modsearch.errors import ModsearchError, StudyError
 from modsearch.space.space import Space, own_space

@@ -8,10 +8,10 @@ until the headline is known.
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from modsearch.analysis.believed import chosen_recipe
 from modsearch.analysis.choice import at_the_ends, next_width
 from modsearch.analysis.fits import fit_curves
-from modsearch.analysis.recipes import recipe_key, size_of
+from modsearch.analysis.recipes import best_recipe
+from modsearch.analysis.trials import recipe_key, size_of
 from modsearch.config.data import CorpusFacts
 from modsearch.config.design import Chosen, Size
 from modsearch.config.evaluation import Scoring
@@ -214,7 +214,7 @@ class Stages:
         if self.space.explore is None:
             tree = self.space.recipe(base)
         else:
-            best = chosen_recipe(self.directory.records(), base)
+            best = best_recipe(self.directory.records(), base)
             if best is None:
                 raise StudyError(
                     f"no recipe for arm `{base}`: explore has no finished trial of it\n"

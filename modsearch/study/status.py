@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict
 
 from modsearch.analysis.additions import growth_lines
 from modsearch.analysis.claims import study_claims
-from modsearch.analysis.recipes import causal_loss
 from modsearch.analysis.spending import taken
+from modsearch.analysis.trials import causal_loss
 from modsearch.config.base import Frozen
 from modsearch.config.records import PHASES, Record, Stage
 from modsearch.config.units import Unit

@@ -10,9 +10,9 @@ from worlds import trial
 
 from modsearch.analysis import beliefs
 from modsearch.analysis.beliefs import Belief, Scales, Sites, fitted_scales, noise_variance
-from modsearch.analysis.believed import believed, chosen_recipe
+from modsearch.analysis.believed import Axes, believed
 from modsearch.analysis.gains import expected_regret, gains
-from modsearch.analysis.places import Axes
+from modsearch.analysis.recipes import best_recipe
 from modsearch.config.model import ModelConfig
 from modsearch.config.optim import OptimConfig
 from modsearch.config.records import Candidate, Record, Stage
@@ -239,7 +239,7 @@ def test_what_was_drawn_is_chosen_by_belief_and_a_grid_by_its_means() -> None:
     grid[-1] = trial(Stage.EXPLORE, width=48, rate=0.02, loss=1.895)
 
     def chosen(records: list[Record]) -> float:
-        best = chosen_recipe(records, "dense")
+        best = best_recipe(records, "dense")
         assert best is not None
         return best.candidate.optim.rate
 
@@ -247,4 +247,4 @@ def test_what_was_drawn_is_chosen_by_belief_and_a_grid_by_its_means() -> None:
     drawn = [*grid, trial(Stage.EXPLORE, width=28, rate=0.005, loss=1.9)]
     assert chosen(drawn) == 0.005
     assert chosen(drawn[-3:]) == 0.02  # of few trials the lowest
-    assert chosen_recipe([], "dense") is None
+    assert best_recipe([], "dense") is None

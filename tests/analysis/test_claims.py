@@ -38,7 +38,8 @@ from modsearch.analysis.numbers import (
 )
 from modsearch.analysis.optima import optimum
 from modsearch.analysis.power import runs_for
-from modsearch.analysis.recipes import best_recipe, measured, missed, recipe_key
+from modsearch.analysis.recipes import best_recipe, measured, missed
+from modsearch.analysis.trials import recipe_key
 from modsearch.analysis.verdicts import Verdict
 from modsearch.config.design import Size
 from modsearch.config.records import Record, Stage, State
