@@ -78,8 +78,13 @@ def tracked(record: Record, name: str, rows: Sequence[Mapping[str, float]]) -> T
         config |= {"params": record.plan.params, "steps": record.plan.steps}
     if record.scores is not None:
         found = record.scores.model_dump(mode="json", exclude={"block_losses"})
-        scores = {key: float(value) for key, value in _flat(found) if value is not None}
+        # What says where a number comes from is a text, which no tracker draws.
+        scores = {key: float(value) for key, value in _flat(found) if _is_number(value)}
     return Tracked(record.hash, name, record.stage, record.arm, config, rows, scores)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float)
 
 
 def _flat(value: Any, key: str = "") -> Any:

@@ -496,7 +496,8 @@ def test_a_study_that_was_cut_off_is_shown(
     assert all(cell["states"] == {} for cell in cells)
     assert "no finished candidate" in refused("best", out)
     assert "no confirmed trials" in refused("eval", out)
-    assert "only budgets" in refused("search", space, "--out", out, "--set", "explore.windows=3")
+    changed = refused("search", space, "--out", out, "--set", "explore.windows=3")
+    assert "made with `explore.windows` 64, not 3: a study may grow, not change" in changed
     (out / "manifest.json").write_text("{")
     for verb in ("status", "best", "report"):
         assert "can't read" in refused(verb, out)
