@@ -81,6 +81,12 @@ def num_workers(runtime: Runtime) -> int:
     return max(1, cores() // (runtime.threads * runtime.ranks))
 
 
+def wait(device: str) -> None:
+    """Until the device has done what it was asked."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
 def forget_peak(device: str) -> bool:
     """Let the peak of memory begin anew with what is held now; whether this machine can.
 

@@ -15,6 +15,7 @@ from modsearch.data.corpus import load_corpus
 from modsearch.nn.generate import Decoding
 from modsearch.nn.model import Decoder
 from modsearch.training.checkpoint import load_model
+from modsearch.training.machine import wait
 
 MOST_WINDOWS = 16
 """Of validation text whose caches are measured."""
@@ -60,14 +61,9 @@ def _tokens_per_second(model: Decoder, tokens_T: torch.Tensor) -> float:
     count = max(1, min(MOST_TOKENS, len(tokens_T) // 4))
     decoding = Decoding(model, 1)
     decoding.extend(tokens_T[None, :-count])
-    _wait(model)
+    wait(model.device.type)
     started = time.perf_counter()
     for token in tokens_T[-count:]:
         decoding.extend(token.view(1, 1))
-    _wait(model)
+    wait(model.device.type)
     return count / (time.perf_counter() - started)
-
-
-def _wait(model: Decoder) -> None:
-    if model.device.type == "cuda":
-        torch.cuda.synchronize()

@@ -28,6 +28,7 @@ from modsearch.errors import StudyError
 from modsearch.nn.generate import Decoding
 from modsearch.nn.model import Decoder
 from modsearch.training.checkpoint import load_model
+from modsearch.training.machine import wait
 from modsearch.training.trainer import Trainer
 from modsearch.training.trial import threads
 
@@ -72,12 +73,6 @@ def in_turns(
             found[work].append(work(repeats[work]))
         told(number + 1)
     return found
-
-
-def wait(device: str) -> None:
-    """Until the device has done what it was asked."""
-    if device == "cuda":
-        torch.cuda.synchronize()
 
 
 class Steps:
