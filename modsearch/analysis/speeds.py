@@ -202,6 +202,10 @@ def doubts(speeds: Speeds) -> list[str]:
         for each in speeds.arms
         if each.missing is not None
     ]
+    if not speeds.same_text:
+        lines.append(
+            "it was timed on other tokens than the study's: steps take as long, decoding may not"
+        )
     return lines
 
 

@@ -34,7 +34,8 @@ def time_winners(
 
     Training steps have the study's own batch, threads and precision. Decoding has a key-value
     cache and the trained weights of the run whose causal routing load is nearest to the arm's
-    mean; where weights were not kept nothing is decoded.
+    mean; where weights were not kept nothing is decoded. The text need not be split as the study
+    had it, nor be the same: that is noted.
 
     Args:
         study: its directory, or what `open_study` answered with.
@@ -76,7 +77,8 @@ def time_winners(
         data = moved(data, elsewhere)
     models = {each.model.vocab_size: each.model for each in confirmed}
     facts = {size: manifest.facts_of(model) for size, model in models.items()}
-    tokens = {size: load_corpus(data, size, each.fingerprint) for size, each in facts.items()}
+    tokens = {size: load_corpus(data, size, mixing=manifest.mixing) for size in facts}
+    same = all(tokens[size].facts.fingerprint == each.fingerprint for size, each in facts.items())
     found = measure(
         manifest.name,
         [_winner(directory, each) for each in confirmed],
@@ -86,6 +88,7 @@ def time_winners(
         seconds=seconds,
         told=progress or _untold,
     )
+    found = found.model_copy(update={"same_text": same})
     directory.write_speeds(found)
     return found
 

@@ -74,6 +74,8 @@ class Speeds(Frozen):
     arms: list[Timed]
     unit: Unit = "token"
     """What decoding is told for each: `byte` where arms have several tokenizers."""
+    same_text: bool = True
+    """Whether it was timed on the study's own tokens; routers may take more or fewer of others."""
 
     @model_validator(mode="after")
     def _whole(self) -> Self:

@@ -101,6 +101,7 @@ def test_every_confirmed_arm_is_timed(modsearch, root: Path) -> None:
     assert found is not None
     confirmed = {each.arm: each for each in study.claims.confirmed}
     assert [each.arm for each in found.arms] == list(confirmed) == ["dense", "mod", "mod-random"]
+    assert found.same_text
     for each in found.arms:
         winner = confirmed[each.arm]
         assert each.trial in {record.hash for record in winner.records}
@@ -182,10 +183,13 @@ def test_a_damaged_checkpoint_is_named_and_nothing_is_written(refused, root: Pat
     assert not (root / "speeds.json").exists()
 
 
-def test_another_text_is_refused(refused, root: Path, tmp_path: Path) -> None:
+def test_another_text_is_taken_and_told(modsearch, root: Path, tmp_path: Path) -> None:
     (tmp_path / "other.txt").write_text("another text " * 20_000)
-    message = refused("time", root, "--corpus", tmp_path / "other.txt")
-    assert "is not what it was trained on" in message
+    done = modsearch("time", root, "--corpus", tmp_path / "other.txt", "--seconds", "0.01")
+    assert "timed on other tokens than the study's" in done.out + done.err
+    found = StudyDirectory(root).speeds()
+    assert found is not None
+    assert not found.same_text
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the device is there")
