@@ -2,7 +2,8 @@
 
 A curve is the mean training loss of each stretch of a training's log, by the share of the steps
 at its end. Its smoothed value at a share is the mean over the last 5 % of the steps before it.
-Trials of a cell have one budget, so that equal shares are equal FLOPs.
+Trials of a cell have one budget, so that equal shares are equal FLOPs. Legend: P exponents, N
+stretches.
 """
 
 import math
@@ -41,16 +42,13 @@ def foretold(curve: Curve, share: float) -> float | None:
     if len(points) < 5:
         return None
     x, y = np.array(points).T
-    best, final = math.inf, None
-    for power in POWERS:
-        z = x**-power
-        spread = z - z.mean()
-        slope = max(0.0, float(spread @ (y - y.mean()) / (spread @ spread)))
-        level = float(y.mean() - slope * z.mean())
-        error = float(((y - level - slope * z) ** 2).sum())
-        if error < best:
-            best, final = error, level + slope
-    return final
+    z_PN = x ** -POWERS[:, None]
+    spread_PN = z_PN - z_PN.mean(axis=1, keepdims=True)
+    slope_P = np.maximum(spread_PN @ (y - y.mean()) / (spread_PN**2).sum(axis=1), 0.0)
+    level_P = y.mean() - slope_P * z_PN.mean(axis=1)
+    error_P = ((y - level_P[:, None] - slope_P[:, None] * z_PN) ** 2).sum(axis=1)
+    best = int(np.argmin(error_P))
+    return float(level_P[best] + slope_P[best])
 
 
 def bars_of(stopping: Stopping, curves: Sequence[Curve]) -> Bars:
@@ -61,7 +59,7 @@ def bars_of(stopping: Stopping, curves: Sequence[Curve]) -> Bars:
         return Bars()
     make = _foretold_bar if stopping.rule == "extrapolate" else _ranked_bar
     of = whole if stopping.rule == "extrapolate" else curves
-    found = [make(stopping, of, share) for share in sorted(stopping.rungs)]
+    found = [make(stopping, of, share) for share in stopping.shares]
     return Bars(bars=[each for each in found if each is not None])
 
 

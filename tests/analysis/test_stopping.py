@@ -37,7 +37,8 @@ def test_nothing_is_stopped_before_enough_are_whole() -> None:
         stopping = Stopping(rule=rule)
         some = [curve(2.0), curve(2.1), curve(2.2), curve(2.3, end=0.5)]
         assert bars_of(stopping, some).bars == []
-        assert len(bars_of(stopping, [*some, curve(2.4)]).bars) == 2
+        found = [bar.share for bar in bars_of(stopping, [*some, curve(2.4)]).bars]
+        assert found == ([0.5] if rule == "extrapolate" else [0.25, 0.5])
 
 
 def test_the_median_stops_the_upper_half() -> None:
