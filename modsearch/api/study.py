@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from weakref import finalize
 
 from modsearch.api.components import Files
-from modsearch.api.searching import engine_of, studies_of
+from modsearch.api.searching import engine_named, engine_of, studies_of
 from modsearch.api.space import checked_outline, outline
 from modsearch.config.answers import Outcome, Packed, Predictions
 from modsearch.config.arguments import (
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from modsearch.api.space import SpaceLike
     from modsearch.config.manifest import Manifest
     from modsearch.config.records import Record
-    from modsearch.config.runtime import EngineName
     from modsearch.config.speeds import Speeds
     from modsearch.reporting.recipe import RecipeLike
     from modsearch.space.space import Space
@@ -375,6 +374,7 @@ def search(
     storage: str | None = None,
     ledger: str | None = None,
     reuse: "str | Path | Sequence[str | Path]" = (),
+    warm_start: "str | Path | Sequence[str | Path]" = (),
     allow_mixed: bool = False,
     overrides: Sequence[str] = (),
     plugins: Files = (),
@@ -398,6 +398,8 @@ def search(
         ledger: `postgresql://USER@HOST/DATABASE`; default: a file in the study directory.
         reuse: studies, directories or files of `pack`, from which trials are taken that are the
             same training, in the place of training them here.
+        warm_start: studies whose trials explore's sampler is told of before its first one; none
+            of them becomes a result of this study.
         allow_mixed: resume under other code or another torch, which the report will show.
         overrides: values of the space to replace, such as `"confirm.runs=12"`.
         plugins: Python files with components.
@@ -421,11 +423,7 @@ def search(
         raise ModsearchError(f"progress takes a function of an event, but got {shown(progress)}")
     if stage is not None and stage not in list(Stage):
         raise ModsearchError(f"--stage takes {', '.join(Stage)}, but got `{stage}`")
-    if engine not in ("local", "ray"):
-        raise ModsearchError(f"--engine takes local or ray, but got `{engine}`")
-    for option, value in (("--address", address), ("--storage", storage)):
-        if value is not None and engine != "ray":
-            raise ModsearchError(f"{option} is for a Ray cluster\nadd --engine ray")
+    kind = engine_named(engine, address, storage)
     sketch = outline(space, overrides)
     root = check_path("out", out) if out is not None else Path("runs") / sketch.name
     for folder in root.resolve().parents:
@@ -442,9 +440,9 @@ def search(
         stages = ", ".join(each for each in Stage if wanted.budgets(each))
         raise StudyError(f"space `{wanted.name}` has no stage `{stage}`, only {stages}")
     trackers = check_texts("track", track)
-    kind: EngineName = "ray" if engine == "ray" else "local"
     with ExitStack() as files:
-        studies = studies_of(reuse, files)
+        studies = studies_of("reuse", reuse, files)
+        warm = studies_of("warm-start", warm_start, files)
         files.enter_context(locked(root))
         tracking = Tracking(trackers, wanted.name, root, progress or unheard)
         runner = Runner(
@@ -457,6 +455,7 @@ def search(
             ledger=ledger,
             storage=storage,
             reuse=studies,
+            warm=warm,
             scorer=_scorer(wanted),
             on_event=tracking,
         )

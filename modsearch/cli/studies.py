@@ -80,6 +80,14 @@ def search(
             help="Take what it has trained already: a study, or its packed file; repeatable.",
         ),
     ] = None,
+    warm_start: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="STUDY",
+            help="Tell explore's sampler what it trained, as priors and never as results: a "
+            "study, or its packed file; repeatable.",
+        ),
+    ] = None,
     allow_mixed: Annotated[
         bool, typer.Option("--allow-mixed", help="Resume under other code or another torch.")
     ] = False,
@@ -108,6 +116,7 @@ def search(
             storage=storage,
             ledger=ledger,
             reuse=reuse or (),
+            warm_start=warm_start or (),
             allow_mixed=allow_mixed,
             overrides=[*(sets or ()), *_fixed(confirm_seeds)],
             plugins=plugin or (),

@@ -4,6 +4,7 @@ from modsearch.config.base import Frozen
 from modsearch.config.data import CorpusFacts, Mixing
 from modsearch.config.design import Design
 from modsearch.config.model import ModelConfig
+from modsearch.config.priors import WarmStart
 from modsearch.config.reading import Tree
 from modsearch.config.runtime import EngineName, Runtime
 from modsearch.config.units import Unit
@@ -70,6 +71,9 @@ class Manifest(Frozen):
     """Arms that went out of the space, as it stated them: their trials stay."""
     key: str | None = None
     """Its name where studies share a database or a storage; None: as its space says."""
+    warm: tuple[WarmStart, ...] = ()
+    """Studies whose trials explore's sampler was told of before its first one; `prior.json` has
+    what was taken."""
     mixed: list[str] = []
     """Other code, plugins or torch versions that this study was resumed with."""
     plugins: dict[str, str] = {}

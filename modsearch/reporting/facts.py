@@ -19,6 +19,7 @@ def facts(manifest: Manifest, records: Sequence[Record]) -> dict[str, str]:
         "Text": _text(manifest),
         "Chance": chance(manifest, records),
         "Spent": taken_line(records),
+        "Warm start": _warm(manifest),
         "Made with": _versions(manifest),
         "Device": _device(manifest),
         "Code": _code(manifest),
@@ -43,6 +44,11 @@ def _levels(sizes: Sequence[int], corpus: CorpusFacts, size: float) -> str:
     levels = {f"uniform over {each} tokens": math.log(each) for each in sizes}
     levels |= {"by unigrams": corpus.unigram_entropy, "by bigrams": corpus.bigram_entropy}
     return ", ".join(f"{decimal(level / size, 3)} {name}" for name, level in levels.items())
+
+
+def _warm(manifest: Manifest) -> str:
+    told = "; ".join(each.told for each in manifest.warm)
+    return told and f"explore's sampler was told of {told}; none of these is a result here"
 
 
 def _text(manifest: Manifest) -> str:

@@ -150,10 +150,11 @@ def provenance(manifest: Manifest) -> pd.DataFrame:
     plain = manifest.model_dump(
         mode="json",
         exclude={
-            "corpus", "corpora", "arms", "explored", "confirm", "grown", "removed", "key"
+            "corpus", "corpora", "arms", "explored", "confirm", "grown", "removed", "key", "warm"
         },
     )  # fmt: skip
     plain |= {f"grown {number}": line for number, line in enumerate(growth_lines(manifest), 1)}
+    plain |= {f"warm start {number}": each.told for number, each in enumerate(manifest.warm, 1)}
     if manifest.confirm is not None:
         plain["confirm"] = manifest.confirm.model_dump(mode="json", exclude={"chosen"})
     rows: Row = {}

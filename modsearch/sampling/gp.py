@@ -3,6 +3,7 @@
 import optuna
 from pydantic import Field
 
+from modsearch.sampling.levels import levelled
 from modsearch.sampling.past import proposed
 from modsearch.space.samplers import Ask, Options, Point, Sampler
 
@@ -12,11 +13,14 @@ class Gp(Sampler):
     improvement (of the hypervolume with several objectives), trials in flight fantasised; axes
     that some choices alone bring along are drawn."""
 
+    warms = True
+
     class Config(Options):
         """When it begins to learn."""
 
         n_startup: int = Field(10, gt=0, le=100_000)
-        """Trials with a loss before anything is learned; until then draws are uniform."""
+        """Trials with a loss, those of a warm start too, before anything is learned; until then
+        draws are uniform."""
 
     def __init__(self, options: Config) -> None:
         super().__init__(options)
@@ -29,4 +33,4 @@ class Gp(Sampler):
             n_startup_trials=self.n_startup,
             warn_independent_sampling=False,
         )
-        return proposed(sampler, ask)
+        return proposed(sampler, ask, prior=levelled(ask, ask.spec.prior))

@@ -26,6 +26,8 @@ MOST_CANDIDATES = 256
 ANCHORS = 3
 """Trials of the largest budget, of what is best by then, that follow on the first ones: what small
 budgets are worth is not known without."""
+APART = 1e-6
+"""Share by which budgets differ whose losses have levels of their own."""
 MOST_LISTED = 16
 """Spaces whose candidates are kept in memory."""
 
@@ -36,12 +38,14 @@ class Isoflop(Sampler):
     seed where noise is what hides the answer. Ends where what it would choose is good enough."""
 
     reseeds = True
+    warms = True
 
     class Config(Options):
         """When it begins to believe, and when it ends."""
 
         startup: int = Field(8, gt=0, le=100_000)
-        """Trials of the smallest budget, evenly spread, before anything is believed."""
+        """Trials of the smallest budget, evenly spread, before anything is believed; what a warm
+        start has is counted."""
         resolution: float = Field(0.001, ge=0, le=1)
         """It ends where the loss of what it would choose is expected to lie so little above the
         lowest one, as a share of it."""
@@ -55,7 +59,7 @@ class Isoflop(Sampler):
         """What is worth most, where that is of this cell's budget."""
         budgets = sorted({*ask.spec.budgets, ask.spec.budget})
         history = _History(ask)
-        if history.count(budgets[0]) < self.startup:
+        if history.count(budgets[0]) + len(ask.spec.prior) < self.startup:
             if ask.spec.budget != budgets[0]:
                 return None
             return history.seeded(_sobol(ask, ask.number + 1)[-1])
@@ -169,6 +173,16 @@ class _History:
         for each in self.running:
             yield _built(tree, each.point), self.ask.spec.budget, math.nan
 
+    def elsewhere(self) -> Iterator[tuple[Candidate, float, float]]:
+        """The same of what other studies have trained. What is not on this study's level has one
+        of its own in the belief: it is put at a budget that differs by next to nothing."""
+        prior = self.ask.spec.prior
+        levels = sorted({each.level for each in prior if each.level})
+        tree = _unseeded(self.ask.spec.tree)
+        for each in prior:
+            turn = levels.index(each.level) + 1 if each.level else 0
+            yield _built(tree, each.point), each.budget * (1 + APART * turn), each.loss
+
     def hopeless(self) -> set[tuple[str, float]]:
         """What could not be trained."""
         return {
@@ -193,7 +207,7 @@ class _View:
         self.listed = listed
         self.budgets = [budget for budget in budgets if not history.is_full(budget)]
         trials = [*history.trials()]
-        candidates, of_trials, losses = zip(*trials, strict=True)
+        candidates, of_trials, losses = zip(*trials, *history.elsewhere(), strict=True)
         sites = listed.axes.sites(candidates, of_trials)
         losses_N = drawn_in(np.array(losses), sites.budget_N)
         largest = budgets[-1]

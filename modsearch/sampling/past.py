@@ -6,6 +6,7 @@ resumed search would not have.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import optuna
@@ -69,6 +70,7 @@ def proposed(
     *,
     constrained: bool = False,
     marks: Sequence[Mapping[str, Any]] = (),
+    prior: Sequence[Tried] = (),
 ) -> Point:
     """What a sampler of Optuna's proposes next to what a cell has tried.
 
@@ -77,12 +79,17 @@ def proposed(
         ask: the question.
         constrained: whether it is told which trials could not be trained; else they are left out.
         marks: what the sampler would have noted at each earlier trial.
+        prior: what was trained elsewhere, which it is told as trials before the first one.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     low = optuna.study.StudyDirection.MINIMIZE
     study = optuna.create_study(sampler=sampler, directions=[low] * (1 + len(ask.spec.prices)))
     tree = ask.spec.tree
     known = {path: optuna_distribution(axis) for path, axis in open_axes(tree).items()}
+    for each in prior:
+        inside = {path: _inside(label, known[path]) for path, label in each.point.items()}
+        there = replace(each, point=inside)
+        study.add_trial(_frozen(there, known, constrained=constrained, noted={}))
     for place, tried in enumerate(ask.tried):
         noted = marks[place] if marks else {}
         study.add_trial(_frozen(tried, known, constrained=constrained, noted=noted))
@@ -95,6 +102,13 @@ def proposed(
 
     resolve(tree, pick)
     return point
+
+
+def _inside(label: Any, known: BaseDistribution) -> Any:
+    """An end that was computed may be off by rounding, which Optuna would not have."""
+    if isinstance(known, FloatDistribution):
+        return min(max(label, known.low), known.high)
+    return label
 
 
 def _frozen(

@@ -3,6 +3,7 @@
 import optuna
 from pydantic import Field
 
+from modsearch.sampling.levels import levelled
 from modsearch.sampling.past import proposed
 from modsearch.space.samplers import Ask, Options, Point, Sampler
 
@@ -12,11 +13,14 @@ class Tpe(Sampler):
     trials are dense and bad ones are not; trials in flight count as bad ones. With several
     objectives good is what few others beat in all (Ozaki et al. 2022)."""
 
+    warms = True
+
     class Config(Options):
         """When it begins to learn, and how hard it looks."""
 
         n_startup: int = Field(10, ge=0, le=100_000)
-        """Trials that have ended before anything is learned; until then draws are uniform."""
+        """Trials that have ended, those of a warm start too, before anything is learned; until
+        then draws are uniform."""
         candidates: int = Field(24, gt=0, le=100_000)
         """Draws from the density of good trials, of which the most promising one is taken."""
 
@@ -32,4 +36,4 @@ class Tpe(Sampler):
             n_startup_trials=self.n_startup,
             n_ei_candidates=self.candidates,
         )
-        return proposed(sampler, ask, constrained=True)
+        return proposed(sampler, ask, constrained=True, prior=levelled(ask, ask.spec.prior))

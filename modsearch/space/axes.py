@@ -75,6 +75,10 @@ class Choice:
         """The label at a share of the axis, from 0 to 1."""
         return _at(self.labels, share)
 
+    def share(self, label: Any) -> float:
+        """Where a label is on the axis, from 0 to 1, in the order of the values."""
+        return self.labels.index(label) / max(1, len(self.labels) - 1)
+
     def spread(self, most: int) -> list[Any]:
         """So many values at the most, both ends among them."""
         return spread(self.values, most)
@@ -119,6 +123,10 @@ class Int:
         """The value at a share of the axis, from 0 to 1."""
         return _at(self.values, share)
 
+    def share(self, label: int) -> float:
+        """Where a value is on the axis, from 0 to 1."""
+        return _share(label, self.low, self.high)
+
     def spread(self, most: int) -> list[int]:
         """So many values at the most, both ends among them."""
         return spread(self.values, most)
@@ -158,6 +166,12 @@ class Float:
         low, high = np.log(self.low), np.log(self.high)
         return float(np.exp(low + share * (high - low)))
 
+    def share(self, label: float) -> float:
+        """Where a value is on the axis, from 0 to 1."""
+        if not self.log:
+            return _share(label, self.low, self.high)
+        return _share(math.log(label), math.log(self.low), math.log(self.high))
+
     def spread(self, most: int) -> list[float]:
         """Both ends."""
         return [self.low, self.high]
@@ -170,6 +184,10 @@ class Float:
 
 
 Distribution = Choice | Int | Float
+
+
+def _share(value: float, low: float, high: float) -> float:
+    return float((value - low) / (high - low)) if high > low else 0.0
 
 
 def _at(values: Sequence[T], share: float) -> T:

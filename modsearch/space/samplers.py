@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from modsearch.config.base import Component
 from modsearch.config.evaluation import Price
+from modsearch.config.priors import Prior
 from modsearch.config.records import Record, Stage
 from modsearch.registry import table
 from modsearch.registry.options import made, options_of
@@ -48,6 +49,9 @@ class CellSpec:
     budgets: tuple[float, ...] = ()
     """Of all cells of the arm in this stage, ascending; what is searched for is the best at the
     last one."""
+    prior: tuple[Prior, ...] = ()
+    """What other studies have trained of these configurations: to learn from, and no result. The
+    same for all cells of the arm."""
 
     @property
     def name(self) -> str:
@@ -117,6 +121,8 @@ class Sampler(ABC):
     reseeds: ClassVar[bool] = False
     """Whether its points have a `seed` (0, 1, ...) beside the axes, so that it may have a
     candidate trained again; else all trials have seed 0, and a repeated point costs nothing."""
+    warms: ClassVar[bool] = False
+    """Whether it learns from `ask.spec.prior`; else a study can't be warm-started with it."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

@@ -18,6 +18,7 @@ from typing import Any
 
 from modsearch.config.evaluations import labelled, labels_of
 from modsearch.config.manifest import Manifest
+from modsearch.config.priors import Priors
 from modsearch.config.records import Record, State, trial_hash
 from modsearch.config.references import FOLDER, Reference, References
 from modsearch.config.speeds import Speeds
@@ -117,6 +118,29 @@ class StudyDirectory:
     def write_manifest(self, manifest: Manifest) -> None:
         """Replace the manifest."""
         write_model(self.root / "manifest.json", manifest)
+
+    @property
+    def _priors(self) -> Path:
+        return self.root / "prior.json"
+
+    def write_priors(self, priors: Priors) -> None:
+        """Keep what was taken from other studies, before the manifest says that it was."""
+        write_model(self._priors, priors)
+
+    def priors(self) -> Priors:
+        """What explore's sampler was told of other studies' trials; nothing where the study began
+        without.
+
+        Raises:
+            StudyError: it was told of some, and they can't be read.
+        """
+        if not self.manifest().warm:
+            return Priors()
+        return read_model(
+            self._priors,
+            Priors,
+            "bring the file back: what explore proposes depends on it; or use another --out",
+        )
 
     def record(self, name: str) -> Record | None:
         """The result of a trial, or None while it has none of its own (or a damaged one)."""

@@ -187,6 +187,15 @@ def study_key(space: Space, manifest: Manifest) -> str:
     return f"{space.name}-{_digest([fixed, constant, made_with])}"
 
 
+def key_of(directory: StudyDirectory) -> str:
+    """The same of a study that is there.
+
+    Raises:
+        StudyError: there is none, or its space can't be read.
+    """
+    return study_key(study_space(directory), directory.manifest())
+
+
 def stage_key(space: Space, stage: Stage) -> str:
     """What a stage is beside what may grow in it."""
     section = getattr(space, stage)

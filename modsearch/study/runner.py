@@ -36,7 +36,7 @@ from modsearch.study.completeness import explored_key
 from modsearch.study.driver import Driver
 from modsearch.study.events import OnEvent
 from modsearch.study.progress import Progress
-from modsearch.study.provenance import open_manifest, stage_key, study_key
+from modsearch.study.provenance import key_of, open_manifest, stage_key, study_key
 from modsearch.study.reuse import Reuse
 from modsearch.study.scorings import (
     Scorings,
@@ -46,6 +46,7 @@ from modsearch.study.scorings import (
 )
 from modsearch.study.stages import MOST_EXTENSIONS, Stages
 from modsearch.study.trials import Trials
+from modsearch.study.warm import Warm
 from modsearch.study.work import Scorer, run_job, run_mirrored
 from modsearch.training.machine import num_workers
 
@@ -65,10 +66,15 @@ class Runner:
         ledger: str | None = None,
         storage: str | None = None,
         reuse: Mapping[str, Path] | None = None,
+        warm: Mapping[str, Path] | None = None,
         scorer: Scorer | None = None,
         on_event: OnEvent | None = None,
     ) -> None:
-        """`reuse`: directories of studies whose trials may be taken, by what they are called."""
+        """
+        Args:
+            reuse: directories of studies whose trials may be taken, by what they are called.
+            warm: of studies whose trials explore's sampler is told of.
+        """
         self.space = space
         self.make_engine = make_engine
         self.scorer = scorer
@@ -94,13 +100,14 @@ class Runner:
         plugins = load_plugins(space.plugins)
         grown = self.directory.manifest().grown if resumed else ()
         reused = Reuse(ranked_by(space)) if reuse else None
+        warmed = Warm(warm, space, key_of) if warm else None
 
         def admit(manifest: Manifest) -> Manifest:
-            if reused is None:
-                return manifest
-            mixed = reused.open(reuse or {}, manifest, root, allow_mixed=allow_mixed)
-            mixed = list(dict.fromkeys([*manifest.mixed, *mixed]))
-            return manifest.model_copy(update={"mixed": mixed})
+            if reused is not None:
+                mixed = reused.open(reuse or {}, manifest, root, allow_mixed=allow_mixed)
+                mixed = list(dict.fromkeys([*manifest.mixed, *mixed]))
+                manifest = manifest.model_copy(update={"mixed": mixed})
+            return manifest if warmed is None else warmed.admit(manifest, self.directory)
 
         self.manifest = open_manifest(
             self.directory,
@@ -114,6 +121,8 @@ class Runner:
             admit=admit,
         )
         self.key = study_key(space, self.manifest)
+        for each in self.manifest.warm if not resumed else ():
+            self.progress.note(f"explore's sampler is told of {each.told}")
         for line in growth_lines(self.manifest, self.manifest.grown[len(grown) :]):
             self.progress.note(f"the study has changed {line}")
         mirror = Mirror.of(storage, self.key) if storage else None

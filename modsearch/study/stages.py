@@ -142,6 +142,7 @@ class Stages:
             explore.trials,
             prices=explore.prices,
             budgets=tuple(sorted(explore.budgets)),
+            prior=self.directory.priors().arms.get(arm, ()),
         )
         return self._ordered(spec, list(grid(tree))) if explore.is_grid else spec
 

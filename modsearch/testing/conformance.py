@@ -95,6 +95,7 @@ RATE_CHECKS: dict[str, Check] = {
 SAMPLER_CHECKS: dict[str, Check] = {
     "proposes": proposals.proposes,
     "same_proposals": proposals.same_proposals,
+    "takes_prior": proposals.takes_prior,
     "goes_on": proposals.goes_on,
 }
 """On samplers."""

@@ -5,6 +5,8 @@ Nothing is trained: a point's loss is a bowl over its axes, and its record is ma
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from random import Random
 from typing import Any
 
 from modsearch.config.base import Component
@@ -12,13 +14,14 @@ from modsearch.config.data import Validation
 from modsearch.config.evaluation import Price
 from modsearch.config.model import ModelConfig
 from modsearch.config.optim import OptimConfig
+from modsearch.config.priors import Prior
 from modsearch.config.reading import Tree
 from modsearch.config.records import Budget, Candidate, Plan, Record, Scores, Stage, State
 from modsearch.config.seeds import trial_seed
 from modsearch.nn.parts import completed
 from modsearch.optim.parts import completed_optim
-from modsearch.space.axes import Choice, Distribution, Float, parse_tree
-from modsearch.space.points import at_point, grid, open_axes
+from modsearch.space.axes import parse_tree
+from modsearch.space.points import at_point, grid, open_axes, point_at
 from modsearch.space.samplers import SAMPLERS, SEED, SEEDS, Ask, CellSpec, Point, Tried, sampler_of
 
 SIZE = {"depth": 2, "width": 16}
@@ -75,14 +78,12 @@ class Outcome:
         """Of a trial, in nats a token; None of one that can't be trained."""
         if number % 5 == 3:
             return None
-        away = [
-            _place(axis, point[path]) - 0.3 for path, axis in self.axes.items() if path in point
-        ]
+        away = [axis.share(point[path]) - 0.3 for path, axis in self.axes.items() if path in point]
         return 2.0 + sum(each**2 for each in away)
 
     def prices(self, point: Mapping[str, Any]) -> dict[Price, float]:
         """Of each that the cell asks for: the further right on the axes, the higher."""
-        places = [_place(axis, point[path]) for path, axis in self.axes.items() if path in point]
+        places = [axis.share(point[path]) for path, axis in self.axes.items() if path in point]
         return dict.fromkeys(self.spec.prices, 1.0 + sum(places))
 
     def record(self, number: int, point: Point) -> Record:
@@ -113,6 +114,21 @@ def spec_of(sampler: Component, space: str) -> CellSpec:
         tree[SEED] = SEEDS
     prices: tuple[Price, ...] = ("forward_flops",) if space == "two objectives" else ()
     return CellSpec(Stage.EXPLORE, "mod", BUDGET, tree, sampler, TRIALS, prices=prices)
+
+
+def with_prior(spec: CellSpec) -> CellSpec:
+    """The same cell, warm-started from a study at a smaller budget, whose losses are higher."""
+    axes = {path: axis for path, axis in open_axes(spec.tree).items() if path != SEED}
+    tree = {key: value for key, value in spec.tree.items() if key != SEED}
+    draws = Random(0)
+    points = [point_at(tree, axes, [draws.random() for _ in axes]) for _ in range(TRIALS)]
+    costs = [Outcome(spec).cost(0, point) for point in points]
+    prior = tuple(
+        Prior(point=point, budget=spec.budget / 3, loss=cost + 0.2, level="another")
+        for point, cost in zip(points, costs, strict=True)
+        if cost is not None
+    )
+    return replace(spec, prior=prior)
 
 
 def ask(spec: CellSpec, points: list[Point]) -> Point | None:
@@ -160,16 +176,6 @@ def _tried(number: int, point: Point, outcome: Outcome, *, running: bool) -> Tri
     cost = None if running else outcome.cost(number, point)
     costs = () if cost is None else (cost, *outcome.prices(point).values())
     return Tried(number, point, cost, running, name_of(number), costs)
-
-
-def _place(axis: Distribution, label: Any) -> float:
-    """Where a label is on its axis, from 0 to 1."""
-    if isinstance(axis, Choice):
-        return axis.labels.index(label) / max(1, len(axis.labels) - 1)
-    low, high, value = axis.low, axis.high, label
-    if isinstance(axis, Float) and axis.log:
-        low, high, value = math.log(low), math.log(high), math.log(value)
-    return float((value - low) / (high - low)) if high > low else 0.0
 
 
 def _built(values: Tree) -> Candidate:

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from worlds import trial
 from modsearch.config.base import Component
 from modsearch.config.data import DataConfig
 from modsearch.config.evaluation import Ranked
+from modsearch.config.priors import Prior
 from modsearch.config.records import Record, Stage, State
 from modsearch.errors import ConfigError
 from modsearch.sampling.cell import Cell
@@ -55,6 +57,7 @@ class World:
         self.draws = np.random.default_rng(seed)
         self.sd = sd
         self.records: dict[str, Record] = {}
+        self.points: dict[str, Mapping[str, Any]] = {}
         storage = optuna.storages.InMemoryStorage()
         sampler = Component.model_validate({"name": "isoflop", **options})
         self.cells = [
@@ -87,6 +90,7 @@ class World:
                 if fails:
                     record = record.model_copy(update={"state": State.DIVERGED, "scores": None})
                 self.records[record.hash] = record
+                self.points[record.hash] = cell.trials()[asked.number].params
                 cell.note_hash(asked.number, record.hash)
                 cell.tell(asked.number, record)
                 return record
@@ -142,3 +146,27 @@ def test_an_objective_is_refused() -> None:
 
 def _point(record: Record) -> tuple[float, str]:
     return record.budget.flops, record.candidate.model_dump_json()
+
+
+def test_a_warm_start_is_believed_and_stands_for_the_first_trials() -> None:
+    other = World(sd=0.008, seed=5)
+    prior = tuple(
+        Prior(
+            point={
+                path: label for path, label in other.points[record.hash].items() if path != SEED
+            },
+            budget=record.budget.flops,
+            loss=record.scores.causal_loss + 0.4,
+            level="of another text",
+        )
+        for record in other.run(24)
+        if record.scores is not None
+    )
+    world = World(sd=0.008, resolution=0.003)
+    for cell in world.cells:
+        cell.spec = replace(cell.spec, prior=prior)
+    found = world.run()
+    assert found[0].budget.flops == BUDGETS[1], "the first ones of the smallest are left out"
+    at_largest = [record for record in found if record.budget.flops == BUDGETS[1]]
+    assert len(found) <= 20
+    assert min(map(law, at_largest)) - 1.9 < 0.004

@@ -616,6 +616,25 @@ class Remembering(Sampler):
         return point_at(ask.spec.tree, axes, [(0.37 * self.asked) % 1.0 for _ in axes])
 
 
+class Secretive(Sampler):
+    """It learns from other studies, and does not say that it can."""
+
+    def propose(self, ask: Ask) -> Point:
+        axes = open_axes(ask.spec.tree)
+        share = 0.9 if ask.spec.prior else 0.1
+        return point_at(ask.spec.tree, axes, [share for _ in axes])
+
+
+class Deaf(Sampler):
+    """It says that it learns from other studies, and does not."""
+
+    warms = True
+
+    def propose(self, ask: Ask) -> Point:
+        axes = open_axes(ask.spec.tree)
+        return point_at(ask.spec.tree, axes, [0.1 for _ in axes])
+
+
 class Silent(Sampler):
     """It never asks for anything."""
 
@@ -626,10 +645,12 @@ class Silent(Sampler):
 @pytest.mark.parametrize(
     ("broken", "checks"),
     [
-        (Outside, {"proposes", "same_proposals", "goes_on"}),
-        (Drawing, {"same_proposals", "goes_on"}),
+        (Outside, {"proposes", "same_proposals", "takes_prior", "goes_on"}),
+        (Drawing, {"same_proposals", "takes_prior", "goes_on"}),
         (Remembering, {"goes_on"}),
         (Silent, {"proposes"}),
+        (Secretive, {"takes_prior"}),
+        (Deaf, {"takes_prior"}),
     ],
 )
 def test_a_broken_sampler_is_caught(

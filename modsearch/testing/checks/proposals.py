@@ -12,12 +12,14 @@ from modsearch.errors import ConfigError
 from modsearch.sampling.cell import Asked, Cell
 from modsearch.sampling.ledger import Storage, in_memory
 from modsearch.space.points import is_finite, misfit
-from modsearch.space.samplers import CellSpec, Point
+from modsearch.space.samplers import SAMPLERS, CellSpec, Point
 from modsearch.testing.probe import Case, expect
-from modsearch.testing.searches import TRIALS, Outcome, ask, name_of, spec_of
+from modsearch.testing.searches import TRIALS, Outcome, ask, name_of, spec_of, with_prior
 
 KILLED_AFTER = 13
 """Trials, when a driver is killed that has asked for one more: samplers have learned by then."""
+BEGUN = 4
+"""Trials by which a warm start is seen."""
 
 
 def proposes(case: Case) -> None:
@@ -34,6 +36,20 @@ def same_proposals(case: Case) -> None:
         second = _searched(case)
         expect(_states() == before, "it draws from a generator that is not its own")
     expect(first == second, f"asked again it proposes other points: {_gap(first, second)}")
+
+
+def takes_prior(case: Case) -> None:
+    """What other studies have trained keeps all rules: points of the space, and the same ones
+    asked again. It changes them where the sampler says so, and only there."""
+    spec = _spec(case)
+    if spec.prices or not (cold := _searched(case, BEGUN)):
+        return
+    warm, again = (_searched(case, BEGUN, warm=True) for _ in range(2))
+    expect(warm == again, f"asked again after a warm start it differs: {_gap(warm, again)}")
+    warms = SAMPLERS.get(spec.sampler.name).warms
+    expect(warms or warm == cold, "it learns from a warm start, but `warms` is not set")
+    same = warm == cold and not is_finite(spec.tree)
+    expect(not (warms and same), "`warms` is set, but a warm start changes nothing")
 
 
 def goes_on(case: Case) -> None:
@@ -60,13 +76,13 @@ def _spec(case: Case) -> CellSpec:
     return spec_of(case.sampler, case.space)
 
 
-def _searched(case: Case) -> list[Point]:
-    """The points of a whole search, each asked of a new instance; none in a space that the sampler
+def _searched(case: Case, most: int = TRIALS, *, warm: bool = False) -> list[Point]:
+    """The points of a search, each asked of a new instance; none in a space that the sampler
     refuses, as a grid does where an axis is continuous."""
-    spec = _spec(case)
+    spec = with_prior(_spec(case)) if warm else _spec(case)
     points: list[Point] = []
     try:
-        while len(points) < TRIALS and (point := ask(spec, points)) is not None:
+        while len(points) < most and (point := ask(spec, points)) is not None:
             why = misfit(spec.tree, point)
             expect(why is None, f"trial {len(points)} is no point of the space: {why}")
             points.append(point)

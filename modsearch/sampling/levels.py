@@ -1,0 +1,83 @@
+"""Losses of elsewhere on the level of a cell's own: another budget or text moves them all.
+
+By how much is told by likes: the median difference between trials of the cell and the nearest
+configuration of elsewhere. A difference of medians, or of lowest losses, would also hold how well
+the configurations were chosen.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Any
+
+from modsearch.config.priors import Prior
+from modsearch.space.axes import Choice, Distribution
+from modsearch.space.points import open_axes
+from modsearch.space.samplers import Ask, Tried
+
+BEFORE = -1
+"""Number of a trial that is none of the cell's."""
+
+Known = tuple[Mapping[str, Any], float]
+"""A point and its loss."""
+
+
+def levelled(ask: Ask, prior: Sequence[Prior]) -> list[Tried]:
+    """Priors as trials before the cell's first one, each with the loss that it would have there.
+
+    Those of the cell's budget that are on the study's own level stay as they are. Before the cell
+    has any, the others are levelled to those of the nearest budget.
+    """
+    axes = open_axes(ask.spec.tree)
+    groups: dict[tuple[str, float], list[Known]] = defaultdict(list)
+    for each in prior:
+        groups[each.level, each.budget].append((each.point, each.loss))
+    own = "", ask.spec.budget
+    known = [(each.point, each.cost) for each in ask.tried if each.cost is not None]
+    known += groups.pop(own, [])
+    if not known and groups:
+        nearest = min(groups, key=lambda name: (_ratio(name[1], ask.spec.budget), name))
+        known = groups.pop(nearest)
+    above = {name: _above(group, known, axes) for name, group in groups.items()}
+    losses = [each.loss - above.get((each.level, each.budget), 0.0) for each in prior]
+    return [
+        Tried(BEFORE, each.point, loss, running=False, hash=None)
+        for each, loss in zip(prior, losses, strict=True)
+    ]
+
+
+def _ratio(one: float, other: float) -> float:
+    return max(one, other) / min(one, other)
+
+
+def _above(
+    group: Sequence[Known], known: Sequence[Known], axes: Mapping[str, Distribution]
+) -> float:
+    """By how much the losses of a group lie above those that are known, in like places."""
+    return median(
+        min(group, key=lambda each: _gap(each[0], point, axes))[1] - loss for point, loss in known
+    )
+
+
+def _gap(
+    one: Mapping[str, Any], other: Mapping[str, Any], axes: Mapping[str, Distribution]
+) -> float:
+    """How far two points lie apart: a share of each axis, all of one that is no scale or that
+    one of them has not."""
+    found = 0.0
+    for path in sorted(one.keys() | other.keys()):
+        if path not in one or path not in other:
+            found += 1.0
+        elif one[path] != other[path]:
+            axis = axes[path]
+            found += abs(axis.share(one[path]) - axis.share(other[path])) if _scaled(axis) else 1.0
+    return found
+
+
+def _scaled(axis: Distribution) -> bool:
+    """Whether values lie in an order: numbers do."""
+    if not isinstance(axis, Choice):
+        return True
+    return all(
+        isinstance(each, int | float) and not isinstance(each, bool) for each in axis.values
+    )
