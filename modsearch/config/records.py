@@ -240,6 +240,8 @@ class Job(Frozen):
     """By what the training may be stopped; no part of what the trial is."""
     prices: tuple[Price, ...] = ()
     """What the trained model's use costs is measured, too; no part of what the trial is."""
+    micro_batch: int | None = None
+    """Sequences in one pass, where the memory held no more; no part of what the trial is."""
 
     @property
     def hash(self) -> str:
@@ -249,6 +251,24 @@ class Job(Frozen):
         """
         values = self.model_dump(mode="json", include={*IDENTITY, "candidate", "unit"})
         return trial_hash(values, self.fingerprint, [plugin.digest for plugin in self.plugins])
+
+    @property
+    def passing(self) -> Runtime:
+        """Its runtime, in passes that the memory holds."""
+        if self.micro_batch is None:
+            return self.runtime
+        return self.runtime.model_copy(update={"micro_batch": self.micro_batch})
+
+    @property
+    def rows(self) -> int:
+        """Sequences in one pass of one rank."""
+        whole = self.candidate.optim.batch_size // self.runtime.ranks
+        return min(self.passing.micro_batch or whole, whole)
+
+    def halved(self) -> "Job":
+        """The same training, to the same loss, with half as many sequences in a pass."""
+        assert self.rows > 1, "a pass has one sequence at least"
+        return self.model_copy(update={"micro_batch": (self.rows + 1) // 2})
 
     @property
     def training_seed(self) -> int:

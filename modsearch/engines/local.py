@@ -15,12 +15,9 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from types import ModuleType
 
-from modsearch.config.records import Job, Record, State
+from modsearch.config.records import Job, Record
 from modsearch.config.runtime import Share, Signal
-from modsearch.engines.contract import RunTrial
-
-TRIES = 3
-"""Of a job whose worker dies."""
+from modsearch.engines.contract import TRIES, RunTrial, given_up
 
 ENDING_SECONDS = 5.0
 """For an idle worker to end."""
@@ -72,7 +69,8 @@ class LocalEngine:
     ) -> None:
         """Pull jobs and push records until there is nothing left.
 
-        A worker that dies is replaced, and its job tried again, at most `TRIES` times.
+        A worker that dies is replaced, and its job tried again, at most `TRIES` times. One that
+        was killed, as Linux does where memory runs out, is no try as long as passes can be halved.
         """
         self._tries.clear()
         while True:
@@ -111,12 +109,16 @@ class LocalEngine:
         try:
             record = worker.pipe.recv()
         except (EOFError, OSError):
+            died = worker.process
             self._replace(worker)
+            if died.exitcode == -signal.SIGKILL and job.rows > 1:
+                self._give(worker, job.halved())
+                return
             tries = self._tries[job.hash] = self._tries.get(job.hash, 0) + 1
             if tries < TRIES:
                 self._give(worker, job)
                 return
-            record = job.record(State.FAILED, reason=f"its worker died {TRIES} times")
+            record = given_up(job)
         worker.job = None
         on_record(job, record)
 

@@ -23,14 +23,11 @@ from ray.exceptions import RayError
 from ray.tune.error import TuneError
 from ray.tune.search import Searcher
 
-from modsearch.config.records import Job, Record, State
+from modsearch.config.records import Job, Record
 from modsearch.config.runtime import Share, Signal
-from modsearch.engines.contract import RunTrial
+from modsearch.engines.contract import TRIES, RunTrial, given_up
 from modsearch.errors import StudyError, first_line
 from modsearch.store.scratch import scratch
-
-TRIES = 3
-"""Of a job whose worker dies."""
 
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -50,6 +47,12 @@ ANSWER_SECONDS = 10.0
 
 LONGEST_PARENT = 20
 """Of Ray's folder: a path of a socket may have 107 characters."""
+
+FAILURE = "Failure # "
+"""Begins what Tune notes of each failure of a trial."""
+
+KILLED = re.compile("its worker process has died|low on memory")
+"""In what Ray says of a worker that Linux or Ray itself has killed; not of a node's death."""
 
 
 class RayEngine:
@@ -105,7 +108,8 @@ class RayEngine:
     ) -> None:
         """Pull jobs and push records until there is nothing left.
 
-        A job whose worker or node dies is tried again, at most `TRIES` times.
+        A job whose worker or node dies is tried again, at most `TRIES` times. A worker's death is
+        no try as long as passes can be halved: it may be memory that ran out.
         """
         assert self._folder is not None, "the engine has not been started"
         self._num_runs += 1
@@ -211,10 +215,7 @@ class _Jobs(Searcher):
         trial = self.recovered.pop(trial_id, None)
         if self.failure is not None:
             return  # stopped, not done
-        if error or result is None:
-            record = job.record(State.FAILED, reason=_why(trial))
-        else:
-            record = result["record"]
+        record = given_up(job, _named(trial)) if error or result is None else result["record"]
         try:
             self.on_record(job, record)
         except Exception as failure:
@@ -241,7 +242,7 @@ class _Failed(tune.Stopper):
 
 
 class _Recovered(tune.Callback):
-    """Notes trials that are tried again."""
+    """Notes trials that are tried again, and has them take smaller passes where that may help."""
 
     def __init__(self, jobs: _Jobs) -> None:
         self.jobs = jobs
@@ -250,20 +251,29 @@ class _Recovered(tune.Callback):
         self, iteration: int, trials: list[Any], trial: Any
     ) -> None:
         self.jobs.recovered[trial.trial_id] = trial
+        job = self.jobs.running[trial.trial_id]
+        if job.rows > 1 and KILLED.search(_said(trial).rpartition(FAILURE)[2]):
+            job = self.jobs.running[trial.trial_id] = job.halved()
+            trial.set_config({**trial.config, "job": job})
+            trial.max_failures += 1
 
 
 def _short_name(trial: Any) -> str:
     return str(trial.trial_id)
 
 
-def _why(trial: Any) -> str:
-    """What took a trial's workers: an error with a name, such as of an import, or their death."""
+def _named(trial: Any) -> str:
+    """What took a trial's workers, where that is an error with a name, such as of an import."""
+    lines = _said(trial).splitlines()
+    return next((s for s in reversed(lines) if re.match(r"[\w.]*(Error|Exception): ", s)), "")
+
+
+def _said(trial: Any) -> str:
+    """What Tune has noted of a trial's failures."""
     try:
-        said = Path(trial.error_file).read_text() if trial is not None else ""
+        return Path(trial.error_file).read_text() if trial is not None else ""
     except (OSError, TypeError):  # none was written
-        said = ""
-    named = [line for line in said.splitlines() if re.match(r"[\w.]*(Error|Exception): ", line)]
-    return f"its worker died {TRIES} times" + (f": {named[-1]}" if named else "")
+        return ""
 
 
 def _start(folder: Path, workers: int, share: Share, fill: bool) -> None:

@@ -91,4 +91,4 @@ def trial_config(config: Path) -> TrialConfig:
 
 def job_config(job: Job) -> dict[str, object]:
     """What is written beside a result: the resolved configuration, as plain data."""
-    return job.model_dump(mode="json", exclude={"plan", "scoring"})
+    return job.model_dump(mode="json", exclude={"plan", "scoring", "micro_batch"})

@@ -8,6 +8,7 @@ itself, may not have; it opens ports to everybody, and looks every few seconds.)
 """
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -39,14 +40,16 @@ class RankDied(RuntimeError):
     """A rank's process has ended without a word."""
 
 
+class RankKilled(RankDied):
+    """The same by SIGKILL, as where the machine's memory has run out."""
+
+
 @dataclass(frozen=True)
 class Task:
     """What a rank is to do."""
 
     job: Job
     plan: Plan
-    runtime: Runtime
-    """Passes may be smaller than the job's."""
     directory: Path
     """Of the trial."""
     store: Path
@@ -68,24 +71,25 @@ class _Member:
     pipe: Connection
 
 
-def train_together(
-    job: Job, plan: Plan, runtime: Runtime, directory: Path, on_log: OnLog
-) -> Ended:
+def train_together(job: Job, plan: Plan, directory: Path, on_log: OnLog) -> Ended:
     """Train on the runtime's ranks, from the last checkpoint to one of the last step.
 
     A rank that dies takes the others along, and all go on from the checkpoint, `TRIES` times in
     all.
 
     Raises:
+        RankKilled: one was killed, and smaller passes may help.
         RankDied: ranks always die.
         Exception: what a rank has raised.
     """
     for count in range(1, TRIES + 1):
         with scratch("modsearch-ranks-") as folder:
-            first = Task(job, plan, runtime, directory, folder / "store")
+            first = Task(job, plan, directory, folder / "store")
             try:
-                ended = run_ranks(first, runtime.ranks, on_log)
+                ended = run_ranks(first, job.runtime.ranks, on_log)
             except RankDied as error:
+                if isinstance(error, RankKilled) and job.rows > 1:
+                    raise
                 if count == TRIES:
                     raise RankDied(f"{error}, {TRIES} times") from None
                 continue
@@ -106,7 +110,7 @@ def run_ranks(
     with ExitStack() as stack:
         members = []
         for _ in range(count):
-            members.append(_start(command, task.runtime))
+            members.append(_start(command, task.job.runtime))
             stack.callback(_end, members[-1])
         for place, member in enumerate(members):
             with suppress(OSError):  # a dead one is noticed below
@@ -115,7 +119,7 @@ def run_ranks(
 
 
 def _at(task: Task, place: int) -> Task:
-    return Task(task.job, task.plan, task.runtime, task.directory, task.store, place)
+    return Task(task.job, task.plan, task.directory, task.store, place)
 
 
 def _start(command: Sequence[str], runtime: Runtime) -> _Member:
@@ -180,7 +184,9 @@ def _said(
     try:
         said: Mapping[str, float] | Ended | Exception = pipe.recv()
     except (EOFError, OSError):
-        return RankDied(f"rank {place} died ({_how(member.process.wait())})")
+        code = member.process.wait()
+        kind = RankKilled if code == -signal.SIGKILL else RankDied
+        return kind(f"rank {place} died ({_how(code)})")
     return said
 
 

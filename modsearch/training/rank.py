@@ -71,7 +71,7 @@ def _portable(error: Exception) -> Exception:
 
 def train(task: Task, pipe: Connection) -> Ended:
     """This rank's part of a training."""
-    job, runtime = task.job, task.runtime
+    job, runtime = task.job, task.job.passing
     torch.set_num_threads(runtime.threads)
     if runtime.device == "cuda":
         torch.cuda.set_device(task.place)

@@ -36,7 +36,7 @@ from modsearch.store.trial import job_config
 from modsearch.training.budget import plan
 from modsearch.training.checkpoint import RESUME, save_model, take_weights
 from modsearch.training.efficiency import efficiency, peak_of
-from modsearch.training.group import train_together
+from modsearch.training.group import RankKilled, train_together
 from modsearch.training.machine import all_memory, forget_peak, out_of_memory, peak_memory_of
 from modsearch.training.outcome import OnLog, Trained
 from modsearch.training.scoring import score
@@ -144,10 +144,10 @@ def _train_and_score(
     _refuse_too_large(plan, job.runtime)
     windows = corpus.windows(job.validation, candidate.model.seq_len)
     if job.runtime.ranks > 1:
-        train = partial(_on_ranks, job, plan, directory, on_log)
+        train = partial(_on_ranks, plan, directory, on_log)
     else:
-        train = partial(_alone, job, plan, directory, corpus, on_log)
-    model, runtime, trained, peak = _trained(job, train)
+        train = partial(_alone, plan, directory, corpus, on_log)
+    job, model, trained, peak = _trained(job, train)
     trained_at = time.perf_counter()
     loss = score(model, windows, job.runtime.device)
     evaluation = time.perf_counter() - trained_at
@@ -169,7 +169,7 @@ def _train_and_score(
         step_seconds=trained.step_seconds,
         peak_memory=max(peak, peak_memory_of(job.runtime.device)) if known else None,
         block_losses=[each / size for each in loss.block_losses],
-        micro_batch=None if runtime == job.runtime else runtime.micro_batch,
+        micro_batch=job.micro_batch,
         phase_seconds={**trained.phase_seconds, "evaluation": evaluation},
         efficiency=efficiency(plan, trained.step_seconds, job.runtime.ranks, peak_flops),
     )
@@ -191,35 +191,33 @@ def _refuse_too_large(plan: Plan, runtime: Runtime) -> None:
 
 
 def _trained(
-    job: Job, train: Callable[[Runtime], tuple[Decoder, Trained, int]]
-) -> tuple[Decoder, Runtime, Trained, int]:
+    job: Job, train: Callable[[Job], tuple[Decoder, Trained, int]]
+) -> tuple[Job, Decoder, Trained, int]:
     """A training to its end, in passes of as many sequences as the memory holds: where it runs
     out, half of them go on from the last checkpoint, to the same loss.
 
     Returns:
-        The model, the runtime with which it went, what it leaves, and its peak memory.
+        The job as it went, the model, what the training leaves, and its peak memory.
     """
-    runtime = job.runtime
     while True:
-        rows = runtime.micro_batch or job.candidate.optim.batch_size // runtime.ranks
         try:
-            model, trained, peak = train(runtime)
+            model, trained, peak = train(job)
         except Exception as error:
-            if rows == 1 or not out_of_memory(error):
+            if job.rows == 1 or not (out_of_memory(error) or isinstance(error, RankKilled)):
                 raise
         else:
-            return model, runtime, trained, peak
+            return job, model, trained, peak
         # Not in the handler: the error holds what the step had made.
-        if runtime.device == "cuda" and runtime.ranks == 1:
+        if job.runtime.device == "cuda" and job.runtime.ranks == 1:
             torch.cuda.empty_cache()
-        runtime = runtime.model_copy(update={"micro_batch": (rows + 1) // 2})
+        job = job.halved()
 
 
 def _alone(
-    job: Job, plan: Plan, directory: Path, corpus: Corpus, on_log: OnLog, runtime: Runtime
+    plan: Plan, directory: Path, corpus: Corpus, on_log: OnLog, job: Job
 ) -> tuple[Decoder, Trained, int]:
     """In this process."""
-    candidate = job.candidate
+    candidate, runtime = job.candidate, job.passing
     torch.manual_seed(job.seed)
     model = rescaled(Decoder(candidate.model), candidate.optim)
     trainer = Trainer(model, candidate.optim, plan, runtime, directory)
@@ -236,13 +234,13 @@ def _alone(
 
 
 def _on_ranks(
-    job: Job, plan: Plan, directory: Path, on_log: OnLog, runtime: Runtime
+    plan: Plan, directory: Path, on_log: OnLog, job: Job
 ) -> tuple[Decoder, Trained, int]:
     """In processes that train together, whose last checkpoint this one takes."""
-    ended = train_together(job, plan, runtime, directory, on_log)
+    ended = train_together(job, plan, directory, on_log)
     model = Decoder(job.candidate.model)
     take_weights(model, directory)
-    return model.to(runtime.device), ended.trained, ended.peak_memory
+    return model.to(job.runtime.device), ended.trained, ended.peak_memory
 
 
 def _with_texts(report: RoutingReport | None, tokenizer: Tokenizer) -> RoutingReport | None:

@@ -14,19 +14,21 @@ from pathlib import Path
 import pytest
 
 from modsearch.config.data import Validation
+from modsearch.config.optim import OptimConfig
 from modsearch.config.records import Budget, Candidate, Infeasible, Job, Record, Stage, State
 from modsearch.config.runtime import Runtime, Signal
-from modsearch.engines.local import TRIES, LocalEngine
+from modsearch.engines.contract import TRIES
+from modsearch.engines.local import LocalEngine
 
 GONE_WITHIN = 10.0
 """Seconds until a killed driver's workers must have ended, on a busy machine."""
 
 
-def job(number: int) -> Job:
+def job(number: int, batch_size: int = 1) -> Job:
     return Job(
         stage=Stage.MEASURE,
         arm="arm",
-        candidate=Candidate(),
+        candidate=Candidate(optim=OptimConfig(batch_size=batch_size)),
         budget=Budget(flops=1e9),
         seed=number,
         validation=Validation(),
@@ -68,6 +70,15 @@ def run_and_die(folder: Path, deaths: dict[int, int], given: Job) -> Record:
     return done
 
 
+def run_and_note_passes(folder: Path, number: int, given: Job) -> Record:
+    """Kills its own process, unless so many have gone before."""
+    with (folder / str(given.seed)).open("a") as file:
+        file.write(f"{given.rows}\n")
+    if starts(folder, given.seed) <= number:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return record(given, str(given.micro_batch))
+
+
 def run_forever(folder: Path, given: Job) -> Record:
     """Holds a lock as long as its process lives."""
     with (folder / f"{given.seed}.lock").open("w") as file:
@@ -89,9 +100,12 @@ def starts(folder: Path, number: int) -> int:
 class Driver:
     """Hands out jobs in order; waits where it is told to until everything is back."""
 
-    def __init__(self, numbers: list[int], wait_after: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self, numbers: list[int], wait_after: tuple[int, ...] = (), batch_size: int = 1
+    ) -> None:
         self.todo = list(numbers)
         self.wait_after = wait_after
+        self.batch_size = batch_size
         self.handed: list[int] = []
         self.back: list[tuple[int, Record]] = []
         self.in_flight_when_asked: list[int] = []
@@ -104,7 +118,7 @@ class Driver:
         if not self.todo:
             return Signal.WAIT if in_flight else Signal.DONE
         self.handed.append(self.todo.pop(0))
-        return job(self.handed[-1])
+        return job(self.handed[-1], self.batch_size)
 
     def on_record(self, given: Job, done: Record) -> None:
         assert done.hash == given.hash
@@ -195,6 +209,24 @@ def test_a_job_whose_workers_always_die_fails_and_the_others_go_on(
     again = Driver([201])
     engine.run(again.next_job, again.on_record)
     assert starts(folder, 201) == 2 * TRIES, "a later run does not begin anew"
+
+
+def test_a_job_whose_worker_is_killed_goes_on_in_passes_of_half_the_sequences(
+    tmp_path: Path,
+) -> None:
+    """As Linux kills where memory runs out. Only where a pass has one are the tries counted."""
+    engine = LocalEngine(partial(run_and_note_passes, tmp_path, 2), 1, threads=1)
+    driver = Driver([0], batch_size=5)
+    with engine.started():
+        engine.run(driver.next_job, driver.on_record)
+    assert (tmp_path / "0").read_text().split() == ["5", "3", "2"]
+    assert driver.reasons == {0: "2"}
+    always = LocalEngine(partial(run_and_note_passes, tmp_path, 99), 1, threads=1)
+    driver = Driver([1], batch_size=2)
+    with always.started():
+        always.run(driver.next_job, driver.on_record)
+    assert (tmp_path / "1").read_text().split() == ["2"] + ["1"] * TRIES
+    assert driver.reasons == {1: f"its worker died {TRIES} times with micro_batch 1"}
 
 
 def test_a_worker_that_dies_while_idle_costs_no_job(engine: LocalEngine, folder: Path) -> None:

@@ -15,14 +15,14 @@ import yaml
 from cluster import ROOT, Cluster, ray_cluster
 from inline import CORPUS
 from ray_jobs import run_with_others
-from test_local import Driver, run_and_die, starts
+from test_local import Driver, run_and_die, run_and_note_passes, starts
 from tiny import SUITE
 
 from modsearch.config.records import Job, Record, State
 from modsearch.config.runtime import Share, Signal
-from modsearch.engines.contract import MakeEngine
+from modsearch.engines.contract import TRIES, MakeEngine
 from modsearch.engines.local import local
-from modsearch.engines.ray import TRIES, RayEngine
+from modsearch.engines.ray import RayEngine
 from modsearch.errors import StudyError
 from modsearch.evaluation.scorer import Scorer
 from modsearch.nn.contracts import ROUTERS
@@ -196,6 +196,17 @@ def test_a_killed_worker_is_replaced_and_one_that_always_dies_fails(
     assert states == {0: State.COMPLETE, 1: State.FAILED, 2: State.COMPLETE}
     assert [starts(tmp_path, number) for number in range(3)] == [2, TRIES, 1]
     assert driver.reasons[1] == f"its worker died {TRIES} times"
+
+
+def test_a_job_whose_worker_is_killed_goes_on_in_passes_of_half_the_sequences(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    driver = Driver([0, 1], batch_size=3)
+    run = partial(run_and_note_passes, tmp_path, 1)
+    with RayEngine(run, 2, Share(), cluster.address).started() as engine:
+        engine.run(driver.next_job, driver.on_record)
+    assert driver.reasons == {0: "2", 1: "2"}
+    assert [(tmp_path / str(number)).read_text().split() for number in (0, 1)] == [["3", "2"]] * 2
 
 
 def test_what_the_driver_raises_comes_out_as_it_is(cluster: Cluster, tmp_path: Path) -> None:

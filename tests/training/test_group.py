@@ -60,7 +60,7 @@ def job(corpus: Corpus, runtime: Runtime, *plugins: Plugin, **model: Any) -> Job
 def task(corpus: Corpus, folder: Path) -> Task:
     given = job(corpus, TWO)
     assert isinstance(given.plan, Plan)
-    return Task(given, given.plan, TWO, folder, folder / "store")
+    return Task(given, given.plan, folder, folder / "store")
 
 
 # --- Who is to blame; the ranks are small programs that train nothing
@@ -180,11 +180,12 @@ def test_a_trial_on_two_ranks_is_the_trial(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kills", [1, TRIES])
+@pytest.mark.parametrize("kills", [1, 1 + TRIES])
 def test_a_killed_rank_costs_nothing_but_time(
     kills: int, alone: Record, corpus: Corpus, tmp_path: Path
 ) -> None:
-    """From the checkpoint; one that is always killed ends the trial."""
+    """From the checkpoint, with one sequence in a pass in the place of two, since memory may have
+    run out; one that is always killed ends the trial."""
     given = job(corpus, TWO)
     ended: list[int] = []
     rows: list[float] = []
@@ -198,14 +199,16 @@ def test_a_killed_rank_costs_nothing_but_time(
     record = run_trial(tmp_path, given, watch)
     assert len(ended) == kills
     assert not ranks_of(os.getpid())
-    if kills == TRIES:
+    if kills > TRIES:
         assert record.state is State.FAILED
         assert str(record.reason).endswith(f"died (signal 9), {TRIES} times")
         # What is there goes on, on one rank.
         record = trained(tmp_path, given.model_copy(update={"runtime": Runtime()}))
     else:
-        again = next(place for place, step in enumerate(rows) if place and step <= rows[place - 1])
-        assert rows[again] > 10, "it began anew"
+        first = next(place for place, step in enumerate(rows) if step > 20)
+        assert min(rows[first:]) > 10, "it began anew"
+        assert record.scores is not None
+        assert record.scores.micro_batch == 1
     assert loss(record) == pytest.approx(loss(alone), abs=1e-4)
 
 
@@ -286,7 +289,7 @@ def test_ranks_end_with_the_process_that_watches_them(corpus: Corpus, tmp_path: 
     long = given.plan.model_copy(update={"steps": 10**6})
     child = os.fork()
     if child == 0:  # no threads of torch are needed to wait
-        train_together(given, long, TWO, tmp_path, lambda row: None)
+        train_together(given, long, tmp_path, lambda row: None)
         os._exit(0)
     wait_for(lambda: (tmp_path / "metrics.jsonl").exists())
     ranks = ranks_of(child)
