@@ -7,6 +7,9 @@ from modsearch.analysis.curves import Curve, Refusal
 from modsearch.analysis.optima import Optimum, optima, optimum
 from modsearch.config.design import SIZES, Chosen, Size
 
+MOST_EXTENSIONS = 3
+"""Sizes that a ladder gets beyond those of the space, for each arm, budget and depth."""
+
 
 def best_of(found: Iterable[Optimum], arms: Sequence[str], budget: float) -> Optimum | None:
     """The arm with the lowest optimum, luck of its kind set aside; the order of the study breaks

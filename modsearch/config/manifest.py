@@ -60,8 +60,8 @@ class Manifest(Frozen):
     ledger_remade: bool = False
     """The first one was lost: this one does not know all trials that were handed out."""
     explored: dict[str, int] = {}
-    """Results that each cell of explore had when its search was over; by arm, budget and the
-    trials that it was asked for."""
+    """Results that each cell which a sampler searched had when its search was over; by stage,
+    arm, budget and the trials that it was asked for."""
     confirm: Design | None = None
     """How confirm decides, and what was chosen for it; None without confirm, or in a study
     from before this was noted."""

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from modsearch.analysis.arms import Roles
+from modsearch.analysis.choice import MOST_EXTENSIONS
 from modsearch.analysis.compare import MIN_SEEDS
 from modsearch.analysis.curves import MIN_SIZES
 from modsearch.config.records import Stage
@@ -34,6 +35,12 @@ def notes(space: Space, cells: list[Draft]) -> list[str]:
     ]
     if space.explore is not None and (space.measure or space.confirm):
         notes.append("measure and confirm are planned with the first recipe of explore")
+    if space.measure is not None and not space.measure.is_grid:
+        notes.append(
+            f"measure's trials are at the most so many: `{space.measure.sampler.name}` ends a "
+            f"cell when its minimum is known well enough; it may try up to "
+            f"{MOST_EXTENSIONS} sizes beyond each end of a ladder"
+        )
     if space.unit == "byte":
         notes.append(
             f"a tokenizer for each vocab_size ({', '.join(map(str, space.vocab_sizes))}), so that "

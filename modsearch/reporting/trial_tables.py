@@ -260,11 +260,13 @@ def left_out(
 
 
 def ladder_of(directory: StudyDirectory) -> list[Size]:
-    """Sizes that every learned arm is to be measured at; none where the space can't be read,
-    which the page says."""
+    """Sizes that every learned arm is to be measured at; none where a sampler chooses them, or
+    where the space can't be read, which the page says."""
     try:
         space = study_space(directory)
     except StudyError:
+        return []
+    if space.measure is not None and not space.measure.is_grid:
         return []
     return [
         Size(arm, budget, size["depth"], size["width"])

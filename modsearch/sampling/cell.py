@@ -105,6 +105,11 @@ class Cell:
             self._trials = self.study.get_trials(deepcopy=False)
         return self._trials
 
+    @property
+    def num_running(self) -> int:
+        """Trials whose results are not there yet."""
+        return sum(trial.state is TrialState.RUNNING for trial in self.trials())
+
     def orphans(self) -> Iterator[Asked]:
         """Trials that were asked and never told, continued under their own numbers.
 

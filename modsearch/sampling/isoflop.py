@@ -15,12 +15,16 @@ from modsearch.analysis.beliefs import Belief, Sites, drawn_in, fitted_scales
 from modsearch.analysis.believed import Axes
 from modsearch.analysis.gains import expected_regret, gains
 from modsearch.config.data import DataConfig
-from modsearch.config.records import Candidate, Record, State
+from modsearch.config.records import Candidate, Record, Stage, State
 from modsearch.errors import ConfigError
+from modsearch.sampling.ladders import FIRST_SIZES, NARROW, next_of_ladder
 from modsearch.space.candidates import build
 from modsearch.space.points import at_point, grid, is_finite, num_points, open_axes, point_at
 from modsearch.space.samplers import SEED, Ask, Options, Point, Sampler, draw_seed
 
+STARTUP = 8
+RESOLUTION = 0.001
+"""Of explore, where a space says nothing."""
 MOST_CANDIDATES = 256
 """Of a space that are weighed against each other; a larger one is drawn from."""
 ANCHORS = 3
@@ -34,29 +38,37 @@ MOST_LISTED = 16
 
 class Isoflop(Sampler):
     """Believes in one smooth isoFLOP curve a recipe, whose minimum moves with the budget, and asks
-    for the trial that is worth most for its FLOPs: of any size, at any of the budgets, of another
-    seed where noise is what hides the answer. Ends where what it would choose is good enough."""
+    for the trial that is worth most: in explore for its FLOPs, of any size, at any of the budgets;
+    in measure for the interval of the loss at a cell's minimum; of another seed where noise is
+    what hides the answer. Ends where what is asked is known well enough."""
 
     reseeds = True
     warms = True
+    measures = True
 
     class Config(Options):
         """When it begins to believe, and when it ends."""
 
-        startup: int = Field(8, gt=0, le=100_000)
-        """Trials of the smallest budget, evenly spread, before anything is believed; what a warm
-        start has is counted."""
-        resolution: float = Field(0.001, ge=0, le=1)
-        """It ends where the loss of what it would choose is expected to lie so little above the
-        lowest one, as a share of it."""
+        startup: int | None = Field(None, gt=0, le=100_000)
+        """Trials before anything is believed: in explore of the smallest budget, evenly spread, 8
+        if nothing is said, among which what a warm start has is counted; in measure of each cell,
+        4."""
+        resolution: float | None = Field(None, ge=0, le=1)
+        """Explore ends where the loss of what it would choose is expected to lie so little above
+        the lowest one, as a share of it: 0.001 if nothing is said. A cell of measure ends where
+        half of the 95 % interval of its lowest loss is so small a share of it: 0.01."""
 
     def __init__(self, options: Config) -> None:
         super().__init__(options)
-        self.startup = options.startup
-        self.resolution = options.resolution
+        self.startup = options.startup or STARTUP
+        self.first_sizes = options.startup or FIRST_SIZES
+        self.resolution = RESOLUTION if options.resolution is None else options.resolution
+        self.narrow = NARROW if options.resolution is None else options.resolution
 
     def propose(self, ask: Ask) -> Point | None:
         """What is worth most, where that is of this cell's budget."""
+        if ask.spec.stage is Stage.MEASURE:
+            return next_of_ladder(ask, self.first_sizes, self.narrow)
         budgets = sorted({*ask.spec.budgets, ask.spec.budget})
         history = _History(ask)
         if history.count(budgets[0]) + len(ask.spec.prior) < self.startup:

@@ -94,23 +94,29 @@ def checked(space: Space, source: Source, plugins: Sequence[Path] = ()) -> Space
         for section in (space.fixed, space.axes, *space.arms.values()):
             refuse_unnamed(section.model.stated, loaded)
             refuse_unnamed(section.optim.stated, loaded, OF_PART["optim"])
-        if space.explore is not None:
-            _check_sampler(space.explore.sampler, loaded)
+        for where, sampler in space.samplers.items():
+            _check_sampler(where, sampler, loaded)
         _check_candidates(space)
     except ConfigError as error:
         raise ConfigError(f"{named(source, WHAT)}: {error}") from error
     return space
 
 
-def _check_sampler(sampler: Component, plugins: Sequence[Plugin]) -> None:
+def _check_sampler(where: str, sampler: Component, plugins: Sequence[Plugin]) -> None:
     """Raises:
-    ConfigError: it is unknown, an option is wrong, or it is of a plugin that is not named.
+    ConfigError: it is unknown, an option is wrong, it is of a plugin that is not named, or it
+        knows no ladders.
     """
     refuse_unnamed(sampler.name, plugins, OF_SEARCH)
     try:
-        sampler_of(sampler)
+        found = sampler_of(sampler)
     except ConfigError as error:
-        raise ConfigError(f"explore.sampler: {error}") from error
+        raise ConfigError(f"{where}: {error}") from error
+    if where.startswith("measure") and not found.measures:
+        raise ConfigError(
+            f"{where}: sampler `{sampler.name}` can't choose among the sizes of a ladder: take "
+            f"`grid` or `isoflop`"
+        )
 
 
 def load_candidate(source: Source, overrides: Sequence[str] = ()) -> Candidate:

@@ -81,6 +81,7 @@ Sampler `grid` runs every point, and all others train `explore.trials` of them f
 budget: `random` and `qmc` whatever comes back, `tpe`, `gp` and `nsga2` by what has come back.
 `isoflop` trains so many at the most: which of an arm's budgets it spends next, and when it has
 enough, is its own choice. What stands in `axes` is open in every arm, with the same values.
+`measure.sampler` is `grid` or `isoflop` (docs/search.md says how it chooses sizes).
 
 A component (block, ffn, router, schedule, in `optim` optimizer and schedule, and the sampler) is a
 name, or `{name: NAME, OPTION: VALUE}`; `modsearch components` lists them, and

@@ -123,6 +123,9 @@ class Sampler(ABC):
     candidate trained again; else all trials have seed 0, and a repeated point costs nothing."""
     warms: ClassVar[bool] = False
     """Whether it learns from `ask.spec.prior`; else a study can't be warm-started with it."""
+    measures: ClassVar[bool] = False
+    """Whether it may choose the sizes of a cell of measure, where `spec.points` are those of the
+    ladder with their seeds: as many trials as there are points, of these sizes or of others."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

@@ -19,6 +19,7 @@ from modsearch.config.base import (
     MOST_SEED,
     MOST_TOKENS,
     MOST_WIDTH,
+    Component,
     Stated,
 )
 from modsearch.config.data import BPE, DataConfig, Validation
@@ -34,8 +35,9 @@ from modsearch.config.seeds import MOST_MEASURED
 from modsearch.config.units import Unit
 from modsearch.config.wording import first_error
 from modsearch.errors import ConfigError, unknown
+from modsearch.registry.table import GRID
 from modsearch.space.axes import OpenTree, is_distribution
-from modsearch.space.explore import Budgets, Explore, PositiveFlops
+from modsearch.space.explore import Budgets, Explore, PositiveFlops, SamplerField
 from modsearch.space.points import is_finite, num_points
 from modsearch.space.sharing import refuse_uneven
 from modsearch.space.vocabularies import NUM_BYTES, sizes_of, vocabularies
@@ -92,8 +94,17 @@ class Measure(Stated):
     """The sizes of every learned arm, by budget and depth."""
     seeds: int = Field(1, gt=0, le=MOST_MEASURED)
     """Trials of each size; the same seeds for all sizes and arms."""
+    sampler: SamplerField = Component(name=GRID)
+    """How sizes are chosen: `grid` trains the whole ladder; `isoflop` one size after the other, of
+    the ladder or beyond its ends, some again, until a minimum is known well enough, in `seeds`
+    trials for each size of the ladder at the most."""
     windows: int = Field(64, gt=0, le=MOST_TOKENS)
     """Windows of `seq_len` validation tokens that a trial is scored on."""
+
+    @property
+    def is_grid(self) -> bool:
+        """Whether the whole ladder is trained."""
+        return self.sampler.name == GRID
 
     @model_validator(mode="after")
     def _rungs_differ(self, info: ValidationInfo) -> "Measure":
@@ -242,6 +253,12 @@ class Space(Stated):
     def asked_suite(self) -> AskedSuite | None:
         """The suite for the winners, and what else there is to say of it."""
         return AskedSuite(name=self.suite) if isinstance(self.suite, str) else self.suite
+
+    @property
+    def samplers(self) -> dict[str, Component]:
+        """Those of its stages, by where they stand."""
+        stages = {"explore": self.explore, "measure": self.measure}
+        return {f"{name}.sampler": stage.sampler for name, stage in stages.items() if stage}
 
     @property
     def learned_arms(self) -> list[str]:

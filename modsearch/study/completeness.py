@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from modsearch.analysis.numbers import scientific
 from modsearch.analysis.trials import causal_loss, size_of
@@ -25,7 +25,7 @@ class CellState:
     found: tuple[Record, ...]
     draws: bool = False
     """Points are drawn until enough of them were trained; what is rejected does not count."""
-    explored: int | None = None
+    ended: int | None = None
     """Results that it had when its search was over; None where that is not known."""
 
     @property
@@ -43,24 +43,32 @@ class CellState:
         """Points that have no result yet. A failed trial is one: it is tried again.
 
         Sizes and seeds are counted, not trials: when a study grows, another recipe may be
-        measured, and the earlier results stay. Explore's search may be over before: its points
-        run out, or none is left that can be trained.
+        measured, and the earlier results stay. A search may be over before: its points run out,
+        none is left that can be trained, or what is asked is known well enough.
         """
         done = [record for record in self.found if record.state is not State.FAILED]
+        if self.ended is not None:
+            return max(0, self.ended - len(done))
         if self.stage is Stage.MEASURE:
             return max(0, self.wanted - len({(*size_of(record), record.seed) for record in done}))
         if self.stage is Stage.CONFIRM:
             return max(0, self.wanted - len({record.seed for record in done}))
-        if self.explored is not None:
-            return max(0, self.explored - len(done))
         if self.draws:
             return max(0, math.ceil(self.wanted - sum(record.charge for record in done) - 1e-9))
         return max(0, self.wanted - len(done))
 
 
-def explored_key(arm: str, budget: float, wanted: int) -> str:
-    """Name of a cell of explore in the manifest; another one when it is asked for more."""
-    return f"{arm} at {budget!r}, {wanted} trials"
+def ended_key(stage: Stage, arm: str, budget: float, wanted: int) -> str:
+    """Name of a searched cell in the manifest; another one when it is asked for more."""
+    of = "" if stage is Stage.EXPLORE else f"{stage} of "
+    return f"{of}{arm} at {budget!r}, {wanted} trials"
+
+
+def is_searched(space: Space, stage: Stage) -> bool:
+    """Whether a sampler says when a stage's cells are over."""
+    if stage is Stage.EXPLORE:
+        return space.explore is not None
+    return stage is Stage.MEASURE and space.measure is not None and not space.measure.is_grid
 
 
 def study_space(directory: StudyDirectory) -> Space:
@@ -108,9 +116,19 @@ def cells(
                 elif stage is Stage.MEASURE:  # a ladder may have been extended
                     wanted = max(wanted, len({(*size_of(r), r.seed) for r in mine}))
                 cell = CellState(stage, arm, budget, wanted, tuple(mine))
-                if stage is Stage.EXPLORE:
-                    over = explored.get(explored_key(arm, budget, wanted))
-                    cell = replace(cell, draws=draws, explored=over)
+                if is_searched(space, stage):
+                    over = explored.get(ended_key(stage, arm, budget, wanted))
+                    if over is not None and stage is Stage.MEASURE:
+                        wanted = over  # it has all that it wanted
+                    cell = CellState(
+                        stage,
+                        arm,
+                        budget,
+                        wanted,
+                        tuple(mine),
+                        draws and stage is Stage.EXPLORE,
+                        over,
+                    )
                 found.append(cell)
     return found
 

@@ -138,7 +138,7 @@ class Driver:
             ]
             if not open_cells:
                 return None
-            cell = max(open_cells, key=self._expected)
+            cell = max(open_cells, key=lambda each: (self._expected(each), -each.num_running))
             if (asked := cell.ask()) is not None:
                 return cell, asked
             self._idle.append(cell)

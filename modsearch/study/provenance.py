@@ -31,6 +31,7 @@ from modsearch.errors import StudyError, redacted
 from modsearch.nn.parts import words
 from modsearch.planning.compilation import constants
 from modsearch.registry.plugins import by_name, digests, load_plugins, plugin_source
+from modsearch.registry.table import GRID
 from modsearch.space.kinds import OF_PART, OF_SEARCH
 from modsearch.space.space import Arm, Section, Space
 from modsearch.store.directory import StudyDirectory
@@ -200,9 +201,11 @@ def stage_key(space: Space, stage: Stage) -> str:
     """What a stage is beside what may grow in it."""
     section = getattr(space, stage)
     stated = section and section.model_dump(mode="json", exclude=EXTENSIBLE[stage])
-    for later in ("objective", "stopping"):  # as before there were such
-        if stated and stated.get(later, ...) is None:
-            del stated[later]
+    explored, measured = {"objective": None, "stopping": None}, {"sampler": GRID}
+    later: Mapping[str, str | None] = measured if stage is Stage.MEASURE else explored
+    for name, value in later.items():  # as before there were such
+        if stated and stated.get(name, ...) == value:
+            del stated[name]
     return _digest(stated)
 
 
@@ -272,8 +275,7 @@ def _packages(space: Space) -> dict[str, str]:
         for section in sections
         for part, tree in (("model", section.model), ("optim", section.optim))
     ]
-    if space.explore is not None:
-        stated.append((OF_SEARCH, {"name": space.explore.sampler.name}))
+    stated += [(OF_SEARCH, {"name": sampler.name}) for sampler in space.samplers.values()]
     found = {}
     for kinds, values in stated:
         for registry, name in product(kinds.values(), set(words(values))):
@@ -321,8 +323,11 @@ def _needed(directory: StudyDirectory, space: Space) -> set[str]:
     for record in directory.records():
         if record.arm in space.arms:
             found |= set(directory.digests(record.hash))
-    sampler = space.explore.sampler.name if space.explore is not None else ""
-    drawn = any(each.how == "plugin file" for each in OF_SEARCH["sampler"].origins(sampler))
+    drawn = any(
+        origin.how == "plugin file"
+        for sampler in space.samplers.values()
+        for origin in OF_SEARCH["sampler"].origins(sampler.name)
+    )
     return found | set(directory.manifest().plugins.values()) if drawn else found
 
 

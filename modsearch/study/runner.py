@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from modsearch.analysis.additions import growth_lines, with_added
+from modsearch.analysis.choice import MOST_EXTENSIONS
 from modsearch.analysis.claims import Claim, choice_at, study_claims
 from modsearch.analysis.fits import fit_curves, noise
 from modsearch.analysis.noise import SEED_SD
@@ -32,7 +33,7 @@ from modsearch.space.samplers import CellSpec
 from modsearch.space.space import Space
 from modsearch.store.directory import StudyDirectory
 from modsearch.store.mirror import Mirror
-from modsearch.study.completeness import explored_key
+from modsearch.study.completeness import ended_key, is_searched
 from modsearch.study.driver import Driver
 from modsearch.study.events import OnEvent
 from modsearch.study.progress import Progress
@@ -44,7 +45,7 @@ from modsearch.study.scorings import (
     ranked_by,
     refuse_other_objective,
 )
-from modsearch.study.stages import MOST_EXTENSIONS, Stages
+from modsearch.study.stages import Stages
 from modsearch.study.trials import Trials
 from modsearch.study.warm import Warm
 from modsearch.study.work import Scorer, run_job, run_mirrored
@@ -178,7 +179,7 @@ class Runner:
     def _rounds(self, stage: Stage) -> Iterator[list[CellSpec]]:
         """What to train next in a stage, by what has come back of the round before."""
         if stage is not Stage.CONFIRM:
-            yield self.stages.cells(stage)
+            yield from self.stages.rounds(stage)
         if stage is Stage.MEASURE:
             for _ in range(MOST_EXTENSIONS):
                 if specs := self.stages.extended():
@@ -250,7 +251,7 @@ class Runner:
             self.progress.begin(stage, len(left), sum(left))
             engine.run(driver.next_job, driver.on_record)
             if not driver.failed:
-                self._note_explored(driver)
+                self._note_ended(driver)
                 break
 
     def driver(self, specs: list[CellSpec]) -> Driver:
@@ -258,17 +259,17 @@ class Runner:
         cells = [self.cell(spec) for spec in specs]
         return Driver(self.stages, cells, self.trials, self.progress, self.ledger.check)
 
-    def _note_explored(self, driver: Driver) -> None:
-        """Write down which cells of explore are over: their results alone do not tell."""
+    def _note_ended(self, driver: Driver) -> None:
+        """Write down which searched cells are over: their results alone do not tell."""
         ends = dict(self.manifest.explored)
         records = self.directory.records()
         for spec in (cell.spec for cell in driver.cells):
-            if spec.stage is Stage.EXPLORE:
+            if is_searched(self.space, spec.stage):
                 wanted = self.space.num_trials(spec.stage, spec.arm, spec.budget)
                 place = (spec.stage, spec.arm, spec.budget)
                 mine = [r for r in records if (r.stage, r.arm, r.budget.flops) == place]
                 done = sum(record.state is not State.FAILED for record in mine)
-                ends[explored_key(spec.arm, spec.budget, wanted)] = done
+                ends[ended_key(spec.stage, spec.arm, spec.budget, wanted)] = done
         if ends != self.manifest.explored:
             self.manifest = self.manifest.model_copy(update={"explored": ends})
             self.directory.write_manifest(self.manifest)

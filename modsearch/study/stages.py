@@ -8,7 +8,7 @@ until the headline is known.
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from modsearch.analysis.choice import at_the_ends, next_width
+from modsearch.analysis.choice import MOST_EXTENSIONS, at_the_ends, next_width
 from modsearch.analysis.fits import fit_curves
 from modsearch.analysis.recipes import best_recipe
 from modsearch.analysis.trials import recipe_key, size_of
@@ -31,8 +31,6 @@ from modsearch.study.made_with import used_by
 from modsearch.training.budget import plan
 
 ANY_SIZE = Int(1, 1_000_000, 1)
-MOST_EXTENSIONS = 3
-"""Sizes that a ladder gets beyond those of the space, for each arm, budget and depth."""
 
 
 class Stages:
@@ -72,14 +70,30 @@ class Stages:
             if stage is Stage.EXPLORE or self.space.sizes(budget, arm)
         ]
 
+    def rounds(self, stage: Stage) -> list[list[CellSpec]]:
+        """The same, in the rounds in which they are trained: a sampler that chooses the sizes of
+        measure has those of smaller budgets to go by."""
+        cells = self.cells(stage)
+        if stage is Stage.EXPLORE or self.measures_all:
+            return [cells]
+        budgets = reversed(self.space.budgets(stage))
+        return [[cell for cell in cells if cell.budget == budget] for budget in budgets]
+
+    @property
+    def measures_all(self) -> bool:
+        """Whether every size of the ladder is trained."""
+        return self.space.measure is None or self.space.measure.is_grid
+
     def extended(self) -> list[CellSpec]:
         """Cells of measure whose minimum lies at an end of a ladder, at budgets that confirm is
         about, each with one more size there.
 
         A minimum at an end has no neighbour to be confirmed with. A size that could not be
-        trained, and a ladder that has grown by `MOST_EXTENSIONS`, end it.
+        trained, and a ladder that has grown by `MOST_EXTENSIONS`, end it. None where a sampler
+        has chosen the sizes.
         """
-        if self.space.confirm is None or self.space.confirm.seeds is not None:
+        confirm = self.space.confirm
+        if confirm is None or confirm.seeds is not None or not self.measures_all:
             return []
         found = []
         records = self.directory.records()
@@ -152,12 +166,15 @@ class Stages:
         points: list[dict[str, object]] = [
             {"size.depth": size["depth"], "size.width": size["width"]} for size in sizes
         ]
-        assert self.space.measure is not None
-        if self.space.measure.seeds > 1:  # a tree names its cell in the ledger: one seed, no axis
+        measure = self.space.measure
+        assert measure is not None
+        reseeds = SAMPLERS.get(measure.sampler.name).reseeds
+        if measure.seeds > 1 or reseeds:  # a tree names its cell in the ledger: one seed, no axis
             tree[SEED] = SEEDS
-            seeds = range(self.space.measure.seeds)
+            seeds = range(measure.seeds)
             points = [{**point, SEED: seed} for seed in seeds for point in points]
-        return self._ordered(CellSpec(Stage.MEASURE, arm, budget, tree), points)
+        spec = CellSpec(Stage.MEASURE, arm, budget, tree, measure.sampler)
+        return self._ordered(spec, points)
 
     def _confirm_cell(self, arm: str, chosen: Chosen, count: int) -> CellSpec:
         sizes = chosen.sizes.get(arm)

@@ -20,7 +20,7 @@ from modsearch.config.records import Record, Stage, State, trial_hash
 from modsearch.errors import StudyError
 from modsearch.reporting.page import compile_report
 from modsearch.store.directory import StudyDirectory
-from modsearch.study.completeness import explored_key, study_space
+from modsearch.study.completeness import ended_key, study_space
 from modsearch.study.status import status, winner
 
 pytestmark = pytest.mark.usefixtures("no_figures")
@@ -241,7 +241,7 @@ def test_a_point_of_a_grid_that_can_not_be_trained_is_done(tmp_path: Path) -> No
 def test_a_search_that_is_over_is_done_until_it_is_asked_for_more(tmp_path: Path) -> None:
     directory = explored(tmp_path, "random", 2, [TRAINED])
     assert status(tmp_path).stage == "explore", "killed"
-    key = explored_key("dense", BUDGET, 2)
+    key = ended_key(Stage.EXPLORE, "dense", BUDGET, 2)
     directory.write_manifest(manifest().model_copy(update={"explored": {key: 1}}))
     assert status(tmp_path).stage is None
     text = directory.space.read_text()
