@@ -108,28 +108,20 @@ def cells(
             for arm in space.arms if stage is Stage.CONFIRM else space.learned_arms:
                 place = (stage, arm, budget)
                 mine = [r for r in records if (r.stage, r.arm, r.budget.flops) == place]
-                wanted = space.num_trials(stage, arm, budget)
+                wanted = asked = space.num_trials(stage, arm, budget)
                 if not wanted:  # a ladder may be that of other arms
                     continue
+                over = None
+                if is_searched(space, stage):
+                    over = explored.get(ended_key(stage, arm, budget, asked))
                 if stage is Stage.CONFIRM:
                     wanted = settled.get(budget, wanted)
+                elif stage is Stage.MEASURE and over is not None:
+                    wanted = over
                 elif stage is Stage.MEASURE:  # a ladder may have been extended
                     wanted = max(wanted, len({(*size_of(r), r.seed) for r in mine}))
-                cell = CellState(stage, arm, budget, wanted, tuple(mine))
-                if is_searched(space, stage):
-                    over = explored.get(ended_key(stage, arm, budget, wanted))
-                    if over is not None and stage is Stage.MEASURE:
-                        wanted = over  # it has all that it wanted
-                    cell = CellState(
-                        stage,
-                        arm,
-                        budget,
-                        wanted,
-                        tuple(mine),
-                        draws and stage is Stage.EXPLORE,
-                        over,
-                    )
-                found.append(cell)
+                drawn = draws and stage is Stage.EXPLORE
+                found.append(CellState(stage, arm, budget, wanted, tuple(mine), drawn, over))
     return found
 
 

@@ -12,8 +12,9 @@ from modsearch.optim.parts import completed_optim
 from modsearch.registry.built_in import base_name
 from modsearch.registry.options import options_of
 from modsearch.space.kinds import KINDS, OF_PART, OF_SEARCH
+from modsearch.space.samplers import SAMPLERS
 from modsearch.testing.probe import Case
-from modsearch.testing.searches import TREES
+from modsearch.testing.searches import LADDER, TREES
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 128,
@@ -79,10 +80,11 @@ def _training_cases(kind: str, component: Component) -> Iterator[Case]:
 
 
 def _search_cases(kind: str, component: Component) -> Iterator[Case]:
-    """A sampler in every space of the kit."""
+    """A sampler in every space of the kit, and on a ladder where it chooses its sizes."""
+    spaces = [*TREES, LADDER] if SAMPLERS.get(component.name).measures else [*TREES]
     config = completed(ModelConfig.model_validate({**SHAPE, "block": "dense"}))
     for variant in _variants(kind, component):
-        for space in TREES:
+        for space in spaces:
             label = f"{_label({kind: variant}, (kind,))} on {space}"
             yield Case(kind, component.name, config, label, sampler=variant, space=space)
 

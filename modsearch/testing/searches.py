@@ -60,6 +60,15 @@ TREES: dict[str, Any] = {
 }
 """What a space may leave open, in plain data: finite, continuous, conditional, and nothing."""
 
+LADDER = "ladder"
+"""The space of a cell of measure, for samplers that choose its sizes."""
+LADDER_TREE = {
+    "model": MODEL,
+    "optim": {},
+    "size": {"depth": {"int": [1, 4]}, "width": {"int": [1, 200]}},
+}
+LADDER_WIDTHS = (16, 24, 32, 48, 64)
+
 BUDGET = 2e11
 TRIALS = 15
 """Asked for in a search: more than samplers draw before they learn."""
@@ -108,7 +117,9 @@ class Outcome:
 
 
 def spec_of(sampler: Component, space: str) -> CellSpec:
-    """The cell of explore that a sampler is tried in."""
+    """The cell of explore that a sampler is tried in; of measure on a ladder."""
+    if space == LADDER:
+        return _ladder_of(sampler)
     tree = parse_tree(TREES[space])
     if SAMPLERS.get(sampler.name).reseeds:
         tree[SEED] = SEEDS
@@ -129,6 +140,16 @@ def with_prior(spec: CellSpec) -> CellSpec:
         if cost is not None
     )
     return replace(spec, prior=prior)
+
+
+def _ladder_of(sampler: Component) -> CellSpec:
+    tree = {**parse_tree(LADDER_TREE), SEED: SEEDS}
+    points: list[Point] = [
+        {"size.depth": 2, "size.width": width, SEED: seed}
+        for seed in range(TRIALS // len(LADDER_WIDTHS))
+        for width in LADDER_WIDTHS
+    ]
+    return CellSpec(Stage.MEASURE, "mod", BUDGET, tree, sampler, points=tuple(points))
 
 
 def ask(spec: CellSpec, points: list[Point]) -> Point | None:
@@ -154,7 +175,7 @@ def ask(spec: CellSpec, points: list[Point]) -> Point | None:
                 for each in tried
                 if each.hash is not None and not each.running
             },
-            untried=_Untried(spec.tree, points),
+            untried=_Untried(spec, points),
         )
     )
 
@@ -165,11 +186,12 @@ def name_of(number: int) -> str:
 
 
 class _Untried:
-    def __init__(self, tree: Any, points: list[Point]) -> None:
-        self.tree, self.points = tree, points
+    def __init__(self, spec: CellSpec, points: list[Point]) -> None:
+        self.spec, self.points = spec, points
 
     def __iter__(self) -> Iterator[Point]:
-        return (point for point in grid(self.tree) if point not in self.points)
+        there = self.spec.points or grid(self.spec.tree)
+        return (point for point in there if point not in self.points)
 
 
 def _tried(number: int, point: Point, outcome: Outcome, *, running: bool) -> Tried:

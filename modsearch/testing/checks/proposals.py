@@ -17,7 +17,8 @@ from modsearch.testing.probe import Case, expect
 from modsearch.testing.searches import TRIALS, Outcome, ask, name_of, spec_of, with_prior
 
 KILLED_AFTER = 13
-"""Trials, when a driver is killed that has asked for one more: samplers have learned by then."""
+"""Trials at the most, when a driver is killed that has asked for one more: samplers have learned
+by then."""
 BEGUN = 4
 """Trials by which a warm start is seen."""
 
@@ -60,7 +61,7 @@ def goes_on(case: Case) -> None:
     whole.run()
     storage = in_memory()
     first = _Search(case, storage)
-    first.run(KILLED_AFTER)
+    first.run(min(KILLED_AFTER, len(whole.points()) - 1))
     if first.cell.why_done() is None:
         first.cell.ask()
     again = _Search(case, storage)
