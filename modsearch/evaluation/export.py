@@ -13,7 +13,6 @@ import shutil
 from pathlib import Path
 from typing import Any, Literal
 
-import safetensors.torch
 import tokenizers
 import torch
 from tokenizers import decoders, models, pre_tokenizers
@@ -29,7 +28,8 @@ from modsearch.nn.model import Decoder
 from modsearch.nn.rotary import ROTARY_BASE
 from modsearch.registry import table
 from modsearch.registry.built_in import base_name
-from modsearch.store.files import refuse_taken, write_bytes, write_text
+from modsearch.store.files import refuse_taken, write_text
+from modsearch.training.checkpoint import write_tensors
 
 Kind = Literal["llama", "modsearch"]
 ARCHITECTURES: dict[Kind, str] = {
@@ -104,8 +104,7 @@ def refuse_foreign(model: Decoder) -> None:
 def _write(folder: Path, kind: Kind, model: Decoder, tokenizer: Tokenizer) -> None:
     tensors = llama_tensors(model) if kind == "llama" else own_tensors(model)
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    weights = safetensors.torch.save(plain, metadata={"format": "pt"})
-    write_bytes(folder / "model.safetensors", weights)
+    write_tensors(folder / "model.safetensors", plain, {"format": "pt"})
     shape = llama_config(model) if kind == "llama" else own_config(model)
     dtype = str(model.embedding.weight.dtype).removeprefix("torch.")
     ends = {"bos_token_id": None, "eos_token_id": tokenizer.end, "pad_token_id": tokenizer.end}

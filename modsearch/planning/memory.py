@@ -37,8 +37,6 @@ MAPPED = 32 * 2**20
 HEAP = 1.5
 """Bytes of its heap for each one of smaller blocks that are held at once at the most: what is free
 lies in pieces. Measured (benchmarks/memory.py): 1.3 to 1.75, the more the longer a training."""
-COPIES = 2
-"""Of weights and moments while a checkpoint is made on a CPU: a buffer and its bytes."""
 
 
 class Memory(Frozen):
@@ -110,8 +108,8 @@ def memory(candidate: Candidate, runtime: Runtime) -> Memory:
     share = 1 / ranks if runtime.parallel == "fsdp" and ranks > 1 else 1.0
     processes = ranks if on_cpu else 1
     held = (weights + moments).times(share * processes)
-    whole = weights.all + moments.all
-    written = _Bytes.of([whole] * COPIES) if on_cpu else _Bytes()
+    # The first rank puts parts together.
+    written = weights + moments if on_cpu and share < 1 else _Bytes()
     phases = {
         "step": held + found.step.times(processes),
         "checkpoint": held + written,

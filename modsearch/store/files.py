@@ -34,18 +34,29 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all: temporary file, fsync, rename.
+    """The same of bytes.
+
+    Raises:
+        OSError: it can't be written; its path is that of the file.
+    """
+    with whole(path) as part:
+        part.write_bytes(data)
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A place beside a file, to write there what comes to the file at the end: whole, or not at
+    all.
 
     Raises:
         OSError: it can't be written; its path is that of the file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # No longer than the longest name, and made as any file is: with what the umask allows.
+    # No longer than the longest name.
     part = path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}")
     try:
-        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
-            file.write(data)
-            file.flush()
+        yield part
+        with part.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(part, path)
     except BaseException as error:

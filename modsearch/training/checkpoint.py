@@ -1,15 +1,17 @@
 """Trained weights and their configuration, as a folder keeps them."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import safetensors
 import safetensors.torch
 import torch
+from torch import Tensor
 
 from modsearch.config.model import ModelConfig
 from modsearch.errors import ModsearchError, StudyError, first_line
 from modsearch.nn.model import Decoder
-from modsearch.store.files import read_model, write_bytes, write_model
+from modsearch.store.files import read_model, whole, write_model
 from modsearch.store.trial import check_weights
 
 MAY_LACK = ("router.salt", "router.updates")
@@ -31,10 +33,29 @@ def take_weights(model: Decoder, trial: Path) -> None:
             tensor.copy_(file.get_tensor(f"model.{name}"))
 
 
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, str] | None = None
+) -> None:
+    """Contiguous tensors of the processor as a file of safetensors, whole or not at all, and
+    without a copy of them in memory.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    try:
+        with whole(path) as part:
+            part.touch()
+            mode = part.stat().st_mode
+            safetensors.torch.save_file(dict(tensors), part, dict(meta) if meta else None)
+            part.chmod(mode)  # it makes files for their owner alone
+    except safetensors.SafetensorError as error:
+        raise OSError(f"can't write {path}: {first_line(error)}") from error
+
+
 def save_model(model: Decoder, folder: Path) -> None:
     """Weights as safetensors and the configuration as JSON."""
     tensors = {name: t.detach().cpu().contiguous() for name, t in model.state().items()}
-    write_bytes(folder / "model.safetensors", safetensors.torch.save(tensors))
+    write_tensors(folder / "model.safetensors", tensors)
     write_model(folder / "model.json", model.config)
 
 

@@ -17,7 +17,6 @@ from statistics import median
 import numpy as np
 import numpy.typing as npt
 import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -30,9 +29,9 @@ from modsearch.nn.contracts import Update
 from modsearch.nn.model import Decoder, statistics
 from modsearch.nn.passes import Passes
 from modsearch.optim.rates import Rates
-from modsearch.store.files import write_bytes, write_text
+from modsearch.store.files import write_text
 from modsearch.store.trial import metrics_of
-from modsearch.training.checkpoint import RESUME
+from modsearch.training.checkpoint import RESUME, write_tensors
 from modsearch.training.clock import Clock
 from modsearch.training.compilation import CompiledLoss
 from modsearch.training.outcome import OnLog, Trained
@@ -232,7 +231,7 @@ class Trainer:
         meta = {"step": str(self.step), "tail_loss": repr(self.tail_loss.item())}
         plain = {name: t.contiguous() for name, t in self.spread.gathered(tensors).items()}
         if self.ranks.is_first:
-            write_bytes(self._checkpoint, safetensors.torch.save(plain, metadata=meta))
+            write_tensors(self._checkpoint, plain, meta)
 
     def _resume(self) -> None:
         """From the last checkpoint.
