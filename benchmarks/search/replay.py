@@ -14,7 +14,9 @@ seen; where they propose what they have seen already, another seed of it is trai
 gone through in an order that each search draws. `isoflop` answers by its belief through all
 trials, and so does `tpe, believed`. `asha` is successive halving over the budgets (Li et al. 2018,
 arXiv 1810.05934), each trained from its beginning, as schedules of the learning rate need it.
-`oracle` knows the mean losses of all, and trains the best one.
+`oracle` knows the mean losses of all, and trains the best one; `shortlist` is told which twenty
+are the best ones, in no order, and pays for no more than telling them apart: it trains each at the
+largest budget, with one seed after the other, and answers with the lowest mean.
 """
 
 import argparse
@@ -48,8 +50,8 @@ NO_MORE = 1000
 SMALL = {"gp": 30, "isoflop": 40, "tpe": 100}
 """Trials' worth of FLOPs after which a search ends that takes long to think; others go on until
 they have spent what all configurations cost once."""
-FEW = {"gp": 5, "tpe, believed": 10}
-"""Searches of what takes long."""
+SHORT = 20
+"""Configurations that `shortlist` is told."""
 
 Point = dict[str, Any]
 
@@ -114,21 +116,20 @@ class Search:
     _tried: Counter[tuple[str, float]] = field(default_factory=Counter)
 
     def train(self, key: str, budget: float) -> float:
-        """The loss of one more trial of a configuration; one more than the table has of it is the
-        first again, and costs nothing."""
+        """The loss of one more trial of a configuration. One more than the table has of it is the
+        first again, and costs nothing; a sampler that asks for seeds is told that it failed."""
         known = self.table.losses[key, budget]
         draws = np.random.default_rng([self.seed, *key.encode(), int(budget)])
         turn = self._tried[key, budget]
         self._tried[key, budget] += 1
+        is_new = turn < len(known)
         seed = sorted(known)[int(draws.permutation(len(known))[turn % len(known)])]
-        cost = self.table.flops[key, budget] if turn < len(known) else 0.0
+        cost = self.table.flops[key, budget] if is_new else 0.0
         self.spent.append((self.spent[-1] if self.spent else 0.0) + cost)
-        if budget == self.table.budgets[-1] and cost:
+        if budget == self.table.budgets[-1] and is_new:
             self.seen[key].append(known[seed])
             self.means[key] = fmean(self.seen[key])
-        self._note(key, budget, seed, known[seed])
-        if turn + 1 == len(known):  # the table has no more: for a sampler, another one fails
-            self._note(key, budget, NO_MORE, None)
+        self._note(key, budget, *((seed, known[seed]) if is_new else (NO_MORE, None)))
         return known[seed]
 
     def _note(self, key: str, budget: float, seed: int, loss: float | None) -> None:
@@ -269,6 +270,20 @@ def oracle(table: Table, seed: int) -> Search:
     return search
 
 
+def shortlist(table: Table, seed: int) -> Search:
+    """The best twenty, in a random order, until the table has no more seeds of them."""
+    search = Search(table, seed)
+    means, largest = table.means, table.budgets[-1]
+    told = sorted(means, key=lambda key: (means[key], key))[:SHORT]
+    order = [told[place] for place in np.random.default_rng(seed).permutation(SHORT)]
+    for turn in range(max(len(table.losses[key, largest]) for key in order)):
+        for key in order:
+            if turn < len(table.losses[key, largest]):
+                search.train(key, largest)
+                search.answers.append(search.lowest())
+    return search
+
+
 SEARCHES: dict[str, Callable[[Table, int], Search]] = {
     "grid": partial(sampled, "grid"),
     "random": partial(sampled, "random"),
@@ -278,6 +293,7 @@ SEARCHES: dict[str, Callable[[Table, int], Search]] = {
     "gp": partial(sampled, "gp"),
     "asha": halving,
     "isoflop": partial(sampled, "isoflop"),
+    "shortlist": shortlist,
     "oracle": oracle,
 }
 
@@ -416,7 +432,7 @@ def main() -> None:
             jobs = [
                 (space, sampler, seed)
                 for sampler in options.samplers
-                for seed in range(min(options.searches, FEW.get(sampler, options.searches)))
+                for seed in range(options.searches)
             ]
             outcomes: list[Outcome] = []
             for each in pool.map(outcome, jobs):
