@@ -34,6 +34,7 @@ ONLY = {
         "config.runtime",
         "engines.contract",
         "errors",
+        "store.killer",
         "store.scratch",
     },
     "registry.table": set(),

@@ -18,6 +18,7 @@ from types import ModuleType
 from modsearch.config.records import Job, Record
 from modsearch.config.runtime import Share, Signal
 from modsearch.engines.contract import TRIES, RunTrial, given_up
+from modsearch.store.killer import has_killed, num_killed
 
 ENDING_SECONDS = 5.0
 """For an idle worker to end."""
@@ -31,6 +32,8 @@ class _Worker:
     process: SpawnProcess
     pipe: Connection
     job: Job | None = None
+    killed_before: int | None = None
+    """By Linux for their memory, when it was given the job."""
 
 
 class LocalEngine:
@@ -70,7 +73,7 @@ class LocalEngine:
         """Pull jobs and push records until there is nothing left.
 
         A worker that dies is replaced, and its job tried again, at most `TRIES` times. One that
-        was killed, as Linux does where memory runs out, is no try as long as passes can be halved.
+        Linux has killed for its memory is no try as long as passes can be halved.
         """
         self._tries.clear()
         while True:
@@ -100,6 +103,7 @@ class LocalEngine:
 
     def _give(self, worker: _Worker, job: Job) -> None:
         worker.job = job
+        worker.killed_before = num_killed()
         with suppress(OSError):  # a dead worker is noticed by `_collect`
             worker.pipe.send(job)
 
@@ -111,7 +115,8 @@ class LocalEngine:
         except (EOFError, OSError):
             died = worker.process
             self._replace(worker)
-            if died.exitcode == -signal.SIGKILL and job.rows > 1:
+            killed = died.exitcode == -signal.SIGKILL and has_killed(worker.killed_before)
+            if killed and job.rows > 1:
                 self._give(worker, job.halved())
                 return
             tries = self._tries[job.hash] = self._tries.get(job.hash, 0) + 1

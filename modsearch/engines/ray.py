@@ -51,8 +51,11 @@ LONGEST_PARENT = 20
 FAILURE = "Failure # "
 """Begins what Tune notes of each failure of a trial."""
 
-KILLED = re.compile("its worker process has died|low on memory")
-"""In what Ray says of a worker that Linux or Ray itself has killed; not of a node's death."""
+KILLED = "low on memory"
+"""In what Ray says of a worker that it has killed for the memory of its node."""
+
+DIED = "its worker process has died"
+"""In what it says of one that ended otherwise, which Linux may have killed for the same reason."""
 
 
 class RayEngine:
@@ -108,8 +111,8 @@ class RayEngine:
     ) -> None:
         """Pull jobs and push records until there is nothing left.
 
-        A job whose worker or node dies is tried again, at most `TRIES` times. A worker's death is
-        no try as long as passes can be halved: it may be memory that ran out.
+        A job whose worker or node dies is tried again, at most `TRIES` times. A worker that Ray
+        has killed for memory, or that has died twice, is no try as long as passes can be halved.
         """
         assert self._folder is not None, "the engine has not been started"
         self._num_runs += 1
@@ -252,7 +255,9 @@ class _Recovered(tune.Callback):
     ) -> None:
         self.jobs.recovered[trial.trial_id] = trial
         job = self.jobs.running[trial.trial_id]
-        if job.rows > 1 and KILLED.search(_said(trial).rpartition(FAILURE)[2]):
+        said = _said(trial)
+        memory = KILLED in said.rpartition(FAILURE)[2] or said.count(DIED) > 1
+        if memory and job.rows > 1:
             job = self.jobs.running[trial.trial_id] = job.halved()
             trial.set_config({**trial.config, "job": job})
             trial.max_failures += 1

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from modsearch.config.records import Job, Plan
 from modsearch.config.runtime import Runtime
+from modsearch.store.killer import has_killed, num_killed
 from modsearch.store.scratch import scratch
 from modsearch.training.machine import out_of_memory
 from modsearch.training.outcome import OnLog, Trained
@@ -41,7 +42,7 @@ class RankDied(RuntimeError):
 
 
 class RankKilled(RankDied):
-    """The same by SIGKILL, as where the machine's memory has run out."""
+    """The same by SIGKILL, as Linux does where memory runs out."""
 
 
 @dataclass(frozen=True)
@@ -78,17 +79,18 @@ def train_together(job: Job, plan: Plan, directory: Path, on_log: OnLog) -> Ende
     all.
 
     Raises:
-        RankKilled: one was killed, and smaller passes may help.
+        RankKilled: by Linux for its memory, and smaller passes may help.
         RankDied: ranks always die.
         Exception: what a rank has raised.
     """
     for count in range(1, TRIES + 1):
+        before = num_killed()
         with scratch("modsearch-ranks-") as folder:
             first = Task(job, plan, directory, folder / "store")
             try:
                 ended = run_ranks(first, job.runtime.ranks, on_log)
             except RankDied as error:
-                if isinstance(error, RankKilled) and job.rows > 1:
+                if isinstance(error, RankKilled) and has_killed(before) and job.rows > 1:
                     raise
                 if count == TRIES:
                     raise RankDied(f"{error}, {TRIES} times") from None

@@ -14,21 +14,28 @@ from modsearch.config.records import Job, Record
 from modsearch.config.runtime import Runtime, Signal
 from modsearch.engines.local import LocalEngine
 from modsearch.space.candidates import build
+from modsearch.store import killer
 from modsearch.training.trial import run_trial, single_job
 
 
-def run_in_small_memory(root: Path, given: Job) -> Record:
+def run_in_small_memory(root: Path, counts: Path, given: Job) -> Record:
     """Trains, and is killed in the middle of it where a pass has more than two sequences."""
 
     def watch(row: Mapping[str, float]) -> None:
         if given.rows > 2 and row["step"] > row["steps"] // 2:
+            counts.write_text("oom_kill 1\n")
             os.kill(os.getpid(), signal.SIGKILL)
 
     return run_trial(root, given, watch)
 
 
-def test_a_killed_training_ends_with_the_same_loss_in_smaller_passes(tmp_path: Path) -> None:
-    """And its record says what was too much for the memory."""
+def test_a_killed_training_ends_with_the_same_loss_in_smaller_passes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And its record says how many sequences the memory held."""
+    counts = tmp_path / "counts"
+    counts.write_text("oom_kill 0\n")
+    monkeypatch.setattr(killer, "COUNTS", counts)
     values = {
         "model": {"depth": 2, "width": 8, "num_heads": 1, "seq_len": 16, "block": "mod"}
         | {"router": "random"},
@@ -39,7 +46,7 @@ def test_a_killed_training_ends_with_the_same_loss_in_smaller_passes(tmp_path: P
     given = single.model_copy(update={"runtime": runtime, "validation": Validation(windows=8)})
     whole = run_trial(tmp_path / "whole", given)
     todo, done = [given], []
-    engine = LocalEngine(partial(run_in_small_memory, tmp_path / "parts"), 1, threads=1)
+    engine = LocalEngine(partial(run_in_small_memory, tmp_path / "parts", counts), 1, threads=1)
     with engine.started():
         engine.run(
             lambda: todo.pop() if todo else Signal.WAIT if not done else Signal.DONE,

@@ -19,6 +19,7 @@ from modsearch.config.records import Budget, Candidate, Infeasible, Job, Record,
 from modsearch.config.runtime import Runtime, Signal
 from modsearch.engines.contract import TRIES
 from modsearch.engines.local import LocalEngine
+from modsearch.store import killer
 
 GONE_WITHIN = 10.0
 """Seconds until a killed driver's workers must have ended, on a busy machine."""
@@ -70,11 +71,12 @@ def run_and_die(folder: Path, deaths: dict[int, int], given: Job) -> Record:
     return done
 
 
-def run_and_note_passes(folder: Path, number: int, given: Job) -> Record:
-    """Kills its own process, unless so many have gone before."""
+def run_and_note_passes(folder: Path, counts: Path, number: int, given: Job) -> Record:
+    """Is killed as Linux does for memory, which it counts, unless so many have gone before."""
     with (folder / str(given.seed)).open("a") as file:
         file.write(f"{given.rows}\n")
     if starts(folder, given.seed) <= number:
+        counts.write_text(f"oom_kill {time.monotonic_ns()}\n")  # more each time
         os.kill(os.getpid(), signal.SIGKILL)
     return record(given, str(given.micro_batch))
 
@@ -211,22 +213,38 @@ def test_a_job_whose_workers_always_die_fails_and_the_others_go_on(
     assert starts(folder, 201) == 2 * TRIES, "a later run does not begin anew"
 
 
-def test_a_job_whose_worker_is_killed_goes_on_in_passes_of_half_the_sequences(
-    tmp_path: Path,
+def test_a_job_whose_worker_is_killed_for_memory_goes_on_in_passes_of_half_the_sequences(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As Linux kills where memory runs out. Only where a pass has one are the tries counted."""
-    engine = LocalEngine(partial(run_and_note_passes, tmp_path, 2), 1, threads=1)
+    """Only where a pass has one are the tries counted."""
+    counts = tmp_path / "counts"
+    counts.write_text("oom_kill 0\n")
+    monkeypatch.setattr(killer, "COUNTS", counts)
+    engine = LocalEngine(partial(run_and_note_passes, tmp_path, counts, 2), 1, threads=1)
     driver = Driver([0], batch_size=5)
     with engine.started():
         engine.run(driver.next_job, driver.on_record)
     assert (tmp_path / "0").read_text().split() == ["5", "3", "2"]
     assert driver.reasons == {0: "2"}
-    always = LocalEngine(partial(run_and_note_passes, tmp_path, 99), 1, threads=1)
+    always = LocalEngine(partial(run_and_note_passes, tmp_path, counts, 99), 1, threads=1)
     driver = Driver([1], batch_size=2)
     with always.started():
         always.run(driver.next_job, driver.on_record)
     assert (tmp_path / "1").read_text().split() == ["2"] + ["1"] * TRIES
     assert driver.reasons == {1: f"its worker died {TRIES} times with micro_batch 1"}
+
+
+def test_a_job_whose_worker_somebody_kills_goes_on_as_it_was(tmp_path: Path) -> None:
+    """What Linux counts does not change, so nothing of the numbers does."""
+    if killer.num_killed() is None:
+        pytest.skip("this system does not say whom it has killed for memory")
+    unread = tmp_path / "unread"
+    engine = LocalEngine(partial(run_and_note_passes, tmp_path, unread, 1), 1, threads=1)
+    driver = Driver([0], batch_size=4)
+    with engine.started():
+        engine.run(driver.next_job, driver.on_record)
+    assert (tmp_path / "0").read_text().split() == ["4", "4"]
+    assert driver.reasons == {0: "None"}
 
 
 def test_a_worker_that_dies_while_idle_costs_no_job(engine: LocalEngine, folder: Path) -> None:

@@ -198,15 +198,17 @@ def test_a_killed_worker_is_replaced_and_one_that_always_dies_fails(
     assert driver.reasons[1] == f"its worker died {TRIES} times"
 
 
-def test_a_job_whose_worker_is_killed_goes_on_in_passes_of_half_the_sequences(
+def test_a_job_whose_worker_dies_twice_goes_on_in_passes_of_half_the_sequences(
     cluster: Cluster, tmp_path: Path
 ) -> None:
+    """Ray does not say of what. After one `kill` by somebody all shall be as it was."""
     driver = Driver([0, 1], batch_size=3)
-    run = partial(run_and_note_passes, tmp_path, 1)
+    run = partial(run_and_note_passes, tmp_path, tmp_path / "counts", 2)
     with RayEngine(run, 2, Share(), cluster.address).started() as engine:
         engine.run(driver.next_job, driver.on_record)
     assert driver.reasons == {0: "2", 1: "2"}
-    assert [(tmp_path / str(number)).read_text().split() for number in (0, 1)] == [["3", "2"]] * 2
+    tried = [(tmp_path / str(number)).read_text().split() for number in (0, 1)]
+    assert tried == [["3", "3", "2"]] * 2
 
 
 def test_what_the_driver_raises_comes_out_as_it_is(cluster: Cluster, tmp_path: Path) -> None:

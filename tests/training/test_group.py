@@ -21,6 +21,7 @@ from modsearch.data.corpus import Corpus, load_corpus
 from modsearch.nn.model import Decoder
 from modsearch.nn.parts import completed
 from modsearch.registry.plugins import load_plugins
+from modsearch.store import killer
 from modsearch.training.budget import plan
 from modsearch.training.group import TRIES, RankDied, Task, run_ranks, train_together
 from modsearch.training.trial import run_trial
@@ -180,12 +181,20 @@ def test_a_trial_on_two_ranks_is_the_trial(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kills", [1, 1 + TRIES])
+@pytest.mark.parametrize(("kills", "memory"), [(1, False), (1, True), (TRIES, False)])
 def test_a_killed_rank_costs_nothing_but_time(
-    kills: int, alone: Record, corpus: Corpus, tmp_path: Path
+    kills: int,
+    memory: bool,
+    alone: Record,
+    corpus: Corpus,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """From the checkpoint, with one sequence in a pass in the place of two, since memory may have
-    run out; one that is always killed ends the trial."""
+    """From the checkpoint, in passes of half as many sequences where Linux has killed it for its
+    memory; one that is always killed ends the trial."""
+    counts = tmp_path / "counts"
+    counts.write_text("oom_kill 0\n")
+    monkeypatch.setattr(killer, "COUNTS", counts)
     given = job(corpus, TWO)
     ended: list[int] = []
     rows: list[float] = []
@@ -194,12 +203,13 @@ def test_a_killed_rank_costs_nothing_but_time(
         rows.append(row["step"])
         if len(ended) < kills and row["step"] > 20 * (len(ended) + 1):
             ended.append(ranks_of(os.getpid())[len(ended) % 2])
+            counts.write_text(f"oom_kill {int(memory)}\n")
             os.kill(ended[-1], signal.SIGKILL)
 
     record = run_trial(tmp_path, given, watch)
     assert len(ended) == kills
     assert not ranks_of(os.getpid())
-    if kills > TRIES:
+    if kills == TRIES:
         assert record.state is State.FAILED
         assert str(record.reason).endswith(f"died (signal 9), {TRIES} times")
         # What is there goes on, on one rank.
@@ -208,7 +218,7 @@ def test_a_killed_rank_costs_nothing_but_time(
         first = next(place for place, step in enumerate(rows) if step > 20)
         assert min(rows[first:]) > 10, "it began anew"
         assert record.scores is not None
-        assert record.scores.micro_batch == 1
+        assert record.scores.micro_batch == (1 if memory else None)
     assert loss(record) == pytest.approx(loss(alone), abs=1e-4)
 
 
