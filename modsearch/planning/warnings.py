@@ -118,7 +118,7 @@ def warnings_of(
     if epochs > MANY_EPOCHS:
         lines.append(f"up to {epochs:,.0f} epochs of the corpus: bring more text")
     lines += _large_heads(cells)
-    if space.confirm is None or space.confirm.looks[-1] < MIN_SEEDS:
+    if space.confirm is not None and space.confirm.looks[-1] < MIN_SEEDS:
         lines.append(
             f"fewer than {MIN_SEEDS} confirm seeds: the report will give no interval and no "
             f"verdict"

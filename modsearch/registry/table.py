@@ -52,12 +52,13 @@ RATE_SCHEDULES = {
 }
 
 GRID = "grid"
+ISOFLOP = "isoflop"
 """The sampler that runs every point, and so has no number of trials."""
 
 SAMPLERS = {
     GRID: "modsearch.sampling.grid:Grid",
     "gp": "modsearch.sampling.gp:Gp",
-    "isoflop": "modsearch.sampling.isoflop:Isoflop",
+    ISOFLOP: "modsearch.sampling.isoflop:Isoflop",
     "nsga2": "modsearch.sampling.nsga2:Nsga2",
     "qmc": "modsearch.sampling.qmc:Qmc",
     "random": "modsearch.sampling.random:Random",

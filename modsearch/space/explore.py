@@ -10,7 +10,7 @@ from modsearch.config.evaluation import PRICES, Objective, Price
 from modsearch.config.rules import once
 from modsearch.config.stopping import StoppingField
 from modsearch.errors import shown
-from modsearch.registry.table import GRID
+from modsearch.registry.table import GRID, ISOFLOP
 from modsearch.space.axes import OpenTree
 
 PositiveFlops = Annotated[float, Field(gt=0, le=MOST_FLOPS)]
@@ -96,6 +96,11 @@ class Explore(Stated):
             raise ValueError("sampler `grid` runs every point of the grid: leave `trials` out")
         if self.stopping is not None and self.objective is not None:
             raise ValueError("`stopping` goes by the training loss: leave `objective` out")
+        if self.stopping is not None and self.sampler.name == ISOFLOP:
+            raise ValueError(
+                f"`stopping` does not go with sampler `{ISOFLOP}`: it learns from trials that are "
+                f"trained to their end, and small budgets are its way to end bad ones early"
+            )
         return self
 
     @property

@@ -575,6 +575,7 @@ def test_a_ladder_that_is_too_short_for_a_curve_is_warned_of(
     found = forecast(space(corpus, measure=measure, confirm=None)).warnings
     line = "has 3 of its 3 sizes that can be trained for dense, mod"
     assert any(line in each for each in found) == told
+    assert not any("confirm seeds" in each for each in found), "it asks for no verdict"
 
 
 def test_a_ladder_that_rejections_make_short_is_warned_of_with_its_arm(corpus: Path) -> None:

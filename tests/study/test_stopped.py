@@ -132,6 +132,7 @@ def test_a_rung_is_decided_once_by_the_log_alone(tmp_path: Path) -> None:
         ("explore.stopping={rule: median, eta: 2}", "`eta` is of rule asha"),
         ("explore.stopping={rule: asha, rungs: [1.5]}", "rungs"),
         ("explore.objective=[loss, forward_flops]", "`stopping` goes by the training loss"),
+        ("explore.sampler=isoflop", "it learns from trials that are trained to their end"),
         ("resources={ranks: 2}", "watches one process"),
     ],
 )

@@ -92,9 +92,21 @@ def killed_at(moment: str, count: int, space: Path, out: Path) -> None:
     assert done.returncode == -signal.SIGKILL, done.stderr
 
 
-def training(out: Path, stage: Stage, min_steps: int) -> Path:
+def started(space: Path, out: Path) -> "subprocess.Popen[str]":
+    """A driver in the background, and what it says."""
+    return subprocess.Popen(
+        command("search", space, "--out", out),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def training(out: Path, stage: Stage, min_steps: int, driver: "subprocess.Popen[str]") -> Path:
     """Directory of a trial of that stage that is being trained and has a checkpoint."""
     while True:
+        ended = driver.poll() is not None  # before looking: what it has left is seen, too
         for path in (out / "trials").glob("*/checkpoint/resume.safetensors"):
             trial = path.parent.parent
             rows = list(read_metrics(trial / "metrics.jsonl"))
@@ -102,18 +114,14 @@ def training(out: Path, stage: Stage, min_steps: int) -> Path:
             running = not (trial / "result.json").exists()
             if running and f"stage: {stage}" in text and rows and rows[-1]["step"] >= min_steps:
                 return trial
+        assert not ended, f"no such trial, and the driver has ended:\n{driver.communicate()[0]}"
         time.sleep(0.005)
 
 
 def killed_in_training(space: Path, out: Path, stage: Stage) -> Path:
     """Kill the driver from outside in the middle of a training; the trial's directory."""
-    driver = subprocess.Popen(
-        command("search", space, "--out", out),
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    trial = training(out, stage, min_steps=10)
+    driver = started(space, out)
+    trial = training(out, stage, 10, driver)
     children = Path(f"/proc/{driver.pid}/task/{driver.pid}/children").read_text().split()
     driver.kill()
     driver.wait()
@@ -121,6 +129,7 @@ def killed_in_training(space: Path, out: Path, stage: Stage) -> Path:
     while any(alive(child) for child in children):
         assert time.monotonic() < deadline, "workers outlive their driver"
         time.sleep(0.05)
+    driver.communicate()
     return trial
 
 
@@ -366,18 +375,14 @@ def test_kill_the_driver_of_a_tpe_search(tmp_path: Path) -> None:
 def test_kill_a_worker(whole: Path, grid_space: Path, tmp_path: Path) -> None:
     """Its trial goes on from its checkpoint in a new worker."""
     out = tmp_path / "study"
-    driver = subprocess.Popen(
-        command("search", grid_space, "--out", out),
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    driver = started(grid_space, out)
     for stage in (Stage.EXPLORE, Stage.MEASURE):
-        training(out, stage, min_steps=10)
+        training(out, stage, 10, driver)
         children = Path(f"/proc/{driver.pid}/task/{driver.pid}/children").read_text().split()
         workers = [child for child in children if "spawn_main" in arguments(child)]
         os.kill(int(workers[0]), signal.SIGKILL)
-    assert driver.wait() == 0
+    said, _ = driver.communicate()
+    assert driver.returncode == 0, said
     assert ledger(out) == ledger(whole)
     assert losses(out) == losses(whole)
 
