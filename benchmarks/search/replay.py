@@ -14,9 +14,12 @@ seen; where they propose what they have seen already, another seed of it is trai
 gone through in an order that each search draws. `isoflop` answers by its belief through all
 trials, and so does `tpe, believed`. `asha` is successive halving over the budgets (Li et al. 2018,
 arXiv 1810.05934), each trained from its beginning, as schedules of the learning rate need it.
-`oracle` knows the mean losses of all, and trains the best one; `shortlist` is told which twenty
-are the best ones, in no order, and pays for no more than telling them apart: it trains each at the
-largest budget, with one seed after the other, and answers with the lowest mean.
+`tpe, smaller first` tries 20 configurations at each smaller budget first, and is told of them;
+`..., warm` are told of 60 that another study had drawn, and trained at the budget before the
+largest, whose FLOPs are not counted. `oracle` knows the mean losses of all, and trains the best
+one; `shortlist` is told which twenty are the best ones, in no order, and pays for no more than
+telling them apart: it trains each at the largest budget, with one seed after the other, and
+answers with the lowest mean.
 """
 
 import argparse
@@ -37,6 +40,7 @@ from tables import SPACES, key_of, read_table, tree_of
 from modsearch.analysis.believed import believed
 from modsearch.config.base import Component
 from modsearch.config.data import DataConfig
+from modsearch.config.priors import Prior
 from modsearch.config.records import Budget, Candidate, Record, Scores, Stage, State
 from modsearch.space.candidates import build
 from modsearch.space.points import at_point
@@ -52,6 +56,8 @@ SMALL = {"gp": 30, "isoflop": 40, "tpe": 100}
 they have spent what all configurations cost once."""
 SHORT = 20
 """Configurations that `shortlist` is told."""
+SOON = 40
+"""The same as `SMALL` of searches that are told of other trials."""
 
 Point = dict[str, Any]
 
@@ -182,22 +188,38 @@ class Search:
         return found
 
 
-def sampled(name: str, table: Table, seed: int, *, by_belief: bool = False) -> Search:
+def sampled(
+    name: str, table: Table, seed: int, *, by_belief: bool = False, below: int = 0, told: int = 0
+) -> Search:
     """A search with a sampler of the package, over the largest budget, or over all where the
-    sampler has candidates trained again."""
+    sampler has candidates trained again, or is first to try so many at each budget `below`.
+    `told`: configurations that another study had trained at the budget before the largest."""
     search = Search(table, seed)
-    sampler = sampler_of(Component(name=name))
+    component = Component.model_validate(
+        {"name": name} | ({"smaller_first": True} if below else {})
+    )
+    sampler = sampler_of(component)
     reseeds = SAMPLERS.get(name).reseeds
     tree = {**tree_of(table.space)}
     if reseeds:
         tree[SEED] = SEEDS
-    budgets = tuple(table.budgets if reseeds else table.budgets[-1:])
-    most = SMALL.get(name, len(table.points))
+    budgets = tuple(table.budgets if reseeds or below else table.budgets[-1:])
+    most = SOON if below or told else SMALL.get(name, len(table.points))
     wanted = len(table.points)
     specs = [
-        CellSpec(Stage.EXPLORE, "all", budget, tree, Component(name=name), wanted, budgets=budgets)
+        CellSpec(
+            Stage.EXPLORE,
+            "all",
+            budget,
+            tree,
+            component,
+            wanted,
+            budgets=budgets,
+            prior=known_elsewhere(table, seed, told),
+        )
         for budget in budgets
     ]
+    room = dict.fromkeys(budgets[:-1], below) if below else {}
     tried: dict[float, list[Tried]] = {budget: [] for budget in budgets}
     order = np.random.default_rng(seed).permutation(sorted(table.points))
     untried = {key: table.points[key] for key in map(str, order)}
@@ -215,7 +237,11 @@ def sampled(name: str, table: Table, seed: int, *, by_belief: bool = False) -> S
         )
 
     while not search.has_spent(most) and len(search.spent) < wanted * len(budgets):
-        asked = ((spec, sampler.propose(ask(spec))) for spec in specs)
+        asked = (
+            (spec, sampler.propose(ask(spec)))
+            for spec in specs
+            if len(tried[spec.budget]) < room.get(spec.budget, float("inf"))
+        )
         spec, point = next(
             ((spec, each) for spec, each in asked if each is not None), (None, None)
         )
@@ -233,6 +259,17 @@ def sampled(name: str, table: Table, seed: int, *, by_belief: bool = False) -> S
         else:  # it has learned something, and answers when it has trained there
             search.answers.append(search.answers[-1] if search.answers else None)
     return search
+
+
+def known_elsewhere(table: Table, seed: int, count: int) -> tuple[Prior, ...]:
+    """What another study is taken to have trained: so many, drawn for each search."""
+    budget = table.budgets[-2]
+    drawn = np.random.default_rng([seed, count]).permutation(sorted(table.points))[:count]
+    of_key = {key: table.losses[key, budget] for key in map(str, drawn)}
+    return tuple(
+        Prior(point=table.points[key], budget=budget, loss=losses[min(losses)], level="another")
+        for key, losses in of_key.items()
+    )
 
 
 def halving(table: Table, seed: int) -> Search:
@@ -289,6 +326,9 @@ SEARCHES: dict[str, Callable[[Table, int], Search]] = {
     "random": partial(sampled, "random"),
     "qmc": partial(sampled, "qmc"),
     "tpe": partial(sampled, "tpe"),
+    "tpe, smaller first": partial(sampled, "tpe", below=20),
+    "tpe, warm": partial(sampled, "tpe", told=60),
+    "isoflop, warm": partial(sampled, "isoflop", told=60),
     "tpe, believed": partial(sampled, "tpe", by_belief=True),
     "gp": partial(sampled, "gp"),
     "asha": halving,

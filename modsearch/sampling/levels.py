@@ -1,15 +1,18 @@
 """Losses of elsewhere on the level of a cell's own: another budget or text moves them all.
 
-By how much is told by likes: the median difference between trials of the cell and the nearest
-configuration of elsewhere. A difference of medians, or of lowest losses, would also hold how well
-the configurations were chosen.
+By how much is told by likes: each trial of the cell beside the nearest configuration of elsewhere.
+A difference between all losses here and all there would also hold how well the configurations were
+chosen. Where the cell's trials do not bear out which one is better, losses of elsewhere are drawn
+together, so that in the end a cell goes by its own.
 """
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from modsearch.analysis.noise import SEED_SD
 from modsearch.config.priors import Prior
 from modsearch.space.axes import Choice, Distribution
 from modsearch.space.points import open_axes
@@ -17,6 +20,10 @@ from modsearch.space.samplers import Ask, Tried
 
 BEFORE = -1
 """Number of a trial that is none of the cell's."""
+
+TRUST = 2
+"""How many differences as large as the noise of a seed must speak against elsewhere before a slope
+is halved."""
 
 Known = tuple[Mapping[str, Any], float]
 """A point and its loss."""
@@ -38,8 +45,9 @@ def levelled(ask: Ask, prior: Sequence[Prior]) -> list[Tried]:
     if not known and groups:
         nearest = min(groups, key=lambda name: (_ratio(name[1], ask.spec.budget), name))
         known = groups.pop(nearest)
-    above = {name: _above(group, known, axes) for name, group in groups.items()}
-    losses = [each.loss - above.get((each.level, each.budget), 0.0) for each in prior]
+    lines = {name: _line(group, known, axes) for name, group in groups.items()}
+    same = _Line(0.0, 0.0, 1.0)
+    losses = [lines.get((each.level, each.budget), same).at(each.loss) for each in prior]
     return [
         Tried(BEFORE, each.point, loss, running=False, hash=None)
         for each, loss in zip(prior, losses, strict=True)
@@ -50,13 +58,32 @@ def _ratio(one: float, other: float) -> float:
     return max(one, other) / min(one, other)
 
 
-def _above(
+@dataclass(frozen=True)
+class _Line:
+    """What a loss of elsewhere is worth here."""
+
+    there: float
+    here: float
+    """The level of both."""
+    slope: float
+
+    def at(self, loss: float) -> float:
+        """The loss that it would be here."""
+        return self.here + self.slope * (loss - self.there)
+
+
+def _line(
     group: Sequence[Known], known: Sequence[Known], axes: Mapping[str, Distribution]
-) -> float:
-    """By how much the losses of a group lie above those that are known, in like places."""
-    return median(
-        min(group, key=lambda each: _gap(each[0], point, axes))[1] - loss for point, loss in known
-    )
+) -> _Line:
+    """Through the losses that are known and those of a group in like places: by least squares,
+    with a slope that is 1 unless the known ones say otherwise."""
+    here = [loss for _, loss in known]
+    there = [min(group, key=lambda each: _gap(each[0], at, axes))[1] for at, _ in known]
+    level, own = median(there), median(here)
+    pairs = [(x - level, y - own) for x, y in zip(there, here, strict=True)]
+    before = TRUST * SEED_SD**2
+    slope = (before + sum(x * y for x, y in pairs)) / (before + sum(x * x for x, _ in pairs))
+    return _Line(level, own, min(max(slope, 0.0), 1.0))
 
 
 def _gap(

@@ -127,6 +127,9 @@ class Sampler(ABC):
     """Whether it may choose the sizes of a cell of measure, where `spec.points` are those of the
     ladder with their seeds: as many trials as there are points, of these sizes or of others."""
 
+    smaller_first: bool = False
+    """Whether cells of small budgets are filled before those of larger ones."""
+
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         check_answers(cls, {})

@@ -134,7 +134,8 @@ class StudyDirectory:
         Raises:
             StudyError: it was told of some, and they can't be read.
         """
-        if not self.manifest().warm:
+        begun = (self.root / "manifest.json").exists()
+        if not begun or not self.manifest().warm:
             return Priors()
         return read_model(
             self._priors,

@@ -24,7 +24,7 @@ from modsearch.errors import StudyError
 from modsearch.space.axes import Int
 from modsearch.space.candidates import build
 from modsearch.space.points import at_point, grid
-from modsearch.space.samplers import SAMPLERS, SEED, SEEDS, CellSpec
+from modsearch.space.samplers import SAMPLERS, SEED, SEEDS, CellSpec, sampler_of
 from modsearch.space.space import Space, over
 from modsearch.store.directory import StudyDirectory
 from modsearch.study.made_with import used_by
@@ -62,10 +62,13 @@ class Stages:
         Raises:
             StudyError: an earlier stage has not what this one needs.
         """
-        make = self._explore_cell if stage is Stage.EXPLORE else self._measure_cell
+        explore = self.space.explore if stage is Stage.EXPLORE else None
+        make = self._explore_cell if explore else self._measure_cell
+        # Of cells whose samplers draw, the driver asks the first one that is open.
+        upwards = explore is not None and sampler_of(explore.sampler).smaller_first
         return [
             make(arm, budget)
-            for budget in self.space.budgets(stage)
+            for budget in sorted(self.space.budgets(stage), reverse=not upwards)
             for arm in self.space.learned_arms
             if stage is Stage.EXPLORE or self.space.sizes(budget, arm)
         ]

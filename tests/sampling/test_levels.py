@@ -1,5 +1,6 @@
 """Losses of elsewhere are put on a cell's own level."""
 
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -56,6 +57,20 @@ def test_a_level_is_told_by_likes_and_not_by_how_well_points_were_chosen() -> No
     for each, given in zip(found, priors, strict=True):
         assert each.cost == pytest.approx(loss(given.point), abs=1e-9)
         assert each.point == given.point
+
+
+def test_what_the_cell_does_not_bear_out_is_drawn_together_and_stays_in_order() -> None:
+    draws = Random(3)
+    points = [draw(draws) for _ in range(30)]
+    priors = [Prior(point=point, budget=1e9, loss=5 - loss(point)) for point in points]
+    before = [each.loss for each in priors]
+    few, many = (
+        [each.cost or 0.0 for each in levelled(ask(points[:number]), priors)] for number in (2, 20)
+    )
+    assert max(many) - min(many) < 0.1 * (max(before) - min(before))
+    assert max(many) - min(many) <= max(few) - min(few)
+    order = sorted(range(30), key=lambda place: before[place])
+    assert all(few[one] <= few[other] for one, other in pairwise(order))
 
 
 def test_losses_of_the_same_kind_stay_as_they_are_and_others_come_to_them() -> None:

@@ -19,7 +19,7 @@ from modsearch.testing.searches import TRIALS, Outcome, ask, name_of, spec_of, w
 KILLED_AFTER = 13
 """Trials at the most, when a driver is killed that has asked for one more: samplers have learned
 by then."""
-BEGUN = 4
+BEGUN = 2
 """Trials by which a warm start is seen."""
 
 
