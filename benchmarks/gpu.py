@@ -13,7 +13,7 @@ import platform
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -65,6 +65,15 @@ class Bench:
         print(text, flush=True)
         with (self.out / "gpu.md").open("a") as page:
             page.write(text + "\n")
+
+    def growing(self, name: str, tables: Iterable[list[dict[str, Any]]]) -> None:
+        """A table that has more after each round, which a file has at once: what comes next may
+        take too long."""
+        rows: list[dict[str, Any]] = []
+        for rows in tables:
+            assert rows, "no model has answered"
+            write_csv(self.out / f"{name}.csv", rows)
+        self.table(name, rows)
 
     def table(self, name: str, rows: list[dict[str, Any]]) -> None:
         """As CSV, and in Markdown."""
@@ -139,7 +148,7 @@ def steps(bench: Bench) -> None:
             name = f"124M {'compiled' if compiled else 'eager'} {router or 'dense'}"
             asked[name] = _asked(bench, bench.shape, router, bench.batch, compiled=compiled)
     bench.say(f"Training steps in bf16, {dict(bench.shape)}:\n")
-    bench.table("steps", timed(asked, ceiling(bench), bench.rounds, STEPS, COMPILING))
+    bench.growing("steps", timed(asked, ceiling(bench), bench.rounds, STEPS, COMPILING))
 
 
 def sizes(bench: Bench) -> None:
@@ -155,7 +164,7 @@ def sizes(bench: Bench) -> None:
                 name = f"{label} {'compiled' if compiled else 'eager'} {router or 'dense'}"
                 asked[name] = _asked(bench, shape, router, batch, compiled=compiled)
     bench.say("Training steps of other sizes, in bf16:\n")
-    bench.table("sizes", timed(asked, ceiling(bench), bench.rounds, STEPS, COMPILING))
+    bench.growing("sizes", timed(asked, ceiling(bench), bench.rounds, STEPS, COMPILING))
 
 
 def _asked(
@@ -184,6 +193,7 @@ def decoding(bench: Bench) -> None:
         row, ratio = compare("forced", dense, routed, tokens_BT, 512)
         print(row, flush=True)
         rows.append({"batch": batch, "speed over dense": ratio, "all": row})
+        write_csv(bench.out / "decoding.csv", rows)
     bench.table("decoding", rows)
     del dense, routed
     _emptied(bench)
@@ -246,6 +256,7 @@ def repeats(bench: Bench) -> None:
             one, two = (_weights(Stepper(config, 8, runtime)) for _ in range(2))
             gap = max((a - b).abs().max().item() for a, b in zip(one, two, strict=True))
             rows.append({"precision": precision, **part, "largest difference of a weight": gap})
+            write_csv(bench.out / "repeats.csv", rows)
     bench.table("repeats", rows)
 
 

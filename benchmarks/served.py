@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import nan
 from selectors import EVENT_READ, DefaultSelector
 from statistics import median
 from time import monotonic
@@ -87,36 +88,50 @@ def served(asked: Mapping[str, Asked], limit: float) -> Iterator[dict[str, Serve
             server.process.wait()
 
 
-def in_turns(
-    servers: Mapping[str, Server], rounds: int, count: int
-) -> dict[str, list[dict[str, Any]]]:
-    """Answers to so many steps in every round; fewer of a process that has ended."""
-    answers: dict[str, list[dict[str, Any]]] = {name: [] for name in servers}
+Answers = dict[str, list[dict[str, Any]]]
+"""Of each process, by rounds; fewer of one that has ended."""
+
+
+def rounds_of(servers: Mapping[str, Server], rounds: int, count: int) -> Iterator[Answers]:
+    """Answers to so many steps in every round, after each round."""
+    answers: Answers = {name: [] for name in servers}
     for _ in range(rounds):
         for name, server in servers.items():
             found = server.ask(count)
             if found is not None:
                 answers[name].append(found)
-    return answers
+        yield answers
+
+
+def in_turns(servers: Mapping[str, Server], rounds: int, count: int) -> Answers:
+    """The same, after the last one."""
+    *_, last = rounds_of(servers, rounds, count)
+    return last
 
 
 def timed(
     asked: Mapping[str, Asked], top: float, rounds: int, steps: int, limit: float
-) -> list[dict[str, Any]]:
-    """A row for each model: its step time beside that of the first one whose name has the same
-    words but for the last; medians over rounds. `top` is the FLOP/s that utilisation is of."""
+) -> Iterator[list[dict[str, Any]]]:
+    """After each round a row for each model: its step time beside that of `dense`, where the rest
+    of the name is the same; medians over rounds. `top` is the FLOP/s that utilisation is of."""
     with served(asked, limit) as servers:
-        answers = in_turns(servers, rounds, steps)
+        for number, answers in enumerate(rounds_of(servers, rounds, steps), 1):
+            there = {name: each for name, each in servers.items() if len(answers[name]) == number}
+            yield _rows(asked, there, answers, top)
+
+
+def _rows(
+    asked: Mapping[str, Asked], servers: Mapping[str, Server], answers: Answers, top: float
+) -> list[dict[str, Any]]:
     rows = []
     for name, server in servers.items():
-        kind = name.rsplit(" ", 1)[0]
-        first = next(other for other in servers if other.rsplit(" ", 1)[0] == kind)
-        if min(len(answers[name]), len(answers[first])) < rounds:
-            continue
-        mine, theirs = ([each["seconds"] for each in answers[one]] for one in (name, first))
-        facts, base = server.facts, servers[first].facts
-        pairs = zip(mine, theirs, strict=True)
-        ratio, flops = median(a / b for a, b in pairs), facts["flops"] / base["flops"]
+        facts, mine = server.facts, [each["seconds"] for each in answers[name]]
+        dense = " ".join([*name.split(" ")[:-1], "dense"])
+        ratio = flops = nan  # where the dense one has failed
+        if dense in servers:
+            theirs = [each["seconds"] for each in answers[dense]]
+            ratio = median(a / b for a, b in zip(mine, theirs, strict=True))
+            flops = facts["flops"] / servers[dense].facts["flops"]
         step = median(mine)
         tokens = asked[name].batch * asked[name].config["seq_len"] / step
         rows.append(
