@@ -199,10 +199,9 @@ def chosen(seeds: int, **options: float) -> Design:
 
 DESIGNS: Mapping[str, Design] = {
     "whole ladder, 1 seed": whole(1),
-    "isoflop to the end, 1": chosen(1, resolution=0.0),
     "isoflop, 1": chosen(1),
     "whole ladder, 2 seeds": whole(2),
-    "isoflop to the end, 2": chosen(2, resolution=0.0),
+    "isoflop to its last trial, 2": chosen(2, resolution=0.0),
     "isoflop, 2": chosen(2),
 }
 

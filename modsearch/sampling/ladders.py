@@ -133,9 +133,13 @@ class _Question:
         return [size for size, each in logs.items() if abs(each - lowest) <= REACH]
 
     def _for_an_interval(self, fit: Fit) -> Size | None:
-        """The size whose trial makes the interval narrowest."""
+        """The size whose trial makes the interval narrowest: a new one, while so few enter the fit
+        that the next trial may leave none."""
         sizes, vertex = self._in_fit(fit)
         logs, near = self._logs(fit), self._near(fit)
         choices = [size for size in self.cell.belief.open if size in near]
+        new = [size for size in choices if not self.cell.tried[size]]
+        if new and len(set(sizes)) < MIN_SIZES:
+            choices = new
         place = most_telling(sizes, vertex, [logs[size] for size in choices])
         return choices[place] if place is not None else None
