@@ -91,7 +91,7 @@ def walk(path: Path, folder: Path) -> None:
     if space.explore is not None:
         stages.cells(Stage.EXPLORE)
     planned_cells(space, lambda _: FACTS)
-    completeness.cells(space, [], {})
+    completeness.cells(space, [], {}, {})
 
 
 def room(function: Function) -> str:
