@@ -180,6 +180,9 @@ def score(model: Decoder, windows: Integers, device: str) -> Loss:
 
     The causal loss is that of every window. What only routing needs, training's mode and what
     the routers decide, is found on at most `OBSERVED_WINDOWS` of them, evenly spaced.
+
+    Never compiled: a trial's windows are too few to pay for it, and in causal mode each routed
+    layer breaks the graph, whose rows are counted then (benchmarks/compilation.py).
     """
     model.eval()
     num_windows, num_positions = len(windows), windows.shape[1] - 1
