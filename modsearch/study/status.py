@@ -205,6 +205,11 @@ def winner(root: Path, budget: float | None) -> Record:
             best = min(found, key=lambda each: (bool(each.lost), each.loss))
             return best.records[0]
     at_budget = "" if budget is None else f" at {budget:g} FLOPs"
+    if any(record.stage is Stage.EXPLORE for record in done):
+        raise StudyError(
+            f"{root} has nothing measured or confirmed{at_budget}, only explore's trials\n"
+            f"`modsearch report` ranks these"
+        )
     raise StudyError(
         f"{root} has no finished candidate{at_budget}\n"
         f"look at `modsearch status {shlex.quote(str(root))}`"

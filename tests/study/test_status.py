@@ -285,6 +285,14 @@ def test_the_winner_is_the_lowest_mean_at_the_budget_that_is_named(tmp_path: Pat
         winner(tmp_path, 0.0)
 
 
+def test_where_only_explore_has_trials_the_one_who_asks_for_a_winner_is_told(
+    tmp_path: Path,
+) -> None:
+    study(tmp_path, [trial(Stage.EXPLORE, "mod", BUDGET)])
+    with pytest.raises(StudyError, match="nothing measured or confirmed, only explore's trials"):
+        winner(tmp_path, None)
+
+
 @pytest.mark.parametrize("corpus", ["1e6", "true", "null", "2024-01-01", "0x10", "a: b", "*.txt"])
 def test_what_is_printed_as_yaml_is_read_as_the_same(tmp_path: Path, corpus: str) -> None:
     path = tmp_path / "best.yaml"
