@@ -91,7 +91,10 @@ class Explore(Stated):
     @model_validator(mode="after")
     def _trials_are_stated(self) -> "Explore":
         if not self.is_grid and self.trials is None:
-            raise ValueError(f"sampler `{self.sampler.name}` needs `trials`")
+            raise ValueError(
+                f"sampler `{self.sampler.name}` needs `trials`: so many of each arm and budget, "
+                f"as in `explore.trials: 20`"
+            )
         if self.is_grid and self.trials is not None:
             raise ValueError("sampler `grid` runs every point of the grid: leave `trials` out")
         if self.stopping is not None and self.objective is not None:

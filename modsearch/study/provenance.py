@@ -194,7 +194,8 @@ def key_of(directory: StudyDirectory) -> str:
     Raises:
         StudyError: there is none, or its space can't be read.
     """
-    return study_key(study_space(directory), directory.manifest())
+    manifest = directory.manifest()  # first: it says that there is no study
+    return study_key(study_space(directory), manifest)
 
 
 def stage_key(space: Space, stage: Stage) -> str:

@@ -268,7 +268,10 @@ MISTAKES: dict[str, tuple[Change, str]] = {
         lambda s: s["explore"].update(sampler={"name": "tpe", "startup": 3}, trials=3),
         r"explore.sampler: unknown option of sampler `tpe` `startup`",
     ),
-    "sampler without trials": (lambda s: s["explore"].update(sampler="tpe"), "needs `trials`"),
+    "sampler without trials": (
+        lambda s: s["explore"].update(sampler="tpe"),
+        "sampler `tpe` needs `trials`: so many of each arm and budget, as in `explore.trials: 20`",
+    ),
     "continuous axis in a grid": (
         lambda s: s["axes"]["optim"].update(rate={"log": [1e-3, 1e-1]}),
         "`optim.rate` is continuous",

@@ -171,6 +171,8 @@ def test_it_is_resumed_with_the_same_studies_alone(
     assert (root / "prior.json").read_bytes() == before
     with pytest.raises(StudyError, match=r"was warm-started from first, not from runs/b"):
         run(second(), root, warm={"runs/b": root})
+    with pytest.raises(StudyError, match=r"^no study in .*nowhere: there is no such folder"):
+        run(second(), root, warm={"nowhere": tmp_path / "nowhere"})
     with pytest.raises(StudyError, match=r"was begun without --warm-start"):
         Warm({"runs/b": root}, load_space(second(), []), key_of).check((), moved)
     (root / "prior.json").unlink()
