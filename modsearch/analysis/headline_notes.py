@@ -1,17 +1,22 @@
 """What a reader should know beside the sentence of a headline."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from modsearch.analysis.additions import late_notes
+from modsearch.analysis.arms import describe
 from modsearch.analysis.compare import Comparison, Confirmed
+from modsearch.analysis.noise import t_quantile
+from modsearch.analysis.numbers import percent
 from modsearch.analysis.optima import Optimum
 from modsearch.analysis.recipes import best_recipe, missed
 from modsearch.analysis.trials import recipe_key
 from modsearch.config.manifest import Manifest
 from modsearch.config.records import Record
-from modsearch.config.units import nats
+from modsearch.config.units import Unit, nats
 
 if TYPE_CHECKING:
     from modsearch.analysis.confirmation import Stand
@@ -44,6 +49,7 @@ class HeadlineNotes:
                 f"is not"
             )
         notes += self._lower(stand, comparison)
+        notes += smaller(comparison, self.manifest.unit)
         design = self.manifest.confirm
         if design is not None and design.earlier:
             counts = ", ".join(map(str, design.earlier))
@@ -103,3 +109,27 @@ class HeadlineNotes:
         ):
             marks.append("its minimum lies at the end of the confirmed sizes, perhaps beyond")
         return marks
+
+
+def smaller(comparison: Comparison, unit: Unit) -> list[str]:
+    """A size of the reference with no more forward FLOPs than the arm, which fresh seeds do not
+    tell from the size that stands for it: then the ratio of the two winners is no saving."""
+    dense = comparison.reference
+    if dense.sd is None:
+        return []
+    own = dense.scores
+    for group in dense.groups:
+        scores = [each.scores for each in group.records if each.scores is not None]
+        share = fmean(each.realised_forward_flops for each in scores) / dense.forward_flops
+        higher = fmean(group.losses) - fmean(each.causal_loss for each in own)
+        half = t_quantile(dense.estimate.freedom) * dense.sd
+        half *= math.sqrt(1 / len(scores) + 1 / len(own))
+        if share < 1 and share <= comparison.forward_ratio and higher <= half:
+            return [
+                f"Forward FLOPs are of one size each, and losses are flat around a minimum: "
+                f"{dense.arm}, {describe(group.records[0])}, needs {percent(share, 0)} "
+                f"of those of the dense size here, and its loss, {higher:.3f} "
+                f"[{higher - half:.3f}, {higher + half:.3f}] {nats(unit)} "
+                f"higher, is not told from it. So no saving is shown"
+            ]
+    return []

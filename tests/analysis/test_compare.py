@@ -9,6 +9,7 @@ from worlds import BUDGETS, GAIN, SLOPE, changed, law, looked, trial
 
 from modsearch.analysis.claims import study_claims
 from modsearch.analysis.compare import Confirmed, Group, compare, fieller
+from modsearch.analysis.headline_notes import smaller
 from modsearch.analysis.looks import FIXED, Look, planned
 from modsearch.analysis.slopes import Slope
 from modsearch.analysis.verdicts import Bounds, Verdict, held, verdict_of
@@ -40,6 +41,26 @@ def test_one_size_has_welchs_interval() -> None:
     assert (found.low, found.high) == pytest.approx((ends.low, ends.high))
     assert found.inner == pytest.approx((inner.low, inner.high))
     assert found.p == pytest.approx(expected.pvalue)
+
+
+@pytest.mark.parametrize(("higher", "told"), [(0.005, True), (0.3, False)])
+def test_fewer_forward_flops_are_no_saving_where_a_smaller_dense_model_does_as_well(
+    higher: float, told: bool
+) -> None:
+    losses = [2.0, 2.02, 2.05]
+    routed, dense = arm("mod", losses), arm("dense", losses)
+    rows = [
+        trial(Stage.CONFIRM, arm="dense", width=16, loss=loss + higher, seed=seed)
+        for seed, loss in enumerate(losses)
+    ]
+    group = Group(Size(depth=2, width=16), 10_000, tuple(rows))
+    both = Confirmed("dense", 1e11, (group, *dense.groups), ())
+    notes = smaller(compare(routed, both), "token")
+    assert len(notes) == told
+    if told:
+        assert "dense, depth 2, width 16, needs " in notes[0]
+        assert "its loss, 0.005 [-0.0" in notes[0]
+    assert smaller(compare(routed, dense), "token") == [], "one size has no smaller one"
 
 
 def test_an_early_look_has_a_wider_interval() -> None:
