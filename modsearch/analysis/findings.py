@@ -71,17 +71,14 @@ def findings(
     """
     known = _routed(claims, manifest)
     bounds = Bounds.of(manifest)
-    arms = [arm for arm in known if arm.loss < bounds.floor(arm)]
-    routing = routing_answers(arms, telemetry)
-    if known and not arms:  # what has learned nothing says nothing of routing
-        why = not_tested("no confirmed routed model beats the corpus's bigrams: all are untrained")
-        routing = [(stated, why) for stated, _ in routing]
+    trained = [arm for arm in known if arm.loss < bounds.floor(arm)]
+    untrained = [arm for arm in known if arm.loss >= bounds.floor(arm)]
     rows = [
         (LOWER_LOSS, lower_loss(claims)),
         *curve_answers(claims.curves, manifest, records),
         (RANDOM, random_control(claims)),
         (INTEGRATED, integrated(claims, manifest)),
-        *routing,
+        *routing_answers(trained, untrained, telemetry),
         (MEMORY, not_tested("the peak memory of a trial is that of its whole process")),
         (DECODING, not_tested(MEASURE_APART)),
         (STEPS, not_tested(MEASURE_APART)),

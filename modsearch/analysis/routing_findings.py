@@ -1,8 +1,9 @@
 """What the confirmed runs of a routed arm say of the paper's claims on routing.
 
 An arm with the paper's own router answers, then the headline's, then the first one that has what
-the claim is about: what another router does refutes nothing that was said of top-k. Intervals are
-those of means over seeds: the sample of text is one, so they do not hold for another kind of text.
+the claim is about: what another router does refutes nothing that was said of top-k, and supports
+nothing of it either while the paper's own has learned nothing yet. Intervals are those of means
+over seeds: the sample of text is one, so they do not hold for another kind of text.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -42,12 +43,37 @@ AUXILIARY = "expert_choice"
 
 
 def routing_answers(
-    arms: Sequence[Confirmed], telemetry: Telemetry
+    trained: Sequence[Confirmed], untrained: Sequence[Confirmed], telemetry: Telemetry
 ) -> list[tuple[Stated, Answer]]:
-    """Every claim that routing answers, by the first arm that can; `arms` have the headline's
-    first."""
-    by_rank = sorted(arms, key=lambda arm: arm.model.router.name != AUXILIARY)  # stable
-    return [(stated, judge(by_rank, telemetry)) for stated, judge in JUDGES]
+    """Every claim that routing answers, by the first arm that can; arms have the headline's
+    first. Where those with the paper's router that can are all untrained, none does."""
+    if untrained and not trained:
+        why = not_tested("no confirmed routed model beats the corpus's bigrams: all are untrained")
+        return [(stated, why) for stated, _ in JUDGES]
+    return [(stated, _answered(judge, trained, untrained, telemetry)) for stated, judge in JUDGES]
+
+
+def _answered(
+    judge: Judge,
+    trained: Sequence[Confirmed],
+    untrained: Sequence[Confirmed],
+    telemetry: Telemetry,
+) -> Answer:
+    for papers in (True, False):
+        mine, idle = (
+            [arm for arm in arms if (arm.model.router.name == AUXILIARY) is papers]
+            for arms in (trained, untrained)
+        )
+        found = judge(mine, telemetry)
+        if found.word is not Word.NOT_TESTED:
+            return found
+        silent = [arm.arm for arm in idle if judge([arm], telemetry).word is not Word.NOT_TESTED]
+        if silent:
+            return not_tested(
+                f"no confirmed model of {' and '.join(silent)} beats the corpus's bigrams: "
+                f"untrained"
+            )
+    return judge([], telemetry)
 
 
 def foretold(arms: Sequence[Confirmed], telemetry: Telemetry) -> Answer:

@@ -54,7 +54,8 @@ LEDGER = (
     "headline. Differences in loss between arms are of fresh seeds. Where optima lie is read off "
     "the curves, of the routed arm whose minimum is lowest at that budget: their parabolas may be "
     "skew, and the same trials have chosen arm and depth. What is said of routing is answered by "
-    "an arm with the paper's own router, expert-choice top-k, where one is confirmed.",
+    "an arm with the paper's own router, expert-choice top-k, where one is confirmed, and by none "
+    "where that does not beat the corpus's bigrams.",
 )
 CONFIRMED = (
     "The ladder size nearest to each arm's minimum and its two neighbours, trained on fresh seeds "

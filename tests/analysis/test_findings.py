@@ -216,6 +216,33 @@ def test_how_untrained_models_route_supports_nothing() -> None:
         assert "bigrams" in found.reason
 
 
+def test_another_router_says_nothing_in_place_of_the_papers_that_is_untrained() -> None:
+    rows = [row for row in study(seeds=4) if row.stage is Stage.CONFIRM]
+    other = [
+        trial(
+            Stage.CONFIRM, "other", row.budget.flops, row.candidate.model.depth,
+            row.candidate.model.width, row.seed, loss=row.scores.causal_loss - 1.0,
+            router="threshold",
+        )
+        for row in rows
+        if row.scores and row.arm == "mod"
+    ]  # fmt: skip
+    arms: dict[str, str | None] = {"dense": None, "mod": None, "other": None, "mod-random": "mod"}
+    made_with = manifest(arms, bigram=1.2)
+    telemetry = {row.hash: told() for row in [*rows, *other] if row.arm in ("mod", "other")}
+    stated = (paper.FORETOLD, paper.SAMPLING_LOSS, paper.ENTROPY, paper.WEIGHTS)
+    for each in stated:
+        found = answer(each, [*rows, *other], telemetry=telemetry, made_with=made_with)
+        assert found.word is Word.NOT_TESTED, each
+        reason = "no confirmed model of mod beats the corpus's bigrams: untrained"
+        assert found.reason == reason, each
+    alone = [row for row in rows if not row.arm.startswith("mod")] + other
+    for each in stated[:3]:
+        found = answer(each, alone, telemetry=telemetry, made_with=made_with)
+        assert found.word is not Word.NOT_TESTED, "no arm with the paper's router is confirmed"
+        assert found.reason.startswith("other at")
+
+
 def test_an_empty_study_tests_nothing() -> None:
     rows = ledger([])
     assert {row.answer.word for row in rows.values()} == {Word.NOT_TESTED}
