@@ -42,5 +42,8 @@ class WarmStart(Frozen):
     @property
     def told(self) -> str:
         """What was taken, in words."""
-        each = [f"{count:,} for arm {arm}" for arm, count in self.taken.items()]
-        return f"what {self.name} trained: configurations {', '.join(each)}"
+        each: list[str] = []
+        for arm, count in self.taken.items():
+            what = "of" if each else f"configuration{'s' * (count != 1)} of arm"
+            each.append(f"{count:,} {what} {arm}")
+        return f"what {self.name} trained: {', '.join(each)}"

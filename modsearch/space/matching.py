@@ -1,19 +1,21 @@
 """Which point of a tree a configuration is: the way back from `build`."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from modsearch.config.data import DataConfig
 from modsearch.config.records import Candidate
-from modsearch.errors import ConfigError
-from modsearch.space.axes import Choice, Float, Int
+from modsearch.errors import ConfigError, shown
+from modsearch.space.axes import Choice, Distribution, Float, Int, spread
 from modsearch.space.candidates import build
 from modsearch.space.points import at_point, inside
 from modsearch.space.samplers import Point
 
 MOST_GUESSES = 64
 """Points that are tried, where values of a choice look alike: components of one name."""
+MOST_TOLD = 8
+"""Values of a choice that are told."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,43 @@ def match(tree: Mapping[str, Any], candidate: Candidate) -> Match | None:
         unlike = dict(_unlike(values, built.model_dump(mode="json", exclude={"data"})))
         found.append(Match(point, unlike))
     return min(found, key=lambda each: len(each.unlike), default=None)
+
+
+def axis_told(tree: Mapping[str, Any], point: Point, path: str) -> str | None:
+    """The values in words that a tree leaves open to a setting; None of what it has fixed.
+
+    Args:
+        tree: `model`, `optim` and `size`.
+        point: of the tree.
+        path: of a setting of the configuration at the point.
+    """
+    part, _, key = path.partition(".")
+    own = f"size.{key}" if part == "model" and key in tree["size"] else path
+    axis = _axis(tree, point, own.split("."), "")
+    if axis is None:
+        return None
+    if isinstance(axis, Choice):
+        values = [shown(_name(value)) for value in spread(axis.values, MOST_TOLD)]
+        some = (
+            f"one of {len(axis.values)}, such as " if len(axis.values) > MOST_TOLD else "one of "
+        )
+        return some + ", ".join(values)
+    steps = f" in steps of {axis.step}" if isinstance(axis, Int) and axis.step > 1 else ""
+    return f"{shown(axis.low)} to {shown(axis.high)}{steps}"
+
+
+def _axis(tree: Any, point: Point, keys: Sequence[str], path: str) -> Distribution | None:
+    """The axis of a setting; of a chosen component's option, what the component leaves open."""
+    if isinstance(tree, Int | Float):
+        return tree
+    if isinstance(tree, Choice):
+        if keys in ([], ["name"]):
+            return tree
+        value = tree.labelled(point[path])
+        return _axis(value, point, keys, inside(path, value))
+    if not isinstance(tree, Mapping) or not keys or keys[0] not in tree:
+        return None
+    return _axis(tree[keys[0]], point, keys[1:], f"{path}.{keys[0]}" if path else keys[0])
 
 
 def _guesses(tree: Any, value: Any, path: str) -> list[Point]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from modsearch.analysis.numbers import counted
 from modsearch.config.manifest import Manifest
@@ -19,7 +20,7 @@ from modsearch.config.units import nats_per
 from modsearch.errors import StudyError, shown
 from modsearch.registry import table
 from modsearch.space.axes import spread
-from modsearch.space.matching import Match, match
+from modsearch.space.matching import Match, axis_told, match
 from modsearch.space.samplers import SAMPLERS
 from modsearch.space.space import Space
 from modsearch.store.directory import StudyDirectory
@@ -153,19 +154,22 @@ class _Found:
                 f"name a study with the same tokenizer"
             )
         found: dict[str, list[Prior]] = {}
-        nearest: tuple[int, str] | None = None
+        nearest: tuple[int, str, Record, Match] | None = None
         for arm in self.space.learned_arms:
             matches = self._matches(arm, alike)
             whole = [(record, each) for record, each in matches if not each.unlike]
             found[arm] = _thinned(self._priors(whole), max(self.space.budgets(Stage.EXPLORE)))
             for record, each in matches:
                 if nearest is None or len(each.unlike) < nearest[0]:
-                    nearest = len(each.unlike), _difference(arm, record, each)
+                    nearest = len(each.unlike), arm, record, each
         if not any(found.values()):
-            why = nearest[1] if nearest else "none could be built here"
+            why = "none could be built here\nname another study, or leave it out"
+            if nearest is not None:
+                _, arm, record, each = nearest
+                why = _difference(self.space.explored(arm), arm, record, each)
             raise StudyError(
                 f"{name}: none of its {counted(len(alike), 'trial')} is a point of an arm's open "
-                f"axes here: {why}\nname a study of the same constants, or leave it out"
+                f"axes here: {why}"
             )
         return found
 
@@ -213,15 +217,14 @@ class _Found:
         return "" if same and sample else f"{self.origin}, {record.stage}"
 
 
-def _difference(arm: str, record: Record, found: Match) -> str:
-    """The first setting in which the nearest point of an arm is another one; nothing where it is
-    the same."""
-    if not found.unlike:
-        return ""
+def _difference(tree: Mapping[str, Any], arm: str, record: Record, found: Match) -> str:
+    """The first setting in which an arm has no point like a trial, and what would be right."""
     path, (there, here) = next(iter(found.unlike.items()))
+    axis = axis_told(tree, found.point, path)
+    hint = "give the axis such values" if axis else "name a study of the same constants"
     return (
-        f"{path} is {shown(there)} in {record.hash} of arm `{record.arm}`, and {shown(here)} in "
-        f"what is nearest to it of arm `{arm}`"
+        f"{path} is {shown(there)} there ({record.hash} of arm `{record.arm}`), and "
+        f"{axis or shown(here)} in arm `{arm}` here\n{hint}, or leave it out"
     )
 
 

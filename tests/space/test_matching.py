@@ -8,7 +8,7 @@ from modsearch.config.data import DataConfig
 from modsearch.config.records import Candidate
 from modsearch.space.axes import parse_tree
 from modsearch.space.candidates import build
-from modsearch.space.matching import match
+from modsearch.space.matching import axis_told, match
 from modsearch.space.points import at_point, open_axes, point_at
 from modsearch.testing.searches import TREES
 
@@ -61,3 +61,35 @@ def test_what_differs_is_told(
     found = match(tree, build(values, DataConfig()))
     assert found is not None
     assert [(key, was) for key, (was, _) in found.unlike.items()] == [(path, there)]
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("model.seq_len", None),
+        ("model.router.name", 'one of "threshold", "expert_choice"'),
+        ("model.router.gate", 'one of "sigmoid", "tanh"'),
+        ("model.router.z_loss", None),
+        ("model.width", "8 to 32 in steps of 8"),
+        ("model.depth", "1 to 3"),
+        ("optim.rate", "0.001 to 0.1"),
+        ("optim.batch_size", "one of 20, such as 1, 3, 6, 9, 11, 14, 17, 20"),
+    ],
+)
+def test_what_an_axis_leaves_open_is_told_of_the_setting(path: str, told: str | None) -> None:
+    gated = {"name": "expert_choice", "gate": {"choice": ["sigmoid", "tanh"]}}
+    tree = parse_tree(
+        {
+            "model": {"seq_len": 32, "router": {"choice": ["threshold", gated]}},
+            "optim": {
+                "rate": {"log": [0.001, 0.1]},
+                "batch_size": {"choice": [*range(1, 21)]},
+            },
+            "size": {"depth": {"int": [1, 3]}, "width": {"int": [8, 32], "step": 8}},
+        }
+    )
+    point = {
+        "model.router": tree["model"]["router"].labels[1],
+        "model.router.expert_choice.gate": "tanh",
+    }
+    assert axis_told(tree, point, path) == told

@@ -86,8 +86,8 @@ def warm(first: Path, tmp_path_factory: pytest.TempPathFactory) -> StudyDirector
     found = run(second(), root, warm={"runs/first": first}, on_event=heard.append)
     notes = [event.text for event in heard if isinstance(event, Note)]
     assert (
-        "explore's sampler is told of what first trained: configurations 12 for arm plain, 12 "
-        "for arm routed"
+        "explore's sampler is told of what first trained: 12 configurations of arm plain, 12 of "
+        "routed"
     ) in notes
     return found
 
@@ -108,7 +108,7 @@ def test_what_it_was_told_is_no_result(warm: StudyDirectory, first: Path, tmp_pa
     with undrawn():
         compile_report(warm.root, tmp_path / "page")
     page = (tmp_path / "page" / "report.md").read_text()
-    assert "told of what first trained: configurations 12 for arm plain" in page
+    assert "told of what first trained: 12 configurations of arm plain" in page
     assert "none of these is a result here" in page
     assert str(first) not in page
 
@@ -203,8 +203,12 @@ def test_a_study_that_says_nothing_is_refused(
     longer = {**second(), "fixed": {**FIRST["fixed"], "model": {"seq_len": 64, "num_heads": 1}}}
     why = said(longer)
     assert "none of its 24 trials is a point of an arm's open axes here" in why
-    assert "model.seq_len is 32 in " in why
-    assert "and 64 in what is nearest to it of arm `plain`" in why
+    assert "model.seq_len is 32 there (" in why
+    assert "of arm `dense`), and 64 in arm `plain` here\nname a study of the same constants" in why
+    chosen = {**second(), "axes": {"optim": {"rate": {"choice": [0.002, 0.003, 0.006]}}}}
+    why = said(chosen)
+    assert "optim.rate is " in why
+    assert "and one of 0.002, 0.003, 0.006 in arm `plain` here\ngive the axis such values" in why
     assert "learns from no trial of elsewhere" in said(second(sampler="random"))
     assert "(gp, isoflop, tpe)" in said(second(sampler="random"))
     several = second(objective=["loss", "forward_flops"])
