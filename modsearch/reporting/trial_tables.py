@@ -239,14 +239,12 @@ def left_out(
     """Rejected and failed trials with the reason, sizes of the `ladder` without a result once
     measure has begun, and cells that did not beat bigrams."""
     rows = [
-        _place(record) | {"state": record.state.value, "reason": record.reason or ""}
+        _lost(record, record.state.value, record.reason or "")
         for record in sorted(records, key=trial_order)
         if record.state is not State.COMPLETE
     ]
-    rows += [
-        _place(record) | {"state": "other recipe", "reason": "in no fit: the arm has another now"}
-        for record in _other_recipes(records)
-    ]
+    recipe = "in no fit: the arm has another now"
+    rows += [_lost(record, "other recipe", recipe) for record in _other_recipes(records)]
     rows += _missing(records, ladder)
     for record in _best_of_cells(records):
         bigrams = manifest.bigram_entropy(record.candidate.model)
@@ -255,8 +253,12 @@ def left_out(
                 f"best loss {causal_loss(record):.3f} does not beat bigrams, {bigrams:.3f}: a "
                 f"larger budget would help"
             )
-            rows.append(_place(record) | {"state": "untrained cell", "reason": reason})
+            rows.append(_lost(record, "untrained cell", reason))
     return frame_of(rows)
+
+
+def _lost(record: Record, state: str, reason: str) -> Row:
+    return _place(record) | {"state": state, "reason": reason, "hash": record.hash}
 
 
 def ladder_of(directory: StudyDirectory) -> list[Size]:
@@ -292,6 +294,7 @@ def _missing(records: Sequence[Record], ladder: Sequence[Size]) -> list[Row]:
             "width": size.width,
             "state": "missing",
             "reason": "no result: `modsearch search` on the study trains it",
+            "hash": None,
         }
         for size in ladder
         if there and size not in there
@@ -325,15 +328,26 @@ def _component(component: Component) -> str:
     return f"{component.name} ({options})" if options else component.name
 
 
+def _done(record: Record) -> tuple[int | None, int | None]:
+    """Steps and FLOPs that were trained; None where a training broke off, nobody knows where."""
+    plan = record.plan
+    if plan is not None and record.state is State.COMPLETE:
+        return plan.steps, plan.flops
+    if plan is not None and record.spent is not None:
+        return record.spent // plan.flops_per_step, record.spent
+    return None, None
+
+
 def _trial(record: Record) -> Row:
     plan, scores = record.plan, record.scores
+    steps, flops = _done(record)
     row = _place(record) | {VOCABULARY: record.candidate.model.vocab_size} | _recipe(record)
     row |= {
         "rate": record.candidate.optim.rate,
         "params": plan.params if plan else None,
-        "steps": plan.steps if plan else None,
-        "achieved FLOPs": plan.flops if plan else None,
-        "deviation %": 100 * (plan.flops / record.budget.flops - 1) if plan else None,
+        "steps": steps,
+        "achieved FLOPs": flops,
+        "deviation %": None if flops is None else 100 * (flops / record.budget.flops - 1),
         "causal loss": scores.causal_loss if scores else None,
         "train-mode loss": scores.train_mode_loss if scores else None,
         "bits per byte": scores.bits_per_byte if scores else None,

@@ -436,6 +436,13 @@ def test_untrained_cells_are_listed(tmp_path: Path) -> None:
     assert "What it would take: a larger budget" in page.read_text()
 
 
+def test_a_training_that_broke_off_is_not_listed_with_its_whole_plan() -> None:
+    done, broken = trials([trial(seed=1), trial(seed=2, state=State.FAILED)]).to_dict("records")
+    for name in ("steps", "achieved FLOPs", "deviation %"):
+        assert not pd.isna(done[name])
+        assert pd.isna(broken[name]), name
+
+
 def test_a_size_without_a_result_is_listed_as_missing() -> None:
     ladder = [Size(arm, 1e11, 2, width) for arm in ("dense", "mod") for width in WIDTHS]
     rows = [

@@ -3,6 +3,7 @@
 from functools import partial
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 from inline import CORPUS, Inline, quietly
@@ -71,8 +72,16 @@ def test_what_is_stopped_is_charged_and_enters_no_ranking(study: StudyDirectory)
         assert not (study.trial(record.hash) / "checkpoint" / "model.safetensors").exists()
     ranked = {record.hash for group in explored(records, "dense") for record in group}
     assert ranked == {record.hash for record in records if record.state is State.COMPLETE}
-    page = compile_report(study.root).with_name("report.md").read_text()
-    assert "stopped early, after" in page
+    page = compile_report(study.root)
+    assert "stopped early, after" in page.with_name("report.md").read_text()
+    told = pd.read_csv(page.with_name("tables") / "trials.csv").set_index("hash")
+    for record in records:
+        assert record.plan is not None
+        row = told.loc[record.hash]
+        assert row["achieved FLOPs"] == record.charge * record.plan.flops
+        assert row["steps"] * record.plan.flops_per_step == row["achieved FLOPs"]
+    lost = pd.read_csv(page.with_name("tables") / "left_out.csv")
+    assert set(lost["hash"][lost["state"] == "stopped"]) == {record.hash for record in ended}
     [cell] = cells(space_of(), records, {}, {})
     assert cell.missing <= 1
 
