@@ -1,6 +1,6 @@
 """The ledger of the paper's claims as a table."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 import pandas as pd
 
@@ -39,6 +39,16 @@ def ledger(found: Sequence[Finding], unit: Unit = "token") -> pd.DataFrame:
             }
         )
     return frame_of(rows)
+
+
+def only_shown(frame: pd.DataFrame, places: Container[str]) -> pd.DataFrame:
+    """The same without names of figures and tables that a report does not have, which are known
+    when all of it is made; another table as it is."""
+    if SHOWN_BY not in frame:
+        return frame
+    found = frame.copy()
+    found[SHOWN_BY] = [name if name in places else None for name in frame[SHOWN_BY]]
+    return found
 
 
 def _unit(of: Kind, unit: Unit) -> str:

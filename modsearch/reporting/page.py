@@ -12,7 +12,7 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -32,7 +32,7 @@ from modsearch.errors import StudyError, first_line
 from modsearch.reporting.facts import facts
 from modsearch.reporting.figures.drawing import Files, render, styled
 from modsearch.reporting.figures.inline import colours
-from modsearch.reporting.findings_table import SHOWN_BY
+from modsearch.reporting.findings_table import SHOWN_BY, only_shown
 from modsearch.reporting.material import Material, gather
 from modsearch.reporting.paper import PAPER
 from modsearch.reporting.parts import Section
@@ -110,7 +110,7 @@ def _write(front: "_Front", made: Iterable[Section], out: Path) -> Path:
     """All files of a report; sections are made here, where figures have their style."""
     with styled():
         every = list(made)
-        sections = list(told_apart([section for section in every if section.stands]))
+        sections = _pointed(list(told_apart([section for section in every if section.stands])))
         drawn = {each.name: render(each) for section in sections for each in section.figures}
     earlier = _named_by(out / "index.html")
     for name, files in drawn.items():
@@ -320,6 +320,15 @@ def _places(sections: Sequence[Section]) -> dict[str, str]:
     figures = {f"figures/{each.name}": of.title for of in sections for each in of.figures}
     tables = {f"tables/{each.name}": of.title for of in sections for each in of.tables}
     return figures | tables
+
+
+def _pointed(sections: Sequence[Section]) -> list[Section]:
+    """The same, whose tables name no figure or table that is not in one of them."""
+    places = _places(sections)
+    return [
+        replace(of, tables=[replace(t, frame=only_shown(t.frame, places)) for t in of.tables])
+        for of in sections
+    ]
 
 
 def _csv(frame: pd.DataFrame) -> str:

@@ -436,6 +436,16 @@ def test_untrained_cells_are_listed(tmp_path: Path) -> None:
     assert "What it would take: a larger budget" in page.read_text()
 
 
+def test_claims_name_no_file_that_the_report_has_not(full: Path) -> None:
+    folder = full.parent
+    names = [row["shown by"] for row in table(full, "claims")]
+    assert any(names)
+    for name in filter(None, names):
+        assert (folder / name).with_suffix(".csv").exists(), name
+    assert not (folder / "tables" / "speeds.csv").exists(), "no speed was measured"
+    assert "speeds" not in (folder / "tables" / "claims.tex").read_text()
+
+
 def test_a_training_that_broke_off_is_not_listed_with_its_whole_plan() -> None:
     done, broken = trials([trial(seed=1), trial(seed=2, state=State.FAILED)]).to_dict("records")
     for name in ("steps", "achieved FLOPs", "deviation %"):
