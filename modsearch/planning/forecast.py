@@ -18,7 +18,7 @@ from modsearch.planning.memory import Memory
 from modsearch.planning.mixtures import epochs_by_source, mixture_note, mixture_warnings
 from modsearch.planning.room import Memories, process_memory, too_large
 from modsearch.planning.speed import Speed
-from modsearch.planning.warnings import copied_text, notes, unfit, warnings_of
+from modsearch.planning.warnings import copied_text, notes, unfit, warnings_of, wide_margin
 from modsearch.space.candidates import unlearned_choices
 from modsearch.space.space import Confirm, Space
 from modsearch.training.machine import cores, num_workers, runtime
@@ -122,6 +122,7 @@ def forecast(space: Space) -> Forecast:
     seconds = sum(row.seconds for row in rows)
     flops = sum(row.trials * row.budget for row in rows)
     largest = max((row.memory_bytes for row in rows), default=base)
+    margin = _margin(space.confirm) if space.confirm else None
     return Forecast(
         name=space.name,
         corpus=corpora.first.facts.name,
@@ -148,12 +149,13 @@ def forecast(space: Space) -> Forecast:
         memory_bytes_of_all_workers=largest * workers,
         memory=memories.largest(planned)[2] if planned else None,
         confirm_runs=space.confirm.looks[-1] if space.confirm else 0,
-        margin=_margin(space.confirm) if space.confirm else None,
+        margin=margin,
         chances=_chances(space.confirm, rows) if space.confirm else [],
         warnings=[
             *warnings,
             *unlearned_choices(space),
             *warnings_of(space, rows, found, corpora),
+            *wide_margin(space, margin, corpora),
             *mixture_warnings(space, corpora, epochs),
             *too_large(memories, planned, base, workers),
         ],

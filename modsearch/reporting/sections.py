@@ -227,7 +227,7 @@ def _winners(material: Material) -> Section:
     winners = trial_tables.winners(claims)
     return section_of(
         "Confirmed winners",
-        [CONFIRMED],
+        [CONFIRMED, *study_tables.margin(material.manifest, claims)],
         [comparisons.confirm(claims, material.arms)],
         [
             Table("winners", winners, turned=len(winners) <= MOST_BESIDE),

@@ -8,10 +8,12 @@ from modsearch.analysis.additions import growth_lines
 from modsearch.analysis.claims import Claims
 from modsearch.analysis.compare import Comparison
 from modsearch.analysis.curves import Curve, Fit, Refusal
+from modsearch.analysis.numbers import percent
 from modsearch.analysis.optima import Optimum
 from modsearch.analysis.verdicts import Verdict
 from modsearch.config.data import CorpusFacts
 from modsearch.config.manifest import Manifest
+from modsearch.config.units import nats
 from modsearch.reporting.frames import Row, frame_of, key_values
 
 LOWEST = "the lowest measured size stands for the arm"
@@ -53,6 +55,18 @@ def comparisons(claims: Claims) -> pd.DataFrame:
         if (each := claim.comparison) is not None
     ]
     return frame_of([*rows, *_beside(claims, "other arm", "pair")])
+
+
+def margin(manifest: Manifest, claims: Claims) -> list[str]:
+    """What is called equivalent; nothing where that was not stated before the first run."""
+    design, found = manifest.confirm, claims.headline.comparison
+    if design is None:
+        return []
+    share = f", {percent(design.margin / found.reference.loss)} of the dense loss" if found else ""
+    return [
+        f"Equivalent: the 90 % interval lies within the margin, {design.margin:g} "
+        f"{nats(claims.unit)} on either side of zero{share}."
+    ]
 
 
 def controls(claims: Claims) -> pd.DataFrame:

@@ -32,6 +32,7 @@ from modsearch.planning.forecast import Forecast, forecast
 from modsearch.planning.memory import memory
 from modsearch.planning.speed import Timing
 from modsearch.planning.vocabularies import unlike
+from modsearch.planning.warnings import wide_margin
 from modsearch.space.candidates import build
 from modsearch.space.space import Space
 from modsearch.study.runner import Runner
@@ -337,6 +338,24 @@ def test_no_row_beyond_bytes_goes_without_a_word(corpus: Path, size: object, sai
     corpora = Corpora({256: load_corpus(found.data)})
     lines = [each for each in unlike(found, corpora) if "`bpe` would use them" in each]
     assert len(lines) == said
+
+
+def test_a_margin_that_is_wide_beside_any_loss_is_said(corpus: Path) -> None:
+    text = load_corpus(space(corpus).data)
+
+    def said(share: float, **confirm: Any) -> list[str]:
+        margin = share * text.facts.bigram_entropy
+        asked = {"budgets": [4e8], "seeds": 4, **confirm, "margin": margin}
+        return wide_margin(space(corpus, confirm=asked), margin, Corpora({256: text}))
+
+    assert said(0.02) == []
+    [line] = said(0.1)
+    assert "and that is 10.0 % or more of any loss that beats the corpus's bigrams" in line
+    assert said(0.1, seeds=2) == [], "it asks for no verdict"
+    asked = {"budgets": [4e8], "runs": 24}
+    assert any(
+        "are equivalent, and" in each for each in forecast(space(corpus, confirm=asked)).warnings
+    )
 
 
 def test_an_arm_without_a_row_for_each_token_is_refused_before_anything_is_trained(

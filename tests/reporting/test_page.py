@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from pages import named, table, tree, write
-from worlds import BUDGETS, WIDTHS, changed, law, manifest, params_of, study, trial
+from worlds import BUDGETS, WIDTHS, changed, law, looked, manifest, params_of, study, trial
 
 from modsearch.analysis.claims import study_claims
 from modsearch.analysis.samples import text_of
@@ -434,6 +434,17 @@ def test_untrained_cells_are_listed(tmp_path: Path) -> None:
     page = compile_report(write(tmp_path, rows, manifest(bigram=0.5)))
     assert "Untrained: no verdict" in page.read_text()
     assert "What it would take: a larger budget" in page.read_text()
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_the_margin_stands_beside_the_comparisons(full: Path, tmp_path: Path) -> None:
+    made_with, rows = looked(6)
+    page = compile_report(write(tmp_path, rows, made_with)).with_name("report.md").read_text()
+    [share] = re.findall(r"within the margin, 0\.02 nats on either side of zero, (\S+) %", page)
+    headline = study_claims(made_with, rows).headline.comparison
+    assert headline is not None
+    assert float(share) == pytest.approx(2 / headline.reference.loss, abs=0.05)
+    assert "within the margin" not in full.with_name("report.md").read_text(), "none was stated"
 
 
 def test_claims_name_no_file_that_the_report_has_not(full: Path) -> None:
