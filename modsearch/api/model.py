@@ -81,10 +81,10 @@ def train(
     facts = load_corpus(candidate.data, candidate.model.vocab_size, job.fingerprint).facts
     for line in (*facts.without_text, *unused(candidate.model.vocab_size, facts)):
         told.note(line)
-    told.begin(job.stage, 1, 0.0)
+    told.begin(job.stage, 1)
     told.started(job)
     record = run_trial(root, job, partial(told.logged, job))
-    told.ended(job, record)
+    told.ended(job, record, [])
     if record.state is not State.COMPLETE:
         raise ModsearchError(f"{record.state}: {record.reason}")
     return record

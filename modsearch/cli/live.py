@@ -54,7 +54,8 @@ class Live:
             self._seconds_left = 0.0
         if isinstance(event, TrialEnded):
             self._running.pop(event.trial.hash, None)
-            self._done, self._seconds_left = event.done, event.seconds_left
+            self._done, self._trials = event.done, event.trials
+            self._seconds_left = event.seconds_left
         if isinstance(event, TrialsEnded):
             self._live.stop()
         self.say(str(event))

@@ -5,7 +5,7 @@ on under its own number; a candidate that is known already is told without train
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
@@ -164,10 +164,8 @@ class Cell:
         Trials in flight count as trained: they will be.
         """
         trials = self.trials()
-        trained = sum(not trial.user_attrs.get("untrained", False) for trial in trials)
-        # What stopped trials have left of their budgets is there for others.
-        left = sum(1.0 - trial.user_attrs.get("charge", 1.0) for trial in trials)
-        if trained - left >= self.wanted and not self._is_grid:
+        if not self._is_grid and _paid(trials) >= self.wanted:
+            trained = sum(not trial.user_attrs.get("untrained", False) for trial in trials)
             return f"{trained} trained"
         if self._is_grid:
             # A point that reads back as another one would be asked for ever.
@@ -177,6 +175,16 @@ class Cell:
             return "exhausted"
         asks = ASKS_PER_TRIAL * self.wanted
         return f"{asks} asks" if len(trials) >= asks else None
+
+    @property
+    def num_left(self) -> int:
+        """Trainings to come by what is known now, those that run among them. A stopped one leaves
+        room for others, so it may grow."""
+        if self.why_done() is not None:
+            return self.num_running
+        ended = [trial for trial in self.trials() if trial.state.is_finished()]
+        paid = len(ended) if self._is_grid else _paid(ended)
+        return max(self.num_running, math.ceil(self.wanted - paid))
 
     def ask(self) -> Asked | None:
         """A new trial; None where its sampler asks for nothing by what is known now."""
@@ -290,6 +298,14 @@ class Cell:
         values = resolve(self.spec.tree, pick)
         self._trials = None
         return Asked(trial.number, values)
+
+
+def _paid(trials: Sequence[FrozenTrial]) -> float:
+    """How many whole trainings they are. What stopped ones have left of their budgets is there
+    for others."""
+    trained = sum(not trial.user_attrs.get("untrained", False) for trial in trials)
+    left: float = sum(1.0 - trial.user_attrs.get("charge", 1.0) for trial in trials)
+    return trained - left
 
 
 def _key(params: dict[str, Any]) -> str:

@@ -39,6 +39,15 @@ class CellState:
         return min((causal_loss(record) for record in self.found if record.scores), default=None)
 
     @property
+    def total(self) -> int:
+        """Trials that are trained in all, by what is known now: what a stopped one has left of its
+        budget is there for others."""
+        if not self.draws or str(State.STOPPED) not in self.states:
+            return self.wanted
+        untrained = sum(self.states.get(str(each), 0) for each in (State.FAILED, State.INFEASIBLE))
+        return len(self.found) - untrained + self.missing
+
+    @property
     def missing(self) -> int:
         """Points that have no result yet. A failed trial is one: it is tried again.
 

@@ -1,5 +1,6 @@
 """One stage's jobs, handed out and taken back."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from modsearch.analysis.numbers import counted
@@ -43,6 +44,8 @@ class Driver:
         self._orphans = [(cell, asked) for cell in self.cells for asked in cell.orphans()]
         self.lost = self._without_results()
         self.failed = 0
+        self._given_up: Counter[str] = Counter()
+        """Trials by cell that have failed, and stay asked."""
 
     def _without_results(self) -> list[Job]:
         """Trainings that the ledger has and the study directory lost.
@@ -111,17 +114,17 @@ class Driver:
         command tries it again, under its own number."""
         waiting = self.in_flight.pop(job.hash)
         record = self.trials.fetch(job, record)
-        self.progress.ended(job, record)
         self.check()
-        if is_unscored(job, record):  # its weights stay, so that only that is done again
+        unscored = is_unscored(job, record)
+        if not unscored:  # of such a one the weights stay, so that only that is done again
+            self.trials.settle(record)
+        if unscored or record.state is State.FAILED:
             self.failed += 1
-            return
-        self.trials.settle(record)
-        if record.state is State.FAILED:
-            self.failed += 1
-            return
-        for index, (cell, number) in enumerate(waiting):
-            self._tell(cell, number, record, repeat=index > 0)
+            self._given_up.update(cell.spec.name for cell, _ in waiting)
+        else:
+            for index, (cell, number) in enumerate(waiting):
+                self._tell(cell, number, record, repeat=index > 0)
+        self.progress.ended(job, record, self.left())
 
     def _tell(self, cell: Cell, number: int, record: Record, *, repeat: bool = False) -> None:
         """A result, by which every sampler may have more to ask: it sees those of all cells."""
@@ -150,11 +153,14 @@ class Driver:
         return self.stages.seconds(cell.spec, point) if point is not None else float("inf")
 
     def left(self) -> list[float]:
-        """Rough seconds of each training that is left."""
+        """Rough seconds of each training that is left, those that run among them."""
         found: list[float] = []
         for cell in self.cells:
             told = sum(trial.state.is_finished() for trial in cell.trials())
             points = list(cell.spec.points or ())[told:]
             seconds = [self.stages.seconds(cell.spec, point) for point in points] or [0.0]
-            found += [sum(seconds) / len(seconds)] * max(0, cell.wanted - told)
+            found += [sum(seconds) / len(seconds)] * (
+                cell.num_left - self._given_up[cell.spec.name]
+            )
+        found += [0.0 for waiting in self.in_flight.values() if not waiting]  # lost, told already
         return found + [job.seconds for job in self.lost]

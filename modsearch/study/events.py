@@ -108,7 +108,7 @@ class TrialEnded(Told):
     done: int
     """Trials of the stage that have ended in this run."""
     trials: int
-    """Of the stage in this run."""
+    """Of the stage in this run, by what is known now: a stopped one leaves room for others."""
     seconds_left: float
     """To the end of the stage, from the speed seen so far; 0 where that is not known."""
 

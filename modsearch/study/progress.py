@@ -33,11 +33,9 @@ class Progress:
         self.on_event = on_event or unheard
         self.workers = 1
         self._began: dict[str, float] = {}
-        self._expected = 0.0
         self._spent = 0.0
         self._spent_guess = 0.0
         self._done = 0
-        self._trials = 0
         self._part = 0
         self._told: set[str] = set()
         self._prepared = "", 0
@@ -59,9 +57,9 @@ class Progress:
         states = {state: found[state] for state in State if found[state]}
         self.on_event(TrialsEnded(states=states))
 
-    def begin(self, stage: Stage, trials: int, expected: float) -> None:
-        """A stage with so many trials left, and a guess of their seconds."""
-        self._trials, self._expected, self._done = trials, expected, 0
+    def begin(self, stage: Stage, trials: int) -> None:
+        """A stage with so many trials left."""
+        self._done = 0
         self._spent = self._spent_guess = 0.0
         self.on_event(StageBegan(stage=stage, trials=trials))
 
@@ -88,12 +86,10 @@ class Progress:
         """A job need not be run."""
         if record.reused_from is not None and job.hash not in self._told:
             self._told.add(job.hash)
-            self._trials -= 1
-            self._expected -= job.seconds
             self.note(f"{Trial.of(job)}: taken from {record.reused_from}")
 
-    def ended(self, job: Job, record: Record) -> None:
-        """A job came back."""
+    def ended(self, job: Job, record: Record, left: Sequence[float]) -> None:
+        """A job came back; a guess of the seconds of each that is left in the stage now."""
         self._done += 1
         self._spent += time.monotonic() - self._began.pop(job.hash)
         self._spent_guess += job.seconds
@@ -105,13 +101,12 @@ class Progress:
                 objective=record.objective,
                 reason=record.reason,
                 done=self._done,
-                trials=self._trials,
-                seconds_left=self._seconds_left(),
+                trials=self._done + len(left),
+                seconds_left=self._seconds_left(sum(left)),
             )
         )
 
-    def _seconds_left(self) -> float:
-        if not self._spent_guess or self._done >= self._trials:
+    def _seconds_left(self, expected: float) -> float:
+        if not self._spent_guess:
             return 0.0
-        ratio = self._spent / self._spent_guess
-        return max(0.0, self._expected - self._spent_guess) * ratio / self.workers
+        return expected * self._spent / self._spent_guess / self.workers

@@ -248,7 +248,7 @@ class Runner:
             left = driver.left()
             if stage is Stage.EXPLORE and left:
                 refuse_other_objective(self.space, self.directory)
-            self.progress.begin(stage, len(left), sum(left))
+            self.progress.begin(stage, len(left))
             engine.run(driver.next_job, driver.on_record)
             if not driver.failed:
                 self._note_ended(driver)

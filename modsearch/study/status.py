@@ -29,7 +29,7 @@ class CellStatus(Frozen):
     arm: str
     budget: float
     wanted: int
-    """Trials that the space asks for."""
+    """Trials that the space asks for; where explore has stopped some, all that it comes to."""
     states: dict[str, int]
     """Trials by how they ended."""
     best_causal_loss: float | None
@@ -119,7 +119,7 @@ def status(root: Path) -> StudyStatus:
                 stage=cell.stage,
                 arm=cell.arm,
                 budget=cell.budget,
-                wanted=cell.wanted,
+                wanted=cell.total,
                 states=cell.states,
                 best_causal_loss=cell.best_causal_loss,
             )

@@ -9,6 +9,7 @@ import yaml
 from inline import CORPUS, Inline, quietly
 
 from modsearch.analysis.recipes import explored
+from modsearch.cli.text import status_text
 from modsearch.config.bars import Bars
 from modsearch.config.records import Record, Stage, State
 from modsearch.errors import ConfigError, Stopped
@@ -17,7 +18,9 @@ from modsearch.space.candidates import load_space
 from modsearch.space.space import Space
 from modsearch.store.directory import StudyDirectory
 from modsearch.study.completeness import cells
+from modsearch.study.events import Event, TrialEnded
 from modsearch.study.runner import Runner
+from modsearch.study.status import status
 from modsearch.training.watch import Watch
 
 SPACE = f"""
@@ -44,7 +47,20 @@ def space_of(*changes: str) -> Space:
 
 
 def searched(root: Path, *changes: str) -> StudyDirectory:
-    Runner(space_of(*changes), root, make_engine=partial(Inline, quietly)).run()
+    """Its counter goes up by one and ends where it says that it does."""
+    ends: list[tuple[int, int]] = []
+
+    def on_event(event: Event) -> None:
+        if isinstance(event, TrialEnded):
+            ends.append((event.done, event.trials))
+
+    make = partial(Inline, quietly)
+    Runner(space_of(*changes), root, make_engine=make, on_event=on_event).run()
+    records = StudyDirectory(root).records()
+    assert [done for done, _ in ends] == list(range(1, len(records) + 1))
+    assert all(done <= trials for done, trials in ends)
+    assert [trials for _, trials in ends] == sorted(trials for _, trials in ends)
+    assert (ends[0][1], ends[-1][1]) == (9, len(records))
     return StudyDirectory(root)
 
 
@@ -84,6 +100,11 @@ def test_what_is_stopped_is_charged_and_enters_no_ranking(study: StudyDirectory)
     assert set(lost["hash"][lost["state"] == "stopped"]) == {record.hash for record in ended}
     [cell] = cells(space_of(), records, {}, {})
     assert cell.missing <= 1
+    found = status(study.root)
+    assert (found.stage, found.missing) == (None, [])
+    whole = f" {len(records) - len(ended)}/{len(records)} "
+    [line] = [each for each in status_text(found).splitlines() if whole in each]
+    assert line.endswith(f"  {len(ended)} stopped")
 
 
 def test_a_search_that_was_killed_stops_the_same_trials(
