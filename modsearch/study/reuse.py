@@ -5,10 +5,11 @@ which kind of device, and in which precision. So a study that was made otherwise
 whole, and of the others a trial is taken that has the same name.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from modsearch.analysis.numbers import counted
 from modsearch.config.evaluation import MEASURED
 from modsearch.config.manifest import Manifest
 from modsearch.config.records import Job, Record, State
@@ -101,6 +102,20 @@ class Reuse:
             into.write_record(record)  # last: without it nothing was taken
             return record
         return None
+
+    def told(self, records: Sequence[Record]) -> list[str]:
+        """How much of each study stands among a study's records, in a line each."""
+        lines = []
+        for source in self.sources:
+            same = [(source.records[r.hash], r) for r in records if r.hash in source.records]
+            taken = sum(r.reused_from == (was.reused_from or source.name) for was, r in same)
+            of = counted(len(source.records), "trial")
+            lines.append(
+                f"taken from {source.name}: {taken:,} of its {of}"
+                if same
+                else f"taken from {source.name}: nothing, none of its {of} is the same training"
+            )
+        return lines
 
     def _as_asked(self, found: Record, job: Job, name: str) -> Record:
         """With its origin, and without a score that this search does not go by."""

@@ -160,6 +160,8 @@ class Runner:
                     self._train(stage, specs, engine)
             self._score(engine)
         records = self.directory.records()
+        for line in self.trials.reuse.told(records) if self.trials.reuse is not None else ():
+            self.progress.note(line)
         self.progress.over(records)
         if any(record.state is State.FAILED for record in records):
             self.progress.note("failed trials are tried again by the same command")

@@ -67,6 +67,7 @@ def test_the_same_training_is_taken_whole(first: Path, tmp_path: Path) -> None:
         assert weights.is_file() is (record.stage is Stage.CONFIRM)
     notes = [event.text for event in told if isinstance(event, Note)]
     assert sum(note.endswith(": taken from small") for note in notes) == len(taken)
+    assert notes[-1] == f"taken from small: {len(taken)} of its 8 trials"
     found_status = status(root)
     assert found_status.reused == {"small": len(taken)}
     assert found_status.stage is None
@@ -88,6 +89,20 @@ def test_what_is_taken_is_what_would_have_been_trained(first: Path, tmp_path: Pa
     assert losses[0] == losses[1]
     origins = {each.reused_from for each in StudyDirectory(tmp_path / "taken").records()}
     assert origins == {"small (a)"}, "its name, and the folder's, which differs"
+
+
+def test_a_study_that_shares_nothing_is_told(first: Path, tmp_path: Path) -> None:
+    told: list[Event] = []
+    other = {key: value for key, value in SPACE.items() if key != "confirm"} | {
+        "seed": 7,
+        "fixed": {**SPACE["fixed"], "optim": {"batch_size": 2, "min_steps": 5, "rate": 0.02}},
+        "arms": {"dense": SPACE["arms"]["dense"]},
+    }
+    root = tmp_path / "other"
+    for _ in range(2):  # by what stands there, also where nothing is left to train
+        run(other, root, reuse={"a": first}, on_event=told.append)
+        [*_, last] = [event.text for event in told if isinstance(event, Note)]
+        assert last == ("taken from small (a): nothing, none of its 8 trials is the same training")
 
 
 def test_a_packed_study_has_no_weights_to_take(first: Path, tmp_path: Path) -> None:
