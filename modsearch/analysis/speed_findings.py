@@ -10,7 +10,7 @@ from modsearch.analysis.claims import Claims
 from modsearch.analysis.laws import Interval
 from modsearch.analysis.numbers import decimal, scientific
 from modsearch.analysis.paper import DECODING, STEPS, Answer, Finding, not_tested, sided
-from modsearch.analysis.speeds import Ratio, decode_ratio, doubts, step_ratio
+from modsearch.analysis.speeds import Ratio, decode_ratio, step_ratio, unrest
 from modsearch.analysis.verdicts import Verdict
 from modsearch.config.speeds import Speeds
 from modsearch.config.units import Unit
@@ -27,12 +27,13 @@ def speed_findings(claims: Claims, speeds: Speeds | None) -> list[Finding]:
         return []
     arm, dense, budget = found.arm.arm, found.reference.arm, found.arm.budget
     where = f"{arm} against {dense} at {scientific(budget)} FLOPs"
-    caution = "; caution: the machine was not quiet" if doubts(speeds) else ""
+    caution = "; caution: the machine was not quiet" if unrest(speeds) else ""
     decoding = [decode_ratio(speeds, arm, dense, budget, size) for size in BATCHES]
     steps = step_ratio(speeds, arm, dense, budget)
     rows = []
     if decoding[0] is not None:
         told = ", ".join(_told(decoding, speeds.unit))
+        told += "" if speeds.same_text else ", on other tokens than the study's"
         rows.append(
             Finding(DECODING, _answer(decoding[0], FASTER_DECODING, f"{where}: {told}{caution}"))
         )

@@ -177,8 +177,8 @@ def current(speeds: Speeds, confirmed: "Sequence[Confirmed]") -> tuple[Speeds, l
     return speeds.model_copy(update={"arms": kept}), lines
 
 
-def doubts(speeds: Speeds) -> list[str]:
-    """Why the machine was perhaps not quiet, and what was not measured: a line for each."""
+def unrest(speeds: Speeds) -> list[str]:
+    """Why the machine was perhaps not quiet: a line for each reason."""
     lines = []
     before, after = speeds.load_before or 0.0, speeds.load_after or 0.0
     if max(before + speeds.threads, after) > speeds.cores + IDLE_LOAD:
@@ -197,6 +197,12 @@ def doubts(speeds: Speeds) -> list[str]:
             f"{len(found)} measurements, most by {percent(worst, 0)} ({what}): the machine was "
             f"not quiet, or turns are too short"
         )
+    return lines
+
+
+def doubts(speeds: Speeds) -> list[str]:
+    """All that a reader of speeds should know: unrest, what was not measured, another text."""
+    lines = unrest(speeds)
     lines += [
         f"{each.arm} at {scientific(each.budget)} FLOPs was not decoded: {each.missing}"
         for each in speeds.arms

@@ -8,7 +8,7 @@ from modsearch.analysis.arms import Kind, kinds_of
 from modsearch.analysis.curves import Curve
 from modsearch.analysis.numbers import decimal, scientific
 from modsearch.analysis.optima import Optimum
-from modsearch.analysis.speeds import doubts, timed, typical
+from modsearch.analysis.speeds import timed, typical, unrest
 from modsearch.config.records import Record, Stage
 from modsearch.reporting.figures import paper, training
 from modsearch.reporting.figures import routing as maps
@@ -277,7 +277,7 @@ def _clocked(material: Material, pair: Pair, models: Sequence[Named]) -> Clocked
         f"as modsearch time measured them on {speeds.machine} ({speeds.device}, "
         f"{speeds.precision}), all in turns, of the confirmed winners that are among these models"
     )
-    return Clocked(found, f"{how}; the machine was not quiet" if doubts(speeds) else how)
+    return Clocked(found, f"{how}; the machine was not quiet" if unrest(speeds) else how)
 
 
 def _pair(material: Material) -> Pair | None:

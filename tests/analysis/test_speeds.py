@@ -23,6 +23,7 @@ from modsearch.analysis.speeds import (
     scatter,
     step_ratio,
     training_ratio,
+    unrest,
 )
 from modsearch.config.speeds import Decoded, Speeds, Timed
 
@@ -173,6 +174,12 @@ def test_a_busy_machine_is_doubted() -> None:
     assert "training steps of mod at 1e12 FLOPs" in line
     (line,) = doubts(speeds(arm("mod", [0.2, 0.2])))
     assert line == "mod at 1e12 FLOPs was not decoded: weights of trial a were not kept"
+
+
+def test_what_was_not_measured_or_is_of_another_text_is_no_unrest() -> None:
+    found = speeds(arm("mod", [0.2, 0.2])).model_copy(update={"same_text": False})
+    assert len(doubts(found)) == 2
+    assert unrest(found) == []
 
 
 def test_a_steady_drift_is_no_scatter() -> None:
