@@ -183,9 +183,10 @@ def test_two_seeds_of_one_model_are_no_better_and_worse_architecture(
     assert {row.over for row in found.differences} == {"seeds and documents"}, "of the study"
     one, two = ({"one": json.loads((trial / "eval" / "tiny.json").read_text())}["one"]
                 for trial in (first, second))  # fmt: skip
-    two["samples"]["text"]["values"]["bits_per_byte"] = " ".join(
-        str(9 + place / 100) for place in range(4)
-    )
+    for side, value in ((one, 4.0), (two, 9.0)):
+        side["samples"]["text"]["values"]["bits_per_byte"] = " ".join(
+            str(value + value * place / 100) for place in range(4)
+        )
     [text, _] = compare_scores("tiny", [Contender("a", [one]), Contender("b", [two])]).differences
     assert text.verdict == "worse (these weights alone)"
     assert text.p is not None

@@ -44,7 +44,7 @@ arms:
 explore: {budgets: [4e8], size: {depth: 2, width: 12}, windows: 4}
 measure: {ladder: [{budget: 4e8, depth: 2, widths: [6, 8, 12, 16]}], windows: 4}
 confirm: {budgets: [4e8], seeds: 3, windows: 4}
-resources: {workers: 2, checkpoint_seconds: 0.2}
+resources: {workers: 2, checkpoint_seconds: 0.02}
 """.replace("CORPUS", CORPUS)
 TPE = """
 name: tpe
