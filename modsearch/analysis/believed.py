@@ -86,7 +86,7 @@ class Axes:
         ]
         return Sites(
             axes_NA=np.array(columns, dtype=float).reshape(len(columns), len(rows)).T,
-            ordered=tuple(map(_is_ordered, self.values.values())),
+            ordered=tuple(map(is_ordered, self.values.values())),
             size_N=np.array([log_size(each) - self.origin for each in candidates]),
             budget_N=np.array(budgets, dtype=float),
         )
@@ -94,17 +94,21 @@ class Axes:
 
 def _order(value: Any) -> tuple[str, Any]:
     """An order of values of any kind: numbers by size."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return ("number", value) if number else ("text", json.dumps(value))
+    return ("number", value) if _is_number(value) else ("text", json.dumps(value))
 
 
-def _is_ordered(values: Sequence[Any]) -> bool:
-    return all(_order(value)[0] == "number" for value in values)
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def is_ordered(values: Sequence[Any]) -> bool:
+    """Whether values of an axis lie in an order: numbers do."""
+    return all(map(_is_number, values))
 
 
 def _place(value: Any, values: Sequence[Any]) -> float:
     """Where a value is on its axis."""
-    if not _is_ordered(values):
+    if not is_ordered(values):
         return float(values.index(value)) if value in values else -1.0
     low, high = values[0], values[-1]
     if low > 0 and high / low >= LOGARITHMIC:

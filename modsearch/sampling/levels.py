@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from modsearch.analysis.believed import is_ordered
 from modsearch.analysis.noise import SEED_SD
 from modsearch.config.priors import Prior
 from modsearch.space.axes import Choice, Distribution
@@ -102,9 +103,4 @@ def _gap(
 
 
 def _scaled(axis: Distribution) -> bool:
-    """Whether values lie in an order: numbers do."""
-    if not isinstance(axis, Choice):
-        return True
-    return all(
-        isinstance(each, int | float) and not isinstance(each, bool) for each in axis.values
-    )
+    return not isinstance(axis, Choice) or is_ordered(axis.values)
